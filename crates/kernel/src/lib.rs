@@ -1,1 +1,12 @@
-//! Placeholder head.
+//! The pure part of Statewright: definitions, the statechart step, expressions, routing, and `decide`.
+//!
+//! Everything here is a function of its arguments: no clock, no randomness, no files, no network, no threads but the
+//! one that compiles expressions on a deep stack. One call makes a `Commit` of an `Input`; a store saves it whole.
+
+pub mod commit;
+pub mod conversation;
+pub mod id;
+pub mod input;
+pub mod refusal;
+pub mod snapshot;
+pub mod time;

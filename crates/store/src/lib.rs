@@ -1,1 +1,225 @@
-//! Placeholder head.
+//! Where Statewright remembers: the `Store` trait, its backends, and the contract that every backend keeps.
+//!
+//! A store saves whole commits and finds them again. It decides nothing: what a commit contains is the kernel's
+//! business, and when one is made is the engine's. It has no clock; every `now` is an argument.
+//! Calls block, so they belong on threads that may block. Every backend passes `contract`, case by case.
+
+pub mod contract;
+pub mod memory;
+pub mod query;
+pub mod sqlite;
+
+use std::fmt;
+
+use kernel::commit::{Commit, Entry};
+use kernel::conversation::Clarification;
+use kernel::id::{DefinitionHash, InstanceId, MachineName, Subject, TenantId};
+use kernel::input::ReceiptId;
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+
+// pub use memory::MemoryStore;
+pub use query::{
+    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
+};
+// pub use sqlite::SqliteStore;
+
+/// A durable home for instances, their log, their clarifications, their outbox and their definitions.
+pub trait Store: Send + Sync + fmt::Debug {
+    /// Saves a batch in its order, acknowledged when it is as durable as `info` says. Each commit is saved whole or
+    /// not at all, and its outcome says which; a commit sees those before it in the batch.
+    ///
+    /// # Errors
+    /// When the batch as a whole was not saved, or nobody can tell. No outcome is known then.
+    fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError>;
+
+    /// # Errors
+    /// `Corrupt` when the record's checksum does not fit: it has been put into quarantine and is never served.
+    fn load(&self, tenant: &TenantId, instance: &InstanceId)
+    -> Result<Option<Snapshot>, LoadError>;
+
+    /// The session of a subject with the highest ordinal, open or closed.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn load_session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Option<Snapshot>, LoadError>;
+
+    /// The log entry that an earlier input left under this receipt, with the instance that it belongs to.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError>;
+
+    /// Claims up to `limit` instances of all tenants that have a timer due at `now`, the longest due first. Nobody
+    /// else is given them until `lease_until`, or until a commit changes them.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantId, InstanceId)>, LoadError>;
+
+    /// The earliest time at which any unclaimed instance has to be looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn next_due(&self) -> Result<Option<Timestamp>, LoadError>;
+
+    /// Snapshots that match, newest id first. A corrupt record is quarantined and left out.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError>;
+
+    /// The log of one instance, oldest first.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError>;
+
+    /// Clarifications, newest first.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError>;
+
+    /// Keeps a definition's source for the instances that are pinned to it. Saving one twice is nothing.
+    ///
+    /// # Errors
+    /// When it could not be saved durably.
+    fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError>;
+
+    /// All definitions ever saved, oldest first.
+    ///
+    /// # Errors
+    /// As `load`.
+    fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError>;
+
+    /// Deletes log entries made before `before` whose instance is closed or has newer entries, at most `limit`;
+    /// receipts go with their entries. Open instances and their newest entries stay.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError>;
+
+    /// Figures for metrics: counts by machine and state, clarifications by status, quarantined records.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn statistics(&self) -> Result<StoreStatistics, LoadError>;
+
+    /// What this store is and what an acknowledgement of it is worth.
+    fn info(&self) -> StoreInfo;
+}
+
+/// What became of one commit of a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    Committed,
+    /// The instance is at another revision than expected, or exists where it should not; nothing was saved.
+    Stale,
+    /// The receipt exists: this input was handled before, and this is what it left. Nothing was saved.
+    Duplicate(Box<(InstanceId, Entry)>),
+}
+
+/// Why a whole batch is not known to be saved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitError {
+    /// Nothing was saved: the disk is full. Reads still work, and writes will when there is room.
+    Full(String),
+    /// Nothing was saved, and a retry may succeed.
+    Unavailable(String),
+    /// The error came at the commit itself: the batch is saved or it is not, and the receipts tell.
+    Unknown(String),
+}
+
+impl fmt::Display for CommitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(detail) => write!(f, "the store is full: {detail}"),
+            Self::Unavailable(detail) => write!(f, "the store is not available: {detail}"),
+            Self::Unknown(detail) => {
+                write!(f, "whether the commit was saved is not known: {detail}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CommitError {}
+
+/// Why a record cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// The record is not what was saved; it is in quarantine.
+    Corrupt {
+        record: String,
+        detail: String,
+    },
+    Unavailable(String),
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Corrupt { record, detail } => {
+                write!(
+                    f,
+                    "the record {record} is corrupt and was put into quarantine: {detail}"
+                )
+            }
+            Self::Unavailable(detail) => write!(f, "the store is not available: {detail}"),
+        }
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The source of a definition, as it was when it was activated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredDefinition {
+    pub hash: DefinitionHash,
+    pub machine: MachineName,
+    pub version: u32,
+    pub source: String,
+    pub saved_at: Timestamp,
+}
+
+/// What an acknowledgement is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Survives kill -9 and power loss.
+    Durable,
+    /// A failure may lose what was acknowledged in the last moments.
+    BoundedLoss,
+    /// Ends with the process.
+    Volatile,
+}
+
+impl Durability {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Durable => "durable",
+            Self::BoundedLoss => "bounded-loss",
+            Self::Volatile => "volatile",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreInfo {
+    /// `sqlite`, `memory`, …
+    pub backend: &'static str,
+    /// The backend's own version, such as SQLite's.
+    pub version: String,
+    /// Where the data is, without secrets.
+    pub location: String,
+    pub durability: Durability,
+}

@@ -1,0 +1,145 @@
+//! A `Commit`: every change that one input makes, saved whole or not at all.
+//!
+//! The log entry is history and receipt in one: who repeats an input's key finds in it the answer that the first
+//! got. Owns shapes only; a commit is made by `decide` and saved by a store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::conversation::{
+    Clarification, Message, MessageOutcome, Reply, Why, clarification::ClarificationView,
+};
+use crate::id::{Digest, InputKey, InstanceId, Revision, TenantId};
+use crate::input::{Fields, ReceiptId};
+use crate::refusal::Refusal;
+use crate::snapshot::Snapshot;
+use crate::time::Timestamp;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Commit {
+    pub tenant: TenantId,
+    pub instance: InstanceId,
+    /// The revision that was decided on; the store saves nothing if the instance has moved on.
+    pub expected: Revision,
+    /// The instance as it is from now on, at revision `expected + 1`. `None` for a refused input: then nothing
+    /// changes but the log.
+    pub after: Option<Snapshot>,
+    pub entry: Entry,
+    /// Questions that were asked, or whose status changed.
+    pub clarifications: Vec<Clarification>,
+    /// What has to be delivered to somebody who is not waiting for the answer.
+    pub effects: Vec<Effect>,
+}
+
+/// One line of the log: what one input did to one instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The revision that the instance has afterwards.
+    pub revision: Revision,
+    pub at: Timestamp,
+    pub receipt: ReceiptId,
+    pub key: InputKey,
+    pub digest: Digest,
+    /// The event that was taken or refused; for a message without one, what became of it.
+    pub event: String,
+    pub from: String,
+    pub to: String,
+    pub success: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// The message with all that recognisers said of it, so that a replay need not ask them again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Message>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub payload: Fields,
+    pub answer: Answer,
+}
+
+/// What the sender of an input is told, now and at every repeat.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Answer {
+    Message(MessageAnswer),
+    Event(EventAnswer),
+    Refused(Refusal),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MessageAnswer {
+    pub session_id: InstanceId,
+    pub revision: Revision,
+    pub outcome: MessageOutcome,
+    pub state: String,
+    pub reply: Vec<Reply>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transition: Option<Transition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clarification: Option<ClarificationView>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure_reason: Option<String>,
+    pub why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EventAnswer {
+    pub id: InstanceId,
+    pub revision: Revision,
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transition: Option<Transition>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure_reason: Option<String>,
+    pub reply: Vec<Reply>,
+    pub effects: Vec<Effect>,
+    /// What a recovery replaced: the former state and the fields that were not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced: Option<Replaced>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Transition {
+    pub from: String,
+    pub to: String,
+    pub event: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Replaced {
+    pub state: String,
+    pub context: Fields,
+    pub kept: Vec<String>,
+}
+
+/// A row of the outbox, delivered at least once under `key`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Effect {
+    /// `instance:revision:ordinal`, stable over every repeat.
+    pub key: String,
+    pub kind: EffectKind,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EffectKind {
+    /// Something to read for the subject of the instance.
+    Reply(Reply),
+}
+
+impl Effect {
+    pub fn new(
+        instance: &InstanceId,
+        revision: Revision,
+        ordinal: usize,
+        kind: EffectKind,
+    ) -> Self {
+        Self {
+            key: format!("{instance}:{revision}:{ordinal}"),
+            kind,
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! An `Input`: anything that happens to an instance, with the key that makes it happen once.
+//!
+//! Owns what an input is, which receipt it leaves, and which digest tells its payload from another. It does not
+//! know what an input does: that is `decide`.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::conversation::Message;
+use crate::id::{Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
+use crate::time::Timestamp;
+
+/// The key of a context or payload object is its field's name.
+pub type Fields = Map<String, Value>;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Input {
+    pub tenant: TenantId,
+    pub key: InputKey,
+    pub cause: Cause,
+    /// Refused unless the instance is at this revision (`If-Match`).
+    pub expected: Option<Revision>,
+    /// Who is behind the input, as far as the caller says.
+    pub by: Option<String>,
+    /// The trace that the input belongs to: 32 hexadecimal digits, as in W3C `traceparent`.
+    pub trace_id: Option<String>,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cause {
+    /// Somebody asks for a new instance.
+    Create {
+        machine: MachineName,
+        id: Option<InstanceId>,
+        subject: Option<Subject>,
+        context: Fields,
+    },
+    /// An event for one instance, by name.
+    Event {
+        instance: InstanceId,
+        event: String,
+        payload: Fields,
+    },
+    /// A message of a person, for the router to understand.
+    Message {
+        machine: MachineName,
+        subject: Subject,
+        message: Message,
+    },
+    /// Somebody answers a clarification by the option's id.
+    Answer {
+        instance: InstanceId,
+        clarification: String,
+        option: String,
+    },
+    /// A timer of the instance came due.
+    Timer {
+        instance: InstanceId,
+        timer: String,
+        deadline: Timestamp,
+    },
+    /// An operator puts the instance back into its safe state.
+    Recover {
+        instance: InstanceId,
+        reason: String,
+    },
+}
+
+/// Whose order an input belongs to: one instance, or the sessions of one subject, which come one after another.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    Instance(InstanceId),
+    Subject(MachineName, Subject),
+}
+
+/// Names the receipt of an input within all tenants: a digest of tenant, scope and key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReceiptId(pub Digest);
+
+impl Input {
+    /// The instance or the subject that this input is for. `None` for a creation that leaves the id to us: it
+    /// touches nothing that exists.
+    pub fn target(&self) -> Option<Target> {
+        match &self.cause {
+            Cause::Create { id: Some(id), .. } => Some(Target::Instance(id.clone())),
+            Cause::Create { id: None, .. } => None,
+            Cause::Message {
+                machine, subject, ..
+            } => Some(Target::Subject(machine.clone(), subject.clone())),
+            Cause::Event { instance, .. }
+            | Cause::Answer { instance, .. }
+            | Cause::Timer { instance, .. }
+            | Cause::Recover { instance, .. } => Some(Target::Instance(instance.clone())),
+        }
+    }
+
+    /// The receipt under which a repeat of this input is found: per subject for messages, per machine for
+    /// creations, per instance for everything else.
+    pub fn receipt_id(&self) -> ReceiptId {
+        let scope = match &self.cause {
+            Cause::Create { machine, .. } => ["create", machine.as_str(), ""],
+            Cause::Message {
+                machine, subject, ..
+            } => ["subject", machine.as_str(), subject.as_str()],
+            Cause::Event { instance, .. }
+            | Cause::Answer { instance, .. }
+            | Cause::Timer { instance, .. }
+            | Cause::Recover { instance, .. } => ["instance", instance.as_str(), ""],
+        };
+        let [kind, name, subject] = scope;
+        let parts = [self.tenant.as_str(), kind, name, subject, self.key.as_str()];
+        ReceiptId(Digest::of_parts(&parts))
+    }
+
+    /// Tells this payload from another under the same key. What advisers add to a message (candidates,
+    /// parameters, times) is left out: a redelivered webhook is classified anew and is still the same message.
+    pub fn digest(&self) -> Digest {
+        let fields = |fields: &Fields| serde_json::to_string(fields).unwrap_or_default();
+        match &self.cause {
+            Cause::Create {
+                machine,
+                id,
+                subject,
+                context,
+            } => Digest::of_parts(&[
+                "create",
+                machine.as_str(),
+                id.as_ref().map_or("", InstanceId::as_str),
+                subject.as_ref().map_or("", Subject::as_str),
+                &fields(context),
+            ]),
+            Cause::Event { event, payload, .. } => {
+                Digest::of_parts(&["event", event, &fields(payload)])
+            }
+            Cause::Message { message, .. } => message.digest(),
+            Cause::Answer {
+                clarification,
+                option,
+                ..
+            } => Digest::of_parts(&["answer", clarification, option]),
+            Cause::Timer {
+                timer, deadline, ..
+            } => Digest::of_parts(&["timer", timer, &deadline.as_millis().to_string()]),
+            Cause::Recover { reason, .. } => Digest::of_parts(&["recover", reason]),
+        }
+    }
+}

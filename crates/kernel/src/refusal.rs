@@ -1,0 +1,124 @@
+//! A `Refusal`: an input that is not taken, as a value that says why and what would have been.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::id::Revision;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    pub code: RefusalCode,
+    /// Completes "refused: …" and carries values.
+    pub message: String,
+    /// The instance's revision when it was refused.
+    pub revision: Revision,
+    /// The events that the instance would have taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed: Vec<String>,
+    /// The transitions that were looked at, in order, each with what its guard said.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub explain: Vec<Considered>,
+}
+
+/// Why an input is refused. The code's name is public and stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The event exists, but no transition of the active states takes it.
+    InvalidTransition,
+    /// A transition would take the event, but its guard said no.
+    GuardRejected,
+    /// The instance has ended.
+    InstanceClosed,
+    /// The machine has no such event.
+    UnknownEvent,
+    /// No such instance, or no such clarification, for this tenant.
+    NotFound,
+    /// A context field is missing, unknown, or of the wrong type.
+    InvalidContext,
+    /// The instance exists already.
+    InstanceExists,
+    /// The instance is at another revision than the caller expected.
+    StaleRevision,
+    /// The same key came before with another payload.
+    KeyReused,
+    /// The instance is pinned to a definition that is not loaded.
+    DefinitionMissing,
+    /// An expression could not be evaluated.
+    ExpressionFailed,
+    /// The machine did not come to rest within its bound of small steps.
+    StepLimit,
+    /// The clarification is no longer pending.
+    ClarificationClosed,
+    /// The machine is no conversation.
+    NotAConversation,
+}
+
+impl RefusalCode {
+    /// Whether the refusal belongs in the log of the instance: the machine said no, rather than the caller having
+    /// asked for something that does not exist or may be repeated unchanged.
+    pub fn is_recorded(self) -> bool {
+        matches!(
+            self,
+            Self::InvalidTransition
+                | Self::GuardRejected
+                | Self::InstanceClosed
+                | Self::ExpressionFailed
+                | Self::StepLimit
+                | Self::ClarificationClosed
+        )
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidTransition => "invalid_transition",
+            Self::GuardRejected => "guard_rejected",
+            Self::InstanceClosed => "instance_closed",
+            Self::UnknownEvent => "unknown_event",
+            Self::NotFound => "not_found",
+            Self::InvalidContext => "invalid_context",
+            Self::InstanceExists => "instance_exists",
+            Self::StaleRevision => "stale_revision",
+            Self::KeyReused => "key_reused",
+            Self::DefinitionMissing => "definition_missing",
+            Self::ExpressionFailed => "expression_failed",
+            Self::StepLimit => "step_limit",
+            Self::ClarificationClosed => "clarification_closed",
+            Self::NotAConversation => "not_a_conversation",
+        }
+    }
+}
+
+/// A transition that was looked at for an event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Considered {
+    pub state: String,
+    pub event: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target: Vec<String>,
+    pub chosen: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guard: Option<GuardVerdict>,
+}
+
+/// A guard with its result and the values that it saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuardVerdict {
+    pub expression: String,
+    pub passed: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub values: serde_json::Map<String, Value>,
+}
+
+impl Refusal {
+    pub fn new(code: RefusalCode, revision: Revision, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            revision,
+            allowed: Vec::new(),
+            explain: Vec::new(),
+        }
+    }
+}

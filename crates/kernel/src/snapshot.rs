@@ -1,0 +1,90 @@
+//! A `Snapshot`: all that an instance is, between two inputs.
+//!
+//! Plain data under its public names, so that it reads well in a database and needs no machine to be written or
+//! read. The statechart works on indices of these names (`chart`).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::conversation::ConversationState;
+use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
+use crate::input::Fields;
+use crate::time::Timestamp;
+
+/// The layout of a stored snapshot. A store refuses to read a higher one.
+pub const SNAPSHOT_FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Snapshot {
+    pub tenant: TenantId,
+    pub instance: InstanceId,
+    pub machine: MachineName,
+    pub version: u32,
+    /// The definition that this instance is pinned to.
+    pub definition: DefinitionHash,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Subject>,
+    /// Which session of its subject this is, from 1; 0 for an instance that is no session.
+    #[serde(default)]
+    pub ordinal: u32,
+    pub revision: Revision,
+    /// The active atomic states by their dotted paths, in document order.
+    pub configuration: Vec<Arc<str>>,
+    /// What each history state remembers.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub history: BTreeMap<Arc<str>, Vec<Arc<str>>>,
+    pub context: Arc<Fields>,
+    /// Delayed events with absolute deadlines, in the order in which they were set.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<Timer>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure: Option<Closure>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub conversation: Option<Arc<ConversationState>>,
+}
+
+/// An event that comes by time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Timer {
+    pub id: Arc<str>,
+    pub deadline: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Value>,
+}
+
+/// How and when an instance ended. Present on every closed instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Closure {
+    /// `completed`, `user_cancelled`, `timeout`, `forced`, `recovered`, or what the definition says.
+    pub reason: String,
+    pub at: Timestamp,
+}
+
+impl Snapshot {
+    /// The state as people say it: the active path, or the active paths of all regions joined by commas.
+    pub fn state(&self) -> String {
+        self.configuration.join(",")
+    }
+
+    /// When this instance next has to be looked at, if nothing else happens.
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        self.timers.iter().map(|timer| timer.deadline).min()
+    }
+
+    /// The timer that is due first at `now`; among equals the one set first.
+    pub fn due_timer(&self, now: Timestamp) -> Option<&Timer> {
+        self.timers
+            .iter()
+            .filter(|t| t.deadline <= now)
+            .min_by_key(|t| t.deadline)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.closure.is_some()
+    }
+}
