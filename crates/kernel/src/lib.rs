@@ -3,10 +3,16 @@
 //! Everything here is a function of its arguments: no clock, no randomness, no files, no network, no threads but the
 //! one that compiles expressions on a deep stack. One call makes a `Commit` of an `Input`; a store saves it whole.
 
+pub mod chart;
 pub mod commit;
 pub mod conversation;
+pub mod decide;
+pub mod definition;
+pub mod diagnostic;
+pub mod expression;
 pub mod id;
 pub mod input;
+pub mod machine;
 pub mod refusal;
 pub mod snapshot;
 pub mod time;

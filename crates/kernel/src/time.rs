@@ -76,6 +76,9 @@ const UNITS: [(&str, i64); 5] = [
     ("ms", 1),
 ];
 
+/// A hundred years: what is longer is a slip of the pen, and sums of it with any time still fit.
+const DELAY_MS_MAX: i64 = 36_525 * 86_400_000;
+
 impl Delay {
     pub const ZERO: Delay = Delay(0);
 
@@ -121,8 +124,11 @@ impl Delay {
             total = count
                 .checked_mul(scale)
                 .and_then(|part| total.checked_add(part))
-                .ok_or_else(|| format!("`{text}` is longer than time itself"))?;
+                .ok_or_else(|| format!("`{text}` is longer than a hundred years"))?;
             rest = &rest[unit_end..];
+        }
+        if total > DELAY_MS_MAX {
+            return Err(format!("`{text}` is longer than a hundred years"));
         }
         Ok(Self(total))
     }

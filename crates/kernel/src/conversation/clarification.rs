@@ -82,6 +82,8 @@ pub struct ClarificationOption {
 pub enum Choice {
     /// Replay the original message with this intent, certain.
     Intent(String),
+    /// The same, and the person has been asked whether to be sure.
+    Confirmed(String),
     /// Leave what was asked for and go on with what the session was doing.
     Continue,
     /// Nothing of it: start over with the next message.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::clarification::Clarification;
 use crate::conversation::message::Media;
+use crate::id::Revision;
 use crate::input::Fields;
 
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -25,6 +26,9 @@ pub struct ConversationState {
     /// A person has taken over; messages are only recorded.
     #[serde(default)]
     pub handed_over: bool,
+    /// The revision whose reply showed the buttons that still count.
+    #[serde(default)]
+    pub prompt_revision: Revision,
     /// Media that came before anybody knew what for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_media: Vec<Media>,

@@ -1,0 +1,223 @@
+//! A statechart as dense tables over interned names.
+//!
+//! Owns the shape that `definition::compile` fills and `step` runs on. States are numbered in document order, so
+//! that sorting indices is sorting in document order, and a state's descendants are a range.
+
+pub mod step;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::expression::Expression;
+use crate::time::Delay;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StateIndex(pub u16);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EventIndex(pub u16);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransitionIndex(pub u16);
+
+/// The root is always the first state.
+pub const ROOT: StateIndex = StateIndex(0);
+
+#[derive(Debug, Default)]
+pub struct Chart {
+    pub states: Vec<State>,
+    pub transitions: Vec<Transition>,
+    /// Every event that anything listens to or raises; timers' events among them.
+    pub events: Vec<Arc<str>>,
+    pub event_by_name: HashMap<Arc<str>, EventIndex>,
+    pub state_by_path: HashMap<Arc<str>, StateIndex>,
+    /// No hierarchy, no parallel regions, no history, no eventless transitions: the short path is open.
+    pub is_flat: bool,
+    /// For each atomic state and event, the range of `pool` that holds the transitions to try in order.
+    table: Vec<(u32, u32)>,
+    /// For each atomic state, the same for eventless transitions.
+    eventless: Vec<(u32, u32)>,
+    pool: Vec<TransitionIndex>,
+}
+
+#[derive(Debug)]
+pub struct State {
+    /// Dotted from the root's children; empty for the root.
+    pub path: Arc<str>,
+    pub kind: Kind,
+    pub parent: StateIndex,
+    pub children: Vec<StateIndex>,
+    /// One past the last descendant.
+    pub end: StateIndex,
+    /// For a compound state, its initial targets; for a history state, its default.
+    pub initial: Vec<StateIndex>,
+    pub entry: Vec<Action>,
+    pub exit: Vec<Action>,
+    /// Timers that run while the state is active, with their events.
+    pub after: Vec<(Delay, EventIndex)>,
+    /// Raised when a compound or parallel state is done, if anything listens.
+    pub done_event: Option<EventIndex>,
+    /// Why an instance that ends here is closed.
+    pub reason: Option<Arc<str>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Atomic,
+    Compound,
+    Parallel,
+    Final,
+    ShallowHistory,
+    DeepHistory,
+}
+
+#[derive(Debug)]
+pub struct Transition {
+    pub source: StateIndex,
+    /// As it is written: an event, `prefix.*`, `*`, a timer's event, or empty for an eventless one.
+    pub event: Arc<str>,
+    pub guard: Option<Expression>,
+    pub targets: Vec<StateIndex>,
+    pub actions: Vec<Action>,
+    pub reenter: bool,
+    pub reason: Option<Arc<str>>,
+    pub loop_normal: bool,
+}
+
+#[derive(Debug)]
+pub enum Action {
+    Assign {
+        field: FieldIndex,
+        name: Arc<str>,
+        value: Assigned,
+    },
+    Reply(ReplyIndex),
+    Raise(EventIndex),
+}
+
+#[derive(Debug)]
+pub enum Assigned {
+    Expression(Expression),
+    Literal(Value),
+}
+
+/// A field of the machine's context, by its place in `Machine::fields`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FieldIndex(pub u16);
+
+/// A reply of the machine's conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ReplyIndex(pub u16);
+
+impl Chart {
+    pub fn state(&self, index: StateIndex) -> &State {
+        &self.states[usize::from(index.0)]
+    }
+
+    pub fn transition(&self, index: TransitionIndex) -> &Transition {
+        &self.transitions[usize::from(index.0)]
+    }
+
+    pub fn event(&self, name: &str) -> Option<EventIndex> {
+        self.event_by_name.get(name).copied()
+    }
+
+    pub fn event_name(&self, index: EventIndex) -> &Arc<str> {
+        &self.events[usize::from(index.0)]
+    }
+
+    pub fn by_path(&self, path: &str) -> Option<StateIndex> {
+        self.state_by_path.get(path).copied()
+    }
+
+    /// The transitions that an atomic state offers for an event: its own first, then its ancestors'.
+    pub fn candidates(&self, atomic: StateIndex, event: EventIndex) -> &[TransitionIndex] {
+        let row = usize::from(atomic.0) * self.events.len() + usize::from(event.0);
+        let (start, end) = self.table[row];
+        &self.pool[start as usize..end as usize]
+    }
+
+    pub fn eventless(&self, atomic: StateIndex) -> &[TransitionIndex] {
+        let (start, end) = self.eventless[usize::from(atomic.0)];
+        &self.pool[start as usize..end as usize]
+    }
+
+    pub fn is_descendant(&self, state: StateIndex, ancestor: StateIndex) -> bool {
+        state > ancestor && state < self.state(ancestor).end
+    }
+
+    /// The parents of `state` from the nearest up to the root; the root has none.
+    pub fn ancestors(&self, state: StateIndex) -> impl Iterator<Item = StateIndex> + '_ {
+        std::iter::successors(Some(state), |s| (*s != ROOT).then(|| self.state(*s).parent)).skip(1)
+    }
+
+    pub fn is_atomic(&self, state: StateIndex) -> bool {
+        matches!(self.state(state).kind, Kind::Atomic | Kind::Final)
+    }
+
+    pub fn is_history(&self, state: StateIndex) -> bool {
+        matches!(
+            self.state(state).kind,
+            Kind::ShallowHistory | Kind::DeepHistory
+        )
+    }
+
+    /// Fills the dense tables once states, transitions and events are complete.
+    pub(crate) fn index(&mut self) {
+        let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
+        let eventless = self.transitions.iter().any(|t| t.event.is_empty());
+        self.is_flat = !self.states.iter().skip(1).any(nested)
+            && self.states[0].kind == Kind::Compound
+            && !eventless;
+        self.table = vec![(0, 0); self.states.len() * self.events.len()];
+        self.eventless = vec![(0, 0); self.states.len()];
+        for number in 0..self.states.len() {
+            let state = StateIndex(number as u16);
+            if !self.is_atomic(state) {
+                continue;
+            }
+            let chain: Vec<StateIndex> = std::iter::once(state)
+                .chain(self.ancestors(state))
+                .collect();
+            self.eventless[number] = self.pool_of(&chain, |t| t.event.is_empty());
+            for event in 0..self.events.len() {
+                let name = Arc::clone(&self.events[event]);
+                let row = number * self.events.len() + event;
+                self.table[row] = self.pool_of(&chain, |t| matches_event(&t.event, &name));
+            }
+        }
+    }
+
+    fn pool_of(
+        &mut self,
+        chain: &[StateIndex],
+        wanted: impl Fn(&Transition) -> bool,
+    ) -> (u32, u32) {
+        let start = self.pool.len() as u32;
+        for source in chain {
+            for (number, transition) in self.transitions.iter().enumerate() {
+                if transition.source == *source && wanted(transition) {
+                    self.pool.push(TransitionIndex(number as u16));
+                }
+            }
+        }
+        (start, self.pool.len() as u32)
+    }
+}
+
+/// Whether what is written in `on` takes an event: its name, `prefix.*`, or `*` for any but timers.
+fn matches_event(written: &str, event: &str) -> bool {
+    if written == event {
+        return !written.is_empty();
+    }
+    if event.starts_with(crate::definition::TIMER_PREFIX) {
+        return false;
+    }
+    match written.strip_suffix('*') {
+        Some("") => true,
+        Some(prefix) => prefix.ends_with('.') && event.starts_with(prefix),
+        None => false,
+    }
+}

@@ -1,0 +1,123 @@
+//! Which option of a question an answer means (rule R5).
+
+use crate::conversation::clarification::{Choice, Clarification};
+use crate::conversation::recognise::{bare, normalise};
+use crate::conversation::{Conversation, Priority};
+
+/// Jaro-Winkler similarity from which a misspelt label counts, and how far ahead of the next it must be.
+const NEAR_LABEL: f64 = 0.92;
+const NEAR_LABEL_MARGIN: f64 = 0.05;
+/// Fewer letters begin too many words.
+const PREFIX_LETTERS_MIN: usize = 3;
+
+const ORDINALS: [[&str; 4]; 5] = [
+    ["first", "the first", "premier", "le premier"],
+    ["second", "the second", "deuxième", "le deuxième"],
+    ["third", "the third", "troisième", "le troisième"],
+    ["fourth", "the fourth", "quatrième", "le quatrième"],
+    ["fifth", "the fifth", "cinquième", "le cinquième"],
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    Option(usize, &'static str),
+    /// It could be several: ask again.
+    Ambiguous,
+    Nothing,
+}
+
+/// The first of: the option's id, its label or another phrase for it, an ordinal word, a number, a unique beginning,
+/// a misspelt label. A number that stands in exactly one label means that label before any position.
+pub(crate) fn match_answer(
+    conversation: &Conversation,
+    question: &Clarification,
+    text: &str,
+    locale: Option<&str>,
+) -> Answered {
+    let normal = normalise(text);
+    let answer = bare(&normal);
+    let labels: Vec<String> = question
+        .options
+        .iter()
+        .map(|o| normalise(&o.label))
+        .collect();
+    if let Some(at) = question.options.iter().position(|o| o.id == text.trim()) {
+        return Answered::Option(at, "the option's id");
+    }
+    if let Some(at) = labels
+        .iter()
+        .position(|label| bare(label) == answer && !answer.is_empty())
+    {
+        return Answered::Option(at, "the option's label");
+    }
+    let named = |choice: &Choice| match choice {
+        Choice::Intent(name) | Choice::Confirmed(name) => conversation.intent_by_name(name),
+        Choice::Continue | Choice::NoneOfThese => None,
+    };
+    let offered = |intent| {
+        question
+            .options
+            .iter()
+            .position(|o| named(&o.choice) == Some(intent))
+    };
+    let known =
+        |intent| offered(intent).is_some() && conversation.intent(intent).priority != Priority::P0;
+    if let Some(at) = conversation
+        .lexicon
+        .exact(&normal, locale, known)
+        .and_then(offered)
+    {
+        return Answered::Option(at, "another phrase for the option");
+    }
+    if let Some(at) = ORDINALS
+        .iter()
+        .take(labels.len())
+        .position(|words| words.contains(&answer))
+    {
+        return Answered::Option(at, "an ordinal word");
+    }
+    if let Ok(number) = answer.parse::<usize>() {
+        return by_number(number, answer, &labels);
+    }
+    if answer.chars().count() >= PREFIX_LETTERS_MIN {
+        let begins = |label: &&String| label.starts_with(answer);
+        if labels.iter().filter(begins).count() == 1 {
+            let at = labels.iter().position(|label| begins(&label)).unwrap_or(0);
+            return Answered::Option(at, "the beginning of one label");
+        }
+    }
+    by_likeness(answer, &labels)
+}
+
+fn by_number(number: usize, digits: &str, labels: &[String]) -> Answered {
+    let holds = |label: &String| {
+        label
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|word| word == digits)
+    };
+    let mut holding = (0..labels.len()).filter(|at| holds(&labels[*at]));
+    match (holding.next(), holding.next()) {
+        (Some(at), None) => Answered::Option(at, "a number that stands in one label"),
+        (Some(_), Some(_)) => Answered::Ambiguous,
+        (None, _) if (1..=labels.len()).contains(&number) => {
+            Answered::Option(number - 1, "a position")
+        }
+        (None, _) => Answered::Nothing,
+    }
+}
+
+fn by_likeness(answer: &str, labels: &[String]) -> Answered {
+    let mut likeness: Vec<(f64, usize)> = labels
+        .iter()
+        .enumerate()
+        .map(|(at, label)| (strsim::jaro_winkler(answer, bare(label)), at))
+        .collect();
+    likeness.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let second = likeness.get(1).map_or(0.0, |(likeness, _)| *likeness);
+    match likeness.first() {
+        Some((best, at)) if *best >= NEAR_LABEL && best - second >= NEAR_LABEL_MARGIN => {
+            Answered::Option(*at, "a label, misspelt")
+        }
+        _ => Answered::Nothing,
+    }
+}

@@ -1,0 +1,833 @@
+//! The router: which of the things a message may mean is done about it. Rules R0 to R13, in `docs/routing.md`.
+//!
+//! Pure. The definition governs; candidates only advise. Every rule leaves its verdict in the trace, also when it does
+//! not apply, so that any decision explains itself. It moves nothing: `decide` carries out the `Act`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::chart::{Chart, ReplyIndex, StateIndex};
+use crate::conversation::answer::{Answered, match_answer};
+use crate::conversation::clarification::{Choice, Clarification, ClarificationStatus};
+use crate::conversation::definition::ConflictPenalty;
+use crate::conversation::message::{Confidence, Message, Rule, TraceStep};
+use crate::conversation::recognise::normalise;
+use crate::conversation::{
+    Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority,
+};
+use crate::definition::AcceptKind;
+use crate::input::Fields;
+use crate::time::Timestamp;
+
+/// A question offers at most this many readings, and "none of these".
+const READINGS_MAX: usize = 2;
+
+/// What is to be done about a message.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Act {
+    Ignore,
+    Record,
+    Resume,
+    HandOver,
+    /// Take an event with what the (original) message carries.
+    Dispatch {
+        event: Arc<str>,
+        message: Message,
+    },
+    Inline(Option<ReplyIndex>),
+    Ask(Question),
+    AskAgain,
+    HoldMedia,
+    Fallback(LadderStep),
+    MenuExpired,
+    Continue,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Question {
+    /// Which sentence of `texts` asks.
+    pub sentence: &'static str,
+    pub choices: Vec<Choice>,
+    pub original: Message,
+}
+
+/// What becomes of the pending question.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub(crate) struct Resolution {
+    pub status: Option<ClarificationStatus>,
+    pub option: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Decision {
+    pub act: Act,
+    pub rule: Rule,
+    pub intent: Option<IntentIndex>,
+    pub raw: Confidence,
+    pub adjusted: Confidence,
+    pub trace: Vec<TraceStep>,
+    pub resolution: Resolution,
+}
+
+/// Everything that a decision depends on.
+#[derive(Debug)]
+pub(crate) struct Router<'a> {
+    pub conversation: &'a Conversation,
+    pub chart: &'a Chart,
+    pub leaves: &'a [StateIndex],
+    pub session: &'a ConversationState,
+    pub context: &'a Fields,
+    pub message: &'a Message,
+    pub locale: Option<&'a str>,
+    pub now: Timestamp,
+    pub trace: Vec<TraceStep>,
+    pub resolution: Resolution,
+}
+
+/// An intent that the message may mean.
+#[derive(Clone, Debug)]
+struct Reading {
+    intent: IntentIndex,
+    raw: Confidence,
+    adjusted: Confidence,
+    conflicts: bool,
+    /// From a caller's classifier, which has seen the text.
+    by_caller: bool,
+    parameters: Fields,
+}
+
+/// A rule's decision before it is put together with the trace.
+struct Chosen {
+    act: Act,
+    intent: Option<IntentIndex>,
+    raw: Confidence,
+    adjusted: Confidence,
+}
+
+impl Chosen {
+    /// No intent is behind it.
+    fn plain(act: Act) -> Self {
+        Self {
+            act,
+            intent: None,
+            raw: Confidence::NONE,
+            adjusted: Confidence::NONE,
+        }
+    }
+
+    fn certain(act: Act, intent: IntentIndex) -> Self {
+        Self {
+            act,
+            intent: Some(intent),
+            raw: Confidence::CERTAIN,
+            adjusted: Confidence::CERTAIN,
+        }
+    }
+
+    fn of(reading: &Reading, act: Act) -> Self {
+        Self {
+            act,
+            intent: Some(reading.intent),
+            raw: reading.raw,
+            adjusted: reading.adjusted,
+        }
+    }
+}
+
+impl<'a> Router<'a> {
+    pub fn route(mut self) -> Decision {
+        let normal = self
+            .message
+            .text
+            .as_deref()
+            .map(normalise)
+            .unwrap_or_default();
+        let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] = [
+            Self::r0_nothing,
+            Self::r1_handed_over,
+            Self::r2_payload,
+            Self::r3_expiry,
+            Self::r4_urgent,
+        ];
+        for rule in early {
+            if let Some(chosen) = rule(&mut self, &normal) {
+                return self.decided(chosen);
+            }
+        }
+        let chosen = self.by_understanding(&normal);
+        self.decided(chosen)
+    }
+
+    /// The decision for an option chosen by its id (`POST /v1/clarifications/{id}/answer`).
+    pub fn answer(mut self, question: &Clarification, option: usize) -> Decision {
+        let chosen = self.answered(Rule::R5, question, option, "the option's id");
+        self.decided(chosen)
+    }
+
+    fn decided(self, chosen: Chosen) -> Decision {
+        let rule = self
+            .trace
+            .iter()
+            .rev()
+            .find(|step| step.applied)
+            .map_or(Rule::R13, |s| s.rule);
+        Decision {
+            act: chosen.act,
+            rule,
+            intent: chosen.intent,
+            raw: chosen.raw,
+            adjusted: chosen.adjusted,
+            trace: self.trace,
+            resolution: self.resolution,
+        }
+    }
+
+    fn passed(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
+        self.trace.push(TraceStep {
+            rule,
+            applied: false,
+            because: because.into(),
+        });
+    }
+
+    fn applied(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
+        self.trace.push(TraceStep {
+            rule,
+            applied: true,
+            because: because.into(),
+        });
+    }
+
+    fn pending(&self) -> Option<&'a Clarification> {
+        self.session
+            .pending
+            .as_ref()
+            .filter(|_| self.resolution.status.is_none())
+    }
+
+    fn intent(&self, index: IntentIndex) -> &'a Intent {
+        self.conversation.intent(index)
+    }
+
+    fn r0_nothing(&mut self, normal: &str) -> Option<Chosen> {
+        let empty =
+            normal.is_empty() && self.message.payload.is_none() && self.message.media.is_empty();
+        if empty {
+            self.applied(Rule::R0, "no text, no payload, no media");
+            return Some(Chosen::plain(Act::Ignore));
+        }
+        self.passed(Rule::R0, "a message");
+        None
+    }
+
+    fn r1_handed_over(&mut self, normal: &str) -> Option<Chosen> {
+        if !self.session.handed_over {
+            self.passed(Rule::R1, "no person has taken over");
+            return None;
+        }
+        let resumes = |intent: IntentIndex| self.intent(intent).resume;
+        match self
+            .conversation
+            .lexicon
+            .exact(normal, self.locale, resumes)
+        {
+            Some(intent) => {
+                self.applied(Rule::R1, "the resume command");
+                Some(Chosen::certain(Act::Resume, intent))
+            }
+            None => {
+                self.applied(Rule::R1, "a person has taken over; recorded only");
+                Some(Chosen::plain(Act::Record))
+            }
+        }
+    }
+
+    fn r2_payload(&mut self, _: &str) -> Option<Chosen> {
+        let Some(token) = self.message.payload.as_deref() else {
+            self.passed(Rule::R2, "no button was pressed");
+            return None;
+        };
+        let pending = self
+            .pending()
+            .filter(|question| !question.is_expired(self.now));
+        let option = pending.and_then(|question| {
+            Some((
+                question,
+                question
+                    .options
+                    .iter()
+                    .position(|option| option.id == token)?,
+            ))
+        });
+        if let Some((question, option)) = option {
+            return Some(self.answered(Rule::R2, question, option, "a live button"));
+        }
+        let live = format!("p{}.", self.session.prompt_revision);
+        let (name, is_live) = match token.strip_prefix(&live) {
+            Some(name) => (name, true),
+            None => (token.split_once('.').map_or("", |(_, name)| name), false),
+        };
+        let intent = self
+            .conversation
+            .intent_by_name(name)
+            .filter(|_| token.starts_with('p'));
+        match intent {
+            Some(intent) if is_live || (self.intent(intent).when_stale && self.is_open(intent)) => {
+                let because = if is_live {
+                    "a live button"
+                } else {
+                    "a stale button, still legal"
+                };
+                self.applied(Rule::R2, because);
+                Some(self.take(
+                    intent,
+                    Confidence::CERTAIN,
+                    Confidence::CERTAIN,
+                    self.message.clone(),
+                ))
+            }
+            _ => {
+                self.applied(Rule::R2, "a button of a menu that has expired");
+                Some(Chosen::plain(Act::MenuExpired))
+            }
+        }
+    }
+
+    fn r3_expiry(&mut self, _: &str) -> Option<Chosen> {
+        match self.pending() {
+            Some(question) if question.is_expired(self.now) => {
+                self.resolution.status = Some(ClarificationStatus::Expired);
+                self.applied(
+                    Rule::R3,
+                    format!(
+                        "the question expired at {}; routed as new",
+                        question.expires_at
+                    ),
+                );
+            }
+            Some(_) => self.passed(Rule::R3, "the pending question lives"),
+            None => self.passed(Rule::R3, "no question is pending"),
+        }
+        None
+    }
+
+    fn r4_urgent(&mut self, normal: &str) -> Option<Chosen> {
+        let urgent = |intent: IntentIndex| self.intent(intent).priority == Priority::P0;
+        let Some(intent) = self.conversation.lexicon.exact(normal, self.locale, urgent) else {
+            self.passed(Rule::R4, "not exactly a P0 phrase");
+            return None;
+        };
+        self.applied(
+            Rule::R4,
+            format!("exactly a phrase of `{}`", self.intent(intent).name),
+        );
+        if self.pending().is_some() && self.intent(intent).event.is_some() {
+            self.resolution.status = Some(ClarificationStatus::Cancelled);
+        }
+        Some(self.take(
+            intent,
+            Confidence::CERTAIN,
+            Confidence::CERTAIN,
+            self.message.clone(),
+        ))
+    }
+
+    /// R5 to R13: an answer, something that the state takes, or an intent.
+    fn by_understanding(&mut self, normal: &str) -> Chosen {
+        if let Some(chosen) = self.r5_answer() {
+            return chosen;
+        }
+        let readings = self.readings(normal);
+        if let Some(chosen) = self.r6_superseded(&readings) {
+            return chosen;
+        }
+        if let Some(chosen) = self.r7_accepted(normal, &readings) {
+            return chosen;
+        }
+        self.note_readings(&readings);
+        if let Some(chosen) = self.r10_conflict(&readings) {
+            return chosen;
+        }
+        self.r11_choose(&readings)
+            .unwrap_or_else(|| self.r13_fallback(&readings))
+    }
+
+    fn r5_answer(&mut self) -> Option<Chosen> {
+        let (Some(question), Some(text)) = (self.pending(), self.message.text.as_deref()) else {
+            self.passed(Rule::R5, "no question waits for this");
+            return None;
+        };
+        if self.message.quoted.is_some() {
+            self.passed(Rule::R5, "the message quotes another one");
+            return None;
+        }
+        match match_answer(self.conversation, question, text, self.locale) {
+            Answered::Option(option, how) => Some(self.answered(Rule::R5, question, option, how)),
+            Answered::Ambiguous => {
+                self.applied(Rule::R5, "it could be several options");
+                Some(self.ask_again(question))
+            }
+            Answered::Nothing => {
+                self.passed(Rule::R5, "no option matches");
+                None
+            }
+        }
+    }
+
+    fn ask_again(&mut self, question: &Clarification) -> Chosen {
+        if question.attempts + 1 >= self.conversation.clarification_attempts {
+            self.resolution.status = Some(ClarificationStatus::Cancelled);
+            return self.ladder("the question was missed too often");
+        }
+        Chosen::plain(Act::AskAgain)
+    }
+
+    fn answered(
+        &mut self,
+        rule: Rule,
+        question: &Clarification,
+        option: usize,
+        how: &'static str,
+    ) -> Chosen {
+        let option = &question.options[option];
+        self.resolution = Resolution {
+            status: Some(ClarificationStatus::Answered),
+            option: Some(option.id.clone()),
+        };
+        self.applied(
+            rule,
+            format!("answers the pending question: `{}`, by {how}", option.label),
+        );
+        let original = question.original.clone();
+        match &option.choice {
+            Choice::Intent(name) | Choice::Confirmed(name) => {
+                let Some(intent) = self.conversation.intent_by_name(name) else {
+                    return self.ladder("the intent is gone from the definition");
+                };
+                let confirmed = matches!(option.choice, Choice::Confirmed(_));
+                if self.intent(intent).destructive && !confirmed {
+                    self.applied(Rule::R12, "destructive; asked whether to be sure");
+                    return Chosen::certain(confirmation(self.intent(intent), original), intent);
+                }
+                self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, original)
+            }
+            Choice::Continue => match self
+                .accepted(AcceptKind::Text)
+                .filter(|_| original.text.is_some())
+            {
+                Some(event) => Chosen::plain(Act::Dispatch {
+                    event: Arc::clone(event),
+                    message: original,
+                }),
+                None => Chosen::plain(Act::Continue),
+            },
+            Choice::NoneOfThese => Chosen::plain(Act::Fallback(LadderStep::Rephrase)),
+        }
+    }
+
+    fn r6_superseded(&mut self, readings: &[Reading]) -> Option<Chosen> {
+        let Some(question) = self.pending() else {
+            self.passed(Rule::R6, "no question is pending");
+            return None;
+        };
+        if self.message.quoted.is_some() || self.message.text.is_none() {
+            self.passed(Rule::R6, "not meant as an answer");
+            return None;
+        }
+        let sure = |r: &&Reading| r.adjusted >= self.conversation.thresholds.supersede;
+        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
+        match readings.iter().find(|r| sure(r) && known(r)) {
+            Some(reading) => {
+                let name = &self.intent(reading.intent).name;
+                self.applied(
+                    Rule::R6,
+                    format!("`{name}` at {} sets the question aside", reading.adjusted),
+                );
+                self.resolution.status = Some(ClarificationStatus::Superseded);
+                None
+            }
+            None => {
+                self.applied(Rule::R6, "neither an answer nor surely something else");
+                Some(self.ask_again(question))
+            }
+        }
+    }
+
+    /// The event of what an active state takes without an intent.
+    fn accepted(&self, kind: AcceptKind) -> Option<&'a Arc<str>> {
+        let chart = self.chart;
+        let chain = |leaf: &StateIndex| std::iter::once(*leaf).chain(chart.ancestors(*leaf));
+        self.leaves
+            .iter()
+            .flat_map(chain)
+            .find_map(|state| self.conversation.accepts.get(state, kind))
+    }
+
+    fn r7_accepted(&mut self, normal: &str, readings: &[Reading]) -> Option<Chosen> {
+        if !self.message.media.is_empty() {
+            let Some(event) = self.accepted(AcceptKind::Media) else {
+                self.applied(Rule::R7, "media, which this state does not take; held");
+                return Some(Chosen::plain(Act::HoldMedia));
+            };
+            self.applied(Rule::R7, "the state takes media");
+            return Some(self.dispatch_accepted(event));
+        }
+        let number = normal.parse::<f64>().is_ok_and(f64::is_finite);
+        if number && let Some(event) = self.accepted(AcceptKind::Number) {
+            self.applied(Rule::R7, "the state takes a number");
+            return Some(self.dispatch_accepted(event));
+        }
+        let Some(event) = self.accepted(AcceptKind::Text) else {
+            self.passed(Rule::R7, "the state takes no free text");
+            return None;
+        };
+        let asks =
+            |r: &&Reading| self.must_ask(r) && self.intent(r.intent).priority == Priority::P1;
+        if let Some(reading) = readings.iter().find(asks) {
+            let name = &self.intent(reading.intent).name;
+            self.passed(
+                Rule::R7,
+                format!("free text, but `{name}` at {} conflicts", reading.raw),
+            );
+            return None;
+        }
+        if let Some(reading) = readings.iter().find(|r| self.is_sure(r)) {
+            let name = &self.intent(reading.intent).name;
+            self.passed(
+                Rule::R7,
+                format!("free text, but surely `{name}` at {}", reading.adjusted),
+            );
+            return None;
+        }
+        self.applied(Rule::R7, "the state takes free text");
+        Some(self.dispatch_accepted(event))
+    }
+
+    fn dispatch_accepted(&self, event: &Arc<str>) -> Chosen {
+        Chosen::plain(Act::Dispatch {
+            event: Arc::clone(event),
+            message: self.message.clone(),
+        })
+    }
+
+    /// Sure enough to be heard in a state that takes free text.
+    fn is_sure(&self, reading: &Reading) -> bool {
+        let thresholds = &self.conversation.thresholds;
+        let needed = if reading.by_caller {
+            thresholds.confidence
+        } else {
+            thresholds.free_text
+        };
+        reading.adjusted >= needed && self.is_open(reading.intent)
+    }
+
+    /// Whether the active states offer a transition for the intent's event, or it needs none.
+    fn is_open(&self, intent: IntentIndex) -> bool {
+        match &self.intent(intent).event {
+            None => true,
+            Some(event) => self.takes(event),
+        }
+    }
+
+    fn takes(&self, event: &str) -> bool {
+        let Some(event) = self.chart.event(event) else {
+            return false;
+        };
+        self.leaves
+            .iter()
+            .any(|leaf| !self.chart.candidates(*leaf, event).is_empty())
+    }
+
+    /// R8 and R9: candidates merged, filtered to known intents, and adjusted. The most urgent and best first.
+    fn readings(&self, normal: &str) -> Vec<Reading> {
+        let mut readings: Vec<Reading> = Vec::new();
+        for candidate in &self.message.candidates {
+            let Some(intent) = self.conversation.intent_by_name(&candidate.intent) else {
+                continue;
+            };
+            let known = readings.iter_mut().find(|r| r.intent == intent);
+            let reading = Reading::new(intent, candidate.confidence, Some(&candidate.parameters));
+            match known {
+                Some(known) if known.raw >= reading.raw => {}
+                Some(known) => *known = reading,
+                None => readings.push(reading),
+            }
+        }
+        if self.message.candidates.is_empty() {
+            let found = self.conversation.lexicon.recognise(normal, self.locale);
+            readings.extend(
+                found
+                    .into_iter()
+                    .map(|(intent, raw)| Reading::new(intent, raw, None)),
+            );
+        }
+        for reading in &mut readings {
+            reading.conflicts = self.conflicts(reading);
+            reading.adjusted = match (reading.conflicts, self.conversation.thresholds.conflict) {
+                (false, _) => reading.raw,
+                (true, ConflictPenalty::Subtract(penalty)) => reading.raw.minus(penalty),
+                (true, ConflictPenalty::Multiply(share)) => {
+                    let product =
+                        u32::from(reading.raw.points()) * u32::from(share.points()) / 10_000;
+                    Confidence::basis_points(product as u16)
+                }
+            };
+        }
+        let priority = |r: &Reading| self.intent(r.intent).priority;
+        readings.sort_by_key(|r| (priority(r), std::cmp::Reverse(r.adjusted), r.intent));
+        readings
+    }
+
+    /// It starts something else than the session is about, or names another entity. P0 never conflicts.
+    fn conflicts(&self, reading: &Reading) -> bool {
+        let intent = self.intent(reading.intent);
+        if intent.priority == Priority::P0 {
+            return false;
+        }
+        let other_topic = match (&intent.starts, &self.session.topic) {
+            (Some(starts), Some(topic)) => starts != topic,
+            _ => false,
+        };
+        let other_entity = intent.entity.as_ref().is_some_and(|(parameter, field)| {
+            let named = reading
+                .parameters
+                .get(parameter)
+                .or(self.message.parameters.get(parameter));
+            let own = self.context.get(field).filter(|value| !value.is_null());
+            matches!((named, own), (Some(named), Some(own)) if named != own)
+        });
+        other_topic || other_entity
+    }
+
+    fn note_readings(&mut self, readings: &[Reading]) {
+        let told = |r: &Reading| format!("{} {}", self.intent(r.intent).name, r.raw);
+        let all: Vec<String> = readings.iter().map(told).collect();
+        let penalised = |r: &Reading| {
+            format!(
+                "{} {} becomes {}",
+                self.intent(r.intent).name,
+                r.raw,
+                r.adjusted
+            )
+        };
+        let conflicting: Vec<String> = readings
+            .iter()
+            .filter(|r| r.conflicts)
+            .map(penalised)
+            .collect();
+        match all.is_empty() {
+            true => self.passed(Rule::R8, "no candidate"),
+            false => self.applied(Rule::R8, all.join(", ")),
+        }
+        match conflicting.is_empty() {
+            true => self.passed(Rule::R9, "nothing conflicts"),
+            false => self.applied(Rule::R9, conflicting.join(", ")),
+        }
+    }
+
+    /// Conflicting, and sure enough before the penalty that it may not lose silently.
+    fn must_ask(&self, reading: &Reading) -> bool {
+        reading.conflicts && reading.raw >= self.conversation.thresholds.confidence
+    }
+
+    fn eligible<'r>(&self, readings: &'r [Reading]) -> Vec<&'r Reading> {
+        let enough = self.conversation.thresholds.confidence;
+        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
+        readings
+            .iter()
+            .filter(|r| r.adjusted >= enough)
+            .filter(known)
+            .collect()
+    }
+
+    fn r10_conflict(&mut self, readings: &[Reading]) -> Option<Chosen> {
+        let best = self
+            .eligible(readings)
+            .first()
+            .map(|r| self.intent(r.intent).priority);
+        let strong = |r: &&Reading| {
+            let priority = self.intent(r.intent).priority;
+            self.must_ask(r) && best.is_none_or(|best| priority <= best)
+        };
+        let Some(reading) = readings.iter().find(strong) else {
+            self.passed(Rule::R10, "no strong candidate conflicts");
+            return None;
+        };
+        let name = &self.intent(reading.intent).name;
+        self.applied(
+            Rule::R10,
+            format!(
+                "`{name}` at {} conflicts with the session; asked",
+                reading.raw
+            ),
+        );
+        let choices = vec![Choice::Continue, Choice::Intent(name.clone())];
+        let original = self.original(reading);
+        Some(Chosen::of(
+            reading,
+            Act::Ask(Question {
+                sentence: "ask_switch",
+                choices,
+                original,
+            }),
+        ))
+    }
+
+    /// The message with what its reading brought along, so that the answer replays the same.
+    fn original(&self, reading: &Reading) -> Message {
+        let mut original = self.message.clone();
+        for (name, value) in &reading.parameters {
+            original.parameters.insert(name.clone(), value.clone());
+        }
+        original
+    }
+
+    fn r11_choose(&mut self, readings: &[Reading]) -> Option<Chosen> {
+        let eligible = self.eligible(readings);
+        let Some(first) = eligible.first() else {
+            self.passed(
+                Rule::R11,
+                format!(
+                    "nothing reaches {}",
+                    self.conversation.thresholds.confidence
+                ),
+            );
+            self.passed(Rule::R12, "nothing to choose from");
+            return None;
+        };
+        let intent = self.intent(first.intent);
+        let rivals: Vec<&&Reading> = eligible[1..]
+            .iter()
+            .filter(|r| self.intent(r.intent).priority == intent.priority)
+            .filter(|r| first.adjusted.minus(r.adjusted) < self.conversation.thresholds.ambiguity)
+            .collect();
+        if let Some(rival) = rivals.first() {
+            let gap = first.adjusted.minus(rival.adjusted);
+            let other = &self.intent(rival.intent).name;
+            self.applied(
+                Rule::R11,
+                format!("`{}` at {} is first", intent.name, first.adjusted),
+            );
+            self.applied(Rule::R12, format!("`{other}` is only {gap} behind; asked"));
+            let choices = self.choices(std::iter::once(*first).chain(rivals.into_iter().copied()));
+            let original = self.message.clone();
+            return Some(Chosen::of(
+                first,
+                Act::Ask(Question {
+                    sentence: "which_one",
+                    choices,
+                    original,
+                }),
+            ));
+        }
+        self.applied(
+            Rule::R11,
+            format!("`{}` at {} is the best", intent.name, first.adjusted),
+        );
+        let original = self.original(first);
+        if intent.destructive {
+            self.applied(Rule::R12, "destructive; asked whether to be sure");
+            return Some(Chosen::of(first, confirmation(intent, original)));
+        }
+        self.passed(Rule::R12, "no rival of the same priority is close");
+        Some(self.take(first.intent, first.raw, first.adjusted, original))
+    }
+
+    /// The best readings, and "none of these".
+    fn choices<'r>(&self, readings: impl Iterator<Item = &'r Reading>) -> Vec<Choice> {
+        let choice = |r: &Reading| Choice::Intent(self.intent(r.intent).name.clone());
+        readings
+            .take(READINGS_MAX)
+            .map(choice)
+            .chain([Choice::NoneOfThese])
+            .collect()
+    }
+
+    fn r13_fallback(&mut self, readings: &[Reading]) -> Chosen {
+        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
+        let likely = |r: &&Reading| r.raw >= self.conversation.thresholds.suggestion;
+        let mut likely: Vec<&Reading> = readings.iter().filter(known).filter(likely).collect();
+        likely.sort_by_key(|r| std::cmp::Reverse(r.raw));
+        let Some(best) = likely.first().copied() else {
+            return self.ladder("nothing was understood");
+        };
+        self.applied(
+            Rule::R13,
+            format!("best raw is {}: asked what was meant", best.raw),
+        );
+        let choices = self.choices(likely.into_iter());
+        let original = self.original(best);
+        Chosen::of(
+            best,
+            Act::Ask(Question {
+                sentence: "did_you_mean",
+                choices,
+                original,
+            }),
+        )
+    }
+
+    fn ladder(&mut self, because: &'static str) -> Chosen {
+        let ladder = &self.conversation.ladder;
+        let failures = self.session.failures as usize;
+        let step = ladder
+            .get(failures.min(ladder.len().saturating_sub(1)))
+            .copied();
+        let step = step.unwrap_or(LadderStep::Rephrase);
+        self.applied(
+            Rule::R13,
+            format!("{because}; failure {}: {step:?}", failures + 1),
+        );
+        Chosen::plain(Act::Fallback(step))
+    }
+
+    /// Does what an intent is for.
+    fn take(
+        &self,
+        index: IntentIndex,
+        raw: Confidence,
+        adjusted: Confidence,
+        message: Message,
+    ) -> Chosen {
+        let intent = self.intent(index);
+        let act = match &intent.event {
+            _ if intent.hand_over => Act::HandOver,
+            _ if intent.resume => Act::Resume,
+            Some(event) => Act::Dispatch {
+                event: Arc::clone(event),
+                message,
+            },
+            None => Act::Inline(intent.reply),
+        };
+        Chosen {
+            act,
+            intent: Some(index),
+            raw,
+            adjusted,
+        }
+    }
+}
+
+/// "Are you sure?", before something that cannot be undone.
+fn confirmation(intent: &Intent, original: Message) -> Act {
+    let choices = vec![Choice::Confirmed(intent.name.clone()), Choice::Continue];
+    Act::Ask(Question {
+        sentence: "ask_certain",
+        choices,
+        original,
+    })
+}
+
+impl Reading {
+    /// With parameters, it comes from the caller.
+    fn new(intent: IntentIndex, raw: Confidence, parameters: Option<&Fields>) -> Self {
+        Self {
+            intent,
+            raw,
+            adjusted: raw,
+            conflicts: false,
+            by_caller: parameters.is_some(),
+            parameters: parameters.cloned().unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Replies as templates: a text per language with CEL in braces.
+//!
+//! Owns how a template is read and rendered. `{{` and `}}` stand for braces.
+
+use serde_json::Value;
+
+use crate::conversation::definition::{ConversationDefinition, ReplyDefinition};
+use crate::conversation::message::{Reply, ReplyOption};
+use crate::conversation::{Conversation, IntentIndex, texts};
+use crate::definition::document::Placed;
+use crate::definition::{Definition, compile_expression};
+use crate::diagnostic::{Diagnostic, nearest};
+use crate::expression::{Expression, Scope};
+use crate::id::Revision;
+
+#[derive(Debug)]
+pub struct ReplyTemplate {
+    pub name: String,
+    /// By language; `None` stands for every other.
+    texts: Vec<(Option<String>, Vec<Part>)>,
+    /// Intents offered as buttons.
+    pub options: Vec<IntentIndex>,
+}
+
+#[derive(Debug)]
+enum Part {
+    Text(String),
+    Expression(Expression),
+}
+
+impl ReplyTemplate {
+    /// The text in `locale`, else for all languages, else the first. A value that cannot be had is left out.
+    pub fn text(&self, locale: &str, scope: Scope<'_>) -> String {
+        let by = |wanted: Option<&str>| self.texts.iter().find(|(l, _)| l.as_deref() == wanted);
+        let found = by(Some(locale))
+            .or_else(|| by(None))
+            .or_else(|| self.texts.first());
+        let mut text = String::new();
+        for part in found.into_iter().flat_map(|(_, parts)| parts) {
+            match part {
+                Part::Text(literal) => text.push_str(literal),
+                Part::Expression(expression) => {
+                    text.push_str(&say(&expression.evaluate(scope).unwrap_or(Value::Null)));
+                }
+            }
+        }
+        text
+    }
+}
+
+/// A value as a person reads it.
+fn say(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => items.iter().map(say).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+impl Conversation {
+    pub fn reply_named(&self, name: &str) -> Option<&ReplyTemplate> {
+        self.replies.iter().find(|reply| reply.name == name)
+    }
+
+    /// One of the sentences of `texts`, in the definition's own words if it has some.
+    pub fn sentence(&self, name: &str, locale: &str, scope: Scope<'_>) -> String {
+        self.reply_named(name)
+            .map(|reply| reply.text(locale, scope))
+            .unwrap_or_default()
+    }
+
+    /// How an intent is called on a button.
+    pub fn label(&self, intent: IntentIndex, locale: &str) -> String {
+        let intent = self.intent(intent);
+        match intent.label.get(locale) {
+            Some(label) => label.to_owned(),
+            None => intent.name.replace('_', " "),
+        }
+    }
+
+    /// A rendered reply; its buttons carry tokens bound to the revision that shows them.
+    pub fn render(
+        &self,
+        template: &ReplyTemplate,
+        locale: &str,
+        scope: Scope<'_>,
+        revision: Revision,
+    ) -> Reply {
+        Reply {
+            text: template.text(locale, scope),
+            options: self.prompt_options(&template.options, locale, revision),
+            media: Vec::new(),
+        }
+    }
+
+    pub fn prompt_options(
+        &self,
+        intents: &[IntentIndex],
+        locale: &str,
+        revision: Revision,
+    ) -> Vec<ReplyOption> {
+        let option = |intent: &IntentIndex| ReplyOption {
+            id: format!("p{revision}.{}", self.intent(*intent).name),
+            label: self.label(*intent, locale),
+        };
+        intents.iter().map(option).collect()
+    }
+}
+
+/// The definition's replies, then the built-in sentences that it does not replace.
+pub(crate) fn compile_replies(
+    written: &ConversationDefinition,
+    definition: &Definition,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<ReplyTemplate> {
+    let mut replies: Vec<ReplyTemplate> = Vec::new();
+    for reply in &written.replies {
+        let texts = reply.text.0.iter();
+        let texts = texts
+            .map(|(l, text)| (l.clone(), parts(text, definition, diagnostics)))
+            .collect();
+        let options = options(reply, written, diagnostics);
+        replies.push(ReplyTemplate {
+            name: reply.name.value.clone(),
+            texts,
+            options,
+        });
+    }
+    for name in texts::names() {
+        if replies.iter().any(|reply| reply.name == name) {
+            continue;
+        }
+        let text = |locale: &String| {
+            let sentence = texts::get(name, locale)?;
+            Some((Some(locale.clone()), vec![Part::Text(sentence.to_owned())]))
+        };
+        let texts = written.locales.iter().filter_map(text).collect();
+        replies.push(ReplyTemplate {
+            name: name.to_owned(),
+            texts,
+            options: Vec::new(),
+        });
+    }
+    replies
+}
+
+fn options(
+    reply: &ReplyDefinition,
+    written: &ConversationDefinition,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<IntentIndex> {
+    let mut options = Vec::new();
+    for name in &reply.options {
+        match written
+            .intents
+            .iter()
+            .position(|i| i.name.value == name.value)
+        {
+            Some(number) => options.push(IntentIndex(number as u16)),
+            None => {
+                let intents = written.intents.iter().map(|i| i.name.value.as_str());
+                diagnostics.push(Diagnostic::error(
+                    "unknown_intent",
+                    name.place,
+                    format!("there is no intent `{}`", name.value),
+                    nearest(&name.value, intents),
+                ));
+            }
+        }
+    }
+    options
+}
+
+fn parts(
+    text: &Placed<String>,
+    definition: &Definition,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut literal = String::new();
+    let mut rest = text.value.as_str();
+    while let Some(at) = rest.find(['{', '}']) {
+        literal.push_str(&rest[..at]);
+        let brace = &rest[at..=at];
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix(brace) {
+            literal.push_str(brace);
+            rest = after;
+            continue;
+        }
+        let end = if brace == "{" {
+            closing_brace(rest)
+        } else {
+            None
+        };
+        let Some(end) = end else {
+            diagnostics.push(Diagnostic::error(
+                "bad_template",
+                text.place,
+                format!("a `{brace}` without its partner"),
+                "write an expression in braces, `{context.name}`; a brace itself is written twice"
+                    .into(),
+            ));
+            return parts;
+        };
+        let source = Placed {
+            value: rest[..end].trim().to_owned(),
+            place: text.place,
+        };
+        if let Some(expression) = compile_expression(&source, definition, false, diagnostics) {
+            parts.push(Part::Text(std::mem::take(&mut literal)));
+            parts.push(Part::Expression(expression));
+        }
+        rest = &rest[end + 1..];
+    }
+    literal.push_str(rest);
+    parts.push(Part::Text(literal));
+    parts
+}
+
+/// The brace that ends an expression: those within quotes do not count.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut quote = None;
+    for (at, c) in text.char_indices() {
+        match (quote, c) {
+            (None, '}') => return Some(at),
+            (None, '\'' | '"') => quote = Some(c),
+            (Some(open), c) if c == open => quote = None,
+            _ => {}
+        }
+    }
+    None
+}

@@ -1,0 +1,102 @@
+//! `explain`: what an input would do and why, without doing it; and what an instance waits for.
+
+use serde::Serialize;
+
+use crate::chart::step::Stepper;
+use crate::commit::{Answer, Commit};
+use crate::conversation::Clarification;
+use crate::conversation::clarification::ClarificationView;
+use crate::decide::turn::{allowed, position_of};
+use crate::decide::{decide, is_internal};
+use crate::input::{Cause, Input};
+use crate::machine::Machine;
+use crate::refusal::{Considered, Refusal};
+use crate::snapshot::{Snapshot, Timer};
+use crate::time::Timestamp;
+
+/// What would happen.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    pub state: String,
+    /// Whether the input would be taken.
+    pub accepted: bool,
+    /// The answer that it would get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub answer: Option<Answer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// The transitions that were looked at for the event, in the order of choosing.
+    pub considered: Vec<Considered>,
+    pub waiting_for: WaitingFor,
+}
+
+/// What would move an instance on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WaitingFor {
+    pub events: Vec<String>,
+    pub timers: Vec<Timer>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clarification: Option<ClarificationView>,
+}
+
+/// Decides on `input` and throws the commit away.
+pub fn explain(machine: &Machine, before: &Snapshot, input: &Input, now: Timestamp) -> Explanation {
+    let decided = decide(machine, Some(before), input, now);
+    let considered = considered(machine, before, input, &decided, now);
+    let (answer, refusal) = match decided {
+        Ok(commit) => (Some(commit.entry.answer), None),
+        Err(refusal) => (None, Some(refusal)),
+    };
+    Explanation {
+        state: before.state(),
+        accepted: refusal.is_none(),
+        answer,
+        refusal,
+        considered,
+        waiting_for: waiting_for(machine, before),
+    }
+}
+
+fn considered(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    decided: &Result<Commit, Refusal>,
+    now: Timestamp,
+) -> Vec<Considered> {
+    let Some(position) = position_of(machine, before) else {
+        return Vec::new();
+    };
+    let (event, payload) = match (&input.cause, decided) {
+        (Cause::Event { event, payload, .. }, _) => (event.clone(), payload.clone()),
+        (_, Ok(commit)) => (commit.entry.event.clone(), Default::default()),
+        (_, Err(refusal)) => return refusal.explain.clone(),
+    };
+    match machine.chart.event(&event) {
+        Some(index) if !is_internal(&event) => {
+            let stepper = Stepper {
+                chart: &machine.chart,
+                fields: &machine.fields,
+                now,
+            };
+            stepper.consider(&position, index, &payload)
+        }
+        _ => Vec::new(),
+    }
+}
+
+pub fn waiting_for(machine: &Machine, snapshot: &Snapshot) -> WaitingFor {
+    let events = match position_of(machine, snapshot) {
+        Some(position) if !snapshot.is_closed() => allowed(machine, &position.leaves),
+        _ => Vec::new(),
+    };
+    let pending = snapshot
+        .conversation
+        .as_ref()
+        .and_then(|c| c.pending.as_ref());
+    WaitingFor {
+        events,
+        timers: snapshot.timers.clone(),
+        clarification: pending.map(Clarification::view),
+    }
+}

@@ -1,0 +1,517 @@
+//! What `decide` does about a message: a session is found or begun, the router is asked, and its act is carried out.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::chart::{Action, ReplyIndex};
+use crate::commit::{Answer, Commit, MessageAnswer};
+use crate::conversation::{
+    Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
+    ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Question, Reply,
+    Router, Why,
+};
+use crate::decide::turn::Turn;
+use crate::decide::{CLARIFICATION_TIMER, transition_of};
+use crate::definition::AcceptKind;
+use crate::expression::Scope;
+use crate::id::{InstanceId, Revision, Subject};
+use crate::input::{Cause, Fields, Input};
+use crate::machine::Machine;
+use crate::refusal::{Refusal, RefusalCode};
+use crate::snapshot::{Snapshot, Timer};
+use crate::time::Timestamp;
+
+/// A menu of more entries is no menu.
+const MENU_ENTRIES_MAX: usize = 10;
+/// Media held for one session; older ones are let go first.
+const HELD_MEDIA_MAX: usize = 30;
+
+pub(super) fn decide_message(
+    machine: &Machine,
+    last: Option<&Snapshot>,
+    input: &Input,
+    now: Timestamp,
+    subject: &Subject,
+    message: &Message,
+) -> Result<Commit, Refusal> {
+    let conversation = conversation_of(machine)?;
+    let mut turn = match last.filter(|last| !last.is_closed()) {
+        Some(open) => Turn::resume(machine, open, input, now)?,
+        None => begin_session(machine, last, input, now, subject)?,
+    };
+    if let Some(locale) = message
+        .locale
+        .as_deref()
+        .and_then(|tag| conversation.base_locale(tag))
+    {
+        turn.session.locale = Some(locale.to_owned());
+    }
+    let decision = router(&turn, conversation, message).route();
+    Ok(carry_out(turn, conversation, message, decision))
+}
+
+/// An answer to a clarification by the option's id.
+pub(super) fn decide_answer(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    clarification: &str,
+    option: &str,
+) -> Result<Commit, Refusal> {
+    let conversation = conversation_of(machine)?;
+    let turn = Turn::resume(machine, before, input, now)?;
+    turn.open()?;
+    let pending = turn
+        .session
+        .pending
+        .clone()
+        .filter(|p| p.id == clarification && !p.is_expired(now));
+    let Some(question) = pending else {
+        let message = format!("the clarification `{clarification}` is no longer pending");
+        return Err(Refusal::new(
+            RefusalCode::ClarificationClosed,
+            before.revision,
+            message,
+        ));
+    };
+    let Some(at) = question.options.iter().position(|o| o.id == option) else {
+        let options: Vec<&str> = question.options.iter().map(|o| o.id.as_str()).collect();
+        let message = format!(
+            "the clarification has no option `{option}`; it has {}",
+            options.join(", ")
+        );
+        return Err(Refusal::new(
+            RefusalCode::NotFound,
+            before.revision,
+            message,
+        ));
+    };
+    let message = Message {
+        payload: Some(option.to_owned()),
+        ..Message::default()
+    };
+    let decision = router(&turn, conversation, &message).answer(&question, at);
+    Ok(carry_out(turn, conversation, &message, decision))
+}
+
+fn conversation_of(machine: &Machine) -> Result<&Conversation, Refusal> {
+    machine.conversation.as_ref().ok_or_else(|| {
+        let message = format!(
+            "the machine `{}` has no `conversation` section",
+            machine.name
+        );
+        Refusal::new(RefusalCode::NotAConversation, Revision::NONE, message)
+    })
+}
+
+fn begin_session<'a>(
+    machine: &'a Machine,
+    last: Option<&Snapshot>,
+    input: &'a Input,
+    now: Timestamp,
+    subject: &Subject,
+) -> Result<Turn<'a>, Refusal> {
+    let ordinal = last.map_or(0, |l| l.ordinal) + 1;
+    let number = ordinal.to_string();
+    let seed = [
+        input.tenant.as_str(),
+        machine.name.as_str(),
+        subject.as_str(),
+        &number,
+    ];
+    let instance = InstanceId::derive(now, &seed);
+    let mut turn = Turn::begin(
+        machine,
+        input,
+        now,
+        instance,
+        Some(subject.clone()),
+        ordinal,
+        &Fields::new(),
+    )?;
+    turn.start()?;
+    turn.after.configuration = turn.stepper().paths(&turn.position.leaves);
+    turn.begin_here();
+    let former = last.and_then(|l| l.conversation.as_deref());
+    turn.session = ConversationState {
+        locale: former.and_then(|c| c.locale.clone()),
+        handed_over: former.is_some_and(|c| c.handed_over),
+        ..ConversationState::default()
+    };
+    Ok(turn)
+}
+
+fn router<'a>(
+    turn: &'a Turn<'_>,
+    conversation: &'a Conversation,
+    message: &'a Message,
+) -> Router<'a> {
+    Router {
+        conversation,
+        chart: &turn.machine.chart,
+        leaves: &turn.position.leaves,
+        session: &turn.session,
+        context: &turn.position.context,
+        message,
+        locale: turn.session.locale.as_deref(),
+        now: turn.now,
+        trace: Vec::new(),
+        resolution: Default::default(),
+    }
+}
+
+/// What the person is told, and how it went.
+struct Told {
+    outcome: MessageOutcome,
+    reply: Vec<Reply>,
+    refusal: Option<Refusal>,
+}
+
+impl Told {
+    fn new(outcome: MessageOutcome, reply: Vec<Reply>) -> Self {
+        Self {
+            outcome,
+            reply,
+            refusal: None,
+        }
+    }
+}
+
+fn carry_out(
+    mut turn: Turn<'_>,
+    conversation: &Conversation,
+    message: &Message,
+    decision: Decision,
+) -> Commit {
+    if let Some(status) = decision.resolution.status {
+        turn.resolve_pending(status, decision.resolution.option.clone());
+    }
+    let mut speaker = Speaker {
+        turn: &mut turn,
+        conversation,
+    };
+    let told = speaker.act(&decision);
+    turn.session.failures = match told.outcome {
+        MessageOutcome::Fallback => turn.session.failures + 1,
+        MessageOutcome::Dispatched | MessageOutcome::Inline => 0,
+        _ => turn.session.failures,
+    };
+    turn.restart_idle_timers();
+    turn.note_prompt(&told.reply);
+    let pending = turn.session.pending.as_ref().map(Clarification::view);
+    let mut verdict = turn.close(outcome_name(told.outcome));
+    if let Some(refusal) = told.refusal {
+        verdict.success = false;
+        verdict.code = Some(refusal.code.as_str().to_owned());
+        verdict.reason = Some(refusal.message);
+    }
+    let why = Why {
+        rule: decision.rule,
+        intent: decision.intent.map(|i| conversation.intent(i).name.clone()),
+        raw: decision.raw.points(),
+        adjusted: decision.adjusted.points(),
+        trace: decision.trace,
+    };
+    let answer = Answer::Message(MessageAnswer {
+        session_id: turn.after.instance.clone(),
+        revision: turn.after.revision,
+        outcome: told.outcome,
+        state: verdict.to.clone(),
+        reply: told.reply,
+        transition: transition_of(&verdict).filter(|_| verdict.success),
+        clarification: pending,
+        closure_reason: turn.after.closure.as_ref().map(|c| c.reason.clone()),
+        why,
+    });
+    turn.commit(verdict, Some(message.clone()), answer, Vec::new())
+}
+
+fn outcome_name(outcome: MessageOutcome) -> &'static str {
+    match outcome {
+        MessageOutcome::Dispatched => "dispatched",
+        MessageOutcome::Clarifying => "clarifying",
+        MessageOutcome::MediaHeld => "media_held",
+        MessageOutcome::Inline => "inline",
+        MessageOutcome::Refused => "refused",
+        MessageOutcome::Ignored => "ignored",
+        MessageOutcome::HandedOver => "handed_over",
+        MessageOutcome::Fallback => "fallback",
+    }
+}
+
+/// Carries out an act and finds the words for it.
+struct Speaker<'t, 'a> {
+    turn: &'t mut Turn<'a>,
+    conversation: &'t Conversation,
+}
+
+impl Speaker<'_, '_> {
+    fn act(&mut self, decision: &Decision) -> Told {
+        match &decision.act {
+            Act::Ignore => Told::new(MessageOutcome::Ignored, Vec::new()),
+            Act::Record => Told::new(MessageOutcome::HandedOver, Vec::new()),
+            Act::Dispatch { event, message } => self.dispatch(event, message),
+            Act::Inline(reply) => self.inline(*reply),
+            Act::Ask(question) => self.ask(question),
+            Act::AskAgain => self.ask_again(),
+            Act::HoldMedia => self.hold_media(),
+            Act::Fallback(step) => self.fallback(*step),
+            Act::HandOver => {
+                self.turn.session.handed_over = true;
+                Told::new(
+                    MessageOutcome::HandedOver,
+                    vec![self.sentence("handed_over")],
+                )
+            }
+            Act::Resume => {
+                self.turn.session.handed_over = false;
+                let reply = self.with_prompt("resumed");
+                Told::new(MessageOutcome::Inline, reply)
+            }
+            Act::MenuExpired => {
+                let reply = self.with_prompt("menu_expired");
+                Told::new(MessageOutcome::Inline, reply)
+            }
+            Act::Continue => {
+                let reply = self.with_prompt("continued");
+                Told::new(MessageOutcome::Inline, reply)
+            }
+        }
+    }
+
+    fn dispatch(&mut self, event: &str, message: &Message) -> Told {
+        let mut payload = message.parameters.clone();
+        for candidate in &message.candidates {
+            for (name, value) in &candidate.parameters {
+                payload.entry(name.clone()).or_insert_with(|| value.clone());
+            }
+        }
+        let mut media = self.turn.session.held_media.clone();
+        media.extend(message.media.iter().cloned());
+        if let Some(text) = &message.text {
+            payload.insert("text".into(), Value::from(text.trim()));
+            if let Ok(number) = text.trim().parse::<f64>() {
+                payload.insert("number".into(), Value::from(number));
+            }
+        }
+        let urls: Vec<Value> = media.iter().map(|m| Value::from(m.url.as_str())).collect();
+        payload.insert("media".into(), Value::from(urls));
+        match self.turn.take(event, &payload) {
+            Ok(()) => {
+                if self.media_was_taken(event) {
+                    self.turn.session.held_media.clear();
+                }
+                Told::new(MessageOutcome::Dispatched, self.turn.replies())
+            }
+            Err(refusal) => {
+                let reply = self.with_prompt("not_now");
+                Told {
+                    outcome: MessageOutcome::Refused,
+                    reply,
+                    refusal: Some(refusal),
+                }
+            }
+        }
+    }
+
+    /// Whether the state that was left had a place for media under this event.
+    fn media_was_taken(&self, event: &str) -> bool {
+        let mut accepts = self.conversation.accepts.iter();
+        accepts.any(|(_, kind, taking)| kind == AcceptKind::Media && &**taking == event)
+    }
+
+    fn inline(&mut self, reply: Option<ReplyIndex>) -> Told {
+        let mut replies: Vec<Reply> = reply.into_iter().map(|reply| self.render(reply)).collect();
+        replies.extend(self.pending_question().or_else(|| self.prompt()));
+        Told::new(MessageOutcome::Inline, replies)
+    }
+
+    fn ask(&mut self, question: &Question) -> Told {
+        let turn = &mut *self.turn;
+        turn.resolve_pending(ClarificationStatus::Superseded, None);
+        let revision = turn.revision();
+        let locale = turn.locale(self.conversation);
+        let text = self.words(question.sentence);
+        let option = |(n, choice): (usize, &Choice)| ClarificationOption {
+            id: format!("q{revision}.{}", n + 1),
+            label: self.label(choice, &locale),
+            choice: choice.clone(),
+        };
+        let options = question.choices.iter().enumerate().map(option).collect();
+        let turn = &mut *self.turn;
+        let Some(subject) = turn.after.subject.clone() else {
+            return Told::new(MessageOutcome::Fallback, Vec::new());
+        };
+        let expires_at = turn.now.plus(self.conversation.clarification_expires_after);
+        let asked = Clarification {
+            id: format!("{}:{revision}", turn.after.instance),
+            tenant: turn.after.tenant.clone(),
+            instance: turn.after.instance.clone(),
+            machine: turn.after.machine.clone(),
+            subject,
+            status: ClarificationStatus::Pending,
+            question: text,
+            options,
+            original: question.original.clone(),
+            revision,
+            created_at: turn.now,
+            expires_at,
+            attempts: 0,
+            resolved_at: None,
+            answer: None,
+        };
+        turn.position.timers.push(Timer {
+            id: CLARIFICATION_TIMER.into(),
+            deadline: expires_at,
+            payload: None,
+        });
+        turn.clarifications.push(asked.clone());
+        turn.session.pending = Some(asked);
+        Told::new(
+            MessageOutcome::Clarifying,
+            self.pending_question().into_iter().collect(),
+        )
+    }
+
+    fn ask_again(&mut self) -> Told {
+        let unclear = self.words("answer_unclear");
+        if let Some(pending) = &mut self.turn.session.pending {
+            pending.attempts += 1;
+            self.turn.clarifications.push(pending.clone());
+        }
+        let reply = self.pending_question().map(|question| Reply {
+            text: unclear,
+            ..question
+        });
+        Told::new(MessageOutcome::Clarifying, reply.into_iter().collect())
+    }
+
+    fn hold_media(&mut self) -> Told {
+        let media = match &self.turn.input.cause {
+            Cause::Message { message, .. } => message.media.clone(),
+            _ => Vec::new(),
+        };
+        let held = &mut self.turn.session.held_media;
+        held.extend(media);
+        let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
+        held.drain(..surplus);
+        let reply = Reply {
+            text: self.words("ask_media"),
+            ..self.menu()
+        };
+        Told::new(MessageOutcome::MediaHeld, vec![reply])
+    }
+
+    fn fallback(&mut self, step: LadderStep) -> Told {
+        let reply = match step {
+            LadderStep::Rephrase => self.with_prompt("rephrase"),
+            LadderStep::Menu => vec![self.menu()],
+            LadderStep::HandOver => {
+                self.turn.session.handed_over = true;
+                return Told::new(
+                    MessageOutcome::HandedOver,
+                    vec![self.sentence("handed_over")],
+                );
+            }
+            LadderStep::Abandon => {
+                if self.turn.take("force_abandon", &Fields::new()).is_ok() {
+                    return Told::new(MessageOutcome::Fallback, self.turn.replies());
+                }
+                self.with_prompt("rephrase")
+            }
+        };
+        Told::new(MessageOutcome::Fallback, reply)
+    }
+
+    /// Every intent that can be had at this point, as buttons.
+    fn menu(&self) -> Reply {
+        let takes = |event: &str| self.turn.allowed().iter().any(|allowed| allowed == event);
+        let open = |index: &IntentIndex| {
+            let intent = self.conversation.intent(*index);
+            !intent.resume && intent.event.as_deref().is_none_or(takes)
+        };
+        let all = (0..self.conversation.intents.len()).map(|n| IntentIndex(n as u16));
+        let intents: Vec<IntentIndex> = all.filter(open).take(MENU_ENTRIES_MAX).collect();
+        let locale = self.turn.locale(self.conversation);
+        let options = self
+            .conversation
+            .prompt_options(&intents, &locale, self.turn.revision());
+        Reply {
+            text: self.words("menu"),
+            options,
+            media: Vec::new(),
+        }
+    }
+
+    fn words(&self, sentence: &str) -> String {
+        let locale = self.turn.locale(self.conversation);
+        self.scoped(|scope| self.conversation.sentence(sentence, &locale, scope))
+    }
+
+    fn sentence(&self, name: &str) -> Reply {
+        Reply::of_text(self.words(name))
+    }
+
+    fn with_prompt(&self, sentence: &str) -> Vec<Reply> {
+        std::iter::once(self.sentence(sentence))
+            .chain(self.prompt())
+            .collect()
+    }
+
+    fn render(&self, reply: ReplyIndex) -> Reply {
+        let locale = self.turn.locale(self.conversation);
+        let template = &self.conversation.replies[usize::from(reply.0)];
+        self.scoped(|scope| {
+            self.conversation
+                .render(template, &locale, scope, self.turn.revision())
+        })
+    }
+
+    /// What the current state asks for: the last reply of its entry.
+    fn prompt(&self) -> Option<Reply> {
+        let leaf = *self.turn.position.leaves.first()?;
+        let entry = &self.turn.machine.chart.state(leaf).entry;
+        let replies = entry.iter().filter_map(|action| match action {
+            Action::Reply(reply) => Some(*reply),
+            _ => None,
+        });
+        replies.last().map(|reply| self.render(reply))
+    }
+
+    fn pending_question(&self) -> Option<Reply> {
+        let pending = self.turn.session.pending.as_ref()?;
+        Some(Reply {
+            text: pending.question.clone(),
+            options: pending.reply_options(),
+            media: Vec::new(),
+        })
+    }
+
+    fn label(&self, choice: &Choice, locale: &str) -> String {
+        match choice {
+            Choice::Continue => self.words("continue"),
+            Choice::NoneOfThese => self.words("none_of_these"),
+            Choice::Intent(name) | Choice::Confirmed(name) => {
+                let intent = self.conversation.intent_by_name(name);
+                intent.map_or_else(
+                    || name.clone(),
+                    |intent| self.conversation.label(intent, locale),
+                )
+            }
+        }
+    }
+
+    fn scoped<T>(&self, say: impl FnOnce(Scope<'_>) -> T) -> T {
+        let active: Vec<Arc<str>> = self.turn.stepper().paths(&self.turn.position.leaves);
+        let no_event = Fields::new();
+        let context = &self.turn.position.context;
+        say(Scope {
+            context,
+            event: &no_event,
+            active: &active,
+            now: self.turn.now,
+        })
+    }
+}

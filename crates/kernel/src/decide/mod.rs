@@ -1,0 +1,305 @@
+//! `decide`: from a machine, an instance and an input to a `Commit`, or to a `Refusal`.
+//!
+//! Pure: no clock, no randomness, no input or output. The same arguments give the same commit, so that a commit can be
+//! compared whole, replayed from the log, and asked about without being made (`explain`).
+
+mod explain;
+mod message;
+mod turn;
+
+use std::sync::Arc;
+
+use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
+use crate::conversation::ClarificationStatus;
+use crate::id::{InstanceId, Revision, Subject};
+use crate::input::{Cause, Fields, Input};
+use crate::machine::Machine;
+use crate::refusal::{Refusal, RefusalCode};
+use crate::snapshot::Snapshot;
+use crate::time::Timestamp;
+
+pub use explain::{Explanation, WaitingFor, explain, waiting_for};
+use turn::{Turn, Verdict};
+
+/// The timer of a pending question: when it comes due, the question has expired.
+pub const CLARIFICATION_TIMER: &str = "clarification";
+
+/// Decides what `input` does to an instance.
+///
+/// `before` is the instance that the input is for; for a message, the last session of its subject, if there was one.
+///
+/// # Errors
+/// A refusal, which changes nothing. If its code `is_recorded`, `refused` makes the log entry of it.
+pub fn decide(
+    machine: &Machine,
+    before: Option<&Snapshot>,
+    input: &Input,
+    now: Timestamp,
+) -> Result<Commit, Refusal> {
+    let revision = before.map_or(Revision::NONE, |b| b.revision);
+    if let Some(expected) = input.expected
+        && expected != revision
+    {
+        let message = format!("the instance is at revision {revision}, not {expected}");
+        return Err(Refusal::new(RefusalCode::StaleRevision, revision, message));
+    }
+    match (&input.cause, before) {
+        (
+            Cause::Create {
+                id,
+                subject,
+                context,
+                ..
+            },
+            before,
+        ) => create(
+            machine,
+            before,
+            input,
+            now,
+            id.clone(),
+            subject.clone(),
+            context,
+        ),
+        (
+            Cause::Message {
+                subject, message, ..
+            },
+            before,
+        ) => message::decide_message(machine, before, input, now, subject, message),
+        (_, None) => Err(Refusal::new(
+            RefusalCode::NotFound,
+            revision,
+            "there is no such instance",
+        )),
+        (Cause::Event { event, payload, .. }, Some(before)) => {
+            take_event(machine, before, input, now, event, payload)
+        }
+        (
+            Cause::Answer {
+                clarification,
+                option,
+                ..
+            },
+            Some(before),
+        ) => message::decide_answer(machine, before, input, now, clarification, option),
+        (
+            Cause::Timer {
+                timer, deadline, ..
+            },
+            Some(before),
+        ) => fire(machine, before, input, now, timer, *deadline),
+        (Cause::Recover { reason, .. }, Some(before)) => {
+            recover(machine, before, input, now, reason)
+        }
+    }
+}
+
+/// The commit that only writes a refused input to the log of its instance.
+pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timestamp) -> Commit {
+    let state = before.state();
+    let (event, payload) = match &input.cause {
+        Cause::Event { event, payload, .. } => (event.clone(), payload.clone()),
+        Cause::Answer { .. } => ("answer".to_owned(), Fields::new()),
+        Cause::Timer { timer, .. } => (timer.clone(), Fields::new()),
+        Cause::Recover { .. } => ("recover".to_owned(), Fields::new()),
+        Cause::Create { .. } => ("create".to_owned(), Fields::new()),
+        Cause::Message { .. } => ("message".to_owned(), Fields::new()),
+    };
+    let entry = Entry {
+        revision: before.revision,
+        at: now,
+        receipt: input.receipt_id(),
+        key: input.key.clone(),
+        digest: input.digest(),
+        event,
+        from: state.clone(),
+        to: state,
+        success: false,
+        reason: Some(refusal.message.clone()),
+        code: Some(refusal.code.as_str().to_owned()),
+        by: input.by.clone(),
+        trace_id: input.trace_id.clone(),
+        message: None,
+        payload,
+        answer: Answer::Refused(refusal.clone()),
+    };
+    Commit {
+        tenant: before.tenant.clone(),
+        instance: before.instance.clone(),
+        expected: before.revision,
+        after: None,
+        entry,
+        clarifications: Vec::new(),
+        effects: Vec::new(),
+    }
+}
+
+fn create(
+    machine: &Machine,
+    before: Option<&Snapshot>,
+    input: &Input,
+    now: Timestamp,
+    id: Option<InstanceId>,
+    subject: Option<Subject>,
+    given: &Fields,
+) -> Result<Commit, Refusal> {
+    if let Some(before) = before.filter(|b| id.is_some() || !b.is_closed()) {
+        let message = format!("the instance `{}` exists", before.instance);
+        return Err(Refusal::new(
+            RefusalCode::InstanceExists,
+            before.revision,
+            message,
+        ));
+    }
+    let ordinal = match (&machine.conversation, &subject) {
+        (Some(_), Some(_)) => before.map_or(0, |b| b.ordinal) + 1,
+        _ => 0,
+    };
+    let seed = [
+        input.tenant.as_str(),
+        machine.name.as_str(),
+        input.key.as_str(),
+    ];
+    let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));
+    let mut turn = Turn::begin(machine, input, now, instance, subject, ordinal, given)?;
+    turn.start()?;
+    Ok(turn.commit_event("create", None))
+}
+
+fn take_event(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    event: &str,
+    payload: &Fields,
+) -> Result<Commit, Refusal> {
+    let mut turn = Turn::resume(machine, before, input, now)?;
+    if machine
+        .chart
+        .event(event)
+        .is_none_or(|_| is_internal(event))
+    {
+        let known = machine
+            .chart
+            .events
+            .iter()
+            .map(|e| &**e)
+            .filter(|e| !is_internal(e));
+        let help = crate::diagnostic::nearest(event, known);
+        let message = format!(
+            "the machine `{}` has no event `{event}`; {help}",
+            machine.name
+        );
+        return Err(Refusal::new(
+            RefusalCode::UnknownEvent,
+            before.revision,
+            message,
+        ));
+    }
+    turn.open()?;
+    turn.take(event, payload)?;
+    turn.restart_idle_timers();
+    Ok(turn.commit_event(event, None))
+}
+
+/// Events that only the machine itself may raise.
+fn is_internal(event: &str) -> bool {
+    event.starts_with(crate::definition::TIMER_PREFIX) || event.starts_with("done.state.")
+}
+
+fn fire(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    timer: &str,
+    deadline: Timestamp,
+) -> Result<Commit, Refusal> {
+    let set = before
+        .timers
+        .iter()
+        .any(|t| &*t.id == timer && t.deadline == deadline);
+    if !set || deadline > now {
+        let message = format!("no timer `{timer}` is due at {deadline}");
+        return Err(Refusal::new(
+            RefusalCode::NotFound,
+            before.revision,
+            message,
+        ));
+    }
+    let mut turn = Turn::resume(machine, before, input, now)?;
+    turn.position.timers.retain(|t| &*t.id != timer);
+    if timer == CLARIFICATION_TIMER {
+        turn.resolve_pending(ClarificationStatus::Expired, None);
+        return Ok(turn.commit_event("clarification_expired", None));
+    }
+    // A timer whose guard says no has had its one chance.
+    let refusal = turn.take(timer, &Fields::new()).err();
+    let mut commit = turn.commit_event(timer, None);
+    if let Some(refusal) = refusal {
+        commit.entry.success = false;
+        commit.entry.code = Some(refusal.code.as_str().to_owned());
+        commit.entry.reason = Some(refusal.message);
+    }
+    Ok(commit)
+}
+
+/// Puts the instance into the definition's safe state; fields marked `keep` survive.
+fn recover(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    reason: &str,
+) -> Result<Commit, Refusal> {
+    let mut turn = Turn::resume_anywhere(machine, before, input, now);
+    turn.open()?;
+    let kept: Vec<&str> = machine
+        .fields
+        .iter()
+        .filter(|f| f.keep || (f.required && f.default.is_none()))
+        .map(|f| f.name.value.as_str())
+        .collect();
+    let mut replaced = Fields::new();
+    let mut context = Fields::new();
+    for field in &machine.fields {
+        let name = &field.name.value;
+        let old = before.context.get(name).cloned();
+        let fresh = field
+            .default
+            .as_ref()
+            .map_or_else(|| field.empty(), |d| d.value.clone());
+        let value = match &old {
+            Some(old) if kept.contains(&name.as_str()) && field.accepts(old).is_ok() => old.clone(),
+            _ => fresh,
+        };
+        if old.as_ref() != Some(&value) {
+            replaced.insert(name.clone(), old.unwrap_or_default());
+        }
+        context.insert(name.clone(), value);
+    }
+    turn.position.context = Arc::new(context);
+    turn.resolve_pending(ClarificationStatus::Cancelled, None);
+    turn.forget_conversation();
+    turn.jump(machine.safe_state)?;
+    let kept = kept.into_iter().map(str::to_owned).collect();
+    let replaced = Replaced {
+        state: before.state(),
+        context: replaced,
+        kept,
+    };
+    let mut commit = turn.commit_event("recover", Some(replaced));
+    commit.entry.reason = Some(reason.to_owned());
+    Ok(commit)
+}
+
+/// The transition of an entry, if the state or the event says that there was one.
+fn transition_of(verdict: &Verdict) -> Option<Transition> {
+    let Verdict {
+        from, to, event, ..
+    } = verdict;
+    let (from, to, event) = (from.clone(), to.clone(), event.clone());
+    verdict.moved.then_some(Transition { from, to, event })
+}

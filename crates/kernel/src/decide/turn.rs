@@ -1,0 +1,559 @@
+//! A `Turn`: one instance while one input is being decided on, from its snapshot to the commit.
+//!
+//! Owns the translation between the snapshot's names and the chart's indices, and what every commit has in
+//! common: revision, idle timers, drafts, closure, log entry, effects.
+
+use std::sync::Arc;
+
+use crate::chart::step::{Position, StepError, Stepper, Trail};
+use crate::chart::{ROOT, ReplyIndex, StateIndex};
+use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
+use crate::conversation::{
+    Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
+};
+use crate::decide::{CLARIFICATION_TIMER, transition_of};
+use crate::expression::Scope;
+use crate::id::{InstanceId, Revision, Subject};
+use crate::input::{Cause, Fields, Input};
+use crate::machine::Machine;
+use crate::refusal::{Refusal, RefusalCode};
+use crate::snapshot::{Closure, Snapshot, Timer};
+use crate::time::Timestamp;
+
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    pub machine: &'a Machine,
+    pub input: &'a Input,
+    pub now: Timestamp,
+    /// The revision that is decided on.
+    pub expected: Revision,
+    /// The snapshot to be; `position` is written into it at the end.
+    pub after: Snapshot,
+    pub position: Position,
+    pub trail: Trail,
+    pub session: ConversationState,
+    pub clarifications: Vec<Clarification>,
+    from: String,
+    /// The last event that the chart took.
+    taken: Option<String>,
+}
+
+/// What an input came to, for the log.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    pub from: String,
+    pub to: String,
+    pub event: String,
+    /// A transition was taken, be it to the same state.
+    pub moved: bool,
+    pub success: bool,
+    pub reason: Option<String>,
+    pub code: Option<String>,
+}
+
+impl<'a> Turn<'a> {
+    /// An instance that does not exist yet, with its context checked.
+    pub fn begin(
+        machine: &'a Machine,
+        input: &'a Input,
+        now: Timestamp,
+        instance: InstanceId,
+        subject: Option<Subject>,
+        ordinal: u32,
+        given: &Fields,
+    ) -> Result<Self, Refusal> {
+        let context = machine.initial_context(given).map_err(|problems| {
+            Refusal::new(
+                RefusalCode::InvalidContext,
+                Revision::NONE,
+                problems.join("; "),
+            )
+        })?;
+        let after = Snapshot {
+            tenant: input.tenant.clone(),
+            instance,
+            machine: machine.name.clone(),
+            version: machine.version,
+            definition: machine.hash.clone(),
+            subject,
+            ordinal,
+            revision: Revision::NONE,
+            configuration: Vec::new(),
+            history: Default::default(),
+            context: Arc::new(context),
+            timers: Vec::new(),
+            created_at: now,
+            updated_at: now,
+            closure: None,
+            conversation: None,
+        };
+        let position = Position {
+            context: Arc::clone(&after.context),
+            ..Position::default()
+        };
+        Ok(Self::new(machine, input, now, after, position))
+    }
+
+    /// An instance that exists.
+    pub fn resume(
+        machine: &'a Machine,
+        before: &Snapshot,
+        input: &'a Input,
+        now: Timestamp,
+    ) -> Result<Self, Refusal> {
+        let position = position_of(machine, before).ok_or_else(|| {
+            let message = format!(
+                "the definition that the instance is pinned to has no state `{}`",
+                before.state()
+            );
+            Refusal::new(RefusalCode::DefinitionMissing, before.revision, message)
+        })?;
+        Ok(Self::new(machine, input, now, before.clone(), position))
+    }
+
+    /// An instance whose configuration need not make sense.
+    pub fn resume_anywhere(
+        machine: &'a Machine,
+        before: &Snapshot,
+        input: &'a Input,
+        now: Timestamp,
+    ) -> Self {
+        let position = position_of(machine, before).unwrap_or_default();
+        Self::new(machine, input, now, before.clone(), position)
+    }
+
+    fn new(
+        machine: &'a Machine,
+        input: &'a Input,
+        now: Timestamp,
+        after: Snapshot,
+        position: Position,
+    ) -> Self {
+        Self {
+            machine,
+            input,
+            now,
+            expected: after.revision,
+            session: after.conversation.as_deref().cloned().unwrap_or_default(),
+            from: after.state(),
+            after,
+            position,
+            trail: Trail::default(),
+            clarifications: Vec::new(),
+            taken: None,
+        }
+    }
+
+    /// A session that begins with a message moves from its initial state, not from nothing.
+    pub fn begin_here(&mut self) {
+        self.from = self.after.state();
+        self.trail.taken.clear();
+    }
+
+    pub fn stepper(&self) -> Stepper<'a> {
+        Stepper {
+            chart: &self.machine.chart,
+            fields: &self.machine.fields,
+            now: self.now,
+        }
+    }
+
+    /// The revision that the commit will have.
+    pub fn revision(&self) -> Revision {
+        self.expected.next()
+    }
+
+    /// # Errors
+    /// When the instance has ended.
+    pub fn open(&self) -> Result<(), Refusal> {
+        match &self.after.closure {
+            None => Ok(()),
+            Some(closure) => {
+                let message = format!(
+                    "the instance ended at {} ({}); a final state stays final",
+                    closure.at, closure.reason
+                );
+                Err(Refusal::new(
+                    RefusalCode::InstanceClosed,
+                    self.expected,
+                    message,
+                ))
+            }
+        }
+    }
+
+    pub fn start(&mut self) -> Result<(), Refusal> {
+        self.stepper()
+            .start(&mut self.position, &mut self.trail)
+            .map_err(|e| self.refusal("create", None, e))
+    }
+
+    pub fn jump(&mut self, state: StateIndex) -> Result<(), Refusal> {
+        self.stepper()
+            .jump(&mut self.position, state, &mut self.trail)
+            .map_err(|e| self.refusal("recover", None, e))
+    }
+
+    /// Takes an event. A refusal leaves the turn as it was.
+    pub fn take(&mut self, event: &str, payload: &Fields) -> Result<(), Refusal> {
+        let index = self.machine.chart.event(event);
+        let mut position = self.position.clone();
+        let mut trail = self.trail.clone();
+        let result = match index {
+            Some(index) => self
+                .stepper()
+                .take(&mut position, index, payload, &mut trail),
+            None => Err(StepError::NotTaken),
+        };
+        match result {
+            Ok(()) => {
+                (self.position, self.trail) = (position, trail);
+                self.taken = Some(event.to_owned());
+                Ok(())
+            }
+            Err(error) => Err(self.refusal(event, Some(payload), error)),
+        }
+    }
+
+    fn refusal(&self, event: &str, payload: Option<&Fields>, error: StepError) -> Refusal {
+        let state = self.after.state();
+        let index = self.machine.chart.event(event);
+        let considered = match (index, payload) {
+            (Some(index), Some(payload)) => self.stepper().consider(&self.position, index, payload),
+            _ => Vec::new(),
+        };
+        let (code, message) = match error {
+            StepError::Expression(problem) => (
+                RefusalCode::ExpressionFailed,
+                format!("`{event}` failed in `{state}`: {problem}"),
+            ),
+            StepError::Limit(steps) => (
+                RefusalCode::StepLimit,
+                format!(
+                    "`{event}` does not come to rest; it goes round in {}",
+                    steps.join(" ")
+                ),
+            ),
+            StepError::NotTaken if considered.is_empty() => (
+                RefusalCode::InvalidTransition,
+                format!("`{event}` is not possible in `{state}`"),
+            ),
+            StepError::NotTaken => {
+                let guards = considered.iter().filter_map(|c| c.guard.as_ref());
+                let told: Vec<String> = guards
+                    .map(|g| match &g.error {
+                        Some(error) => format!("`{}` failed: {error}", g.expression),
+                        None => format!("`{}` is false", g.expression),
+                    })
+                    .collect();
+                (
+                    RefusalCode::GuardRejected,
+                    format!("`{event}` is guarded in `{state}`: {}", told.join("; ")),
+                )
+            }
+        };
+        let allowed = self.allowed();
+        Refusal {
+            code,
+            message,
+            revision: self.expected,
+            allowed,
+            explain: considered,
+        }
+    }
+
+    /// The events that some active state has a transition for, whatever its guard says.
+    pub fn allowed(&self) -> Vec<String> {
+        allowed(self.machine, &self.position.leaves)
+    }
+
+    /// The top's `after` counts from the last input.
+    pub fn restart_idle_timers(&mut self) {
+        let chart = &self.machine.chart;
+        for (delay, event) in &chart.state(ROOT).after {
+            let id = chart.event_name(*event);
+            let deadline = self.now.plus(*delay);
+            match self.position.timers.iter_mut().find(|t| t.id == *id) {
+                Some(timer) => timer.deadline = deadline,
+                None if self.trail.closed.is_none() => {
+                    self.position.timers.push(Timer {
+                        id: Arc::clone(id),
+                        deadline,
+                        payload: None,
+                    });
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Ends the pending question, if there is one.
+    pub fn resolve_pending(&mut self, status: ClarificationStatus, option: Option<String>) {
+        if let Some(pending) = self.session.pending.take() {
+            let mut resolved = pending.resolved(status, self.now);
+            resolved.answer = option;
+            self.clarifications.push(resolved);
+        }
+        self.position
+            .timers
+            .retain(|t| &*t.id != CLARIFICATION_TIMER);
+    }
+
+    pub fn forget_conversation(&mut self) {
+        let locale = self.session.locale.take();
+        self.session = ConversationState {
+            locale,
+            ..ConversationState::default()
+        };
+    }
+
+    pub fn locale(&self, conversation: &Conversation) -> String {
+        self.session
+            .locale
+            .clone()
+            .unwrap_or_else(|| conversation.locales[0].clone())
+    }
+
+    /// The replies of the actions taken, in the session's language.
+    pub fn replies(&self) -> Vec<Reply> {
+        let Some(conversation) = &self.machine.conversation else {
+            return Vec::new();
+        };
+        let locale = self.locale(conversation);
+        let active = self.stepper().paths(&self.position.leaves);
+        let no_event = Fields::new();
+        let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
+            let scope = Scope {
+                context,
+                event: &no_event,
+                active: &active,
+                now: self.now,
+            };
+            let template = &conversation.replies[usize::from(reply.0)];
+            conversation.render(template, &locale, scope, self.revision())
+        };
+        self.trail.replies.iter().map(render).collect()
+    }
+
+    /// The commit of an input that is answered as an event.
+    pub fn commit_event(mut self, event: &str, replaced: Option<Replaced>) -> Commit {
+        let replies = self.replies();
+        self.note_prompt(&replies);
+        let verdict = self.close(event);
+        // Nobody waits for what a timer says: it has to be delivered.
+        let unheard = matches!(self.input.cause, Cause::Timer { .. });
+        let effects = if unheard {
+            self.effects(&replies)
+        } else {
+            Vec::new()
+        };
+        let answer = Answer::Event(EventAnswer {
+            id: self.after.instance.clone(),
+            revision: self.after.revision,
+            state: verdict.to.clone(),
+            transition: transition_of(&verdict),
+            closure_reason: self.after.closure.as_ref().map(|c| c.reason.clone()),
+            reply: replies,
+            effects: effects.clone(),
+            replaced,
+        });
+        self.commit(verdict, None, answer, effects)
+    }
+
+    fn effects(&self, replies: &[Reply]) -> Vec<Effect> {
+        let effect = |(ordinal, reply): (usize, &Reply)| {
+            Effect::new(
+                &self.after.instance,
+                self.after.revision,
+                ordinal,
+                EffectKind::Reply(reply.clone()),
+            )
+        };
+        replies.iter().enumerate().map(effect).collect()
+    }
+
+    /// Buttons shown now are the ones that count from now on.
+    pub fn note_prompt(&mut self, replies: &[Reply]) {
+        let prefix = format!("p{}.", self.revision());
+        let shown = replies
+            .iter()
+            .flat_map(|r| &r.options)
+            .any(|o| o.id.starts_with(&prefix));
+        if shown || self.stepper().paths(&self.position.leaves) != self.after.configuration {
+            self.session.prompt_revision = self.revision();
+        }
+    }
+
+    /// Writes the position into the snapshot: drafts, topic, closure, revision.
+    pub fn close(&mut self, event: &str) -> Verdict {
+        let was = Arc::clone(&self.after.context);
+        self.keep_drafts(&was);
+        self.note_topic();
+        if let Some(reason) = self.trail.closed.take() {
+            self.resolve_pending(ClarificationStatus::Cancelled, None);
+            self.position.timers.clear();
+            self.after.closure = Some(Closure {
+                reason: reason.to_string(),
+                at: self.now,
+            });
+        }
+        let chart = &self.machine.chart;
+        let path = |state: &StateIndex| Arc::clone(&chart.state(*state).path);
+        self.after.configuration = self.stepper().paths(&self.position.leaves);
+        let history = std::mem::take(&mut self.position.history);
+        self.after.history = history
+            .iter()
+            .map(|(state, kept)| (path(state), kept.iter().map(path).collect()))
+            .collect();
+        self.after.context = Arc::clone(&self.position.context);
+        self.after.timers = std::mem::take(&mut self.position.timers);
+        self.after.revision = self.revision();
+        self.after.updated_at = self.now;
+        if self.machine.conversation.is_some() {
+            self.after.conversation = Some(Arc::new(std::mem::take(&mut self.session)));
+        }
+        let to = self.after.state();
+        Verdict {
+            moved: !self.trail.taken.is_empty() || self.from != to,
+            from: std::mem::take(&mut self.from),
+            to,
+            event: self.taken.take().unwrap_or_else(|| event.to_owned()),
+            success: true,
+            reason: self.after.closure.as_ref().map(|c| c.reason.clone()),
+            code: None,
+        }
+    }
+
+    /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
+    /// aside under the new one comes back.
+    fn keep_drafts(&mut self, was: &Fields) {
+        let Some(draft) = self
+            .machine
+            .conversation
+            .as_ref()
+            .and_then(|c| c.draft.as_ref())
+        else {
+            return;
+        };
+        let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
+        if old == new || self.trail.closed.is_some() {
+            return;
+        }
+        let key = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        let new = new.and_then(key);
+        if let Some(old) = old.and_then(key) {
+            let kept = draft
+                .fields
+                .iter()
+                .filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
+            self.session.drafts.insert(old, kept.collect());
+        }
+        if let Some(kept) = new.and_then(|new| self.session.drafts.remove(&new)) {
+            Arc::make_mut(&mut self.position.context).extend(kept);
+        }
+    }
+
+    /// A session is about what the intent behind its last starting event starts; back at its beginning, nothing.
+    fn note_topic(&mut self) {
+        let Some(conversation) = &self.machine.conversation else {
+            return;
+        };
+        let initial = &self.machine.chart.state(ROOT).initial;
+        if self.position.leaves == *initial {
+            self.session.topic = None;
+        } else if let Some(event) = &self.taken {
+            let starting = conversation
+                .intents
+                .iter()
+                .find(|i| i.starts.is_some() && i.event.as_deref() == Some(event));
+            if let Some(intent) = starting
+                && self.session.topic.is_none()
+            {
+                self.session.topic.clone_from(&intent.starts);
+            }
+        }
+    }
+
+    /// Puts the commit together once `close` has been called.
+    pub fn commit(
+        self,
+        verdict: Verdict,
+        message: Option<Message>,
+        answer: Answer,
+        effects: Vec<Effect>,
+    ) -> Commit {
+        let payload = match &self.input.cause {
+            Cause::Event { payload, .. } => payload.clone(),
+            _ => Fields::new(),
+        };
+        let entry = Entry {
+            revision: self.after.revision,
+            at: self.now,
+            receipt: self.input.receipt_id(),
+            key: self.input.key.clone(),
+            digest: self.input.digest(),
+            event: verdict.event,
+            from: verdict.from,
+            to: verdict.to,
+            success: verdict.success,
+            reason: verdict.reason,
+            code: verdict.code,
+            by: self.input.by.clone(),
+            trace_id: self.input.trace_id.clone(),
+            message,
+            payload,
+            answer,
+        };
+        Commit {
+            tenant: self.after.tenant.clone(),
+            instance: self.after.instance.clone(),
+            expected: self.expected,
+            entry,
+            clarifications: self.clarifications,
+            effects,
+            after: Some(self.after),
+        }
+    }
+}
+
+/// The snapshot's names as indices; `None` when the machine does not have them.
+pub(super) fn position_of(machine: &Machine, snapshot: &Snapshot) -> Option<Position> {
+    let chart = &machine.chart;
+    let indices = |paths: &[Arc<str>]| -> Option<Vec<StateIndex>> {
+        paths.iter().map(|p| chart.by_path(p)).collect()
+    };
+    let history = snapshot
+        .history
+        .iter()
+        .map(|(state, kept)| Some((chart.by_path(state)?, indices(kept)?)));
+    Some(Position {
+        leaves: indices(&snapshot.configuration)?,
+        history: history.collect::<Option<_>>()?,
+        context: Arc::clone(&snapshot.context),
+        timers: snapshot.timers.clone(),
+    })
+}
+
+/// Public events with a transition from one of `leaves`, in the order of the definition.
+pub(super) fn allowed(machine: &Machine, leaves: &[StateIndex]) -> Vec<String> {
+    let chart = &machine.chart;
+    let offered = |event: &&Arc<str>| {
+        let index = chart.event(event);
+        let any = |index| {
+            leaves
+                .iter()
+                .any(|leaf| !chart.candidates(*leaf, index).is_empty())
+        };
+        !super::is_internal(event) && index.is_some_and(any)
+    };
+    chart
+        .events
+        .iter()
+        .filter(offered)
+        .map(ToString::to_string)
+        .collect()
+}

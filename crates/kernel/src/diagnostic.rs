@@ -1,0 +1,113 @@
+//! What is wrong, or doubtful, in a definition: each with a code, a place and a remedy.
+//!
+//! Owns the shape and how a diagnostic is printed. Who finds one is in `definition`.
+
+use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use serde::{Deserialize, Serialize};
+
+/// A place in a source text: line and column from 1, in characters, and bytes from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Place {
+    pub line: u32,
+    pub column: u32,
+    pub offset: u32,
+    pub length: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// The definition cannot be loaded.
+    Error,
+    /// It loads, and may strand somebody.
+    Warning,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Stable, in snake case, such as `unknown_target`.
+    pub code: &'static str,
+    pub severity: Severity,
+    pub message: String,
+    pub line: u32,
+    pub column: u32,
+    /// What to do about it.
+    pub help: String,
+    #[serde(skip)]
+    pub place: Place,
+}
+
+impl Diagnostic {
+    pub fn error(code: &'static str, place: Place, message: String, help: String) -> Self {
+        let (line, column) = (place.line, place.column);
+        Self {
+            code,
+            severity: Severity::Error,
+            message,
+            line,
+            column,
+            help,
+            place,
+        }
+    }
+
+    pub fn warning(code: &'static str, place: Place, message: String, help: String) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::error(code, place, message, help)
+        }
+    }
+
+    /// The diagnostic with the lines of `source` that it points at, as compilers print it, without colours.
+    pub fn render(&self, path: &str, source: &str) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let start = floor_boundary(source, self.place.offset as usize);
+        let end = floor_boundary(source, start + (self.place.length as usize).max(1));
+        let snippet = Snippet::source(source)
+            .path(path)
+            .line_start(1)
+            .annotation(AnnotationKind::Primary.span(start..end.max(start)));
+        let group = level
+            .primary_title(&self.message)
+            .id(self.code)
+            .element(snippet)
+            .element(Level::HELP.message(&self.help));
+        Renderer::plain().render(&[group])
+    }
+}
+
+fn floor_boundary(source: &str, mut offset: usize) -> usize {
+    offset = offset.min(source.len());
+    while !source.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    offset
+}
+
+/// Errors before warnings nowhere: diagnostics are told in the order of the file.
+pub fn sort(diagnostics: &mut [Diagnostic]) {
+    diagnostics.sort_by_key(|d| (d.place.line, d.place.column, d.severity));
+}
+
+/// A remedy that names the nearest of the known names, or all of them where they are few.
+pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let close = known
+        .clone()
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
+        .min();
+    if let Some((_, name)) = close {
+        return format!("did you mean `{name}`?");
+    }
+    let mut names: Vec<&str> = known.collect();
+    names.sort_unstable();
+    names.dedup();
+    match names.len() {
+        0 => "there are none to choose from".into(),
+        1..=16 => format!("known here: {}", names.join(", ")),
+        more => format!("known here: {}, … ({more} in all)", names[..12].join(", ")),
+    }
+}
