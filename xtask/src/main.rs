@@ -1,1 +1,199 @@
-fn main() {}
+//! The project's own commands: reads the command line and hands over to the module that owns the work.
+//!
+//! Invariant: only the standard library, so that `cargo xtask` builds in seconds on a fresh machine.
+
+// A command line tool talks on stdout; the lint is there for the server.
+#![allow(clippy::print_stdout)]
+
+mod workspace;
+
+mod suite;
+
+mod documents;
+mod fences;
+
+mod tidy;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use crate::workspace::Profile;
+
+/// Each subcommand with its arguments and what it does; the help and the check of documents read this table.
+const SUBCOMMANDS: &[(&str, &str, &str)] = &[
+    (
+        "test",
+        "[--fast]",
+        "everything CI runs; --fast leaves out what is slow",
+    ),
+    ("bench", "[ARGS]...", "the benchmark of the release binary"),
+    (
+        "tidy",
+        "[--update-ratchet]",
+        "only the style checks; lowers xtask/ratchet.txt on demand, never raises it",
+    ),
+    (
+        "docs",
+        "[--fast]",
+        "only the commands that README.md and docs/*.md show; --fast uses the debug binary",
+    ),
+];
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Invocation {
+    Help,
+    Test { fast: bool },
+    Bench { arguments: Vec<String> },
+    Tidy { update_ratchet: bool },
+    Docs { fast: bool },
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let root = workspace::root();
+    let succeeded = match interpret(&arguments) {
+        Ok(Invocation::Help) => {
+            print!("{}", help());
+            true
+        }
+        Ok(Invocation::Test { fast }) => suite::run(&root, fast),
+        Ok(Invocation::Bench { arguments }) => bench(&root, &arguments),
+        Ok(Invocation::Tidy { update_ratchet }) => tidy::run(&root, update_ratchet),
+        Ok(Invocation::Docs { fast }) => documents::run(&root, Profile::chosen(fast)),
+        Err(message) => {
+            eprintln!("error: {message}\n\n{}", help());
+            return ExitCode::from(2);
+        }
+    };
+    if succeeded {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn interpret(arguments: &[String]) -> Result<Invocation, String> {
+    let Some((name, rest)) = arguments.split_first() else {
+        return Ok(Invocation::Help);
+    };
+    match name.as_str() {
+        "--help" | "-h" | "help" => Ok(Invocation::Help),
+        "bench" => Ok(Invocation::Bench {
+            arguments: rest.to_vec(),
+        }),
+        _ if rest
+            .iter()
+            .any(|argument| argument == "--help" || argument == "-h") =>
+        {
+            Ok(Invocation::Help)
+        }
+        "test" => Ok(Invocation::Test {
+            fast: only_flag(name, rest, "--fast")?,
+        }),
+        "tidy" => Ok(Invocation::Tidy {
+            update_ratchet: only_flag(name, rest, "--update-ratchet")?,
+        }),
+        "docs" => Ok(Invocation::Docs {
+            fast: only_flag(name, rest, "--fast")?,
+        }),
+        unknown => Err(format!("`{unknown}` is not a subcommand of cargo xtask")),
+    }
+}
+
+/// Whether `flag` is given; anything else is refused by name.
+fn only_flag(subcommand: &str, arguments: &[String], flag: &str) -> Result<bool, String> {
+    match arguments.iter().find(|argument| *argument != flag) {
+        Some(unknown) => Err(format!(
+            "`cargo xtask {subcommand}` does not know `{unknown}`, only `{flag}`"
+        )),
+        None => Ok(!arguments.is_empty()),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from("Usage: cargo xtask <SUBCOMMAND>\n\n");
+    for (name, arguments, purpose) in SUBCOMMANDS {
+        text.push_str(&format!(
+            "  {:<26}{purpose}\n",
+            format!("{name} {arguments}")
+        ));
+    }
+    text
+}
+
+fn bench(root: &Path, arguments: &[String]) -> bool {
+    let status = workspace::cargo(root)
+        .args(["run", "--release", "--", "bench"])
+        .args(arguments)
+        .status();
+    match status {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("error: failed to start cargo: {error}");
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Result<Invocation, &str>) {
+        let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(
+            interpret(&arguments),
+            expected.map_err(str::to_owned),
+            "cargo xtask {line}"
+        );
+    }
+
+    #[test]
+    fn known_command_lines_are_understood() {
+        check("", Ok(Invocation::Help));
+        check("--help", Ok(Invocation::Help));
+        check("tidy --help", Ok(Invocation::Help));
+        check("test", Ok(Invocation::Test { fast: false }));
+        check("test --fast", Ok(Invocation::Test { fast: true }));
+        check("docs", Ok(Invocation::Docs { fast: false }));
+        check(
+            "tidy",
+            Ok(Invocation::Tidy {
+                update_ratchet: false,
+            }),
+        );
+        check(
+            "tidy --update-ratchet",
+            Ok(Invocation::Tidy {
+                update_ratchet: true,
+            }),
+        );
+        check(
+            "bench --help",
+            Ok(Invocation::Bench {
+                arguments: vec!["--help".to_owned()],
+            }),
+        );
+    }
+
+    #[test]
+    fn unknown_command_lines_are_refused_by_name() {
+        check("tset", Err("`tset` is not a subcommand of cargo xtask"));
+        check(
+            "test --quick",
+            Err("`cargo xtask test` does not know `--quick`, only `--fast`"),
+        );
+        check(
+            "tidy --fast",
+            Err("`cargo xtask tidy` does not know `--fast`, only `--update-ratchet`"),
+        );
+    }
+
+    #[test]
+    fn every_listed_subcommand_is_accepted() {
+        for (name, _, _) in SUBCOMMANDS {
+            assert!(interpret(&[(*name).to_owned()]).is_ok(), "{name}");
+        }
+    }
+}
