@@ -1,1 +1,326 @@
-//! Placeholder head.
+//! Runs Statewright: an input is loaded for, decided on, and committed in a batch with whatever else is waiting.
+//!
+//! One thread, the shard, owns all deciding and committing over one store; callers hand it inputs and are answered
+//! when their commit is durable. What is waiting when a batch is taken is the batch: there is no delay timer.
+//! Deciding itself is the kernel's business, remembering the store's, talking the app's.
+
+mod batch;
+pub mod clock;
+mod hot;
+pub mod machines;
+pub mod metrics;
+pub mod settings;
+mod shard;
+// pub mod story;
+
+use std::fmt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, TrySendError};
+use kernel::commit::Answer;
+use kernel::decide::{Explanation, explain};
+use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Input, Target};
+use kernel::machine::Machine;
+use kernel::snapshot::Snapshot;
+use store::{CommitError, LoadError, Store};
+
+pub use clock::Clock;
+pub use machines::{Machines, MachinesError};
+pub use metrics::Metrics;
+pub use settings::Settings;
+pub use shard::RecoveryReport;
+
+/// What the sender of an input gets.
+pub type Answered = Result<Submitted, EngineError>;
+
+/// An answer that is as durable as the store promises.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    pub instance: InstanceId,
+    pub answer: Arc<Answer>,
+    /// The key was handled before, and this is what it got then.
+    pub replayed: bool,
+}
+
+/// Why an input has no answer. Refusals by the machine are answers, not errors.
+#[derive(Clone, Debug, PartialEq)]
+pub enum EngineError {
+    UnknownMachine {
+        name: String,
+        help: String,
+    },
+    NotFound {
+        what: String,
+    },
+    /// The record that the input needs is corrupt and in quarantine.
+    Corrupt(String),
+    /// Too much is waiting; nothing was done.
+    Overloaded,
+    /// The server is going down; nothing was done.
+    Stopping,
+    /// Whether it was saved is not known, or the store is not available: repeat it with the same key.
+    Unavailable(String),
+    /// The disk is full; nothing was done.
+    Full(String),
+}
+
+impl fmt::Display for EngineError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownMachine { name, help } => {
+                write!(f, "there is no machine `{name}`; {help}")
+            }
+            Self::NotFound { what } => write!(f, "there is no {what}"),
+            Self::Corrupt(detail) | Self::Unavailable(detail) | Self::Full(detail) => {
+                f.write_str(detail)
+            }
+            Self::Overloaded => {
+                f.write_str("too many inputs are waiting; repeat it with the same key")
+            }
+            Self::Stopping => f.write_str("the server is stopping; repeat it with the same key"),
+        }
+    }
+}
+
+impl std::error::Error for EngineError {}
+
+impl From<LoadError> for EngineError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Corrupt { .. } => Self::Corrupt(error.to_string()),
+            LoadError::Unavailable(_) => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<CommitError> for EngineError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Full(_) => Self::Full(error.to_string()),
+            CommitError::Unavailable(_) | CommitError::Unknown(_) => {
+                Self::Unavailable(error.to_string())
+            }
+        }
+    }
+}
+
+/// An input on its way, with where its answer goes.
+pub(crate) struct Request {
+    pub input: Input,
+    pub answer: Box<dyn FnOnce(Answered) + Send>,
+    /// How often it has been decided on a revision that was no longer current.
+    pub attempts: u32,
+}
+
+pub(crate) enum Job {
+    Input(Request),
+    /// Fires all that is due now, and says what that was.
+    Recover(Sender<RecoveryReport>),
+}
+
+/// A running engine over one store. Dropping it stops the shard after what is waiting has been answered.
+#[derive(Debug)]
+pub struct Engine {
+    store: Arc<dyn Store>,
+    machines: Arc<Machines>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Engine {
+    /// Starts the shard. The first thing that it does is recovery.
+    pub fn start(
+        store: Arc<dyn Store>,
+        machines: Arc<Machines>,
+        clock: Clock,
+        settings: Settings,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::new());
+        let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
+        let shard = shard::Shard::new(
+            Arc::clone(&store),
+            Arc::clone(&machines),
+            clock.clone(),
+            Arc::clone(&metrics),
+            settings,
+        );
+        let thread = spawn(shard, waiting);
+        Self {
+            store,
+            machines,
+            clock,
+            metrics,
+            settings,
+            jobs: Some(jobs),
+            thread: Some(thread),
+        }
+    }
+
+    /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
+    pub fn submit(&self, input: Input, answer: impl FnOnce(Answered) + Send + 'static) {
+        let request = Request {
+            input,
+            answer: Box::new(answer),
+            attempts: 0,
+        };
+        let Some(jobs) = &self.jobs else {
+            return (request.answer)(Err(EngineError::Stopping));
+        };
+        match jobs.try_send(Job::Input(request)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(Job::Input(request))) => {
+                self.metrics.overloaded.inc();
+                (request.answer)(Err(EngineError::Overloaded));
+            }
+            Err(TrySendError::Disconnected(Job::Input(request))) => {
+                (request.answer)(Err(EngineError::Stopping));
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// `submit`, for a thread that may block.
+    ///
+    /// # Errors
+    /// When there is no answer to be had.
+    pub fn call(&self, input: Input) -> Answered {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        self.submit(input, move |answered| {
+            // The receiver is gone only if its thread died; then nobody wants the answer.
+            let _ = sender.send(answered);
+        });
+        receiver.recv().unwrap_or(Err(EngineError::Stopping))
+    }
+
+    /// Fires everything that is due and reports it; for operators, and after the virtual clock was moved.
+    ///
+    /// # Errors
+    /// When the engine is stopping.
+    pub fn recover(&self) -> Result<RecoveryReport, EngineError> {
+        let (sender, receiver) = crossbeam_channel::bounded(1);
+        let jobs = self.jobs.as_ref().ok_or(EngineError::Stopping)?;
+        jobs.send(Job::Recover(sender))
+            .map_err(|_| EngineError::Stopping)?;
+        receiver.recv().map_err(|_| EngineError::Stopping)
+    }
+
+    /// What an input would do, without doing it. Reads the store, not the shard's cache.
+    ///
+    /// # Errors
+    /// When there is nothing to explain it on.
+    pub fn explain(&self, input: &Input) -> Result<Explanation, EngineError> {
+        let before = match input.target() {
+            Some(Target::Instance(instance)) => self.store.load(&input.tenant, &instance)?,
+            Some(Target::Subject(machine, subject)) => {
+                self.store.load_session(&input.tenant, &machine, &subject)?
+            }
+            None => None,
+        };
+        let Some(before) = before else {
+            return Err(EngineError::NotFound {
+                what: target_name(input),
+            });
+        };
+        let machine = self.machine_of(&before)?;
+        Ok(explain(&machine, &before, input, self.clock.now()))
+    }
+
+    /// The machine that an instance is pinned to.
+    ///
+    /// # Errors
+    /// When its definition is not known here.
+    pub fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
+        self.machines
+            .by_hash(&snapshot.definition)
+            .ok_or_else(|| EngineError::NotFound {
+                what: format!(
+                    "definition {} of `{}`",
+                    snapshot.definition.as_str(),
+                    snapshot.machine
+                ),
+            })
+    }
+
+    /// # Errors
+    /// When the store cannot be read, or the record is corrupt.
+    pub fn instance(&self, tenant: &TenantId, id: &InstanceId) -> Result<Snapshot, EngineError> {
+        let found = self.store.load(tenant, id)?;
+        found.ok_or_else(|| EngineError::NotFound {
+            what: format!("instance `{id}`"),
+        })
+    }
+
+    /// The active session of a subject, else its last.
+    ///
+    /// # Errors
+    /// As `instance`.
+    pub fn session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Snapshot, EngineError> {
+        self.machines.current(machine)?;
+        let found = self.store.load_session(tenant, machine, subject)?;
+        found.ok_or_else(|| EngineError::NotFound {
+            what: format!("session of `{subject}`"),
+        })
+    }
+
+    pub fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub fn machines(&self) -> &Machines {
+        &self.machines
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Answers what is waiting, then stops. Inputs after this are refused.
+    pub fn stop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A shard that panicked has said so; there is nothing more to do about it here.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn target_name(input: &Input) -> String {
+    match &input.cause {
+        Cause::Message { subject, .. } => format!("session of `{subject}`"),
+        _ => match input.target() {
+            Some(Target::Instance(instance)) => format!("instance `{instance}`"),
+            _ => "instance".to_owned(),
+        },
+    }
+}
+
+fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>) -> JoinHandle<()> {
+    std::thread::Builder::new()
+        .name("shard".into())
+        .spawn(move || shard.run(&waiting))
+        .expect("a server that cannot start one thread cannot serve")
+}

@@ -144,8 +144,13 @@ fn create(
     subject: Option<Subject>,
     given: &Fields,
 ) -> Result<Commit, Refusal> {
-    if let Some(before) = before.filter(|b| id.is_some() || !b.is_closed()) {
-        let message = format!("the instance `{}` exists", before.instance);
+    let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
+    if let Some(before) = before.filter(taken) {
+        let message = format!(
+            "the instance `{}` exists and is in `{}`",
+            before.instance,
+            before.state()
+        );
         return Err(Refusal::new(
             RefusalCode::InstanceExists,
             before.revision,

@@ -1,0 +1,544 @@
+//! One batch: inputs are decided on, one after another, each on what the one before left; then all of it is committed
+//! at once, and everybody is answered.
+//!
+//! A repeated key waits for the first of its kind and shares its answer, whether that is in this batch, in memory, or
+//! in the store. A commit that turns out to be stale is decided again, a bounded number of times.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Instant;
+
+use kernel::commit::{Answer, Commit, Entry};
+use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
+use kernel::id::{Digest, InputKey, InstanceId, TenantId};
+use kernel::input::{Cause, Input, ReceiptId, Target};
+use kernel::machine::Machine;
+use kernel::refusal::{Refusal, RefusalCode};
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+use store::{CommitError, Outcome};
+
+use crate::hot::{InstanceKey, Receipt, SessionKey, session_key};
+use crate::metrics::OutcomeLabels;
+use crate::shard::Shard;
+use crate::{EngineError, Request, Submitted};
+
+/// Commits that are decided but not yet saved, and what the world looks like if they will be.
+#[derive(Default)]
+pub(crate) struct Batch {
+    commits: Vec<Commit>,
+    owners: Vec<Owner>,
+    /// Repeats of a key whose first is in this batch.
+    followers: Vec<(usize, Request)>,
+    snapshots: HashMap<InstanceKey, Arc<Snapshot>>,
+    sessions: HashMap<SessionKey, InstanceId>,
+    receipts: HashMap<ReceiptId, usize>,
+}
+
+/// Who waits for a commit.
+enum Owner {
+    Request(Request),
+    Timer,
+}
+
+/// What a batch of timers did.
+#[derive(Debug, Default)]
+pub(crate) struct Fired {
+    pub timers: usize,
+    pub closed: BTreeMap<String, usize>,
+}
+
+impl Batch {
+    pub fn len(&self) -> usize {
+        self.commits.len()
+    }
+
+    fn push(&mut self, commit: Commit, owner: Owner) {
+        if let Some(after) = &commit.after {
+            let after = Arc::new(after.clone());
+            if let Some(key) = session_key(&after) {
+                self.sessions.insert(key, after.instance.clone());
+            }
+            self.snapshots
+                .insert((after.tenant.clone(), after.instance.clone()), after);
+        }
+        self.receipts
+            .insert(commit.entry.receipt, self.commits.len());
+        self.commits.push(commit);
+        self.owners.push(owner);
+    }
+
+    fn session(&self, key: &SessionKey) -> Option<Arc<Snapshot>> {
+        let instance = self.sessions.get(key)?;
+        self.snapshots
+            .get(&(key.0.clone(), instance.clone()))
+            .cloned()
+    }
+}
+
+impl Shard {
+    /// Decides and commits until every request has its answer.
+    pub(crate) fn process(&mut self, mut requests: Vec<Request>) {
+        while !requests.is_empty() {
+            let now = self.clock.now();
+            let mut batch = Batch::default();
+            for request in requests.drain(..) {
+                self.decide_into(&mut batch, request, now);
+            }
+            requests = self.commit(batch).1;
+        }
+    }
+
+    fn decide_into(&mut self, batch: &mut Batch, mut request: Request, now: Timestamp) {
+        let receipt = request.input.receipt_id();
+        if let Some(first) = batch.receipts.get(&receipt) {
+            batch.followers.push((*first, request));
+            return;
+        }
+        if let Some(receipt) = self.hot.receipt(receipt) {
+            return self.replay(request, &receipt);
+        }
+        let (machine, before) = match self.prepare(batch, &request.input, now) {
+            Ok(found) => found,
+            Err(error) => return (request.answer)(Err(error)),
+        };
+        match decide(&machine, before.as_deref(), &request.input, now) {
+            Ok(commit) => batch.push(commit, Owner::Request(request)),
+            Err(refusal) => match before {
+                Some(before) if refusal.code.is_recorded() => {
+                    let commit = refused(&before, &request.input, &refusal, now);
+                    batch.push(commit, Owner::Request(request));
+                }
+                before => {
+                    // What is refused without a trace may be a repeat, or have been judged by a hot copy.
+                    match self.store.receipt(receipt) {
+                        Ok(Some((instance, entry))) => {
+                            return self.replay(request, &receipt_of(instance, entry));
+                        }
+                        Ok(None) => {}
+                        Err(error) => return (request.answer)(Err(error.into())),
+                    }
+                    if let Some(before) = before.filter(|_| request.attempts == 0) {
+                        self.hot
+                            .forget(&(before.tenant.clone(), before.instance.clone()));
+                        request.attempts = 1;
+                        return self.decide_into(batch, request, now);
+                    }
+                    self.count(&machine, &request.input, refusal.code.as_str());
+                    self.refuse(request, refusal);
+                }
+            },
+        }
+    }
+
+    /// The machine and the instance that an input is decided on, with the instance's due timers fired first.
+    fn prepare(
+        &mut self,
+        batch: &mut Batch,
+        input: &Input,
+        now: Timestamp,
+    ) -> Result<(Arc<Machine>, Option<Arc<Snapshot>>), EngineError> {
+        let before = match (&input.cause, input.target()) {
+            (
+                Cause::Create {
+                    machine, subject, ..
+                },
+                target,
+            ) => {
+                let current = self.machines.current(machine)?;
+                let by_id = match target {
+                    Some(Target::Instance(id)) => self.find(batch, &(input.tenant.clone(), id))?,
+                    _ => None,
+                };
+                match (by_id, subject) {
+                    (None, Some(subject)) if current.conversation.is_some() => {
+                        let key = (input.tenant.clone(), machine.clone(), subject.clone());
+                        self.find_session(batch, &key)?
+                    }
+                    (by_id, _) => by_id,
+                }
+            }
+            (_, Some(Target::Subject(machine, subject))) => {
+                self.machines.current(&machine)?;
+                self.find_session(batch, &(input.tenant.clone(), machine, subject))?
+            }
+            (_, Some(Target::Instance(id))) => {
+                let found = self.find(batch, &(input.tenant.clone(), id.clone()))?;
+                Some(found.ok_or_else(|| EngineError::NotFound {
+                    what: format!("instance `{id}`"),
+                })?)
+            }
+            (_, None) => None,
+        };
+        let before = match before {
+            Some(before) => Some(self.fire_into(batch, before, now, false)?),
+            None => None,
+        };
+        let machine = match (&input.cause, &before) {
+            (Cause::Create { machine, .. }, _) => self.machines.current(machine)?,
+            (Cause::Message { machine, .. }, before) => {
+                match before.as_ref().filter(|b| !b.is_closed()) {
+                    Some(open) => self.machine_of(open)?,
+                    None => self.machines.current(machine)?,
+                }
+            }
+            (_, Some(before)) => self.machine_of(before)?,
+            (_, None) => {
+                return Err(EngineError::NotFound {
+                    what: "such instance".into(),
+                });
+            }
+        };
+        Ok((machine, before))
+    }
+
+    fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
+        self.machines
+            .by_hash(&snapshot.definition)
+            .ok_or_else(|| EngineError::NotFound {
+                what: format!(
+                    "definition {} of `{}`",
+                    snapshot.definition.as_str(),
+                    snapshot.machine
+                ),
+            })
+    }
+
+    fn find(
+        &mut self,
+        batch: &Batch,
+        key: &InstanceKey,
+    ) -> Result<Option<Arc<Snapshot>>, EngineError> {
+        if let Some(found) = batch
+            .snapshots
+            .get(key)
+            .cloned()
+            .or_else(|| self.hot.snapshot(key))
+        {
+            return Ok(Some(found));
+        }
+        let loaded = self.store.load(&key.0, &key.1)?.map(Arc::new);
+        if let Some(snapshot) = &loaded {
+            self.hot.remember(Arc::clone(snapshot));
+        }
+        Ok(loaded)
+    }
+
+    fn find_session(
+        &mut self,
+        batch: &Batch,
+        key: &SessionKey,
+    ) -> Result<Option<Arc<Snapshot>>, EngineError> {
+        if let Some(found) = batch.session(key).or_else(|| self.hot.session(key)) {
+            return Ok(Some(found));
+        }
+        let loaded = self
+            .store
+            .load_session(&key.0, &key.1, &key.2)?
+            .map(Arc::new);
+        if let Some(snapshot) = &loaded {
+            self.hot.remember(Arc::clone(snapshot));
+        }
+        Ok(loaded)
+    }
+
+    /// Decides on the timers of one instance that are due, and returns what it is after them. A pending question's
+    /// own timer is left to the router when a message is about to be routed, unless `questions` says otherwise.
+    fn fire_into(
+        &mut self,
+        batch: &mut Batch,
+        before: Arc<Snapshot>,
+        now: Timestamp,
+        questions: bool,
+    ) -> Result<Arc<Snapshot>, EngineError> {
+        let mut current = before;
+        loop {
+            let due = current.timers.iter().filter(|t| t.deadline <= now);
+            let due = due.filter(|t| questions || &*t.id != CLARIFICATION_TIMER);
+            let Some(timer) = due.min_by_key(|t| t.deadline) else {
+                return Ok(current);
+            };
+            let machine = self.machine_of(&current)?;
+            let input = timer_input(
+                &current.tenant,
+                &current.instance,
+                &timer.id,
+                timer.deadline,
+            );
+            match decide(&machine, Some(&current), &input, now) {
+                Ok(commit) => {
+                    let key = (commit.tenant.clone(), commit.instance.clone());
+                    batch.push(commit, Owner::Timer);
+                    current = Arc::clone(&batch.snapshots[&key]);
+                }
+                Err(refusal) => {
+                    tracing::error!(instance = %current.instance, timer = %timer.id, code = refusal.code.as_str(), "failed to fire a timer: {}", refusal.message);
+                    return Ok(current);
+                }
+            }
+        }
+    }
+
+    /// Fires the timers of instances that the store says are due.
+    pub(crate) fn fire_claimed(&mut self, claimed: Vec<InstanceKey>, now: Timestamp) -> Fired {
+        let mut batch = Batch::default();
+        for key in claimed {
+            let fired = match self.find(&batch, &key) {
+                Ok(Some(snapshot)) => self.fire_into(&mut batch, snapshot, now, true).map(|_| ()),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = fired {
+                tracing::error!(instance = %key.1, "failed to fire the timers of an instance: {error}");
+                self.hot.forget(&key);
+            }
+        }
+        self.commit(batch).0
+    }
+
+    /// Commits a batch and answers. Returns what its timers did, and the requests that have to be decided again.
+    fn commit(&mut self, batch: Batch) -> (Fired, Vec<Request>) {
+        let mut fired = Fired::default();
+        let mut again = Vec::new();
+        if batch.commits.is_empty() {
+            return (fired, again);
+        }
+        let started = Instant::now();
+        let saved = self.store.commit(&batch.commits);
+        self.metrics
+            .batch_inputs
+            .observe(batch.commits.len() as f64);
+        self.metrics
+            .commit_seconds
+            .observe(started.elapsed().as_secs_f64());
+        let outcomes = match saved {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.metrics.commit_errors.inc();
+                tracing::error!(commits = batch.len(), "failed to commit a batch: {error}");
+                self.give_back(batch, &error);
+                return (fired, again);
+            }
+        };
+        let mut settled: Vec<Option<Receipt>> = Vec::with_capacity(outcomes.len());
+        for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes)
+        {
+            let receipt = match outcome {
+                Outcome::Committed => Some((self.committed(commit, &owner, &mut fired), true)),
+                Outcome::Duplicate(first) => Some((receipt_of(first.0, first.1), false)),
+                Outcome::Stale => {
+                    self.metrics.stale.inc();
+                    self.forget(&commit);
+                    None
+                }
+            };
+            match (owner, &receipt) {
+                (Owner::Timer, _) => {}
+                (Owner::Request(request), Some((receipt, fresh))) if *fresh => {
+                    let answer = Ok(Submitted {
+                        instance: receipt.instance.clone(),
+                        answer: Arc::clone(&receipt.answer),
+                        replayed: false,
+                    });
+                    (request.answer)(answer);
+                }
+                (Owner::Request(request), Some((receipt, _))) => self.replay(request, receipt),
+                (Owner::Request(request), None) => self.try_again(request, &mut again),
+            }
+            settled.push(receipt.map(|(receipt, _)| receipt));
+        }
+        for (first, request) in batch.followers {
+            match settled.get(first).cloned().flatten() {
+                Some(receipt) => self.replay(request, &receipt),
+                None => self.try_again(request, &mut again),
+            }
+        }
+        (fired, again)
+    }
+
+    fn try_again(&self, mut request: Request, again: &mut Vec<Request>) {
+        request.attempts += 1;
+        if request.attempts > self.settings.attempts_max {
+            let detail = format!(
+                "the instance changed under {} decisions in a row; repeat it with the same key",
+                request.attempts
+            );
+            return (request.answer)(Err(EngineError::Unavailable(detail)));
+        }
+        again.push(request);
+    }
+
+    /// Takes a saved commit into memory, the log and the figures.
+    fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
+        let Commit {
+            tenant,
+            instance,
+            after,
+            entry,
+            ..
+        } = commit;
+        let receipt = Receipt {
+            instance: instance.clone(),
+            digest: entry.digest,
+            answer: Arc::new(entry.answer),
+        };
+        tracing::info!(
+            trace_id = entry.trace_id.as_deref().unwrap_or(""),
+            tenant = %tenant,
+            instance = %instance,
+            key = %entry.key,
+            revision = entry.revision.0,
+            event = entry.event,
+            from = entry.from,
+            to = entry.to,
+            success = entry.success,
+            code = entry.code.as_deref().unwrap_or(""),
+            "committed"
+        );
+        let kind = match owner {
+            Owner::Timer => "timer",
+            Owner::Request(request) => kind_of(&request.input),
+        };
+        let outcome = match &*receipt.answer {
+            Answer::Message(answer) => format!("{:?}", answer.outcome).to_lowercase(),
+            Answer::Event(_) => "taken".to_owned(),
+            Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
+        };
+        if let Some(after) = after {
+            let labels = OutcomeLabels {
+                machine: after.machine.to_string(),
+                kind,
+                outcome,
+            };
+            self.metrics.inputs.get_or_create(&labels).inc();
+            if matches!(owner, Owner::Timer) {
+                self.metrics.timers_fired.inc();
+                fired.timers += 1;
+                if let Some(closure) = &after.closure {
+                    *fired.closed.entry(closure.reason.clone()).or_default() += 1;
+                }
+            }
+            self.watch(after.wake_at());
+            self.hot.remember(Arc::new(after));
+        }
+        self.hot.remember_receipt(entry.receipt, receipt.clone());
+        receipt
+    }
+
+    fn forget(&mut self, commit: &Commit) {
+        self.hot
+            .forget(&(commit.tenant.clone(), commit.instance.clone()));
+        if let Some(key) = commit.after.as_ref().and_then(session_key) {
+            self.hot.forget_session(&key);
+        }
+    }
+
+    /// After an error at the commit nobody knows what was saved: the receipts tell, or the caller has to ask again.
+    fn give_back(&mut self, batch: Batch, error: &CommitError) {
+        for commit in &batch.commits {
+            self.forget(commit);
+        }
+        let unknown = matches!(error, CommitError::Unknown(_));
+        let requests = batch.owners.into_iter().filter_map(|owner| match owner {
+            Owner::Request(request) => Some(request),
+            Owner::Timer => None,
+        });
+        let followers = batch.followers.into_iter().map(|(_, request)| request);
+        for request in requests.chain(followers) {
+            let found = match unknown {
+                true => self
+                    .store
+                    .receipt(request.input.receipt_id())
+                    .ok()
+                    .flatten(),
+                false => None,
+            };
+            match found {
+                Some((instance, entry)) => self.replay(request, &receipt_of(instance, entry)),
+                None => (request.answer)(Err(error.clone().into())),
+            }
+        }
+    }
+
+    /// Answers a repeated key as its first was answered; with another payload it is refused.
+    fn replay(&self, request: Request, receipt: &Receipt) {
+        if request.input.digest() != receipt.digest {
+            let message = format!(
+                "the key `{}` came before with another payload",
+                request.input.key
+            );
+            let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
+            return self.refuse(request, refusal);
+        }
+        self.metrics.replayed.inc();
+        (request.answer)(Ok(Submitted {
+            instance: receipt.instance.clone(),
+            answer: Arc::clone(&receipt.answer),
+            replayed: true,
+        }));
+    }
+
+    fn refuse(&self, request: Request, refusal: Refusal) {
+        let instance = match request.input.target() {
+            Some(Target::Instance(id)) => id,
+            _ => InstanceId::derive(Timestamp::default(), &[]),
+        };
+        let answer = Arc::new(Answer::Refused(refusal));
+        (request.answer)(Ok(Submitted {
+            instance,
+            answer,
+            replayed: false,
+        }));
+    }
+
+    fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+        let labels = OutcomeLabels {
+            machine: machine.name.to_string(),
+            kind: kind_of(input),
+            outcome: outcome.to_owned(),
+        };
+        self.metrics.inputs.get_or_create(&labels).inc();
+    }
+}
+
+fn receipt_of(instance: InstanceId, entry: Entry) -> Receipt {
+    Receipt {
+        instance,
+        digest: entry.digest,
+        answer: Arc::new(entry.answer),
+    }
+}
+
+fn kind_of(input: &Input) -> &'static str {
+    match &input.cause {
+        Cause::Create { .. } => "create",
+        Cause::Event { .. } => "event",
+        Cause::Message { .. } => "message",
+        Cause::Answer { .. } => "answer",
+        Cause::Timer { .. } => "timer",
+        Cause::Recover { .. } => "recover",
+    }
+}
+
+/// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once.
+fn timer_input(
+    tenant: &TenantId,
+    instance: &InstanceId,
+    timer: &str,
+    deadline: Timestamp,
+) -> Input {
+    let digest = Digest::of_parts(&[timer]);
+    let key = format!("timer:{digest}:{}", deadline.as_millis());
+    Input {
+        tenant: tenant.clone(),
+        key: InputKey::parse(&key).expect("hexadecimal digits and a number make a key"),
+        cause: Cause::Timer {
+            instance: instance.clone(),
+            timer: timer.to_owned(),
+            deadline,
+        },
+        expected: None,
+        by: None,
+        trace_id: None,
+    }
+}

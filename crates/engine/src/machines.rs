@@ -1,0 +1,169 @@
+//! The machines that are known: the current one of each name, and every version that an instance may be pinned to.
+//!
+//! A definition is checked and compiled before it is saved, and saved before anybody can use it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, RwLock};
+
+use kernel::definition;
+use kernel::diagnostic::{Diagnostic, nearest};
+use kernel::id::{DefinitionHash, MachineName};
+use kernel::machine::Machine;
+use kernel::time::Timestamp;
+use store::{CommitError, LoadError, Store, StoredDefinition};
+
+use crate::EngineError;
+
+#[derive(Debug, Default)]
+pub struct Machines {
+    known: RwLock<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    current: BTreeMap<MachineName, Arc<Machine>>,
+    by_hash: HashMap<DefinitionHash, Arc<Machine>>,
+}
+
+/// Why a definition was not activated.
+#[derive(Debug)]
+pub enum MachinesError {
+    /// Something is wrong with it; warnings are among these, errors first of all.
+    Diagnostics(Vec<Diagnostic>),
+    /// The store has a definition that this release cannot load.
+    Incompatible {
+        machine: MachineName,
+        version: u32,
+    },
+    Load(LoadError),
+    Commit(CommitError),
+}
+
+impl fmt::Display for MachinesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Diagnostics(all) => write!(f, "the definition has {} problem(s)", all.len()),
+            Self::Incompatible { machine, version } => {
+                write!(
+                    f,
+                    "the stored version {version} of `{machine}` cannot be loaded by this release"
+                )
+            }
+            Self::Load(error) => error.fmt(f),
+            Self::Commit(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MachinesError {}
+
+impl Machines {
+    /// All definitions that the store has; the last saved of a name is current.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or holds a definition that no longer loads.
+    pub fn from_store(store: &dyn Store) -> Result<Self, MachinesError> {
+        let machines = Self::default();
+        for stored in store.definitions().map_err(MachinesError::Load)? {
+            let (machine, _) = definition::load(&stored.source);
+            let Some(machine) = machine else {
+                let (machine, version) = (stored.machine, stored.version);
+                return Err(MachinesError::Incompatible { machine, version });
+            };
+            machines.insert(Arc::new(machine));
+        }
+        Ok(machines)
+    }
+
+    /// Checks a definition, saves it, and makes it the current one of its name. Instances of other versions stay on
+    /// theirs. The warnings come back with the machine.
+    ///
+    /// # Errors
+    /// With every diagnostic if one of them is an error; nothing is changed then.
+    pub fn activate(
+        &self,
+        store: &dyn Store,
+        source: &str,
+        now: Timestamp,
+    ) -> Result<(Arc<Machine>, Vec<Diagnostic>), MachinesError> {
+        let (machine, diagnostics) = definition::load(source);
+        let Some(machine) = machine else {
+            return Err(MachinesError::Diagnostics(diagnostics));
+        };
+        let stored = StoredDefinition {
+            hash: machine.hash.clone(),
+            machine: machine.name.clone(),
+            version: machine.version,
+            source: source.to_owned(),
+            saved_at: now,
+        };
+        store
+            .save_definition(&stored)
+            .map_err(MachinesError::Commit)?;
+        let machine = Arc::new(machine);
+        self.insert(Arc::clone(&machine));
+        Ok((machine, diagnostics))
+    }
+
+    fn insert(&self, machine: Arc<Machine>) {
+        let mut known = self
+            .known
+            .write()
+            .expect("no thread panics while it holds this lock");
+        known
+            .by_hash
+            .insert(machine.hash.clone(), Arc::clone(&machine));
+        known.current.insert(machine.name.clone(), machine);
+    }
+
+    /// # Errors
+    /// When there is none of this name; the error names the nearest.
+    pub fn current(&self, name: &MachineName) -> Result<Arc<Machine>, EngineError> {
+        let known = self
+            .known
+            .read()
+            .expect("no thread panics while it holds this lock");
+        known
+            .current
+            .get(name)
+            .cloned()
+            .ok_or_else(|| EngineError::UnknownMachine {
+                name: name.to_string(),
+                help: nearest(name.as_str(), known.current.keys().map(MachineName::as_str)),
+            })
+    }
+
+    pub fn by_hash(&self, hash: &DefinitionHash) -> Option<Arc<Machine>> {
+        let known = self
+            .known
+            .read()
+            .expect("no thread panics while it holds this lock");
+        known.by_hash.get(hash).cloned()
+    }
+
+    /// The current machines, by name.
+    pub fn all(&self) -> Vec<Arc<Machine>> {
+        let known = self
+            .known
+            .read()
+            .expect("no thread panics while it holds this lock");
+        known.current.values().cloned().collect()
+    }
+
+    /// Every known version of a machine, oldest version first.
+    pub fn versions(&self, name: &MachineName) -> Vec<Arc<Machine>> {
+        let known = self
+            .known
+            .read()
+            .expect("no thread panics while it holds this lock");
+        let mut versions: Vec<Arc<Machine>> = known
+            .by_hash
+            .values()
+            .filter(|m| m.name == *name)
+            .cloned()
+            .collect();
+        versions.sort_by_key(|m| (m.version, m.hash.clone()));
+        versions
+    }
+}

@@ -1,0 +1,41 @@
+//! The engine's limits, each with its reason.
+
+use kernel::time::Delay;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Inputs in one batch. 64 is as good as 1,024 for a disk, and keeps the wait short.
+    pub batch_inputs_max: usize,
+    /// Timers fired between two batches of inputs, so that a backlog of them starves nobody.
+    pub batch_timers_max: usize,
+    /// Inputs waiting for the shard; at ten thousand commits a second this is a second's work.
+    pub queue_inputs_max: usize,
+    /// Decisions on a revision that was no longer current, before the input is given back.
+    pub attempts_max: u32,
+    /// Hot instances, and as many receipts, kept in memory; about 2 KB each.
+    pub cached_instances_max: usize,
+    /// How long a claimed timer is left to whoever claimed it.
+    pub claim_lease: Delay,
+    /// How long log entries and their receipts are kept. Providers redeliver for seven days; eight is the least.
+    pub retention: Delay,
+    /// How often expired records are cleaned up.
+    pub clean_up_every: Delay,
+    /// Records deleted at one go.
+    pub clean_up_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch_inputs_max: 256,
+            batch_timers_max: 64,
+            queue_inputs_max: 10_000,
+            attempts_max: 8,
+            cached_instances_max: 20_000,
+            claim_lease: Delay::from_secs(30),
+            retention: Delay::from_secs(30 * 86_400),
+            clean_up_every: Delay::from_secs(60),
+            clean_up_max: 1_000,
+        }
+    }
+}

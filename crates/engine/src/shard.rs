@@ -1,0 +1,205 @@
+//! The shard: the one thread that decides and commits, turn by turn.
+//!
+//! A turn is a batch of inputs, then a bounded batch of timers, then now and then a bounded clean-up. It starts with
+//! recovery: everything that came due while no server ran.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError};
+use kernel::time::Timestamp;
+use serde::Serialize;
+use store::Store;
+
+use crate::batch::Fired;
+use crate::clock::Clock;
+use crate::hot::Hot;
+use crate::machines::Machines;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::{Job, Request};
+
+/// Longest nap when nothing is due: other servers over the same store may set timers that this one has not seen.
+const NAP_MAX: Duration = Duration::from_secs(1);
+/// Recovery before the first input is served takes at most this; the rest is caught up between inputs.
+const RECOVERY_MAX: Duration = Duration::from_millis(500);
+
+/// What recovery found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RecoveryReport {
+    pub timers_fired: usize,
+    /// Instances that were closed by a timer, by reason.
+    pub closed: BTreeMap<String, usize>,
+    pub open: u64,
+    pub quarantined: u64,
+    pub took_ms: u64,
+    /// Whether all that was due has been dealt with.
+    pub complete: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shard {
+    pub store: Arc<dyn Store>,
+    pub machines: Arc<Machines>,
+    pub clock: Clock,
+    pub metrics: Arc<Metrics>,
+    pub settings: Settings,
+    pub hot: Hot,
+    /// When the store next has to be asked for due timers.
+    next_due: Option<Timestamp>,
+    next_clean_up: Timestamp,
+}
+
+impl Shard {
+    pub fn new(
+        store: Arc<dyn Store>,
+        machines: Arc<Machines>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        settings: Settings,
+    ) -> Self {
+        let hot = Hot::new(settings.cached_instances_max);
+        let next_clean_up = clock.now().plus(settings.clean_up_every);
+        Self {
+            store,
+            machines,
+            clock,
+            metrics,
+            settings,
+            hot,
+            next_due: None,
+            next_clean_up,
+        }
+    }
+
+    pub fn run(&mut self, waiting: &Receiver<Job>) {
+        let report = self.recover(RECOVERY_MAX);
+        tracing::info!(
+            timers_fired = report.timers_fired,
+            open = report.open,
+            quarantined = report.quarantined,
+            complete = report.complete,
+            took_ms = report.took_ms,
+            "recovered"
+        );
+        loop {
+            let first = match waiting.recv_timeout(self.nap()) {
+                Ok(job) => Some(job),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            self.turn(first, waiting);
+        }
+    }
+
+    /// What is waiting is the batch.
+    fn turn(&mut self, first: Option<Job>, waiting: &Receiver<Job>) {
+        let mut requests: Vec<Request> = Vec::new();
+        let mut recoveries = Vec::new();
+        for job in first.into_iter().chain(waiting.try_iter()) {
+            match job {
+                Job::Input(request) => requests.push(request),
+                Job::Recover(report) => recoveries.push(report),
+            }
+            if requests.len() >= self.settings.batch_inputs_max {
+                break;
+            }
+        }
+        self.process(requests);
+        for recovery in recoveries {
+            // Whoever asked may have gone away.
+            let _ = recovery.send(self.recover(Duration::MAX));
+        }
+        self.fire_due();
+        self.clean_up();
+    }
+
+    /// Keeps the earliest of the wake-up calls.
+    pub fn watch(&mut self, wake_at: Option<Timestamp>) {
+        self.next_due = match (self.next_due, wake_at) {
+            (Some(known), Some(new)) => Some(known.min(new)),
+            (known, new) => known.or(new),
+        };
+    }
+
+    fn nap(&self) -> Duration {
+        let now = self.clock.now();
+        let until = |at: Timestamp| Duration::from_millis(at.since(now).as_millis().unsigned_abs());
+        self.next_due.map_or(NAP_MAX, until).min(NAP_MAX)
+    }
+
+    /// One bounded batch of timers, if any may be due. Returns what it did and whether there may be more.
+    fn fire_due(&mut self) -> (Fired, bool) {
+        let now = self.clock.now();
+        if self.next_due.is_some_and(|due| due > now) {
+            return (Fired::default(), false);
+        }
+        let limit = self.settings.batch_timers_max;
+        let lease_until = now.plus(self.settings.claim_lease);
+        let claimed = match self.store.claim_due(now, lease_until, limit) {
+            Ok(claimed) => claimed,
+            Err(error) => {
+                tracing::error!("failed to ask for due timers: {error}");
+                self.next_due = Some(now.plus(kernel::time::Delay::from_secs(1)));
+                return (Fired::default(), false);
+            }
+        };
+        let more = claimed.len() == limit;
+        let fired = self.fire_claimed(claimed, now);
+        if !more {
+            let far = now.plus(kernel::time::Delay::from_secs(3_600));
+            self.next_due = Some(self.store.next_due().ok().flatten().unwrap_or(far));
+        }
+        (fired, more)
+    }
+
+    fn recover(&mut self, at_most: Duration) -> RecoveryReport {
+        let started = Instant::now();
+        let mut report = RecoveryReport::default();
+        self.next_due = None;
+        loop {
+            let (fired, more) = self.fire_due();
+            report.timers_fired += fired.timers;
+            for (reason, count) in fired.closed {
+                *report.closed.entry(reason).or_default() += count;
+            }
+            report.complete = !more;
+            if !more || started.elapsed() >= at_most {
+                break;
+            }
+        }
+        if let Ok(statistics) = self.store.statistics() {
+            report.open = statistics.open.values().sum();
+            report.quarantined = statistics.quarantined;
+        }
+        report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report
+    }
+
+    fn clean_up(&mut self) {
+        let now = self.clock.now();
+        if now < self.next_clean_up {
+            return;
+        }
+        let before = Timestamp::from_millis(now.as_millis() - self.settings.retention.as_millis());
+        match self.store.clean_up(before, self.settings.clean_up_max) {
+            Ok(report) => {
+                self.metrics
+                    .cleaned_up
+                    .inc_by(report.entries_deleted as u64);
+                // A full batch leaves more for the next turn.
+                let pause = if report.more {
+                    kernel::time::Delay::ZERO
+                } else {
+                    self.settings.clean_up_every
+                };
+                self.next_clean_up = now.plus(pause);
+            }
+            Err(error) => {
+                tracing::error!("failed to clean up expired records: {error}");
+                self.next_clean_up = now.plus(self.settings.clean_up_every);
+            }
+        }
+    }
+}
