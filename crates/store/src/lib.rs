@@ -22,7 +22,7 @@ pub use memory::MemoryStore;
 pub use query::{
     ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
 };
-// pub use sqlite::SqliteStore;
+pub use sqlite::SqliteStore;
 
 /// A durable home for instances, their log, their clarifications, their outbox and their definitions.
 pub trait Store: Send + Sync + fmt::Debug {
