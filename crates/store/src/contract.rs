@@ -1,1 +1,155 @@
-//! Placeholder.
+//! What every store promises, one test a promise, for any backend in any crate to run.
+//!
+//! `store_contract!` expands to one named `#[test]` for each case and backend. A case is a function of a way to open an
+//! empty store, and touches nothing but the `Store` trait. A backend that outlives its process runs
+//! `durable_store_contract!` as well. There is no way to leave a case out.
+//!
+//! ```
+//! use store::{MemoryStore, Store};
+//!
+//! store::store_contract!(memory, || Box::new(MemoryStore::new()) as Box<dyn Store>);
+//! ```
+
+mod commits;
+mod draft;
+mod durable;
+mod lists;
+mod records;
+mod timers;
+
+pub use commits::*;
+pub use draft::{Draft, at, definition, id, key_of, machine, subject, tenant};
+pub use durable::*;
+pub use lists::*;
+pub use records::*;
+pub use timers::*;
+
+use crate::Store;
+
+/// Opens a new, empty store at each call.
+pub type Open<'a> = &'a dyn Fn() -> Box<dyn Store>;
+
+/// A backend whose data outlives the process.
+pub trait Durable {
+    /// Opens the store on the data that the last one left; empty the first time.
+    fn open(&self) -> Box<dyn Store>;
+
+    /// Opens the store on what would be there if the process had been killed at this moment, with `open`'s store still
+    /// in use.
+    fn open_as_if_killed(&self) -> Box<dyn Store>;
+}
+
+/// `store_contract!(name, open)`: a module `name` with a test for each case. `open` is evaluated once a test; it is a
+/// `Fn() -> Box<dyn Store>` that gives a new, empty store at each call.
+#[macro_export]
+macro_rules! store_contract {
+    ($backend:ident, $open:expr) => {
+        $crate::contract_tests! {
+            $backend, $open,
+            // Commits.
+            stale_commit_writes_nothing
+            repeated_key_returns_first_entry
+            repeated_key_in_one_batch_is_a_duplicate
+            a_repeat_is_a_duplicate_whatever_its_revision
+            a_commit_is_whole
+            a_batch_keeps_its_good_commits
+            chained_commits_in_one_batch
+            an_empty_batch_is_nothing
+            refused_input_is_logged_and_changes_nothing
+            a_refusal_of_a_missing_instance_is_stale
+            a_creation_of_an_existing_id_is_stale
+            second_session_of_same_ordinal_is_stale
+            instances_that_are_no_sessions_do_not_collide
+            an_instance_keeps_its_subject
+            one_pending_clarification_per_session
+            a_failing_batch_saves_nothing_of_itself
+            a_question_may_replace_another_in_one_commit
+            a_second_expired_clarification_of_the_same_user_is_saved
+            concurrent_writers_lose_nothing
+            // Records.
+            what_is_saved_is_loaded_exactly
+            a_deep_context_is_loaded_exactly
+            floats_are_loaded_to_the_last_bit
+            load_session_returns_highest_ordinal
+            tenants_do_not_see_each_other
+            tenants_may_use_the_same_names
+            definitions_survive_and_are_saved_once
+            // Timers.
+            due_instances_are_claimed_once
+            the_longest_due_is_claimed_first
+            lease_expires
+            a_commit_releases_the_claim
+            a_refused_input_keeps_the_claim
+            nothing_is_due_before_its_deadline
+            a_later_deadline_is_not_claimed_early
+            an_earlier_deadline_is_claimed_in_time
+            a_deadline_that_is_gone_is_never_due
+            a_deadline_that_comes_back_is_due
+            closed_instances_are_never_due
+            next_due_is_never_too_late
+            // Lists.
+            history_is_oldest_first_and_pages
+            instances_filter_and_page
+            clarifications_filter_and_page
+            an_unknown_cursor_is_beyond_the_end
+            clean_up_deletes_in_bounded_batches_and_keeps_open_instances
+            clean_up_takes_receipts_with_their_entries
+            statistics_count
+        }
+    };
+}
+
+/// `durable_store_contract!(name, harness)`: as `store_contract!`, with a `contract::Durable`.
+#[macro_export]
+macro_rules! durable_store_contract {
+    ($backend:ident, $harness:expr) => {
+        $crate::contract_tests! {
+            $backend, $harness,
+            reopening_finds_everything
+            reopening_after_a_kill
+            reopening_keeps_claims
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! contract_tests {
+    ($backend:ident, $open:expr, $($case:ident)*) => {
+        mod $backend {
+            #[allow(unused_imports, clippy::wildcard_imports)]
+            use super::*;
+
+            $(
+                #[test]
+                fn $case() {
+                    $crate::contract::$case(&$open);
+                }
+            )*
+        }
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    /// A case that no macro names is a promise that nobody checks.
+    #[test]
+    fn every_case_is_listed_once() {
+        let listed = include_str!("contract.rs");
+        let sources = [
+            include_str!("contract/commits.rs"),
+            include_str!("contract/records.rs"),
+            include_str!("contract/timers.rs"),
+            include_str!("contract/lists.rs"),
+            include_str!("contract/durable.rs"),
+        ];
+        for line in sources.iter().flat_map(|source| source.lines()) {
+            let Some(rest) = line.strip_prefix("pub fn ") else {
+                continue;
+            };
+            let case = rest.split('(').next().unwrap();
+            let times = listed.lines().filter(|l| l.trim() == case).count();
+            assert_eq!(times, 1, "{case} is in the lists {times} times");
+        }
+    }
+}

@@ -18,11 +18,11 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
-// pub use memory::MemoryStore;
+pub use memory::MemoryStore;
 pub use query::{
     ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
 };
-// pub use sqlite::SqliteStore;
+pub use sqlite::SqliteStore;
 
 /// A durable home for instances, their log, their clarifications, their outbox and their definitions.
 pub trait Store: Send + Sync + fmt::Debug {
@@ -67,7 +67,9 @@ pub trait Store: Send + Sync + fmt::Debug {
         limit: usize,
     ) -> Result<Vec<(TenantId, InstanceId)>, LoadError>;
 
-    /// The earliest time at which any unclaimed instance has to be looked at.
+    /// The earliest time at which any instance may have to be looked at: its next deadline or, while it is claimed,
+    /// the end of the lease if that is later. May be too early, never too late; after a `claim_due` at that time
+    /// that found nothing, it has moved on.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -79,16 +81,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError>;
 
-    /// The log of one instance, oldest first.
+    /// The log of one instance, oldest first. A corrupt record is quarantined and left out.
     ///
     /// # Errors
-    /// As `load`.
+    /// When the store cannot be reached.
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError>;
 
-    /// Clarifications, newest first.
+    /// Clarifications, newest first. A corrupt record is quarantined and left out.
     ///
     /// # Errors
-    /// As `load`.
+    /// When the store cannot be reached.
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError>;
 
     /// Keeps a definition's source for the instances that are pinned to it. Saving one twice is nothing.
@@ -97,10 +99,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When it could not be saved durably.
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError>;
 
-    /// All definitions ever saved, oldest first.
+    /// All definitions ever saved, oldest first. A corrupt record is quarantined and left out; saving the definition
+    /// again mends it.
     ///
     /// # Errors
-    /// As `load`.
+    /// When the store cannot be reached.
     fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError>;
 
     /// Deletes log entries made before `before` whose instance is closed or has newer entries, at most `limit`;
@@ -222,4 +225,32 @@ pub struct StoreInfo {
     /// Where the data is, without secrets.
     pub location: String,
     pub durability: Durability,
+}
+
+/// When an instance next has to be looked at: a closed one never, whatever timers it still has.
+fn due_at(snapshot: &Snapshot) -> Option<Timestamp> {
+    if snapshot.is_closed() {
+        return None;
+    }
+    snapshot.wake_at()
+}
+
+/// Whether the parts of a commit speak of the same instance at the same revision. A commit for which this is false
+/// is a mistake in the program: saved, it would be a record that contradicts itself.
+fn is_coherent(commit: &Commit) -> bool {
+    let afterwards = match &commit.after {
+        None => commit.expected,
+        Some(after) => {
+            if after.tenant != commit.tenant || after.instance != commit.instance {
+                return false;
+            }
+            if after.revision != commit.expected.next() {
+                return false;
+            }
+            after.revision
+        }
+    };
+    let mut questions = commit.clarifications.iter();
+    commit.entry.revision == afterwards
+        && questions.all(|c| c.tenant == commit.tenant && c.instance == commit.instance)
 }

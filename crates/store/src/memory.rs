@@ -1,1 +1,455 @@
-//! Placeholder.
+//! The store that forgets: plain maps behind one lock. For tests, for trying things out, and as the model that other
+//! backends are compared with.
+//!
+//! Owns no cleverness. Every answer is found by looking at everything that could be meant.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use kernel::commit::{Commit, Effect, Entry};
+use kernel::conversation::{Clarification, ClarificationStatus};
+use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
+use kernel::input::ReceiptId;
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+
+use crate::query::{
+    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
+};
+use crate::{
+    CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition, due_at,
+    is_coherent,
+};
+
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    tables: Mutex<Tables>,
+}
+
+#[derive(Debug, Default)]
+struct Tables {
+    instances: BTreeMap<(TenantId, InstanceId), Held>,
+    /// The sessions of each subject by their ordinals.
+    sessions: BTreeMap<(TenantId, MachineName, Subject), BTreeMap<u32, InstanceId>>,
+    /// By a number that only grows, so that the order of the keys is the order of the commits.
+    log: BTreeMap<u64, Line>,
+    log_last: u64,
+    receipts: HashMap<ReceiptId, u64>,
+    clarifications: BTreeMap<(TenantId, String), Clarification>,
+    outbox: BTreeMap<(TenantId, String), Effect>,
+    definitions: Vec<StoredDefinition>,
+}
+
+#[derive(Clone, Debug)]
+struct Held {
+    snapshot: Snapshot,
+    claimed_until: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct Line {
+    tenant: TenantId,
+    instance: InstanceId,
+    entry: Entry,
+}
+
+/// What a batch has changed, with what was there before, so that a failing batch leaves nothing behind.
+enum Undo {
+    Instance((TenantId, InstanceId), Option<Box<Held>>),
+    Line(u64, ReceiptId),
+    Clarification((TenantId, String), Option<Box<Clarification>>),
+    Effect((TenantId, String)),
+}
+
+impl MemoryStore {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A panic while the lock was held is a panic of the process's only writer: the maps are as good as they were.
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Store for MemoryStore {
+    fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
+        let mut tables = self.tables();
+        let mut undo = Vec::new();
+        let mut outcomes = Vec::with_capacity(batch.len());
+        for commit in batch {
+            debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
+            match tables.save(commit, &mut undo) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(detail) => {
+                    tables.undo(undo);
+                    return Err(CommitError::Unavailable(detail));
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+
+    fn load(
+        &self,
+        tenant: &TenantId,
+        instance: &InstanceId,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        let tables = self.tables();
+        let held = tables.instances.get(&(tenant.clone(), instance.clone()));
+        Ok(held.map(|held| held.snapshot.clone()))
+    }
+
+    fn load_session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        let tables = self.tables();
+        let key = (tenant.clone(), machine.clone(), subject.clone());
+        let last = tables.sessions.get(&key).and_then(BTreeMap::last_key_value);
+        Ok(last.and_then(|(_, id)| {
+            let held = tables.instances.get(&(tenant.clone(), id.clone()))?;
+            Some(held.snapshot.clone())
+        }))
+    }
+
+    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        Ok(self.tables().receipt(receipt))
+    }
+
+    fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantId, InstanceId)>, LoadError> {
+        let mut tables = self.tables();
+        let mut due: Vec<(Timestamp, &(TenantId, InstanceId), &mut Held)> = tables
+            .instances
+            .iter_mut()
+            .filter(|(_, held)| held.claimed_until.is_none_or(|until| until <= now))
+            .filter_map(|(key, held)| Some((due_at(&held.snapshot)?, key, held)))
+            .filter(|(deadline, ..)| *deadline <= now)
+            .collect();
+        due.sort_by_key(|(deadline, ..)| *deadline);
+        let claimed = due.into_iter().take(limit).map(|(_, key, held)| {
+            held.claimed_until = Some(lease_until);
+            key.clone()
+        });
+        Ok(claimed.collect())
+    }
+
+    fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        let tables = self.tables();
+        let due = tables.instances.values().filter_map(|held| {
+            let deadline = due_at(&held.snapshot)?;
+            Some(held.claimed_until.map_or(deadline, |u| u.max(deadline)))
+        });
+        Ok(due.min())
+    }
+
+    fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
+        let tables = self.tables();
+        let before = query.cursor.as_deref();
+        let matching = tables
+            .instances
+            .values()
+            .rev()
+            .map(|held| &held.snapshot)
+            .filter(|s| before.is_none_or(|cursor| s.instance.as_str() < cursor))
+            .filter(|s| query.matches(s));
+        Ok(page(matching.cloned(), query.limit, |s| {
+            s.instance.to_string()
+        }))
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
+        let tables = self.tables();
+        let after = match query.cursor.as_deref().map(str::parse::<u64>) {
+            None => 0,
+            Some(Ok(seq)) => seq,
+            Some(Err(_)) => u64::MAX,
+        };
+        let lines = tables
+            .log
+            .iter()
+            .filter(|(seq, _)| **seq > after)
+            .filter(|(_, line)| line.tenant == query.tenant && line.instance == query.instance);
+        let numbered = page(lines, query.limit, |(seq, _)| seq.to_string());
+        Ok(Page {
+            data: numbered
+                .data
+                .into_iter()
+                .map(|(_, line)| line.entry.clone())
+                .collect(),
+            next: numbered.next,
+        })
+    }
+
+    fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
+        let tables = self.tables();
+        let mut matching: Vec<&Clarification> = tables
+            .clarifications
+            .values()
+            .filter(|c| c.tenant == query.tenant)
+            .filter(|c| query.status.is_none_or(|status| c.status == status))
+            .filter(|c| query.id.as_ref().is_none_or(|id| c.id == *id))
+            .collect();
+        matching.sort_by(|a, b| (b.created_at, &b.id).cmp(&(a.created_at, &a.id)));
+        if let Some(cursor) = &query.cursor {
+            match ClarificationQuery::parse_cursor(cursor) {
+                Some((at, id)) => matching.retain(|c| (c.created_at, c.id.as_str()) < (at, id)),
+                None => matching.clear(),
+            }
+        }
+        Ok(page(
+            matching.into_iter().cloned(),
+            query.limit,
+            ClarificationQuery::cursor_of,
+        ))
+    }
+
+    fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
+        let mut tables = self.tables();
+        if !tables.definitions.iter().any(|d| d.hash == definition.hash) {
+            tables.definitions.push(definition.clone());
+        }
+        Ok(())
+    }
+
+    fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
+        Ok(self.tables().definitions.clone())
+    }
+
+    fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
+        let mut tables = self.tables();
+        let mut old: Vec<(Timestamp, u64)> = tables
+            .log
+            .iter()
+            .filter(|(seq, line)| line.entry.at < before && !tables.is_kept(**seq, line))
+            .map(|(seq, line)| (line.entry.at, *seq))
+            .collect();
+        old.sort_unstable();
+        old.truncate(limit);
+        for (_, seq) in &old {
+            if let Some(line) = tables.log.remove(seq) {
+                tables.receipts.remove(&line.entry.receipt);
+            }
+        }
+        Ok(CleanupReport {
+            entries_deleted: old.len(),
+            more: old.len() == limit,
+        })
+    }
+
+    fn statistics(&self) -> Result<StoreStatistics, LoadError> {
+        let tables = self.tables();
+        let mut figures = StoreStatistics {
+            effects_pending: tables.outbox.len() as u64,
+            ..StoreStatistics::default()
+        };
+        for Held { snapshot, .. } in tables.instances.values() {
+            let machine = snapshot.machine.to_string();
+            let count = match &snapshot.closure {
+                None => figures.open.entry((machine, snapshot.state())),
+                Some(closure) => figures.closed.entry((machine, closure.reason.clone())),
+            };
+            *count.or_default() += 1;
+        }
+        for status in ClarificationStatus::ALL {
+            let all = tables.clarifications.values();
+            let count = all.filter(|c| c.status == status).count() as u64;
+            figures.clarifications.insert(status.as_str(), count);
+        }
+        Ok(figures)
+    }
+
+    fn info(&self) -> StoreInfo {
+        StoreInfo {
+            backend: "memory",
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            location: "this process".to_owned(),
+            durability: Durability::Volatile,
+        }
+    }
+}
+
+impl Tables {
+    /// Saves one commit, or says why the batch must not be saved at all.
+    fn save(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<Outcome, String> {
+        if let Some(found) = self.receipt(commit.entry.receipt) {
+            return Ok(Outcome::Duplicate(Box::new(found)));
+        }
+        let key = (commit.tenant.clone(), commit.instance.clone());
+        let before = self.instances.get(&key).map(|held| &held.snapshot);
+        let revision = before.map_or(Revision::NONE, |s| s.revision);
+        let is_refusal_of_nothing = before.is_none() && commit.after.is_none();
+        if revision != commit.expected || is_refusal_of_nothing {
+            return Ok(Outcome::Stale);
+        }
+        if let Some(after) = &commit.after {
+            match before {
+                None if self.has_session(after) => return Ok(Outcome::Stale),
+                Some(before) if identity(before) != identity(after) => {
+                    return Err(format!("{} cannot become another session", after.instance));
+                }
+                _ => {}
+            }
+            self.put_instance(after, undo);
+        }
+        self.append(commit, undo);
+        self.save_clarifications(commit, undo)?;
+        self.save_effects(commit, undo)?;
+        Ok(Outcome::Committed)
+    }
+
+    fn receipt(&self, receipt: ReceiptId) -> Option<(InstanceId, Entry)> {
+        let line = self.log.get(self.receipts.get(&receipt)?)?;
+        Some((line.instance.clone(), line.entry.clone()))
+    }
+
+    fn has_session(&self, wanted: &Snapshot) -> bool {
+        let of_subject = session_key(wanted).and_then(|key| self.sessions.get(&key));
+        of_subject.is_some_and(|ordinals| ordinals.contains_key(&wanted.ordinal))
+    }
+
+    fn put_instance(&mut self, after: &Snapshot, undo: &mut Vec<Undo>) {
+        let key = (after.tenant.clone(), after.instance.clone());
+        if let Some(subject) = session_key(after) {
+            let ordinals = self.sessions.entry(subject).or_default();
+            ordinals.insert(after.ordinal, after.instance.clone());
+        }
+        let held = Held {
+            snapshot: after.clone(),
+            claimed_until: None,
+        };
+        let old = self.instances.insert(key.clone(), held);
+        undo.push(Undo::Instance(key, old.map(Box::new)));
+    }
+
+    fn remove_instance(&mut self, key: &(TenantId, InstanceId)) {
+        let subject = self
+            .instances
+            .remove(key)
+            .and_then(|held| Some((session_key(&held.snapshot)?, held.snapshot.ordinal)));
+        if let Some((subject, ordinal)) = subject
+            && let Some(ordinals) = self.sessions.get_mut(&subject)
+        {
+            ordinals.remove(&ordinal);
+        }
+    }
+
+    fn append(&mut self, commit: &Commit, undo: &mut Vec<Undo>) {
+        self.log_last += 1;
+        let line = Line {
+            tenant: commit.tenant.clone(),
+            instance: commit.instance.clone(),
+            entry: commit.entry.clone(),
+        };
+        self.log.insert(self.log_last, line);
+        self.receipts.insert(commit.entry.receipt, self.log_last);
+        undo.push(Undo::Line(self.log_last, commit.entry.receipt));
+    }
+
+    fn save_clarifications(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<(), String> {
+        if commit.clarifications.is_empty() {
+            return Ok(());
+        }
+        for clarification in &commit.clarifications {
+            let key = (commit.tenant.clone(), clarification.id.clone());
+            let old = self
+                .clarifications
+                .insert(key.clone(), clarification.clone());
+            undo.push(Undo::Clarification(key, old.map(Box::new)));
+        }
+        let pending = self.clarifications.values().filter(|c| {
+            c.tenant == commit.tenant
+                && c.instance == commit.instance
+                && c.status == ClarificationStatus::Pending
+        });
+        match pending.count() {
+            0 | 1 => Ok(()),
+            _ => Err(format!("{} has a pending clarification", commit.instance)),
+        }
+    }
+
+    fn save_effects(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<(), String> {
+        for effect in &commit.effects {
+            let key = (commit.tenant.clone(), effect.key.clone());
+            if self.outbox.contains_key(&key) {
+                return Err(format!("the effect {} exists", effect.key));
+            }
+            self.outbox.insert(key.clone(), effect.clone());
+            undo.push(Undo::Effect(key));
+        }
+        Ok(())
+    }
+
+    fn undo(&mut self, changes: Vec<Undo>) {
+        for change in changes.into_iter().rev() {
+            match change {
+                Undo::Instance(key, Some(old)) => {
+                    self.instances.insert(key, *old);
+                }
+                Undo::Instance(key, None) => self.remove_instance(&key),
+                Undo::Line(seq, receipt) => {
+                    self.log.remove(&seq);
+                    self.receipts.remove(&receipt);
+                }
+                Undo::Clarification(key, Some(old)) => {
+                    self.clarifications.insert(key, *old);
+                }
+                Undo::Clarification(key, None) => {
+                    self.clarifications.remove(&key);
+                }
+                Undo::Effect(key) => {
+                    self.outbox.remove(&key);
+                }
+            }
+        }
+    }
+
+    /// The newest entry of an open instance stays, however old it is.
+    fn is_kept(&self, seq: u64, line: &Line) -> bool {
+        let key = (line.tenant.clone(), line.instance.clone());
+        let is_open = self
+            .instances
+            .get(&key)
+            .is_some_and(|held| !held.snapshot.is_closed());
+        let mut newer = self.log.range(seq + 1..);
+        is_open && !newer.any(|(_, l)| l.tenant == line.tenant && l.instance == line.instance)
+    }
+}
+
+/// Where the sessions of the same subject are; `None` for an instance that is no session.
+fn session_key(snapshot: &Snapshot) -> Option<(TenantId, MachineName, Subject)> {
+    let subject = snapshot.subject.clone().filter(|_| snapshot.ordinal > 0)?;
+    Some((snapshot.tenant.clone(), snapshot.machine.clone(), subject))
+}
+
+/// What an instance keeps for life.
+fn identity(snapshot: &Snapshot) -> (&MachineName, Option<&Subject>, u32) {
+    (
+        &snapshot.machine,
+        snapshot.subject.as_ref(),
+        snapshot.ordinal,
+    )
+}
+
+/// The first `limit` of `matching`; `cursor_of` names the last of them if there are more.
+fn page<T>(
+    matching: impl Iterator<Item = T>,
+    limit: usize,
+    cursor_of: impl Fn(&T) -> String,
+) -> Page<T> {
+    let mut data: Vec<T> = matching.take(limit.saturating_add(1)).collect();
+    let has_more = data.len() > limit;
+    data.truncate(limit);
+    let last = data.last().filter(|_| has_more);
+    Page {
+        next: last.map(cursor_of),
+        data,
+    }
+}

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kernel::conversation::ClarificationStatus;
+use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
-/// One page of a list. `next` is the cursor of the page after it, `None` on the last.
+use crate::due_at;
+
+/// One page of a list. `next` is the cursor of the page after it, `None` on the last. A cursor that no page gave is
+/// beyond the end of every list.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page<T> {
     pub data: Vec<T>,
@@ -44,6 +48,25 @@ impl InstanceQuery {
             limit: 100,
         }
     }
+
+    /// Whether `snapshot` belongs in the list, the cursor aside. `due_before` and `idle_since` exclude the instant
+    /// itself.
+    pub(crate) fn matches(&self, snapshot: &Snapshot) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        snapshot.tenant == self.tenant
+            && is(self.machine.as_ref(), Some(&snapshot.machine))
+            && is(self.subject.as_ref(), snapshot.subject.as_ref())
+            && is(self.state.as_ref(), Some(&snapshot.state()))
+            && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
+            && self
+                .due_before
+                .is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
+            && self
+                .idle_since
+                .is_none_or(|limit| snapshot.updated_at < limit)
+    }
 }
 
 /// The log of one instance, oldest first; `cursor` is opaque and comes from the page before.
@@ -66,6 +89,19 @@ pub struct ClarificationQuery {
     pub limit: usize,
 }
 
+impl ClarificationQuery {
+    /// The cursor of the page that ends with `last`.
+    pub(crate) fn cursor_of(last: &Clarification) -> String {
+        format!("{}:{}", last.created_at.as_millis(), last.id)
+    }
+
+    /// The place that a cursor stands for: what comes before it in (time, id) follows in the list.
+    pub(crate) fn parse_cursor(cursor: &str) -> Option<(Timestamp, &str)> {
+        let (ms, id) = cursor.split_once(':')?;
+        Some((Timestamp::from_millis(ms.parse().ok()?), id))
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupReport {
     pub entries_deleted: usize,
@@ -73,7 +109,7 @@ pub struct CleanupReport {
     pub more: bool,
 }
 
-/// Figures over all tenants.
+/// Figures over all tenants. Every clarification status has its figure, also when that is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatistics {
     /// Open instances by machine and state.

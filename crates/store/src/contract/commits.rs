@@ -1,0 +1,416 @@
+//! What a commit does, and what it leaves alone.
+
+use std::slice::from_ref;
+
+use kernel::commit::{Commit, Entry};
+use kernel::conversation::{Clarification, ClarificationStatus};
+use kernel::id::{InstanceId, Revision, TenantId};
+use kernel::snapshot::Snapshot;
+
+use crate::contract::{Draft, Open, id, key_of, tenant};
+use crate::query::{ClarificationQuery, HistoryQuery};
+use crate::{CommitError, Outcome, Store};
+
+/// Commits a draft that has to succeed, and gives the instance as it is then.
+pub(super) fn committed(store: &dyn Store, draft: Draft) -> Snapshot {
+    let after = draft.snapshot();
+    let outcomes = store.commit(&[draft.build()]);
+    assert_eq!(outcomes, Ok(vec![Outcome::Committed]));
+    after
+}
+
+pub(super) fn loaded(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> Option<Snapshot> {
+    store.load(tenant, id).expect("the instance can be loaded")
+}
+
+pub(super) fn history(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> Vec<Entry> {
+    let query = HistoryQuery {
+        tenant: tenant.clone(),
+        instance: id.clone(),
+        cursor: None,
+        limit: 10_000,
+    };
+    store.history(&query).expect("history can be read").data
+}
+
+pub(super) fn clarifications(store: &dyn Store, tenant: &TenantId) -> Vec<Clarification> {
+    let query = ClarificationQuery {
+        tenant: tenant.clone(),
+        status: None,
+        id: None,
+        cursor: None,
+        limit: 10_000,
+    };
+    let page = store.clarifications(&query);
+    page.expect("clarifications can be read").data
+}
+
+fn effects(store: &dyn Store) -> u64 {
+    let figures = store.statistics().expect("statistics can be read");
+    figures.effects_pending
+}
+
+fn duplicate(of: &Commit) -> Outcome {
+    Outcome::Duplicate(Box::new((of.instance.clone(), of.entry.clone())))
+}
+
+pub fn stale_commit_writes_nothing(open: Open<'_>) {
+    let store = open();
+    let first = committed(&*store, Draft::creation("a"));
+    let second = committed(&*store, Draft::change(&first).state("second"));
+    let late = Draft::change(&first).key("late").state("late");
+    let early = Draft::change(&Draft::change(&second).snapshot()).key("early");
+    let nowhere = Draft::change(&Draft::creation("b").snapshot()).key("nowhere");
+    for draft in [late, early, nowhere] {
+        let commit = draft.asks("q").effect("e").build();
+        let receipt = commit.entry.receipt;
+        assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Stale]));
+        assert_eq!(store.receipt(receipt), Ok(None));
+    }
+    assert_eq!(
+        loaded(&*store, &second.tenant, &second.instance),
+        Some(second)
+    );
+    assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
+    assert_eq!(history(&*store, &tenant("t"), &id("a")).len(), 2);
+    assert_eq!(clarifications(&*store, &tenant("t")), []);
+    assert_eq!(effects(&*store), 0);
+}
+
+pub fn repeated_key_returns_first_entry(open: Open<'_>) {
+    let store = open();
+    let first = Draft::creation("a").key("k");
+    let after = first.snapshot();
+    let first = first.build();
+    let repeat = Draft::change(&after).key("k").state("other").effect("e");
+    assert_eq!(store.commit(from_ref(&first)), Ok(vec![Outcome::Committed]));
+    assert_eq!(store.commit(&[repeat.build()]), Ok(vec![duplicate(&first)]));
+    let found = store.receipt(first.entry.receipt);
+    assert_eq!(found, Ok(Some((after.instance.clone(), first.entry))));
+    assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
+    assert_eq!(effects(&*store), 0);
+}
+
+pub fn repeated_key_in_one_batch_is_a_duplicate(open: Open<'_>) {
+    let store = open();
+    let first = Draft::creation("a").key("k");
+    let second = Draft::change(&first.snapshot()).key("k").state("other");
+    let (after, first) = (first.snapshot(), first.build());
+    let elsewhere = Draft::creation("b").key("k").build();
+    let outcomes = store.commit(&[first.clone(), second.build(), elsewhere]);
+    let repeat = duplicate(&first);
+    assert_eq!(
+        outcomes,
+        Ok(vec![Outcome::Committed, repeat.clone(), repeat])
+    );
+    assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
+    assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
+}
+
+/// Whoever repeats an input has decided on an instance that has moved on, and wants the answer all the same.
+pub fn a_repeat_is_a_duplicate_whatever_its_revision(open: Open<'_>) {
+    let store = open();
+    let first = Draft::creation("a");
+    let (after, first) = (first.snapshot(), first.build());
+    assert_eq!(store.commit(from_ref(&first)), Ok(vec![Outcome::Committed]));
+    committed(&*store, Draft::change(&after));
+    assert_eq!(store.commit(from_ref(&first)), Ok(vec![duplicate(&first)]));
+    let refused = Draft::refusal(&after).key("a-1").build();
+    assert_eq!(store.commit(&[refused]), Ok(vec![duplicate(&first)]));
+}
+
+pub fn a_commit_is_whole(open: Open<'_>) {
+    let store = open();
+    let draft = Draft::creation("a").session("ana", 1).timer(5_000);
+    let draft = draft.asks("a:1").effect("one").effect("two");
+    let (after, commit) = (draft.snapshot(), draft.build());
+    assert_eq!(
+        store.commit(from_ref(&commit)),
+        Ok(vec![Outcome::Committed])
+    );
+    let t = tenant("t");
+    assert_eq!(loaded(&*store, &t, &id("a")), Some(after));
+    assert_eq!(history(&*store, &t, &id("a")), from_ref(&commit.entry));
+    assert_eq!(
+        store.receipt(commit.entry.receipt),
+        Ok(Some((id("a"), commit.entry)))
+    );
+    assert_eq!(clarifications(&*store, &t), commit.clarifications);
+    assert_eq!(effects(&*store), 2);
+    let due = store.claim_due(super::at(5_000), super::at(6_000), 10);
+    assert_eq!(due, Ok(vec![(t, id("a"))]));
+}
+
+pub fn a_batch_keeps_its_good_commits(open: Open<'_>) {
+    let store = open();
+    let before = committed(&*store, Draft::creation("b"));
+    let now = committed(&*store, Draft::change(&before));
+    let repeated = Draft::creation("a").key("b-1");
+    let batch = [
+        Draft::creation("a").build(),
+        Draft::change(&before).key("stale").build(),
+        Draft::creation("c").build(),
+        repeated.key("a-1").build(),
+        Draft::change(&now).state("last").build(),
+    ];
+    let expected = vec![
+        Outcome::Committed,
+        Outcome::Stale,
+        Outcome::Committed,
+        duplicate(&batch[0]),
+        Outcome::Committed,
+    ];
+    assert_eq!(store.commit(&batch), Ok(expected));
+    for commit in [&batch[0], &batch[2], &batch[4]] {
+        assert_eq!(
+            loaded(&*store, &commit.tenant, &commit.instance),
+            commit.after
+        );
+    }
+}
+
+pub fn chained_commits_in_one_batch(open: Open<'_>) {
+    let store = open();
+    let first = Draft::creation("a");
+    let second = Draft::change(&first.snapshot()).state("second");
+    let refused = Draft::refusal(&second.snapshot());
+    let third = Draft::change(&second.snapshot()).state("third");
+    let last = third.snapshot();
+    let batch = [first, second, refused, third].map(Draft::build);
+    assert_eq!(store.commit(&batch), Ok(vec![Outcome::Committed; 4]));
+    assert_eq!(loaded(&*store, &last.tenant, &last.instance), Some(last));
+    let entries = batch.map(|commit| commit.entry);
+    assert_eq!(history(&*store, &tenant("t"), &id("a")), entries);
+}
+
+pub fn an_empty_batch_is_nothing(open: Open<'_>) {
+    assert_eq!(open().commit(&[]), Ok(vec![]));
+}
+
+pub fn refused_input_is_logged_and_changes_nothing(open: Open<'_>) {
+    let store = open();
+    let before = committed(&*store, Draft::creation("a").timer(9_000));
+    let refused = Draft::refusal(&before).at(2_000).key("no").build();
+    assert_eq!(
+        store.commit(from_ref(&refused)),
+        Ok(vec![Outcome::Committed])
+    );
+    assert_eq!(
+        store.commit(from_ref(&refused)),
+        Ok(vec![duplicate(&refused)])
+    );
+    let t = tenant("t");
+    assert_eq!(loaded(&*store, &t, &id("a")), Some(before.clone()));
+    let logged = history(&*store, &t, &id("a"));
+    assert_eq!(logged.last(), Some(&refused.entry));
+    committed(&*store, Draft::change(&before));
+    let late = Draft::refusal(&before).key("late").build();
+    assert_eq!(store.commit(&[late]), Ok(vec![Outcome::Stale]));
+    assert_eq!(history(&*store, &t, &id("a")).len(), 3);
+}
+
+pub fn a_refusal_of_a_missing_instance_is_stale(open: Open<'_>) {
+    let store = open();
+    let missing = Draft::refusal(&Draft::creation("a").snapshot()).build();
+    let mut unborn = missing.clone();
+    unborn.expected = Revision::NONE;
+    unborn.entry.revision = Revision::NONE;
+    for commit in [missing, unborn] {
+        assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Stale]));
+    }
+    assert_eq!(history(&*store, &tenant("t"), &id("a")), []);
+}
+
+pub fn a_creation_of_an_existing_id_is_stale(open: Open<'_>) {
+    let store = open();
+    let first = committed(&*store, Draft::creation("a"));
+    let again = Draft::creation("a").key("other").state("other").effect("e");
+    assert_eq!(store.commit(&[again.build()]), Ok(vec![Outcome::Stale]));
+    assert_eq!(loaded(&*store, &first.tenant, &first.instance), Some(first));
+    assert_eq!(effects(&*store), 0);
+}
+
+pub fn second_session_of_same_ordinal_is_stale(open: Open<'_>) {
+    let store = open();
+    committed(&*store, Draft::creation("a").session("ana", 1));
+    let second = Draft::creation("b").session("ana", 1);
+    let in_batch = [
+        Draft::creation("c").session("ana", 2).build(),
+        Draft::creation("d").session("ana", 2).build(),
+    ];
+    assert_eq!(store.commit(&[second.build()]), Ok(vec![Outcome::Stale]));
+    assert_eq!(
+        store.commit(&in_batch),
+        Ok(vec![Outcome::Committed, Outcome::Stale])
+    );
+    let other = Draft::creation("e").session("ana", 1).machine("other");
+    committed(&*store, other);
+    committed(&*store, Draft::creation("f").session("ben", 1));
+    assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
+}
+
+pub fn instances_that_are_no_sessions_do_not_collide(open: Open<'_>) {
+    let store = open();
+    for name in ["a", "b"] {
+        committed(&*store, Draft::creation(name).session("ana", 0));
+    }
+}
+
+/// A session is found by its subject; one that changed it would be lost or found twice.
+pub fn an_instance_keeps_its_subject(open: Open<'_>) {
+    let store = open();
+    let before = committed(&*store, Draft::creation("a").session("ana", 1));
+    for draft in [
+        Draft::change(&before).session("ben", 1),
+        Draft::change(&before).session("ana", 2),
+        Draft::change(&before).machine("other"),
+    ] {
+        refused_whole(&*store, &[draft.build()]);
+    }
+    assert_eq!(
+        loaded(&*store, &before.tenant, &before.instance),
+        Some(before)
+    );
+}
+
+fn refused_whole(store: &dyn Store, batch: &[Commit]) {
+    let outcome = store.commit(batch);
+    let Err(CommitError::Unavailable(detail)) = outcome else {
+        panic!("expected the batch to be refused as a whole, got {outcome:?}");
+    };
+    assert!(!detail.is_empty());
+}
+
+pub fn one_pending_clarification_per_session(open: Open<'_>) {
+    let store = open();
+    let draft = Draft::creation("a").session("ana", 1).asks("a:1");
+    let before = committed(&*store, draft);
+    let saved = clarifications(&*store, &tenant("t"));
+    refused_whole(&*store, &[Draft::change(&before).asks("a:2").build()]);
+    let both = Draft::creation("b")
+        .session("ben", 1)
+        .asks("b:1")
+        .asks("b:2");
+    refused_whole(&*store, &[both.build()]);
+    assert_eq!(clarifications(&*store, &tenant("t")), saved);
+    assert_eq!(
+        loaded(&*store, &before.tenant, &before.instance),
+        Some(before)
+    );
+    committed(&*store, Draft::creation("c").session("ana", 2).asks("c:1"));
+}
+
+pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
+    let store = open();
+    let asked = Draft::creation("a")
+        .session("ana", 1)
+        .asks("a:1")
+        .timer(5_000);
+    let before = committed(&*store, asked);
+    let figures = store.statistics();
+    let answered = Draft::change(&before).state("answered").no_timer();
+    let answered = answered.question("a:1", ClarificationStatus::Answered);
+    let again = Draft::change(&answered.snapshot()).asks("a:3").asks("a:4");
+    let batch = [
+        Draft::creation("b").session("ben", 1).effect("e").build(),
+        answered.effect("e").build(),
+        again.build(),
+    ];
+    refused_whole(&*store, &batch);
+    let t = tenant("t");
+    assert_eq!(loaded(&*store, &t, &id("a")), Some(before));
+    assert_eq!(loaded(&*store, &t, &id("b")), None);
+    assert_eq!(
+        store.load_session(&t, &super::machine("order"), &super::subject("ben")),
+        Ok(None)
+    );
+    assert_eq!(history(&*store, &t, &id("a")).len(), 1);
+    assert_eq!(store.statistics(), figures);
+    assert_eq!(store.next_due(), Ok(Some(super::at(5_000))));
+    for commit in &batch[..2] {
+        assert_eq!(store.receipt(commit.entry.receipt), Ok(None));
+    }
+    assert_eq!(
+        store.commit(&batch[..2]),
+        Ok(vec![Outcome::Committed, Outcome::Committed])
+    );
+}
+
+pub fn a_question_may_replace_another_in_one_commit(open: Open<'_>) {
+    let store = open();
+    let before = committed(&*store, Draft::creation("a").session("ana", 1).asks("a:1"));
+    let replaced = Draft::change(&before)
+        .at(2_000)
+        .asks("a:2")
+        .question("a:1", ClarificationStatus::Superseded);
+    committed(&*store, replaced);
+    let statuses = clarifications(&*store, &tenant("t"));
+    let mut statuses: Vec<_> = statuses.iter().map(|c| (&*c.id, c.status)).collect();
+    statuses.sort_unstable();
+    assert_eq!(
+        statuses,
+        [
+            ("a:1", ClarificationStatus::Superseded),
+            ("a:2", ClarificationStatus::Pending)
+        ]
+    );
+}
+
+pub fn a_second_expired_clarification_of_the_same_user_is_saved(open: Open<'_>) {
+    let store = open();
+    let mut session = committed(&*store, Draft::creation("a").session("ana", 1));
+    for question in ["first", "second"] {
+        session = committed(&*store, Draft::change(&session).asks(question));
+        let expired = Draft::change(&session).question(question, ClarificationStatus::Expired);
+        session = committed(&*store, expired);
+    }
+    let statuses: Vec<_> = clarifications(&*store, &tenant("t"))
+        .iter()
+        .map(|c| c.status)
+        .collect();
+    assert_eq!(statuses, [ClarificationStatus::Expired; 2]);
+}
+
+pub fn concurrent_writers_lose_nothing(open: Open<'_>) {
+    const WRITERS: u64 = 8;
+    const COMMITS_EACH: u64 = 25;
+    let store = open();
+    let first = committed(&*store, Draft::creation("a"));
+    let (t, a) = (&first.tenant, &first.instance);
+    std::thread::scope(|scope| {
+        for writer in 0..WRITERS {
+            let store = &*store;
+            scope.spawn(move || {
+                for number in 0..COMMITS_EACH {
+                    commit_with_retries(store, t, a, &format!("{writer}/{number}"));
+                }
+            });
+        }
+    });
+    let last = loaded(&*store, t, a).expect("the instance is there");
+    assert_eq!(last.revision, Revision(1 + WRITERS * COMMITS_EACH));
+    let revisions: Vec<_> = history(&*store, t, a)
+        .iter()
+        .map(|e| e.revision.0)
+        .collect();
+    let expected: Vec<u64> = (1..=last.revision.0).collect();
+    assert_eq!(revisions, expected);
+    for writer in 0..WRITERS {
+        for number in 0..COMMITS_EACH {
+            let receipt = key_of(t, &format!("{writer}/{number}"));
+            assert_ne!(store.receipt(receipt), Ok(None), "{writer}/{number}");
+        }
+    }
+}
+
+fn commit_with_retries(store: &dyn Store, tenant: &TenantId, id: &InstanceId, key: &str) {
+    loop {
+        let before = loaded(store, tenant, id).expect("the instance is there");
+        let outcomes = store.commit(&[Draft::change(&before).key(key).build()]);
+        match outcomes.expect("the store is available").as_slice() {
+            [Outcome::Committed] => return,
+            [Outcome::Stale] => {}
+            other => panic!("a new key is committed or stale, got {other:?}"),
+        }
+    }
+}

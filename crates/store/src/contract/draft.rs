@@ -1,0 +1,291 @@
+//! Commits for tests: what a case says about one, with everything else filled in.
+
+use std::sync::Arc;
+
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
+use kernel::conversation::{
+    Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply,
+};
+use kernel::id::{
+    DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId,
+};
+use kernel::input::{Fields, ReceiptId};
+use kernel::refusal::{Refusal, RefusalCode};
+use kernel::snapshot::{Closure, Snapshot, Timer};
+use kernel::time::Timestamp;
+
+use crate::StoredDefinition;
+
+pub fn at(ms: i64) -> Timestamp {
+    Timestamp::from_millis(ms)
+}
+
+pub fn tenant(name: &str) -> TenantId {
+    TenantId::parse(name).expect("a test's tenant is valid")
+}
+
+pub fn id(name: &str) -> InstanceId {
+    InstanceId::parse(name).expect("a test's instance id is valid")
+}
+
+pub fn machine(name: &str) -> MachineName {
+    MachineName::parse(name).expect("a test's machine name is valid")
+}
+
+pub fn subject(name: &str) -> Subject {
+    Subject::parse(name).expect("a test's subject is valid")
+}
+
+pub fn definition(name: &str, version: u32) -> StoredDefinition {
+    let source = format!("machine: {name} # {version}, größer als zuvor\n");
+    StoredDefinition {
+        hash: DefinitionHash::of(&source),
+        machine: machine(name),
+        version,
+        source,
+        saved_at: at(i64::from(version)),
+    }
+}
+
+/// The receipt under which the tests' commits leave their entries.
+pub fn key_of(tenant: &TenantId, key: &str) -> ReceiptId {
+    ReceiptId(Digest::of_parts(&[tenant.as_str(), "test", key]))
+}
+
+/// A commit in the making. Unless told otherwise: tenant `t`, machine `order`, at 1,000 ms, in the state `open`, under
+/// the key `<instance>-<revision>`.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    before: Option<Snapshot>,
+    after: Snapshot,
+    key: Option<String>,
+    is_refused: bool,
+    clarifications: Vec<Clarification>,
+    effects: Vec<String>,
+}
+
+impl Draft {
+    pub fn creation(instance: &str) -> Self {
+        let after = Snapshot {
+            tenant: tenant("t"),
+            instance: id(instance),
+            machine: machine("order"),
+            version: 1,
+            definition: DefinitionHash::of("machine: order"),
+            subject: None,
+            ordinal: 0,
+            revision: Revision(1),
+            configuration: vec!["open".into()],
+            history: Default::default(),
+            context: Arc::new(Fields::new()),
+            timers: Vec::new(),
+            created_at: at(1_000),
+            updated_at: at(1_000),
+            closure: None,
+            conversation: None,
+        };
+        Self {
+            before: None,
+            after,
+            key: None,
+            is_refused: false,
+            clarifications: Vec::new(),
+            effects: Vec::new(),
+        }
+    }
+
+    /// The next commit of an instance, which keeps everything but its revision.
+    pub fn change(before: &Snapshot) -> Self {
+        let mut after = before.clone();
+        after.revision = before.revision.next();
+        Self {
+            before: Some(before.clone()),
+            after,
+            ..Self::creation("unused")
+        }
+    }
+
+    /// An input that the instance does not take.
+    pub fn refusal(before: &Snapshot) -> Self {
+        Self {
+            is_refused: true,
+            ..Self::change(before)
+        }
+    }
+
+    pub fn tenant(mut self, name: &str) -> Self {
+        self.after.tenant = tenant(name);
+        self
+    }
+
+    pub fn machine(mut self, name: &str) -> Self {
+        self.after.machine = machine(name);
+        self
+    }
+
+    /// A session of a subject, from 1.
+    pub fn session(mut self, of: &str, ordinal: u32) -> Self {
+        self.after.subject = Some(subject(of));
+        self.after.ordinal = ordinal;
+        self
+    }
+
+    pub fn key(mut self, key: &str) -> Self {
+        self.key = Some(key.to_owned());
+        self
+    }
+
+    pub fn at(mut self, ms: i64) -> Self {
+        self.after.updated_at = at(ms);
+        if self.before.is_none() {
+            self.after.created_at = at(ms);
+        }
+        self
+    }
+
+    pub fn state(mut self, state: &str) -> Self {
+        self.after.configuration = vec![state.into()];
+        self
+    }
+
+    pub fn context(mut self, name: &str, value: serde_json::Value) -> Self {
+        Arc::make_mut(&mut self.after.context).insert(name.to_owned(), value);
+        self
+    }
+
+    /// Replaces all timers by one.
+    pub fn timer(mut self, deadline: i64) -> Self {
+        self.after.timers = vec![Timer {
+            id: "timeout".into(),
+            deadline: at(deadline),
+            payload: None,
+        }];
+        self
+    }
+
+    pub fn no_timer(mut self) -> Self {
+        self.after.timers.clear();
+        self
+    }
+
+    pub fn closed(mut self, reason: &str) -> Self {
+        self.after.closure = Some(Closure {
+            reason: reason.to_owned(),
+            at: self.after.updated_at,
+        });
+        self
+    }
+
+    /// Writes a clarification with this id in this status.
+    pub fn question(mut self, id: &str, status: ClarificationStatus) -> Self {
+        let now = self.after.updated_at;
+        let anybody = || subject("anybody");
+        self.clarifications.push(Clarification {
+            id: id.to_owned(),
+            tenant: self.after.tenant.clone(),
+            instance: self.after.instance.clone(),
+            machine: self.after.machine.clone(),
+            subject: self.after.subject.clone().unwrap_or_else(anybody),
+            status,
+            question: "Which one — «A» or «B»?".to_owned(),
+            options: vec![ClarificationOption {
+                id: "1".to_owned(),
+                label: "A".to_owned(),
+                choice: Choice::Intent("a".to_owned()),
+            }],
+            original: Message::of_text("the \u{1f600} one"),
+            revision: self.after.revision,
+            created_at: now,
+            expires_at: at(now.as_millis() + 300_000),
+            attempts: 0,
+            resolved_at: (status != ClarificationStatus::Pending).then_some(now),
+            answer: None,
+        });
+        self
+    }
+
+    pub fn asks(self, id: &str) -> Self {
+        self.question(id, ClarificationStatus::Pending)
+    }
+
+    pub fn effect(mut self, text: &str) -> Self {
+        self.effects.push(text.to_owned());
+        self
+    }
+
+    /// The instance as the commit leaves it; for a refusal, as it was.
+    pub fn snapshot(&self) -> Snapshot {
+        match &self.before {
+            Some(before) if self.is_refused => before.clone(),
+            _ => self.after.clone(),
+        }
+    }
+
+    pub fn build(self) -> Commit {
+        let expected = self.before.as_ref().map_or(Revision::NONE, |b| b.revision);
+        let snapshot = self.snapshot();
+        let effects = (0..).zip(&self.effects).map(|(ordinal, text)| {
+            let kind = EffectKind::Reply(Reply::of_text(text));
+            Effect::new(&snapshot.instance, snapshot.revision, ordinal, kind)
+        });
+        Commit {
+            tenant: self.after.tenant.clone(),
+            instance: self.after.instance.clone(),
+            expected,
+            entry: self.entry(&snapshot),
+            effects: effects.collect(),
+            after: (!self.is_refused).then_some(snapshot),
+            clarifications: self.clarifications,
+        }
+    }
+
+    fn entry(&self, snapshot: &Snapshot) -> Entry {
+        let refused = if self.is_refused { "-refused" } else { "" };
+        let key = self.key.clone();
+        let key = key
+            .unwrap_or_else(|| format!("{}-{}{refused}", self.after.instance, snapshot.revision));
+        let from = self
+            .before
+            .as_ref()
+            .map_or_else(String::new, Snapshot::state);
+        Entry {
+            revision: snapshot.revision,
+            at: self.after.updated_at,
+            receipt: key_of(&self.after.tenant, &key),
+            digest: Digest::of(key.as_bytes()),
+            key: InputKey::parse(&key).expect("a test's key is valid"),
+            event: "go".to_owned(),
+            to: snapshot.state(),
+            success: !self.is_refused,
+            reason: self.is_refused.then(|| "not now".to_owned()),
+            code: None,
+            by: Some("a test".to_owned()),
+            trace_id: None,
+            message: Some(Message::of_text("go — été")),
+            payload: Fields::new(),
+            answer: self.answer(snapshot, &from),
+            from,
+        }
+    }
+
+    fn answer(&self, snapshot: &Snapshot, from: &str) -> Answer {
+        if self.is_refused {
+            let code = RefusalCode::InvalidTransition;
+            return Answer::Refused(Refusal::new(code, snapshot.revision, "not now"));
+        }
+        Answer::Event(EventAnswer {
+            id: snapshot.instance.clone(),
+            revision: snapshot.revision,
+            state: snapshot.state(),
+            transition: Some(Transition {
+                from: from.to_owned(),
+                to: snapshot.state(),
+                event: "go".to_owned(),
+            }),
+            closure_reason: snapshot.closure.as_ref().map(|c| c.reason.clone()),
+            reply: Vec::new(),
+            effects: Vec::new(),
+            replaced: None,
+        })
+    }
+}

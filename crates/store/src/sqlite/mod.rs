@@ -1,0 +1,332 @@
+//! The default store: one SQLite file, one writer, group commit, and readers that never wait for it.
+//!
+//! Owns the connections and what holds between them. Its invariants: a batch is one transaction that is flushed before
+//! it is acknowledged (`synchronous=FULL`); only the writer's connection writes, and only one process has one; a record
+//! is served only if its checksum fits. Speed comes from the batch, not from a weaker setting.
+
+mod checkpoint;
+mod failure;
+mod read;
+mod record;
+mod schema;
+mod seal;
+#[cfg(test)]
+mod tests;
+mod write;
+
+use std::ffi::OsString;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kernel::commit::{Commit, Entry};
+use kernel::conversation::Clarification;
+use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::input::ReceiptId;
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+
+use crate::query::{
+    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
+};
+use crate::sqlite::checkpoint::Checkpointer;
+pub use crate::sqlite::failure::OpenError;
+use crate::sqlite::seal::{Damage, Fault};
+use crate::{CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition};
+
+/// Before 3.51.3, a checkpoint beside a writer could lose commits.
+const SQLITE_VERSION_MIN: i32 = 3_051_003;
+
+/// For the moments in which somebody with a shell holds the file; the server itself never waits for itself.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The pages of some tens of thousands of live instances, so that the writer seldom reads from the file.
+const WRITER_CACHE_KIB: i64 = 64 * 1_024;
+
+/// More than there are threads that read at once; a connection that comes back to a full pool is closed.
+const IDLE_READERS_MAX: usize = 8;
+
+/// Every statement of a connection, so that none is prepared twice.
+const STATEMENTS_MAX: usize = 64;
+
+#[derive(Debug)]
+pub struct SqliteStore {
+    // In the order in which they have to go: the lock last, when no connection is left.
+    checkpointer: Checkpointer,
+    readers: Mutex<Vec<Connection>>,
+    writer: Mutex<Writer>,
+    path: PathBuf,
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    /// The number of the newest log line there has been. Counted here, because cleaning up may delete that line and a
+    /// number must not come twice: cursors are made of it.
+    log_last: i64,
+}
+
+impl SqliteStore {
+    /// Opens or creates the file, and takes it through the steps of the schema that it has not been through.
+    ///
+    /// # Errors
+    /// When another server has the file, when a newer program wrote it, or when it cannot be used at all.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        if rusqlite::version_number() < SQLITE_VERSION_MIN {
+            let found = rusqlite::version().to_owned();
+            return Err(OpenError::SqliteTooOld { found });
+        }
+        let lock = take_lock(path)?;
+        let mut connection = open_writer(path)?;
+        schema::migrate(&mut connection)?;
+        checkpoint::cap_log(&mut connection)?;
+        let log_last =
+            connection.query_row("SELECT coalesce(max(seq), 0) FROM log", (), |row| {
+                row.get(0)
+            })?;
+        let checkpointer = Checkpointer::start(open_writer(path)?)
+            .map_err(|error| OpenError::Unusable(format!("no thread for checkpoints: {error}")))?;
+        Ok(Self {
+            checkpointer,
+            readers: Mutex::default(),
+            writer: Mutex::new(Writer {
+                connection,
+                log_last,
+            }),
+            path: path.to_owned(),
+            _lock: lock,
+        })
+    }
+
+    /// Runs `change` in a transaction and commits it.
+    fn write<T>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>, &mut i64) -> Result<T, CommitError>,
+    ) -> Result<T, CommitError> {
+        // A panic in a transaction has rolled it back, so the connection is good for the next.
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Writer {
+            connection,
+            log_last,
+        } = &mut *writer;
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failure::before_commit)?;
+        let changed = change(&transaction, log_last)?;
+        transaction.commit().map_err(failure::at_commit)?;
+        drop(writer);
+        self.checkpointer.wrote();
+        Ok(changed)
+    }
+
+    /// Runs `question` on a connection of the pool.
+    fn read<T, E: From<rusqlite::Error>>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let idle = self.idle_readers().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => open_reader(&self.path)?,
+        };
+        let answer = question(&connection);
+        let mut readers = self.idle_readers();
+        if readers.len() < IDLE_READERS_MAX {
+            readers.push(connection);
+        }
+        answer
+    }
+
+    fn idle_readers(&self) -> MutexGuard<'_, Vec<Connection>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The answer to a question about one record.
+    fn one<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, Fault>,
+    ) -> Result<T, LoadError> {
+        self.read(question).map_err(|fault| match fault {
+            Fault::Sql(error) => failure::at_load(error),
+            Fault::NewerFormat(format) => {
+                LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
+            }
+            Fault::Damaged(damage) => {
+                self.quarantine(std::slice::from_ref(&*damage));
+                LoadError::Corrupt {
+                    record: damage.key,
+                    detail: damage.detail,
+                }
+            }
+        })
+    }
+
+    /// The answer to a question about many records.
+    fn many<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<read::Listed<T>>,
+    ) -> Result<T, LoadError> {
+        let (list, damaged) = self.read(question).map_err(failure::at_load)?;
+        self.quarantine(&damaged);
+        Ok(list)
+    }
+
+    /// A record that cannot be put into quarantine, for want of room perhaps, is not served all the same, and is put
+    /// there when it is next asked for.
+    fn quarantine(&self, damaged: &[Damage]) {
+        if damaged.is_empty() {
+            return;
+        }
+        let put = |connection: &Transaction<'_>, _: &mut i64| {
+            let mut each = damaged.iter();
+            each.try_for_each(|damage| seal::quarantine(connection, damage))
+                .map_err(failure::before_commit)
+        };
+        let _ = self.write(put);
+    }
+}
+
+impl Store for SqliteStore {
+    fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
+        let prepared: Vec<_> = batch
+            .iter()
+            .map(record::prepare)
+            .collect::<Result<_, _>>()
+            .map_err(CommitError::Unavailable)?;
+        self.write(|transaction, log_last| write::commit(transaction, &prepared, log_last))
+    }
+
+    fn load(
+        &self,
+        tenant: &TenantId,
+        instance: &InstanceId,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        self.one(|connection| read::instance(connection, tenant, instance))
+    }
+
+    fn load_session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        self.one(|connection| read::session(connection, tenant, machine, subject))
+    }
+
+    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        self.one(|connection| write::find_receipt(connection, receipt.0.0.to_be_bytes()))
+    }
+
+    fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantId, InstanceId)>, LoadError> {
+        let claim = |connection: &Transaction<'_>, _: &mut i64| {
+            write::claim_due(connection, now, lease_until, limit).map_err(failure::before_commit)
+        };
+        self.write(claim)
+            .map_err(|error| LoadError::Unavailable(error.to_string()))
+    }
+
+    fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        self.read(read::next_due).map_err(failure::at_load)
+    }
+
+    fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
+        self.many(|connection| read::instances(connection, query))
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
+        self.many(|connection| read::history(connection, query))
+    }
+
+    fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
+        self.many(|connection| read::clarifications(connection, query))
+    }
+
+    fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
+        self.write(|transaction, _| {
+            write::save_definition(transaction, definition).map_err(failure::before_commit)
+        })
+    }
+
+    fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
+        self.many(read::definitions)
+    }
+
+    fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
+        self.write(|transaction, _| {
+            write::clean_up(transaction, before, limit).map_err(failure::before_commit)
+        })
+    }
+
+    fn statistics(&self) -> Result<StoreStatistics, LoadError> {
+        self.read(read::statistics).map_err(failure::at_load)
+    }
+
+    fn info(&self) -> StoreInfo {
+        StoreInfo {
+            backend: "sqlite",
+            version: rusqlite::version().to_owned(),
+            location: self.path.display().to_string(),
+            durability: Durability::Durable,
+        }
+    }
+}
+
+/// Takes the lock that keeps a second server out. The operating system gives it back however the process ends.
+fn take_lock(path: &Path) -> Result<File, OpenError> {
+    let mut name = OsString::from(path);
+    name.push(".lock");
+    let lock = PathBuf::from(name);
+    let shown = lock.display().to_string();
+    let unusable = |error: std::io::Error| OpenError::Unusable(format!("{shown}: {error}"));
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock)
+        .map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { lock: shown }),
+        Err(TryLockError::Error(error)) => Err(unusable(error)),
+    }
+}
+
+fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = open(path, flags)?;
+    connection.pragma_update(None, "page_size", 4_096)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        let detail = format!("no write-ahead log on this file system (journal mode {mode})");
+        return Err(OpenError::Unusable(detail));
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+    connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
+    open(
+        path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+}
+
+fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    Ok(connection)
+}

@@ -1,0 +1,403 @@
+//! What changes the file, each within the transaction that it is given: commits, claims, definitions, cleaning up.
+//!
+//! One connection writes, so that what is read in a transaction here is still so when it is acted upon.
+
+use std::sync::LazyLock;
+
+use kernel::commit::Entry;
+use kernel::id::{InstanceId, TenantId};
+use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
+use kernel::time::Timestamp;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::sqlite::failure;
+use crate::sqlite::record::{InstanceRow, Prepared, number, text, time};
+use crate::sqlite::seal::{self, DEFINITIONS, Fault, INSTANCES, LOG};
+use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
+
+/// Saves what is neither stale nor a repeat. `seq` is the last number of the log.
+///
+/// # Errors
+/// When the batch must not be saved at all.
+pub(super) fn commit(
+    connection: &Connection,
+    batch: &[Prepared<'_>],
+    seq: &mut i64,
+) -> Result<Vec<Outcome>, CommitError> {
+    let save_next = |prepared| save(connection, prepared, seq);
+    batch.iter().map(save_next).collect()
+}
+
+fn save(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+    seq: &mut i64,
+) -> Result<Outcome, CommitError> {
+    match find_receipt(connection, prepared.receipt) {
+        Ok(None) => {}
+        Ok(Some(found)) => return Ok(Outcome::Duplicate(Box::new(found))),
+        Err(fault) => return give_up(connection, fault),
+    }
+    let Some(owner) = save_instance(connection, prepared)? else {
+        return Ok(Outcome::Stale);
+    };
+    *seq += 1;
+    append_line(connection, prepared, *seq, owner).map_err(failure::before_commit)?;
+    save_clarifications(connection, prepared).map_err(failure::before_commit)?;
+    save_effects(connection, prepared).map_err(failure::before_commit)?;
+    Ok(Outcome::Committed)
+}
+
+/// The input was handled, but what it left is damaged: it must not be handled again, and there is no first answer to
+/// give. To call the commit stale saves nothing, keeps the rest of the batch, and sends the caller to `receipt`, which
+/// says what is wrong.
+fn give_up(connection: &Connection, fault: Fault) -> Result<Outcome, CommitError> {
+    match fault {
+        Fault::Sql(error) => Err(failure::before_commit(error)),
+        Fault::NewerFormat(_) => Ok(Outcome::Stale),
+        Fault::Damaged(damage) => {
+            seal::quarantine(connection, &damage).map_err(failure::before_commit)?;
+            Ok(Outcome::Stale)
+        }
+    }
+}
+
+static FIND_RECEIPT: LazyLock<String> = LazyLock::new(|| LOG.select(&[]) + "WHERE t.receipt = ?1");
+
+pub(super) fn find_receipt(
+    connection: &Connection,
+    receipt: [u8; 16],
+) -> Result<Option<(InstanceId, Entry)>, Fault> {
+    let mut select = connection.prepare_cached(&FIND_RECEIPT)?;
+    let mut rows = select.query([receipt])?;
+    let Some(row) = rows.next()? else {
+        return Ok(None);
+    };
+    let entry: Entry = LOG.open(row)?;
+    let instance: String = row.get(1)?;
+    Ok(InstanceId::parse(&instance).ok().map(|id| (id, entry)))
+}
+
+/// The row of the instance after the commit, or nothing if it is stale.
+fn save_instance(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+) -> Result<Option<i64>, CommitError> {
+    let commit = prepared.commit;
+    let saved = match &prepared.instance {
+        Some(instance) if commit.expected.0 == 0 => insert_instance(connection, instance),
+        Some(instance) => match find_current(connection, prepared) {
+            Ok(Some(current)) => update_instance(connection, instance, current),
+            other => other.map(|_| None),
+        },
+        None => find_current(connection, prepared).map(|found| found.map(|(row, _)| row)),
+    };
+    saved.map_err(failure::before_commit)
+}
+
+/// The row and the stored `wake_at` of the instance, if it is at the expected revision.
+fn find_current(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
+    let mut select = connection.prepare_cached(
+        "SELECT row, wake_at FROM instances WHERE tenant = ?1 AND id = ?2 AND revision = ?3",
+    )?;
+    let commit = prepared.commit;
+    let key = params![
+        commit.tenant.as_str(),
+        commit.instance.as_str(),
+        number(commit.expected)
+    ];
+    let found = select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
+    found.optional()
+}
+
+/// An id or a session that exists makes the creation stale.
+fn insert_instance(
+    connection: &Connection,
+    instance: &InstanceRow<'_>,
+) -> rusqlite::Result<Option<i64>> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO instances (tenant, id, format, machine, version, definition, subject, ordinal, revision,
+             state, closure_reason, created_at, updated_at, wake_at, checksum, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+         ON CONFLICT DO NOTHING",
+    )?;
+    let snapshot = instance.snapshot;
+    let inserted = insert.execute(params![
+        snapshot.tenant.as_str(),
+        snapshot.instance.as_str(),
+        SNAPSHOT_FORMAT,
+        snapshot.machine.as_str(),
+        snapshot.version,
+        snapshot.definition.as_str(),
+        instance.subject(),
+        snapshot.ordinal,
+        number(snapshot.revision),
+        instance.state,
+        instance.closure_reason(),
+        snapshot.created_at.as_millis(),
+        snapshot.updated_at.as_millis(),
+        instance.wake_at,
+        instance.checksum,
+        instance.body,
+    ])?;
+    Ok((inserted == 1).then(|| connection.last_insert_rowid()))
+}
+
+/// A commit ends the claim on its instance. Machine, subject and ordinal are for life, because sessions are found by
+/// them.
+fn update_instance(
+    connection: &Connection,
+    instance: &InstanceRow<'_>,
+    (row, wake_at): (i64, Option<i64>),
+) -> rusqlite::Result<Option<i64>> {
+    let mut update = connection.prepare_cached(
+        "UPDATE instances SET format = ?1, version = ?2, definition = ?3, revision = ?4, state = ?5,
+             closure_reason = ?6, created_at = ?7, updated_at = ?8, claimed_until = NULL, checksum = ?9, body = ?10
+         WHERE row = ?11 AND revision = ?4 - 1 AND machine = ?12 AND subject IS ?13 AND ordinal = ?14",
+    )?;
+    let snapshot = instance.snapshot;
+    let updated = update.execute(params![
+        SNAPSHOT_FORMAT,
+        snapshot.version,
+        snapshot.definition.as_str(),
+        number(snapshot.revision),
+        instance.state,
+        instance.closure_reason(),
+        snapshot.created_at.as_millis(),
+        snapshot.updated_at.as_millis(),
+        instance.checksum,
+        instance.body,
+        row,
+        snapshot.machine.as_str(),
+        instance.subject(),
+        snapshot.ordinal,
+    ])?;
+    if updated == 0 {
+        return Err(rusqlite::Error::StatementChangedRows(0));
+    }
+    let must_move = match (wake_at, instance.wake_at) {
+        // A bound that is too low costs one look at the instance; moving it costs every commit a page of the index.
+        (Some(stored), Some(due)) => due < stored,
+        (stored, due) => stored != due,
+    };
+    if must_move {
+        set_wake_at(connection, row, instance.wake_at)?;
+    }
+    Ok(Some(row))
+}
+
+fn set_wake_at(connection: &Connection, row: i64, at: Option<i64>) -> rusqlite::Result<()> {
+    let mut update =
+        connection.prepare_cached("UPDATE instances SET wake_at = ?1 WHERE row = ?2")?;
+    update.execute(params![at, row])?;
+    Ok(())
+}
+
+fn append_line(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+    seq: i64,
+    owner: i64,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO log (seq, owner, tenant, instance, revision, at, receipt, checksum, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    let commit = prepared.commit;
+    insert.execute(params![
+        seq,
+        owner,
+        commit.tenant.as_str(),
+        commit.instance.as_str(),
+        number(commit.entry.revision),
+        commit.entry.at.as_millis(),
+        prepared.receipt,
+        prepared.line_checksum(seq, owner),
+        prepared.entry_body,
+    ])?;
+    Ok(())
+}
+
+fn save_clarifications(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
+    for row in &prepared.clarifications {
+        let mut upsert = connection.prepare_cached(
+            "INSERT INTO clarifications (tenant, id, instance, status, created_at, checksum, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (tenant, id) DO UPDATE SET instance = excluded.instance, status = excluded.status,
+                 created_at = excluded.created_at, checksum = excluded.checksum, body = excluded.body",
+        )?;
+        let clarification = row.clarification;
+        upsert.execute(params![
+            clarification.tenant.as_str(),
+            clarification.id,
+            clarification.instance.as_str(),
+            clarification.status.as_str(),
+            clarification.created_at.as_millis(),
+            row.checksum,
+            row.body,
+        ])?;
+    }
+    Ok(())
+}
+
+fn save_effects(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
+    let commit = prepared.commit;
+    for (effect, body) in commit.effects.iter().zip(&prepared.effect_bodies) {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO outbox (tenant, key, instance, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?;
+        insert.execute(params![
+            commit.tenant.as_str(),
+            effect.key,
+            commit.instance.as_str(),
+            commit.entry.at.as_millis(),
+            body,
+        ])?;
+    }
+    Ok(())
+}
+
+/// What is to be done with an instance that may be due.
+enum Claim {
+    /// It is due since then.
+    Take(Timestamp, TenantId, InstanceId),
+    /// Its deadline has moved on since its `wake_at` was written; this is the true one.
+    Correct(Option<i64>),
+    /// Nobody can see to it. Until a commit mends it, it would only be found again and again.
+    Forget,
+}
+
+static FIND_DUE: LazyLock<String> = LazyLock::new(|| {
+    INSTANCES.select(&["row"])
+        + "WHERE t.wake_at <= ?1 AND coalesce(t.claimed_until, 0) <= ?1 ORDER BY t.wake_at LIMIT ?2"
+});
+
+/// Claims what is due and corrects the `wake_at` of what turns out not to be. The second is bounded as well, so that a
+/// claim never holds up commits for long: fewer than `limit` may come back although more are due.
+pub(super) fn claim_due(
+    connection: &Connection,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<(TenantId, InstanceId)>> {
+    let mut claims = find_due(connection, now, limit)?;
+    let mut claim =
+        connection.prepare_cached("UPDATE instances SET claimed_until = ?1 WHERE row = ?2")?;
+    for (row, found) in &claims {
+        match found {
+            Claim::Take(..) => {
+                claim.execute(params![lease_until.as_millis(), row])?;
+            }
+            Claim::Correct(wake_at) => set_wake_at(connection, *row, *wake_at)?,
+            Claim::Forget => set_wake_at(connection, *row, None)?,
+        }
+    }
+    claims.sort_by_key(|(_, claim)| match claim {
+        Claim::Take(due, ..) => Some(*due),
+        _ => None,
+    });
+    let taken = claims.into_iter().filter_map(|(_, claim)| match claim {
+        Claim::Take(_, tenant, instance) => Some((tenant, instance)),
+        _ => None,
+    });
+    Ok(taken.collect())
+}
+
+fn find_due(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<(i64, Claim)>> {
+    let looked_at_max = limit.saturating_mul(4).min(100_000) as i64;
+    let mut select = connection.prepare_cached(&FIND_DUE)?;
+    let mut rows = select.query(params![now.as_millis(), looked_at_max])?;
+    let mut claims = Vec::new();
+    let mut taken = 0;
+    while taken < limit
+        && let Some(row) = rows.next()?
+    {
+        let claim = match INSTANCES.open::<Snapshot>(row) {
+            Ok(snapshot) => match due_at(&snapshot) {
+                Some(due) if due <= now => {
+                    taken += 1;
+                    Claim::Take(due, snapshot.tenant, snapshot.instance)
+                }
+                later => Claim::Correct(later.map(Timestamp::as_millis)),
+            },
+            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::NewerFormat(_)) => Claim::Forget,
+            Err(Fault::Damaged(damage)) => {
+                seal::quarantine(connection, &damage)?;
+                Claim::Forget
+            }
+        };
+        claims.push((row.get(INSTANCES.more())?, claim));
+    }
+    Ok(claims)
+}
+
+static FIND_DEFINITION: LazyLock<String> =
+    LazyLock::new(|| DEFINITIONS.select(&[]) + "WHERE t.hash = ?1");
+
+/// Saves a definition that is not there, or is there damaged.
+pub(super) fn save_definition(
+    connection: &Connection,
+    definition: &StoredDefinition,
+) -> rusqlite::Result<()> {
+    let mut select = connection.prepare_cached(&FIND_DEFINITION)?;
+    let is_there = match select.query([definition.hash.as_str()])?.next()? {
+        Some(row) => DEFINITIONS.verify(row).is_ok(),
+        None => false,
+    };
+    if is_there {
+        return Ok(());
+    }
+    let checksum = DEFINITIONS.checksum(&[
+        text(definition.hash.as_str()),
+        text(definition.machine.as_str()),
+        ValueRef::Integer(i64::from(definition.version)),
+        time(definition.saved_at),
+        text(&definition.source),
+    ]);
+    let mut upsert = connection.prepare_cached(
+        "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT (hash) DO UPDATE SET machine = excluded.machine, version = excluded.version,
+             saved_at = excluded.saved_at, checksum = excluded.checksum, source = excluded.source",
+    )?;
+    upsert.execute(params![
+        definition.hash.as_str(),
+        definition.machine.as_str(),
+        definition.version,
+        definition.saved_at.as_millis(),
+        checksum,
+        definition.source,
+    ])?;
+    Ok(())
+}
+
+pub(super) fn clean_up(
+    connection: &Connection,
+    before: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<CleanupReport> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM log WHERE seq IN (
+             SELECT l.seq FROM log AS l JOIN instances AS i ON i.row = l.owner
+             WHERE l.at < ?1 AND (
+                 i.closure_reason IS NOT NULL
+                 OR EXISTS (SELECT 1 FROM log AS newer WHERE newer.owner = l.owner AND newer.seq > l.seq)
+             )
+             ORDER BY l.at, l.seq LIMIT ?2)",
+    )?;
+    let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
+    let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
+    Ok(CleanupReport {
+        entries_deleted,
+        more: entries_deleted == limit,
+    })
+}
