@@ -53,6 +53,7 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
         timer("first", 1_767_225_700_000, None),
     ];
     after.conversation = Some(Arc::new(ConversationState {
+        prompt_revision: kernel::id::Revision(2),
         locale: Some("fr".into()),
         topic: Some("progress".into()),
         pending: Some(pending),
