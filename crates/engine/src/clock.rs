@@ -31,7 +31,7 @@ impl Clock {
         }
     }
 
-    /// Moves a virtual clock forward. `None` on the machine's clock, which nobody moves.
+    /// Moves a virtual clock forward; nothing fires before `Engine::recover` or the next input. `None` on the machine's clock, which nobody moves.
     pub fn advance(&self, by: Delay) -> Option<Timestamp> {
         match self {
             Self::System => None,

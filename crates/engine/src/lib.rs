@@ -11,7 +11,7 @@ pub mod machines;
 pub mod metrics;
 pub mod settings;
 mod shard;
-// pub mod story;
+pub mod story;
 
 use std::fmt;
 use std::sync::Arc;

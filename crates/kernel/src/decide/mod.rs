@@ -5,6 +5,7 @@
 
 mod explain;
 mod message;
+mod place;
 mod turn;
 
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
 pub use explain::{Explanation, WaitingFor, explain, waiting_for};
+pub use place::{Placement, place};
 use turn::{Turn, Verdict};
 
 /// The timer of a pending question: when it comes due, the question has expired.

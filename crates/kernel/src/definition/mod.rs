@@ -7,7 +7,7 @@ mod check;
 mod compile;
 pub mod document;
 mod read;
-pub(crate) mod reader;
+pub mod reader;
 
 use serde_json::Value;
 

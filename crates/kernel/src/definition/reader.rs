@@ -1,4 +1,6 @@
 //! Reading a document tree against what is expected there, noting every disagreement and going on.
+//!
+//! Definitions are read with it, and the files that stand beside them; it knows nothing of either.
 
 use crate::definition::document::{Node, NodeKind, Placed};
 use crate::diagnostic::{Diagnostic, Place, nearest};
@@ -6,13 +8,13 @@ use crate::time::Delay;
 
 /// The diagnostics so far; each `read_…` notes what is wrong and returns what could be read.
 #[derive(Debug)]
-pub(crate) struct Reader<'d> {
+pub struct Reader<'d> {
     pub diagnostics: &'d mut Vec<Diagnostic>,
 }
 
 /// The entries of a map whose keys have been checked.
 #[derive(Debug)]
-pub(crate) struct Entries<'n> {
+pub struct Entries<'n> {
     pub place: Place,
     entries: Vec<(&'n Placed<String>, &'n Node)>,
 }

@@ -1,0 +1,121 @@
+//! Stories: tests beside a definition, told as what people say and when, and run against the real engine.
+//!
+//! A story file names a machine and tells stories of it. Each is played alone, over a store of its own and a clock that
+//! moves only when the story says so; it begins at 2026-01-05T09:00:00Z. `file` says what may be written, `stage`
+//! carries a step out, `expect` compares. Nothing is printed here: the report is for whoever asked.
+
+mod expect;
+mod file;
+mod stage;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use kernel::definition;
+use kernel::diagnostic::{Diagnostic, Severity};
+
+/// How the stories of one file went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryReport {
+    pub stories: Vec<StoryResult>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoryResult {
+    pub name: String,
+    /// Where the story begins in its file.
+    pub line: u32,
+    /// What was not as expected, at the first step that failed; the place of that step first.
+    pub failure: Option<String>,
+    /// How many steps were carried out, the failing one among them.
+    pub steps: usize,
+}
+
+impl StoryReport {
+    pub fn failed(&self) -> impl Iterator<Item = &StoryResult> {
+        self.stories.iter().filter(|s| s.failure.is_some())
+    }
+}
+
+/// Why no story of a file could be played.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoryFileError {
+    /// The file, or the definition that it names, could not be read.
+    Unreadable { path: PathBuf, detail: String },
+    /// Something is wrong in the file or in the definition; each problem is written out with its lines.
+    Problems {
+        path: PathBuf,
+        rendered: Vec<String>,
+    },
+}
+
+impl fmt::Display for StoryFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unreadable { path, detail } => {
+                write!(f, "failed to read {}: {detail}", path.display())
+            }
+            Self::Problems { path, rendered } => write!(
+                f,
+                "{} has {} problem(s):\n\n{}",
+                path.display(),
+                rendered.len(),
+                rendered.join("\n\n")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for StoryFileError {}
+
+/// Plays every story of a file.
+///
+/// # Errors
+/// When the file or its definition cannot be read, or has errors. Stories that fail are no error: the report says so.
+pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
+    let source = read(path)?;
+    let mut diagnostics = Vec::new();
+    let read_file = file::read(&source, &mut diagnostics);
+    let Some(file) = read_file.filter(|_| diagnostics.is_empty()) else {
+        return Err(problems(path, &source, &diagnostics));
+    };
+    let definition_path = path.parent().unwrap_or(Path::new("")).join(&file.machine);
+    let definition_source = read(&definition_path)?;
+    let (machine, mut found) = definition::load(&definition_source);
+    if machine.is_none() {
+        found.retain(|d| d.severity == Severity::Error);
+        return Err(problems(&definition_path, &definition_source, &found));
+    }
+    let play = |story: &file::Story| {
+        let played = stage::play(&definition_source, story);
+        StoryResult {
+            name: story.name.clone(),
+            line: story.place.line,
+            failure: played
+                .failure
+                .map(|(place, told)| format!("{}:{}: {told}", path.display(), place.line)),
+            steps: played.steps,
+        }
+    };
+    Ok(StoryReport {
+        stories: file.stories.iter().map(play).collect(),
+    })
+}
+
+fn read(path: &Path) -> Result<String, StoryFileError> {
+    std::fs::read_to_string(path).map_err(|error| StoryFileError::Unreadable {
+        path: path.to_owned(),
+        detail: error.to_string(),
+    })
+}
+
+fn problems(path: &Path, source: &str, diagnostics: &[Diagnostic]) -> StoryFileError {
+    let name = path.display().to_string();
+    StoryFileError::Problems {
+        path: path.to_owned(),
+        rendered: diagnostics
+            .iter()
+            .map(|d| d.render(&name, source))
+            .collect(),
+    }
+}

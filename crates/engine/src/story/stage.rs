@@ -1,0 +1,307 @@
+//! The stage: one story played against a real engine, over a store that forgets and a clock that waits to be told.
+//!
+//! The clock moves only while the shard is at rest, so that a story goes the same way every time: whatever came due
+//! at an earlier step is done before the next begins.
+
+use std::sync::Arc;
+
+use kernel::commit::{Answer, Entry};
+use kernel::conversation::{ClarificationStatus, Message};
+use kernel::decide::{Placement, place};
+use kernel::diagnostic::Place;
+use kernel::id::{InputKey, InstanceId, Subject, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::machine::Machine;
+use kernel::snapshot::Snapshot;
+use kernel::time::{Delay, Timestamp};
+use store::{HistoryQuery, MemoryStore, Outcome, Store};
+
+use super::expect::{self, Seen, replies_of};
+use super::file::{Act, Given, Moment, Step, Story};
+use crate::{Clock, Engine, Machines, Settings};
+
+/// 2026-01-05T09:00:00Z, a Monday morning.
+const START_MS: i64 = 1_767_603_600_000;
+const SUBJECT: &str = "+15550001";
+/// No story comes near.
+const HISTORY_MAX: usize = 10_000;
+
+#[derive(Debug)]
+pub(super) struct Played {
+    pub steps: usize,
+    pub failure: Option<(Place, String)>,
+}
+
+pub(super) fn play(definition: &str, story: &Story) -> Played {
+    let mut steps = 0;
+    let failure = match Stage::set(definition, story) {
+        Err(failure) => Some(failure),
+        Ok(mut stage) => story.steps.iter().find_map(|step| {
+            steps += 1;
+            let told = stage.play(step).err()?;
+            Some((step.place, format!("step {steps}: {told}")))
+        }),
+    };
+    Played { steps, failure }
+}
+
+struct Stage {
+    store: Arc<MemoryStore>,
+    clock: Clock,
+    engine: Engine,
+    machine: Arc<Machine>,
+    subject: Subject,
+    /// How many inputs there were; the next one's key.
+    inputs: usize,
+    /// The tokens of the last reply that had buttons.
+    buttons: Vec<String>,
+    /// As it was written out.
+    last_answer: Option<String>,
+}
+
+impl Stage {
+    fn set(definition: &str, story: &Story) -> Result<Self, (Place, String)> {
+        let start = Timestamp::from_millis(START_MS);
+        let store = Arc::new(MemoryStore::new());
+        let clock = Clock::virtual_at(start);
+        let machines = Machines::default();
+        let (machine, _) = machines
+            .activate(&*store, definition, start)
+            .map_err(|error| (story.place, error.to_string()))?;
+        let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
+        if let Some(given) = &story.given {
+            begin(&*store, &machine, &subject, given, start)
+                .map_err(|error| (given.place, format!("given: {error}")))?;
+        }
+        let engine = start_engine(&store, machines, &clock);
+        Ok(Self {
+            store,
+            clock,
+            engine,
+            machine,
+            subject,
+            inputs: 0,
+            buttons: Vec::new(),
+            last_answer: None,
+        })
+    }
+
+    /// # Errors
+    /// What was not as expected.
+    fn play(&mut self, step: &Step) -> Result<(), String> {
+        self.rest()?;
+        let before = self.session()?;
+        let known = match &before {
+            Some(session) => self.log(&session.instance)?.len(),
+            None => 0,
+        };
+        let mut seen = Seen::default();
+        if let Some(Act::Restart) = step.act {
+            self.engine.stop();
+        }
+        self.move_clock(step.moment)?;
+        match &step.act {
+            Some(Act::Restart) => self.restart()?,
+            Some(act) => {
+                let input = self.input(act, step.key.clone())?;
+                let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
+                let written =
+                    serde_json::to_string(&*submitted.answer).map_err(|error| error.to_string())?;
+                seen.replayed = submitted.replayed;
+                seen.same_answer = self.last_answer.as_ref() == Some(&written);
+                self.last_answer = Some(written);
+                self.note_buttons(&submitted.answer);
+                seen.answer = Some(submitted.answer);
+            }
+            None => {}
+        }
+        self.rest()?;
+        self.look(&mut seen, before.as_ref(), known)?;
+        let mismatches = expect::compare(&step.expectations, &seen);
+        if mismatches.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{}\n{}", mismatches.join("\n  "), seen.tell()))
+    }
+
+    /// Everything that is due has been done when this returns.
+    fn rest(&self) -> Result<(), String> {
+        self.engine
+            .recover()
+            .map(|_| ())
+            .map_err(|error| error.to_string())
+    }
+
+    fn move_clock(&self, moment: Option<Moment>) -> Result<(), String> {
+        let now = self.clock.now().since(Timestamp::from_millis(START_MS));
+        let by = match moment {
+            None => Delay::ZERO,
+            Some(Moment::After(delay)) => delay,
+            Some(Moment::At(at)) if at < now => {
+                return Err(format!(
+                    "it is {now} already; time does not go back to {at}"
+                ));
+            }
+            Some(Moment::At(at)) => Delay::from_millis(at.as_millis() - now.as_millis()),
+        };
+        self.clock.advance(by);
+        Ok(())
+    }
+
+    fn restart(&mut self) -> Result<(), String> {
+        let machines = Machines::from_store(&*self.store).map_err(|error| error.to_string())?;
+        self.engine = start_engine(&self.store, machines, &self.clock);
+        Ok(())
+    }
+
+    fn input(&mut self, act: &Act, key: Option<InputKey>) -> Result<Input, String> {
+        self.inputs += 1;
+        let key = match key {
+            Some(key) => key,
+            None => InputKey::parse(&format!("m{}", self.inputs))?,
+        };
+        let cause = match act {
+            Act::Send(message) => self.message((**message).clone()),
+            Act::Button(number) => {
+                let Some(token) = self.buttons.get(number - 1) else {
+                    let count = self.buttons.len();
+                    return Err(format!(
+                        "there is no button {number}; the last reply that had any had {count}"
+                    ));
+                };
+                self.message(Message {
+                    payload: Some(token.clone()),
+                    ..Message::default()
+                })
+            }
+            Act::Event { event, payload } => Cause::Event {
+                instance: self.instance()?,
+                event: event.clone(),
+                payload: payload.clone(),
+            },
+            Act::Recover(reason) => Cause::Recover {
+                instance: self.instance()?,
+                reason: reason.clone(),
+            },
+            Act::Restart => return Err("a restart is no input".into()),
+        };
+        Ok(Input {
+            tenant: TenantId::default_tenant(),
+            key,
+            cause,
+            expected: None,
+            by: None,
+            trace_id: None,
+        })
+    }
+
+    fn message(&self, message: Message) -> Cause {
+        Cause::Message {
+            machine: self.machine.name.clone(),
+            subject: self.subject.clone(),
+            message,
+        }
+    }
+
+    fn instance(&self) -> Result<InstanceId, String> {
+        let session = self.session()?;
+        session
+            .map(|session| session.instance)
+            .ok_or_else(|| "there is no session yet; begin with `given` or `send`".into())
+    }
+
+    fn session(&self) -> Result<Option<Snapshot>, String> {
+        self.store
+            .load_session(
+                &TenantId::default_tenant(),
+                &self.machine.name,
+                &self.subject,
+            )
+            .map_err(|error| error.to_string())
+    }
+
+    fn log(&self, instance: &InstanceId) -> Result<Vec<Entry>, String> {
+        let query = HistoryQuery {
+            tenant: TenantId::default_tenant(),
+            instance: instance.clone(),
+            cursor: None,
+            limit: HISTORY_MAX,
+        };
+        let page = self
+            .store
+            .history(&query)
+            .map_err(|error| error.to_string())?;
+        Ok(page.data)
+    }
+
+    fn note_buttons(&mut self, answer: &Answer) {
+        let with_buttons = |reply: &&kernel::conversation::Reply| !reply.options.is_empty();
+        if let Some(reply) = replies_of(answer).iter().rev().find(with_buttons) {
+            self.buttons = reply.options.iter().map(|o| o.id.clone()).collect();
+        }
+    }
+
+    /// Looks at what is saved. `known` entries of the session `before` are not new.
+    fn look(&self, seen: &mut Seen, before: Option<&Snapshot>, known: usize) -> Result<(), String> {
+        let session = self.session()?;
+        if let Some(before) = before {
+            seen.new_entries = self.log(&before.instance)?.split_off(known);
+        }
+        if let Some(session) = &session {
+            seen.history = self.log(&session.instance)?;
+            if before.is_none_or(|before| before.instance != session.instance) {
+                seen.new_entries.extend(seen.history.iter().cloned());
+            }
+        }
+        seen.session = session;
+        let statistics = self.store.statistics().map_err(|error| error.to_string())?;
+        let count = |status: ClarificationStatus| {
+            let count = statistics.clarifications.get(status.as_str());
+            (status, count.copied().unwrap_or(0))
+        };
+        seen.clarifications = ClarificationStatus::ALL.into_iter().map(count).collect();
+        Ok(())
+    }
+}
+
+fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> Engine {
+    let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
+    Engine::start(
+        store,
+        Arc::new(machines),
+        clock.clone(),
+        Settings::default(),
+    )
+}
+
+/// Saves the session that a story begins with.
+fn begin(
+    store: &dyn Store,
+    machine: &Machine,
+    subject: &Subject,
+    given: &Given,
+    now: Timestamp,
+) -> Result<(), String> {
+    let tenant = TenantId::default_tenant();
+    let seed = [
+        tenant.as_str(),
+        machine.name.as_str(),
+        subject.as_str(),
+        "given",
+    ];
+    let instance = InstanceId::derive(now, &seed);
+    let placement = Placement {
+        tenant: &tenant,
+        instance: &instance,
+        subject: Some(subject),
+        state: &given.state,
+        context: &given.context,
+        topic: given.topic.as_deref(),
+    };
+    let commit = place(machine, &placement, now).map_err(|refusal| refusal.message)?;
+    match store.commit(&[commit]) {
+        Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(()),
+        Ok(outcomes) => Err(format!("it was not saved: {outcomes:?}")),
+        Err(error) => Err(error.to_string()),
+    }
+}
