@@ -1,0 +1,3 @@
+//! The parts of the app.
+
+pub mod channels;
