@@ -1,3 +1,4 @@
 //! The parts of the app.
 
+pub mod accept;
 pub mod channels;
