@@ -1,1 +1,3 @@
+//! The `statewright` binary. A stub: serves nothing yet.
+
 fn main() {}
