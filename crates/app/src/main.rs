@@ -1,3 +1,7 @@
-//! The `statewright` binary. A stub: serves nothing yet.
+//! The `statewright` binary: reads the command line and hands over to one command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::command::main()
+}
