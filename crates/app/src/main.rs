@@ -1,1 +1,7 @@
-fn main() {}
+//! The `statewright` binary: reads the command line and hands over to one command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    app::command::main()
+}

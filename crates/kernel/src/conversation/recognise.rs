@@ -53,9 +53,10 @@ pub fn normalise(text: &str) -> String {
     normal
 }
 
-/// The normalised text without the punctuation around it: "Annuler !" is `annuler`.
+/// The normalised text without the punctuation around it: "annuler !" is `annuler`, and "?" stays `?`.
 pub fn bare(normal: &str) -> &str {
-    normal.trim_matches(|c: char| !c.is_alphanumeric())
+    let bare = normal.trim_matches(|c: char| !c.is_alphanumeric());
+    if bare.is_empty() { normal } else { bare }
 }
 
 #[derive(Debug, Default)]
@@ -281,7 +282,9 @@ mod tests {
         ] {
             assert_eq!(normalise(text), normal, "{text:?}");
         }
-        assert_eq!(bare("cancel !"), "cancel");
+        for (normal, expected) in [("cancel !", "cancel"), ("?", "?"), ("", "")] {
+            assert_eq!(bare(normal), expected);
+        }
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! Who may ask, and as which tenant: everybody in `dev`, holders of a key in `serve`.
+
+use axum::http::HeaderMap;
+use kernel::id::TenantId;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::http::problem::Problem;
+
+#[derive(Debug)]
+pub enum Access {
+    /// No key needed; `X-Tenant` names the tenant, else `default`.
+    Open,
+    /// `Authorization: Bearer KEY`; the key says the tenant. Only digests of keys are kept.
+    Keys(Vec<([u8; 32], TenantId)>),
+}
+
+impl Access {
+    /// Reads `tenant=key` pairs separated by commas.
+    ///
+    /// # Errors
+    /// A fragment that says which pair is wrong; keys are not repeated in it.
+    pub fn from_pairs(pairs: &str) -> Result<Self, String> {
+        let mut keys = Vec::new();
+        for (number, pair) in pairs
+            .split(',')
+            .map(str::trim)
+            .filter(|p| !p.is_empty())
+            .enumerate()
+        {
+            let Some((tenant, key)) = pair.split_once('=') else {
+                return Err(format!(
+                    "the API key number {} is not written tenant=key",
+                    number + 1
+                ));
+            };
+            if key.len() < 16 {
+                return Err(format!(
+                    "the API key of `{tenant}` has fewer than 16 characters; it would be guessed"
+                ));
+            }
+            keys.push((digest(key), TenantId::parse(tenant)?));
+        }
+        if keys.is_empty() {
+            return Err(
+                "no API key is configured; set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`"
+                    .into(),
+            );
+        }
+        Ok(Self::Keys(keys))
+    }
+
+    pub fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    pub fn tenant(
+        &self,
+        authorization: Option<&str>,
+        x_tenant: Option<&str>,
+    ) -> Result<TenantId, Problem> {
+        match self {
+            Self::Open => match x_tenant {
+                Some(name) => {
+                    TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p))
+                }
+                None => Ok(TenantId::default_tenant()),
+            },
+            Self::Keys(keys) => {
+                let Some(key) = authorization.and_then(|value| value.strip_prefix("Bearer "))
+                else {
+                    return Err(Problem::unauthorised(
+                        "send the API key as `Authorization: Bearer KEY`",
+                    ));
+                };
+                let asked = digest(key.trim());
+                let found = keys
+                    .iter()
+                    .find(|(known, _)| bool::from(known.ct_eq(&asked)));
+                found
+                    .map(|(_, tenant)| tenant.clone())
+                    .ok_or_else(|| Problem::unauthorised("the API key is not known here"))
+            }
+        }
+    }
+
+    /// A provider cannot send our key; its signature stands for it, and its messages belong to the first tenant.
+    pub fn channel_tenant(
+        &self,
+        headers: &HeaderMap,
+        by_key: impl FnOnce() -> Result<TenantId, Problem>,
+    ) -> Result<TenantId, Problem> {
+        match self {
+            Self::Keys(keys) if !headers.contains_key("authorization") => match keys.first() {
+                Some((_, tenant)) => Ok(tenant.clone()),
+                None => by_key(),
+            },
+            _ => by_key(),
+        }
+    }
+}
+
+fn digest(key: &str) -> [u8; 32] {
+    Sha256::digest(key.as_bytes()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_its_tenant_and_no_key_is_no_entry() {
+        let access = Access::from_pairs("acme=0123456789abcdef, other=fedcba9876543210").unwrap();
+        let tenant = |key: &str| {
+            access
+                .tenant(Some(&format!("Bearer {key}")), Some("acme"))
+                .map(|t| t.to_string())
+        };
+        assert_eq!(tenant("0123456789abcdef").unwrap(), "acme");
+        assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
+        assert_eq!(tenant("0123456789abcdeg").unwrap_err().status, 401);
+        assert_eq!(access.tenant(None, Some("acme")).unwrap_err().status, 401);
+    }
+
+    #[test]
+    fn short_and_missing_keys_are_refused_without_being_repeated() {
+        for pairs in ["", "acme", "acme=short-secret"] {
+            let error = Access::from_pairs(pairs).unwrap_err();
+            assert!(!error.contains("short-secret"), "{error}");
+        }
+    }
+}

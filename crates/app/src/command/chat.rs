@@ -1,0 +1,310 @@
+//! `chat`: a conversation in the terminal, on a clock that only `/advance` moves. Nothing is saved.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use engine::{Clock, Engine, Machines, MachinesError, Settings};
+use kernel::commit::{Answer, MessageAnswer};
+use kernel::conversation::{Media, Message, Reply};
+use kernel::id::{InputKey, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::time::Delay;
+use store::MemoryStore;
+
+use crate::command::serve::find_definition;
+use crate::command::{CommandResult, Failure, MachineDirs};
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// A machine's name, or the file of its definition
+    machine: String,
+    #[command(flatten)]
+    machines: MachineDirs,
+    /// The language to begin in, such as fr
+    #[arg(long)]
+    locale: Option<String>,
+}
+
+const HELP: &str = "\
+Type what a person would say. Besides:
+  /button 2         press the second button
+  /photo [URL]      send a picture
+  /advance 6m       let time pass
+  /why              why the last answer is what it is
+  /state            where the session stands and what it waits for
+  /event NAME       send an event
+  /quit             leave";
+
+struct Chat {
+    engine: Engine,
+    machine: MachineName,
+    subject: Subject,
+    tenant: TenantId,
+    locale: Option<String>,
+    sent: usize,
+    last: Option<MessageAnswer>,
+    /// The reply whose buttons were shown last.
+    buttons: Option<Reply>,
+}
+
+pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
+    let (path, source) = find_definition(&args.machine, &args.machines)?;
+    let store = Arc::new(MemoryStore::new());
+    let machines = Arc::new(Machines::default());
+    let clock = Clock::virtual_at(Clock::System.now());
+    let machine = match machines.activate(&*store, &source, clock.now()) {
+        Ok((machine, _)) => machine,
+        Err(MachinesError::Diagnostics(diagnostics)) => {
+            for diagnostic in &diagnostics {
+                eprintln!(
+                    "{}\n",
+                    diagnostic.render(&path.display().to_string(), &source)
+                );
+            }
+            return Err(Failure(format!("{} cannot be loaded", path.display())));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if machine.conversation.is_none() {
+        return Err(Failure(format!(
+            "the machine `{}` has no `conversation` section to talk to",
+            machine.name
+        )));
+    }
+    let mut chat = Chat {
+        engine: Engine::start(store, machines, clock, Settings::default()),
+        machine: machine.name.clone(),
+        subject: Subject::parse("you").map_err(Failure)?,
+        tenant: TenantId::default_tenant(),
+        locale: args.locale.clone(),
+        sent: 0,
+        last: None,
+        buttons: None,
+    };
+    let interactive = std::io::stdin().is_terminal();
+    println!(
+        "{} version {}. /help tells the commands.",
+        machine.name, machine.version
+    );
+    let mut lines = std::io::stdin().lock().lines();
+    loop {
+        print!("> ");
+        std::io::stdout().flush()?;
+        let Some(line) = lines.next() else { break };
+        let line = line?;
+        if !interactive {
+            println!("{line}");
+        }
+        if matches!(line.trim(), "/quit" | "/exit") {
+            break;
+        }
+        if let Err(Failure(message)) = chat.line(line.trim()) {
+            println!("  ! {message}");
+        }
+    }
+    println!();
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Chat {
+    fn line(&mut self, line: &str) -> Result<(), Failure> {
+        let (command, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let rest = rest.trim();
+        match command {
+            "" => Ok(()),
+            "/help" => {
+                println!("{HELP}");
+                Ok(())
+            }
+            "/why" => self.why(),
+            "/state" => self.state(),
+            "/advance" => self.advance(rest),
+            "/button" => self.button(rest),
+            "/photo" => {
+                self.sent += 1;
+                let url = if rest.is_empty() {
+                    format!("https://example.org/photo-{}.jpg", self.sent)
+                } else {
+                    rest.to_owned()
+                };
+                let media = vec![Media {
+                    url,
+                    kind: "image/jpeg".into(),
+                }];
+                self.say(Message {
+                    media,
+                    ..Message::default()
+                })
+            }
+            "/event" => self.event(rest),
+            slash if slash.starts_with('/') => Err(Failure(format!(
+                "there is no command `{slash}`; /help lists them"
+            ))),
+            _ => self.say(Message::of_text(line)),
+        }
+    }
+
+    fn submit(&mut self, cause: Cause) -> Result<Arc<Answer>, Failure> {
+        self.sent += 1;
+        let key = InputKey::parse(&format!("chat-{}", self.sent)).map_err(Failure)?;
+        let input = Input {
+            tenant: self.tenant.clone(),
+            key,
+            cause,
+            expected: None,
+            by: None,
+            trace_id: None,
+        };
+        Ok(self.engine.call(input)?.answer)
+    }
+
+    fn say(&mut self, mut message: Message) -> Result<(), Failure> {
+        message.locale = self.locale.clone();
+        let cause = Cause::Message {
+            machine: self.machine.clone(),
+            subject: self.subject.clone(),
+            message,
+        };
+        let answer = self.submit(cause)?;
+        match &*answer {
+            Answer::Message(answer) => {
+                self.show(&answer.reply);
+                println!(
+                    "  ({}, {:?}, {})",
+                    answer.state,
+                    answer.outcome,
+                    rule(answer)
+                );
+                self.last = Some(answer.clone());
+                Ok(())
+            }
+            Answer::Event(answer) => {
+                self.show(&answer.reply);
+                Ok(())
+            }
+            Answer::Refused(refusal) => Err(Failure(refusal.message.clone())),
+        }
+    }
+
+    fn show(&mut self, replies: &[Reply]) {
+        for reply in replies {
+            println!("  {}", reply.text.replace('\n', "\n  "));
+            for (number, option) in reply.options.iter().enumerate() {
+                println!("    [{}] {}", number + 1, option.label);
+            }
+            if !reply.options.is_empty() {
+                self.buttons = Some(reply.clone());
+            }
+        }
+    }
+
+    fn button(&mut self, number: &str) -> Result<(), Failure> {
+        let Some(buttons) = &self.buttons else {
+            return Err(Failure("there are no buttons yet".into()));
+        };
+        let option = number
+            .parse::<usize>()
+            .ok()
+            .and_then(|n| buttons.options.get(n.checked_sub(1)?));
+        let Some(option) = option else {
+            return Err(Failure(format!(
+                "`{number}` is no button; there are 1 to {}",
+                buttons.options.len()
+            )));
+        };
+        let payload = Some(option.id.clone());
+        self.say(Message {
+            payload,
+            ..Message::default()
+        })
+    }
+
+    fn advance(&mut self, by: &str) -> Result<(), Failure> {
+        let by = Delay::parse(by).map_err(Failure)?;
+        let now = self.engine.clock().advance(by).unwrap_or_default();
+        let report = self.engine.recover()?;
+        let closed: Vec<String> = report
+            .closed
+            .iter()
+            .map(|(reason, n)| format!("{n} closed: {reason}"))
+            .collect();
+        println!(
+            "  it is {now}; {} timer(s) fired {}",
+            report.timers_fired,
+            closed.join(", ")
+        );
+        let session = self
+            .engine
+            .session(&self.tenant, &self.machine, &self.subject);
+        if let (Ok(session), true) = (session, report.timers_fired > 0) {
+            println!("  ({})", session.state());
+        }
+        Ok(())
+    }
+
+    fn why(&self) -> Result<(), Failure> {
+        let Some(answer) = &self.last else {
+            return Err(Failure("nothing was said yet".into()));
+        };
+        let intent = answer.why.intent.as_deref().unwrap_or("no intent");
+        println!(
+            "  {} decided: {intent}, raw {}, adjusted {}",
+            rule(answer),
+            answer.why.raw,
+            answer.why.adjusted
+        );
+        for step in &answer.why.trace {
+            let mark = if step.applied { "*" } else { " " };
+            println!("  {mark} {:>3?}  {}", step.rule, step.because);
+        }
+        Ok(())
+    }
+
+    fn state(&self) -> Result<(), Failure> {
+        let session = self
+            .engine
+            .session(&self.tenant, &self.machine, &self.subject)?;
+        let machine = self.engine.machine_of(&session)?;
+        let waiting = kernel::decide::waiting_for(&machine, &session);
+        println!("  {} at revision {}", session.state(), session.revision);
+        if let Some(closure) = &session.closure {
+            println!("  closed: {}", closure.reason);
+        }
+        println!("  context: {}", serde_json::to_string(&*session.context)?);
+        println!("  takes: {}", waiting.events.join(", "));
+        for timer in &waiting.timers {
+            println!("  {} at {}", timer.id, timer.deadline);
+        }
+        Ok(())
+    }
+
+    fn event(&mut self, event: &str) -> Result<(), Failure> {
+        let session = self
+            .engine
+            .session(&self.tenant, &self.machine, &self.subject)?;
+        let cause = Cause::Event {
+            instance: session.instance,
+            event: event.to_owned(),
+            payload: Default::default(),
+        };
+        match &*self.submit(cause)? {
+            Answer::Event(answer) => {
+                let (reply, state) = (answer.reply.clone(), answer.state.clone());
+                self.show(&reply);
+                println!("  ({state})");
+                Ok(())
+            }
+            Answer::Refused(refusal) => {
+                let allowed = refusal.allowed.join(", ");
+                Err(Failure(format!("{}; allowed: {allowed}", refusal.message)))
+            }
+            Answer::Message(_) => Ok(()),
+        }
+    }
+}
+
+fn rule(answer: &MessageAnswer) -> String {
+    format!("{:?}", answer.why.rule)
+}

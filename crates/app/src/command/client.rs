@@ -1,0 +1,415 @@
+//! Commands that ask a running server: `send`, `ls`, `show`, `explain`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::command::{CommandResult, Failure};
+use crate::telemetry::fresh_trace_id;
+
+/// Which server, and as whom.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "STATEWRIGHT_URL",
+        default_value = "http://127.0.0.1:7474"
+    )]
+    server: String,
+    /// API key, for a server that wants one
+    #[arg(
+        long,
+        value_name = "KEY",
+        env = "STATEWRIGHT_API_KEY",
+        hide_env_values = true
+    )]
+    api_key: Option<String>,
+    /// Tenant, for a server started with `dev`
+    #[arg(long, value_name = "NAME")]
+    tenant: Option<String>,
+    /// The server's JSON as it is
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SendArgs {
+    machine: String,
+    subject: String,
+    text: String,
+    /// The message's id; a repeat of it gets the first answer [default: a fresh one]
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    #[arg(long)]
+    locale: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    #[arg(long)]
+    machine: Option<String>,
+    #[arg(long)]
+    state: Option<String>,
+    #[arg(long)]
+    subject: Option<String>,
+    /// Only closed ones (true) or only open ones (false)
+    #[arg(long)]
+    closed: Option<bool>,
+    /// Only those with a timer due within, such as 10m
+    #[arg(long, value_name = "DELAY")]
+    expiring_within: Option<String>,
+    #[arg(long, default_value = "100")]
+    limit: usize,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ShowArgs {
+    id: String,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    id: String,
+    /// The event to explain
+    #[arg(long, required_unless_present = "text", conflicts_with = "text")]
+    event: Option<String>,
+    /// The event's payload, as JSON
+    #[arg(long, value_name = "JSON", requires = "event")]
+    payload: Option<String>,
+    /// The message to explain
+    #[arg(long)]
+    text: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+impl ServerArgs {
+    fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let mut request = self
+            .agent()
+            .get(format!("{}{path}", self.server.trim_end_matches('/')));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        let response = self.identify(request).call();
+        self.answer(response)
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self
+            .agent()
+            .post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let response = self.identify(request).send_json(body);
+        self.answer(response)
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .build()
+            .into()
+    }
+
+    fn identify<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        if let Some(key) = &self.api_key {
+            request = request.header("authorization", format!("Bearer {key}"));
+        }
+        if let Some(tenant) = &self.tenant {
+            request = request.header("x-tenant", tenant);
+        }
+        request
+    }
+
+    fn answer(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value, Failure> {
+        let mut response = response.map_err(|error| {
+            Failure(format!("failed to reach {}: {error}; start it with `statewright dev`, or name another with --server", self.server))
+        })?;
+        let body: Value = response.body_mut().read_json()?;
+        if response.status().is_success() {
+            return Ok(body);
+        }
+        if self.json {
+            println!("{body}");
+        }
+        let told = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+        let allowed = body["allowed"]
+            .as_array()
+            .map(|events| words(events))
+            .unwrap_or_default();
+        let allowed = if allowed.is_empty() {
+            allowed
+        } else {
+            format!("; allowed: {allowed}")
+        };
+        Err(Failure(format!(
+            "{} ({}){allowed}",
+            told("detail"),
+            told("code")
+        )))
+    }
+}
+
+fn words(list: &[Value]) -> String {
+    list.iter()
+        .filter_map(Value::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+pub(crate) fn send(args: &SendArgs) -> CommandResult {
+    let id = args.id.clone().unwrap_or_else(fresh_trace_id);
+    let mut body = json!({"message_id": id, "text": args.text});
+    if let Some(locale) = &args.locale {
+        body["locale"] = json!(locale);
+    }
+    let path = format!(
+        "/v1/machines/{}/sessions/{}/messages",
+        escaped(&args.machine),
+        escaped(&args.subject)
+    );
+    let answer = args.server.post(&path, &body)?;
+    if args.server.json {
+        println!("{answer}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for reply in answer["reply"].as_array().into_iter().flatten() {
+        println!("{}", text(&reply["text"]));
+        for (number, option) in reply["options"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .enumerate()
+        {
+            println!("  [{}] {}", number + 1, text(&option["label"]));
+        }
+    }
+    println!(
+        "({}, {}, {}, revision {})",
+        text(&answer["state"]),
+        text(&answer["outcome"]),
+        text(&answer["why"]["rule"]),
+        answer["revision"]
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn ls(args: &LsArgs) -> CommandResult {
+    let mut query = vec![("limit", args.limit.to_string())];
+    let optional = [
+        ("machine", &args.machine),
+        ("state", &args.state),
+        ("subject", &args.subject),
+        ("expiring_within", &args.expiring_within),
+    ];
+    query.extend(
+        optional
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value.clone()?))),
+    );
+    query.extend(args.closed.map(|closed| ("closed", closed.to_string())));
+    let list = args.server.get("/v1/instances", &query)?;
+    if args.server.json {
+        println!("{list}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    println!(
+        "{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT",
+        "ID", "MACHINE", "STATE", "REVISION", "UPDATED"
+    );
+    for row in list["data"].as_array().into_iter().flatten() {
+        let closure = text(&row["closure_reason"]);
+        let state = if closure.is_empty() {
+            text(&row["state"])
+        } else {
+            format!("{} ({closure})", text(&row["state"]))
+        };
+        println!(
+            "{:36}  {:20}  {state:22}  {:>8}  {:24}  {}",
+            text(&row["id"]),
+            text(&row["machine"]),
+            text(&row["revision"]),
+            text(&row["updated_at"]),
+            text(&row["subject"])
+        );
+    }
+    if list["has_more"] == json!(true) {
+        println!("… there are more; raise --limit");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn show(args: &ShowArgs) -> CommandResult {
+    let path = format!("/v1/instances/{}", escaped(&args.id));
+    let instance = args.server.get(&path, &[])?;
+    let history = args
+        .server
+        .get(&format!("{path}/history"), &[("limit", "1000".to_owned())])?;
+    if args.server.json {
+        println!(
+            "{}",
+            json!({"instance": instance, "history": history["data"]})
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    for name in [
+        "id",
+        "machine",
+        "version",
+        "subject",
+        "state",
+        "revision",
+        "closure_reason",
+        "context",
+        "created_at",
+        "updated_at",
+    ] {
+        if !instance[name].is_null() {
+            println!("{name:15} {}", text(&instance[name]));
+        }
+    }
+    let waiting = &instance["waiting_for"];
+    println!(
+        "{:15} {}",
+        "takes",
+        waiting["events"]
+            .as_array()
+            .map(|events| words(events))
+            .unwrap_or_default()
+    );
+    for timer in waiting["timers"].as_array().into_iter().flatten() {
+        println!(
+            "{:15} {} at {}",
+            "timer",
+            text(&timer["id"]),
+            text(&timer["deadline"])
+        );
+    }
+    println!("\nhistory");
+    for entry in history["data"].as_array().into_iter().flatten() {
+        let mark = if entry["success"] == json!(true) {
+            " "
+        } else {
+            "x"
+        };
+        let reason = text(&entry["reason"]);
+        println!(
+            "{mark} {:>4}  {}  {} -> {}  {}  {reason}",
+            text(&entry["revision"]),
+            text(&entry["at"]),
+            text(&entry["from"]),
+            text(&entry["to"]),
+            text(&entry["event"])
+        );
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
+    let body = match (&args.event, &args.text) {
+        (Some(event), _) => {
+            let payload: Value = match &args.payload {
+                Some(payload) => serde_json::from_str(payload)
+                    .map_err(|error| Failure(format!("--payload is no JSON: {error}")))?,
+                None => json!({}),
+            };
+            json!({"event": event, "payload": payload})
+        }
+        (None, text) => json!({"message": {"text": text}}),
+    };
+    let explanation = args.server.post(
+        &format!("/v1/instances/{}/explain", escaped(&args.id)),
+        &body,
+    )?;
+    if args.server.json {
+        println!("{explanation}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let accepted = explanation["accepted"] == json!(true);
+    println!(
+        "in `{}` it would be {}",
+        text(&explanation["state"]),
+        if accepted { "taken" } else { "refused" }
+    );
+    if let Some(message) = explanation["refusal"]["message"].as_str() {
+        println!("{message}");
+    }
+    for transition in explanation["considered"].as_array().into_iter().flatten() {
+        let mark = if transition["chosen"] == json!(true) {
+            "*"
+        } else {
+            " "
+        };
+        let targets = transition["target"]
+            .as_array()
+            .map(|t| words(t))
+            .unwrap_or_default();
+        println!(
+            "{mark} `{}` --{}--> {targets}",
+            text(&transition["state"]),
+            text(&transition["event"])
+        );
+        let guard = &transition["guard"];
+        if guard.is_object() {
+            println!(
+                "    guard {} is {} with {}",
+                text(&guard["expression"]),
+                guard["passed"],
+                guard["values"]
+            );
+        }
+    }
+    for step in explanation["answer"]["message"]["why"]["trace"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
+        let mark = if step["applied"] == json!(true) {
+            "*"
+        } else {
+            " "
+        };
+        println!(
+            "{mark} {:>3}  {}",
+            text(&step["rule"]),
+            text(&step["because"])
+        );
+    }
+    println!(
+        "takes: {}",
+        explanation["waiting_for"]["events"]
+            .as_array()
+            .map(|events| words(events))
+            .unwrap_or_default()
+    );
+    Ok(if accepted {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
+fn escaped(segment: &str) -> String {
+    form_urlencoded::byte_serialize(segment.as_bytes())
+        .collect::<String>()
+        .replace('+', "%20")
+}

@@ -1,0 +1,134 @@
+//! The command line: one file a command. Each has `--json` where a script would want it, and ends with 0 when all
+//! is well, 1 when something was refused or failed, and 2 when the command line itself is wrong.
+#![allow(
+    clippy::print_stdout,
+    reason = "a command's standard output is its result"
+)]
+
+mod bench;
+mod chat;
+mod check;
+mod client;
+mod serve;
+mod stories;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "statewright",
+    version,
+    about = "A durable state-machine server: it never gets stuck, never runs twice, and can always say why."
+)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server with an SQLite file and the machines in ./machines; needs no key
+    Dev(serve::DevArgs),
+    /// Start the server for production: keys required, configured by statewright.toml, environment or flags
+    Serve(serve::ServeArgs),
+    /// Check definitions: every diagnostic with its place
+    Check(check::CheckArgs),
+    /// Run stories
+    Test(stories::TestArgs),
+    /// Talk to a machine in the terminal, on a virtual clock, saving nothing
+    Chat(chat::ChatArgs),
+    /// Send a message to a running server
+    Send(client::SendArgs),
+    /// List the instances of a running server
+    Ls(client::LsArgs),
+    /// Show one instance and its history
+    Show(client::ShowArgs),
+    /// Say what an event or a message would do to an instance, and why
+    Explain(client::ExplainArgs),
+    /// Measure kernel, engine and HTTP beside a bare floor, in one run
+    Bench(bench::BenchArgs),
+}
+
+/// Which machines to load, for every command that loads some.
+#[derive(Debug, Args)]
+pub(crate) struct MachineDirs {
+    /// Folder with definitions; may be given several times [default: machines]
+    #[arg(long = "machines", value_name = "DIR")]
+    dirs: Vec<PathBuf>,
+}
+
+impl MachineDirs {
+    /// The folders asked for, else `machines`.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        if self.dirs.is_empty() {
+            vec![PathBuf::from("machines")]
+        } else {
+            self.dirs.clone()
+        }
+    }
+}
+
+/// What ends a command badly: said on standard error, exit code 1.
+#[derive(Debug)]
+pub(crate) struct Failure(pub String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+pub(crate) type CommandResult = Result<ExitCode, Failure>;
+
+pub fn main() -> ExitCode {
+    let result = match CommandLine::parse().command {
+        Command::Dev(args) => serve::dev(args),
+        Command::Serve(args) => serve::serve(args),
+        Command::Check(args) => check::check(&args),
+        Command::Test(args) => stories::test(&args),
+        Command::Chat(args) => chat::chat(&args),
+        Command::Send(args) => client::send(&args),
+        Command::Ls(args) => client::ls(&args),
+        Command::Show(args) => client::show(&args),
+        Command::Explain(args) => client::explain(&args),
+        Command::Bench(args) => bench::bench(&args),
+    };
+    result.unwrap_or_else(|Failure(message)| {
+        eprintln!("statewright: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// The definitions in a folder, by name: `*.yaml`, `*.yml` and `*.json`, without stories.
+pub(crate) fn definition_files(dir: &std::path::Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = std::fs::read_dir(dir).map_err(|error| {
+        Failure(format!(
+            "failed to read the folder {}: {error}",
+            dir.display()
+        ))
+    })?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path
+            .file_name()
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default();
+        let definition = [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|end| name.ends_with(end));
+        if definition && !name.contains(".stories.") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+pub(crate) fn read_source(path: &std::path::Path) -> Result<String, Failure> {
+    std::fs::read_to_string(path)
+        .map_err(|error| Failure(format!("failed to read {}: {error}", path.display())))
+}

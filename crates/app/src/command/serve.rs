@@ -1,0 +1,372 @@
+//! `dev` and `serve`: the server, from its settings to its orderly end.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use engine::{Clock, Engine, Machines, MachinesError, Settings};
+use kernel::definition;
+use serde::Deserialize;
+use store::{MemoryStore, SqliteStore, Store};
+use tokio::net::TcpListener;
+
+use crate::accept::{self, Limits};
+use crate::access::Access;
+use crate::command::{CommandResult, Failure, MachineDirs, definition_files, read_source};
+use crate::http::{self, App};
+use crate::telemetry::{self, LogFormat};
+
+const LISTEN: &str = "127.0.0.1:7474";
+const STORE: &str = "sqlite:./statewright.db";
+
+/// What `dev` and `serve` have in common. Flags win over the environment, that over statewright.toml.
+#[derive(Debug, Args)]
+struct ServerArgs {
+    /// Address to listen on; port 0 picks a free one [default: 127.0.0.1:7474]
+    #[arg(long, value_name = "ADDR:PORT", env = "STATEWRIGHT_LISTEN")]
+    listen: Option<String>,
+    /// Where to remember: sqlite:PATH or memory: [default: sqlite:./statewright.db]
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_STORE")]
+    store: Option<String>,
+    #[command(flatten)]
+    machines: MachineDirs,
+    /// How providers reach this server: the base of the URLs that they sign
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_PUBLIC_URL")]
+    public_url: Option<String>,
+    /// Twilio's auth token, to check the signatures of its webhooks
+    #[arg(
+        long,
+        value_name = "TOKEN",
+        env = "STATEWRIGHT_TWILIO_AUTH_TOKEN",
+        hide_env_values = true
+    )]
+    twilio_auth_token: Option<String>,
+    /// How to write the log, on standard error
+    #[arg(long, value_name = "FORMAT", env = "STATEWRIGHT_LOG_FORMAT")]
+    log: Option<LogChoice>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum LogChoice {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+    /// Text on a terminal, else JSON
+    Auto,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum ClockChoice {
+    System,
+    /// Stands still until POST /v1/clock/advance moves it
+    Virtual,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[arg(long, default_value = "system")]
+    clock: ClockChoice,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// Settings file; flags and environment win over it
+    #[arg(long, value_name = "FILE", default_value = "statewright.toml")]
+    config: PathBuf,
+    /// Who may ask: tenant=key, separated by commas
+    #[arg(
+        long,
+        value_name = "PAIRS",
+        env = "STATEWRIGHT_API_KEYS",
+        hide_env_values = true
+    )]
+    api_keys: Option<String>,
+}
+
+/// statewright.toml
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfigFile {
+    listen: Option<String>,
+    store: Option<String>,
+    machines: Option<Vec<PathBuf>>,
+    public_url: Option<String>,
+    twilio_auth_token: Option<String>,
+    api_keys: Option<String>,
+    log: Option<LogChoice>,
+}
+
+/// Everything settled.
+struct Server {
+    listen: String,
+    store: String,
+    machines: Vec<PathBuf>,
+    public_url: Option<String>,
+    twilio_auth_token: Option<String>,
+    access: Access,
+    clock: Clock,
+    /// Whether to say what to try next.
+    greet: bool,
+}
+
+pub(crate) fn dev(args: DevArgs) -> CommandResult {
+    let server = args.server;
+    init_log(server.log);
+    let clock = match args.clock {
+        ClockChoice::System => Clock::System,
+        ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
+    };
+    run(Server {
+        machines: server.machines.paths(),
+        listen: server.listen.unwrap_or_else(|| LISTEN.to_owned()),
+        store: server.store.unwrap_or_else(|| STORE.to_owned()),
+        public_url: server.public_url,
+        twilio_auth_token: server.twilio_auth_token,
+        access: Access::Open,
+        clock,
+        greet: true,
+    })
+}
+
+pub(crate) fn serve(args: ServeArgs) -> CommandResult {
+    let ServeArgs {
+        server,
+        config,
+        api_keys,
+    } = args;
+    let file = read_config(&config)?;
+    init_log(server.log.or(file.log));
+    let machines = match file.machines {
+        Some(dirs) if server.machines.dirs.is_empty() => dirs,
+        _ => server.machines.paths(),
+    };
+    let keys = api_keys.or(file.api_keys).unwrap_or_default();
+    run(Server {
+        machines,
+        listen: server
+            .listen
+            .or(file.listen)
+            .unwrap_or_else(|| LISTEN.to_owned()),
+        store: server
+            .store
+            .or(file.store)
+            .unwrap_or_else(|| STORE.to_owned()),
+        public_url: server.public_url.or(file.public_url),
+        twilio_auth_token: server.twilio_auth_token.or(file.twilio_auth_token),
+        access: Access::from_pairs(&keys).map_err(Failure)?,
+        clock: Clock::System,
+        greet: false,
+    })
+}
+
+fn init_log(choice: Option<LogChoice>) {
+    let format = match choice.unwrap_or(LogChoice::Auto) {
+        LogChoice::Json => LogFormat::Json,
+        LogChoice::Text => LogFormat::Text,
+        LogChoice::Auto => LogFormat::Auto,
+    };
+    telemetry::init(format, None);
+}
+
+fn read_config(path: &Path) -> Result<ConfigFile, Failure> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(ConfigFile::default());
+        }
+        Err(error) => {
+            return Err(Failure(format!(
+                "failed to read {}: {error}",
+                path.display()
+            )));
+        }
+    };
+    toml::from_str(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))
+}
+
+fn run(server: Server) -> CommandResult {
+    let store = open_store(&server.store)?;
+    let machines = Arc::new(Machines::from_store(&*store)?);
+    for dir in &server.machines {
+        load_machines(&machines, &*store, dir, &server.clock)?;
+    }
+    let durability = store.info().durability;
+    let engine = Engine::start(
+        Arc::clone(&store),
+        machines,
+        server.clock.clone(),
+        Settings::default(),
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(&server.listen)
+            .await
+            .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
+        let address = listener.local_addr()?;
+        println!(
+            "statewright {} listens on http://{address}",
+            env!("CARGO_PKG_VERSION")
+        );
+        println!("store: {} ({})", store.info().location, durability.as_str());
+        if durability != store::Durability::Durable {
+            tracing::warn!(
+                durability = durability.as_str(),
+                "what this store acknowledges may be lost"
+            );
+        }
+        if server.greet {
+            greet(&engine, address);
+        }
+        let public_url = server
+            .public_url
+            .unwrap_or_else(|| format!("http://{address}"));
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        let app = Arc::new(App::new(
+            engine,
+            server.access,
+            public_url,
+            server.twilio_auth_token,
+        ));
+        let shutdown = {
+            let app = Arc::clone(&app);
+            async move {
+                stop_signal().await;
+                tracing::info!("stopping: open requests are finished first");
+                app.stop();
+            }
+        };
+        let cut = accept::serve(listener, http::router(app), Limits::default(), shutdown).await;
+        tracing::info!(connections_cut = cut, "stopped");
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// `sqlite:PATH` or `memory:`.
+pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() => {
+            let store = SqliteStore::open(Path::new(path))
+                .map_err(|error| Failure(format!("failed to open the store {path}: {error}")))?;
+            Ok(Arc::new(store))
+        }
+        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
+        _ => Err(Failure(format!(
+            "`{url}` is no store; write sqlite:PATH or memory:"
+        ))),
+    }
+}
+
+/// Activates what is in a folder. A definition that is current already is left alone.
+fn load_machines(
+    machines: &Machines,
+    store: &dyn Store,
+    dir: &Path,
+    clock: &Clock,
+) -> Result<(), Failure> {
+    for path in definition_files(dir)? {
+        let source = read_source(&path)?;
+        let loaded = machines.activate(store, &source, clock.now());
+        let (diagnostics, failed) = match loaded {
+            Ok((machine, diagnostics)) => {
+                tracing::info!(machine = %machine.name, version = machine.version, file = %path.display(), "loaded");
+                (diagnostics, false)
+            }
+            Err(MachinesError::Diagnostics(diagnostics)) => (diagnostics, true),
+            Err(error) => return Err(error.into()),
+        };
+        for diagnostic in &diagnostics {
+            eprintln!(
+                "{}\n",
+                diagnostic.render(&path.display().to_string(), &source)
+            );
+        }
+        if failed {
+            return Err(Failure(format!(
+                "{} cannot be loaded; mend it or move it away",
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A machine by its name in the machine folders, or by its file.
+pub(crate) fn find_definition(
+    name: &str,
+    dirs: &MachineDirs,
+) -> Result<(PathBuf, String), Failure> {
+    let direct = Path::new(name);
+    if direct.is_file() {
+        return Ok((direct.to_owned(), read_source(direct)?));
+    }
+    let mut known = Vec::new();
+    for dir in dirs.paths() {
+        for path in definition_files(&dir)? {
+            let source = read_source(&path)?;
+            let machine = definition::load(&source).0;
+            let own = machine.map(|machine| machine.name.to_string());
+            let stem = path
+                .file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned());
+            if own.as_deref() == Some(name) || stem.as_deref() == Some(name) {
+                return Ok((path, source));
+            }
+            known.extend(own);
+        }
+    }
+    let help = kernel::diagnostic::nearest(name, known.iter().map(String::as_str));
+    Err(Failure(format!("there is no machine `{name}`; {help}")))
+}
+
+fn greet(engine: &Engine, address: SocketAddr) {
+    let machines: Vec<String> = engine
+        .machines()
+        .all()
+        .iter()
+        .map(|m| m.name.to_string())
+        .collect();
+    println!("machines: {}", machines.join(", "));
+    let Some(machine) = machines.first() else {
+        return;
+    };
+    let machine = if machines.iter().any(|m| m == "progress_update") {
+        "progress_update"
+    } else {
+        machine
+    };
+    println!("\nTry, in another terminal:");
+    println!(
+        "  curl -s http://{address}/v1/machines/{machine}/sessions/me/messages -d '{{\"message_id\": \"1\", \"text\": \"update\"}}'"
+    );
+    println!("  curl -s http://{address}/v1/machines/{machine}/sessions/me");
+    println!(
+        "  statewright chat {machine}      # the same in a terminal, on a clock that you move"
+    );
+}
+
+async fn stop_signal() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let interrupt = tokio::signal::ctrl_c();
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(error) => {
+            tracing::warn!("SIGTERM cannot be heard: {error}");
+            let _ = interrupt.await;
+        }
+    }
+}

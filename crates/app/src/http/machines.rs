@@ -1,0 +1,189 @@
+//! Definitions: checked, activated, listed.
+
+use axum::body::Bytes;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{Path, State};
+use axum::http::HeaderMap;
+use axum::response::Response;
+use engine::MachinesError;
+use kernel::diagnostic::Diagnostic;
+use kernel::id::MachineName;
+use kernel::machine::Machine;
+use serde::Serialize;
+
+use crate::http::problem::Problem;
+use crate::http::request::{self, List};
+use crate::http::{Shared, tenant};
+
+#[derive(Debug, Serialize)]
+struct MachineView {
+    name: String,
+    version: u32,
+    hash: String,
+    conversation: bool,
+    states: Vec<String>,
+    events: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diagnostics: Vec<Diagnostic>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
+}
+
+impl MachineView {
+    fn of(machine: &Machine) -> Self {
+        let public = |event: &&std::sync::Arc<str>| {
+            !event.starts_with("after.") && !event.starts_with("done.state.")
+        };
+        Self {
+            name: machine.name.to_string(),
+            version: machine.version,
+            hash: machine.hash.as_str().to_owned(),
+            conversation: machine.conversation.is_some(),
+            states: machine
+                .chart
+                .states
+                .iter()
+                .skip(1)
+                .map(|s| s.path.to_string())
+                .collect(),
+            events: machine
+                .chart
+                .events
+                .iter()
+                .filter(public)
+                .map(ToString::to_string)
+                .collect(),
+            diagnostics: Vec::new(),
+            source: None,
+        }
+    }
+}
+
+fn text(bytes: Result<Bytes, BytesRejection>) -> Result<String, Problem> {
+    String::from_utf8(bytes?.to_vec()).map_err(|_| {
+        Problem::bad_request("malformed_body", "a definition is YAML or JSON in UTF-8")
+    })
+}
+
+#[derive(Debug, Serialize)]
+struct Checked {
+    valid: bool,
+    diagnostics: Vec<Diagnostic>,
+}
+
+pub async fn check(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let source = text(bytes)?;
+    app.read(move |_| {
+        let (machine, diagnostics) = kernel::definition::load(&source);
+        Ok(request::json(
+            200,
+            &Checked {
+                valid: machine.is_some(),
+                diagnostics,
+            },
+            None,
+        ))
+    })
+    .await
+}
+
+/// Makes a definition the current one of its name. Instances of other versions stay on theirs.
+pub async fn activate(
+    State(app): State<Shared>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let source = text(bytes)?;
+    app.read(move |app| {
+        let (machine, _) = kernel::definition::load(&source);
+        if let Some(machine) = machine.filter(|machine| machine.name.as_str() != name) {
+            let detail = format!(
+                "the definition is of `{}`, but was sent to /v1/machines/{name}",
+                machine.name
+            );
+            return Err(Problem::bad_request("wrong_machine", detail));
+        }
+        let engine = &app.engine;
+        let activated = engine
+            .machines()
+            .activate(engine.store(), &source, engine.clock().now());
+        let (machine, diagnostics) = activated.map_err(|error| match error {
+            MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
+            MachinesError::Commit(error) => Problem::from(engine::EngineError::from(error)),
+            MachinesError::Load(error) => Problem::from(engine::EngineError::from(error)),
+            MachinesError::Incompatible { .. } => Problem::internal(),
+        })?;
+        let view = MachineView {
+            diagnostics,
+            ..MachineView::of(&machine)
+        };
+        Ok(request::json(200, &view, None))
+    })
+    .await
+}
+
+pub async fn list(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let machines = app.engine.machines().all();
+    let data = machines
+        .iter()
+        .map(|machine| MachineView::of(machine))
+        .collect();
+    Ok(request::json(
+        200,
+        &List {
+            data,
+            next_cursor: None,
+            has_more: false,
+        },
+        None,
+    ))
+}
+
+pub async fn show(
+    State(app): State<Shared>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let machine = app
+        .engine
+        .machines()
+        .current(&request::parsed(MachineName::parse(&name))?)?;
+    let view = MachineView {
+        source: Some(machine.source.to_string()),
+        ..MachineView::of(&machine)
+    };
+    Ok(request::json(200, &view, None))
+}
+
+pub async fn versions(
+    State(app): State<Shared>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let name = request::parsed(MachineName::parse(&name))?;
+    app.engine.machines().current(&name)?;
+    let versions = app.engine.machines().versions(&name);
+    let data = versions
+        .iter()
+        .map(|machine| MachineView::of(machine))
+        .collect();
+    Ok(request::json(
+        200,
+        &List {
+            data,
+            next_cursor: None,
+            has_more: false,
+        },
+        None,
+    ))
+}

@@ -1,0 +1,231 @@
+//! Table: every address with its method, its meaning and its shapes, written out as OpenAPI 3.1.
+
+use axum::response::Response;
+use serde_json::{Map, Value, json};
+
+use crate::http::request;
+
+/// Method, path, summary, and the schema of the body by name (empty for none).
+const ROUTES: [(&str, &str, &str, &str); 24] = [
+    (
+        "post",
+        "/v1/machines/{machine}/sessions/{subject}/messages",
+        "Send a person's message; answers what became of it and why",
+        "Message",
+    ),
+    (
+        "get",
+        "/v1/machines/{machine}/sessions/{subject}",
+        "The active session of a subject, else the last",
+        "",
+    ),
+    ("post", "/v1/instances", "Create an instance", "Create"),
+    (
+        "get",
+        "/v1/instances",
+        "List instances: machine, state, subject, closed, expiring_within, cursor, limit",
+        "",
+    ),
+    (
+        "get",
+        "/v1/instances/{id}",
+        "One instance, with its revision as ETag",
+        "",
+    ),
+    (
+        "post",
+        "/v1/instances/{id}/events",
+        "Send an event; If-Match names the expected revision",
+        "Event",
+    ),
+    (
+        "get",
+        "/v1/instances/{id}/history",
+        "Every transition, refused ones too, oldest first",
+        "",
+    ),
+    (
+        "post",
+        "/v1/instances/{id}/explain",
+        "What an event or a message would do and why; changes nothing",
+        "Explain",
+    ),
+    (
+        "post",
+        "/v1/instances/{id}/recover",
+        "Put the instance into its safe state",
+        "Recover",
+    ),
+    (
+        "get",
+        "/v1/clarifications",
+        "List clarifications by status",
+        "",
+    ),
+    (
+        "post",
+        "/v1/clarifications/{id}/answer",
+        "Answer a clarification by an option's id",
+        "Answer",
+    ),
+    ("get", "/v1/machines", "The current machines", ""),
+    (
+        "post",
+        "/v1/machines/check",
+        "Check a definition (YAML or JSON); answers every diagnostic",
+        "Definition",
+    ),
+    (
+        "get",
+        "/v1/machines/{name}",
+        "One machine with its source",
+        "",
+    ),
+    (
+        "put",
+        "/v1/machines/{name}",
+        "Activate a definition (YAML or JSON)",
+        "Definition",
+    ),
+    (
+        "get",
+        "/v1/machines/{name}/versions",
+        "Every known version of a machine",
+        "",
+    ),
+    (
+        "post",
+        "/v1/channels/twilio/{machine}",
+        "Twilio's webhook; answers TwiML",
+        "Twilio",
+    ),
+    (
+        "post",
+        "/v1/recovery",
+        "Fire all that is due and say what that was",
+        "",
+    ),
+    (
+        "post",
+        "/v1/clock/advance",
+        "Move the virtual clock (`dev --clock virtual`)",
+        "Advance",
+    ),
+    (
+        "get",
+        "/v1/info",
+        "What this server is, and what its acknowledgement is worth",
+        "",
+    ),
+    ("get", "/livez", "The process runs", ""),
+    ("get", "/readyz", "New work may be sent here", ""),
+    ("get", "/metrics", "Figures as OpenMetrics text", ""),
+    ("get", "/openapi.json", "This document", ""),
+];
+
+pub async fn document() -> Response {
+    request::json(200, &build(), None)
+}
+
+fn build() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for (method, path, summary, body) in ROUTES {
+        let parameters: Vec<Value> = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+            .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
+            .collect();
+        let problem = json!({"description": "A problem", "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}});
+        let mut operation = json!({
+            "summary": summary,
+            "parameters": parameters,
+            "responses": {"200": {"description": "Done"}, "default": problem},
+        });
+        let kind = match body {
+            "" => None,
+            "Definition" => Some("application/yaml"),
+            "Twilio" => Some("application/x-www-form-urlencoded"),
+            _ => Some("application/json"),
+        };
+        if let Some(kind) = kind {
+            let schema = json!({"$ref": format!("#/components/schemas/{body}")});
+            operation["requestBody"] =
+                json!({"required": true, "content": {kind: {"schema": schema}}});
+        }
+        let entry = paths.entry(path).or_insert_with(|| json!({}));
+        entry[method] = operation;
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Statewright", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "MIT OR Apache-2.0"}},
+        "paths": paths,
+        "components": {"schemas": schemas()},
+    })
+}
+
+fn schemas() -> Value {
+    let text = json!({"type": "string"});
+    let fields = json!({"type": "object", "additionalProperties": true});
+    let object = |required: &[&str], properties: Value| json!({"type": "object", "required": required, "properties": properties, "additionalProperties": false});
+    let media = object(&["url"], json!({"url": text, "type": text}));
+    let candidate = object(
+        &["intent", "confidence"],
+        json!({"intent": text, "confidence": {"type": "number", "minimum": 0, "maximum": 1}, "parameters": fields}),
+    );
+    json!({
+        "Message": object(&[], json!({
+            "message_id": text, "text": text, "payload": text, "locale": text, "quoted": text,
+            "received_at": {"type": "string", "format": "date-time"},
+            "media": {"type": "array", "items": media},
+            "candidates": {"type": "array", "items": candidate},
+            "parameters": fields,
+        })),
+        "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
+        "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
+        "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields})),
+        "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
+        "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
+        "Advance": object(&["by"], json!({"by": text})),
+        "Definition": fields,
+        "Twilio": fields,
+        "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {
+            "type": text, "title": text, "status": {"type": "integer"}, "detail": text, "instance": text, "code": text,
+            "retryable": {"type": "boolean"}, "allowed": {"type": "array", "items": text},
+            "explain": {"type": "array", "items": fields}, "diagnostics": {"type": "array", "items": fields},
+        }},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The router's own source is the other half of the truth.
+    #[test]
+    fn every_route_is_documented() {
+        let source = include_str!("mod.rs");
+        let documented =
+            |method: &str, path: &str| ROUTES.iter().any(|(m, p, ..)| (*m, *p) == (method, path));
+        let mut seen = 0;
+        for line in source
+            .lines()
+            .filter_map(|l| l.trim().strip_prefix(".route(\""))
+        {
+            let (path, handlers) = line.split_once('"').unwrap();
+            for method in ["get", "post", "put"] {
+                if handlers.contains(&format!("{method}(")) && path != "/" {
+                    assert!(
+                        documented(method, path),
+                        "{method} {path} is not documented"
+                    );
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(
+            seen,
+            ROUTES.len(),
+            "the table names a route that does not exist"
+        );
+    }
+}

@@ -1,0 +1,164 @@
+//! Running the server: health, figures, information, recovery, the virtual clock.
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use engine::{EngineError, RecoveryReport};
+use kernel::time::{Delay, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::sync::atomic::Ordering;
+
+use crate::http::problem::Problem;
+use crate::http::{Shared, request, tenant};
+
+/// What a person sees who opens the address in a browser.
+pub async fn welcome(State(app): State<Shared>) -> String {
+    let machines: Vec<String> = app
+        .engine
+        .machines()
+        .all()
+        .iter()
+        .map(|m| format!("  {} (version {})", m.name, m.version))
+        .collect();
+    format!(
+        "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
+        env!("CARGO_PKG_VERSION"),
+        machines.join("\n")
+    )
+}
+
+/// The process runs.
+pub async fn livez() -> &'static str {
+    "ok\n"
+}
+
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    store: String,
+    machines: usize,
+    stopping: bool,
+}
+
+/// Whether new work should be sent here: the store answers, and nobody has asked us to stop.
+pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
+    app.read(|app| {
+        let stopping = app.stopping.load(Ordering::SeqCst);
+        let store = app.engine.store().next_due().map(|_| "ok".to_owned());
+        let ready = store.is_ok() && !stopping;
+        let readiness = Readiness {
+            ready,
+            store: store.unwrap_or_else(|error| error.to_string()),
+            machines: app.engine.machines().all().len(),
+            stopping,
+        };
+        Ok(request::json(
+            if ready { 200 } else { 503 },
+            &readiness,
+            None,
+        ))
+    })
+    .await
+}
+
+pub async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
+    app.read(|app| {
+        let statistics = app.engine.store().statistics().map_err(EngineError::from)?;
+        let mut response = app.engine.metrics().render(&statistics).into_response();
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        response
+            .headers_mut()
+            .insert("content-type", HeaderValue::from_static(kind));
+        Ok(response)
+    })
+    .await
+}
+
+#[derive(Debug, Serialize)]
+struct Info {
+    name: &'static str,
+    version: &'static str,
+    store: StoreView,
+    clock: &'static str,
+    now: Timestamp,
+    machines: Vec<String>,
+    uptime_seconds: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct StoreView {
+    backend: &'static str,
+    version: String,
+    location: String,
+    durability: &'static str,
+}
+
+pub async fn info(State(app): State<Shared>) -> Response {
+    let store = app.engine.store().info();
+    let clock = app.engine.clock();
+    let info = Info {
+        name: "statewright",
+        version: env!("CARGO_PKG_VERSION"),
+        store: StoreView {
+            backend: store.backend,
+            version: store.version,
+            location: store.location,
+            durability: store.durability.as_str(),
+        },
+        clock: if clock.is_virtual() {
+            "virtual"
+        } else {
+            "system"
+        },
+        now: clock.now(),
+        machines: app
+            .engine
+            .machines()
+            .all()
+            .iter()
+            .map(|m| m.name.to_string())
+            .collect(),
+        uptime_seconds: app.started.elapsed().as_secs(),
+    };
+    request::json(200, &info, None)
+}
+
+/// Fires all that is due, now, and says what that was.
+pub async fn recovery(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    app.read(|app| Ok(request::json(200, &app.engine.recover()?, None)))
+        .await
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdvanceBody {
+    by: Delay,
+}
+
+#[derive(Debug, Serialize)]
+struct Advanced {
+    now: Timestamp,
+    recovery: RecoveryReport,
+}
+
+/// Moves the virtual clock and fires what comes due by it.
+pub async fn advance_clock(
+    State(app): State<Shared>,
+    headers: HeaderMap,
+    bytes: Result<Bytes, BytesRejection>,
+) -> Result<Response, Problem> {
+    tenant(&app, &headers)?;
+    let AdvanceBody { by } = request::body(bytes)?;
+    app.read(move |app| {
+        let Some(now) = app.engine.clock().advance(by) else {
+            let detail = "this server runs on the machine's clock; start it with `dev --clock virtual` to move it";
+            return Err(Problem::forbidden("clock_not_virtual", detail));
+        };
+        let recovery = app.engine.recover()?;
+        Ok(request::json(200, &Advanced { now, recovery }, None))
+    })
+    .await
+}

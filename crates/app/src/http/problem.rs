@@ -1,0 +1,231 @@
+//! Errors as RFC 9457 problem documents. The only place that knows HTTP statuses of refusals and failures.
+
+use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use engine::EngineError;
+use kernel::diagnostic::Diagnostic;
+use kernel::refusal::{Considered, Refusal, RefusalCode};
+use serde::Serialize;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    #[serde(rename = "type")]
+    kind: String,
+    pub title: &'static str,
+    pub status: u16,
+    pub detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instance: Option<String>,
+    pub code: &'static str,
+    /// Whether the same request, with the same key, may succeed later.
+    pub retryable: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    allowed: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    explain: Vec<Considered>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    diagnostics: Vec<Diagnostic>,
+    /// Seconds, for `Retry-After`.
+    #[serde(skip)]
+    retry_after: Option<u32>,
+}
+
+impl Problem {
+    pub fn new(
+        status: u16,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind: format!("urn:statewright:problem:{code}"),
+            title,
+            status,
+            detail: detail.into(),
+            instance: None,
+            code,
+            retryable: false,
+            allowed: Vec::new(),
+            explain: Vec::new(),
+            diagnostics: Vec::new(),
+            retry_after: None,
+        }
+    }
+
+    fn retryable_after(self, seconds: u32) -> Self {
+        Self {
+            retryable: true,
+            retry_after: Some(seconds),
+            ..self
+        }
+    }
+
+    pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(400, code, "The request cannot be understood", detail)
+    }
+
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(404, "not_found", "There is no such thing", detail)
+    }
+
+    pub fn unauthorised(detail: impl Into<String>) -> Self {
+        Self::new(401, "unauthorized", "Who is asking?", detail)
+    }
+
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(403, code, "Not allowed", detail)
+    }
+
+    pub fn diagnostics(diagnostics: Vec<Diagnostic>) -> Self {
+        let detail = format!(
+            "the definition has {} problem(s); see `diagnostics`",
+            diagnostics.len()
+        );
+        let problem = Self::new(
+            422,
+            "bad_definition",
+            "The definition cannot be loaded",
+            detail,
+        );
+        Self {
+            diagnostics,
+            ..problem
+        }
+    }
+
+    pub fn internal() -> Self {
+        let detail =
+            "the server failed to handle the request; the log says more under its trace id";
+        Self::new(500, "internal", "The server is at fault", detail)
+    }
+
+    /// The input is with the engine, but its answer is late.
+    pub fn still_running() -> Self {
+        let detail = "the input is still being handled; repeat it with the same key for its answer";
+        Self::new(
+            409,
+            "still_running",
+            "The first request with this key is still running",
+            detail,
+        )
+        .retryable_after(1)
+    }
+
+    pub fn refused(refusal: &Refusal) -> Self {
+        let (status, title) = match refusal.code {
+            RefusalCode::InvalidTransition => (409, "The state does not allow this event"),
+            RefusalCode::GuardRejected => (409, "A guard said no"),
+            RefusalCode::InstanceExists => (409, "The instance exists"),
+            RefusalCode::DefinitionMissing => (409, "The instance's definition is missing"),
+            RefusalCode::ClarificationClosed => (409, "The clarification is no longer pending"),
+            RefusalCode::InstanceClosed => (410, "The instance has ended"),
+            RefusalCode::NotFound => (404, "There is no such thing"),
+            RefusalCode::StaleRevision => (412, "The instance has changed"),
+            RefusalCode::UnknownEvent => (422, "The machine has no such event"),
+            RefusalCode::InvalidContext => (422, "The context does not fit the definition"),
+            RefusalCode::KeyReused => (422, "The key was used for something else"),
+            RefusalCode::ExpressionFailed => (422, "An expression of the definition failed"),
+            RefusalCode::StepLimit => (422, "The machine does not come to rest"),
+            RefusalCode::NotAConversation => (422, "The machine takes no messages"),
+        };
+        let problem = Self::new(
+            status,
+            refusal.code.as_str(),
+            title,
+            refusal.message.clone(),
+        );
+        Self {
+            allowed: refusal.allowed.clone(),
+            explain: refusal.explain.clone(),
+            ..problem
+        }
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        let detail = error.to_string();
+        match error {
+            EngineError::UnknownMachine { .. } => {
+                Self::new(404, "unknown_machine", "There is no such machine", detail)
+            }
+            EngineError::NotFound { .. } => Self::not_found(detail),
+            EngineError::Corrupt(_) => {
+                Self::new(500, "corrupt_record", "A stored record is damaged", detail)
+            }
+            EngineError::Overloaded => {
+                Self::new(503, "overloaded", "Too much is waiting", detail).retryable_after(1)
+            }
+            EngineError::Stopping => {
+                Self::new(503, "stopping", "The server is stopping", detail).retryable_after(2)
+            }
+            EngineError::Unavailable(_) => {
+                Self::new(503, "unavailable", "The store cannot answer", detail).retryable_after(1)
+            }
+            EngineError::Full(_) => {
+                Self::new(507, "disk_full", "The store is full", detail).retryable_after(30)
+            }
+        }
+    }
+}
+
+impl From<BytesRejection> for Problem {
+    fn from(rejection: BytesRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            let detail = format!("the body is larger than {} bytes", super::BODY_BYTES_MAX);
+            return Self::new(413, "body_too_large", "The body is too large", detail);
+        }
+        Self::bad_request(
+            "unreadable_body",
+            format!("the body could not be read: {}", rejection.body_text()),
+        )
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(rejection: QueryRejection) -> Self {
+        Self::bad_request("bad_query", rejection.body_text())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        if status.is_server_error() {
+            tracing::warn!(status = self.status, code = self.code, "{}", self.detail);
+        }
+        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(
+            "content-type",
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Some(seconds) = self.retry_after {
+            headers.insert("retry-after", HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+pub async fn no_such_route(uri: Uri) -> Problem {
+    let detail = format!(
+        "there is nothing at {}; /openapi.json lists what there is",
+        uri.path()
+    );
+    Problem::new(404, "no_such_route", "There is no such address", detail)
+}
+
+pub async fn wrong_method(uri: Uri) -> Problem {
+    let detail = format!(
+        "{} does not take this method; /openapi.json lists what it takes",
+        uri.path()
+    );
+    Problem::new(
+        405,
+        "wrong_method",
+        "The address does not take this method",
+        detail,
+    )
+}

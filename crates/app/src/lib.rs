@@ -1,0 +1,10 @@
+//! The outermost layer: HTTP, channels, telemetry and the command line around the engine.
+//!
+//! It talks; it neither decides nor remembers. A library so that its parts can be tested without a process.
+
+pub mod accept;
+pub mod access;
+pub mod channels;
+pub mod command;
+pub mod http;
+pub mod telemetry;

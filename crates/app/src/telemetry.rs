@@ -1,0 +1,418 @@
+//! What the process says about itself: log lines on stderr, and the trace that a request belongs to.
+//!
+//! Owns the shape of a log line and of W3C `traceparent`. It exports no spans, counts no metrics and decides for
+//! no request whether it is traced. Invariant: a trace id that leaves here is 32 lowercase hexadecimal digits,
+//! not all zero.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::io::IsTerminal;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+/// The variable that sets the filter where the caller names none.
+pub const FILTER_VARIABLE: &str = "STATEWRIGHT_LOG";
+
+const FILTER_DEFAULT: &str = "info";
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// One JSON object a line: what collectors read.
+    Json,
+    /// For people.
+    Text,
+    /// Text where stderr is a terminal, otherwise JSON.
+    #[default]
+    Auto,
+}
+
+impl FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "json" => Ok(Self::Json),
+            "text" => Ok(Self::Text),
+            "auto" => Ok(Self::Auto),
+            other => Err(format!(
+                "`{other}` is no log format; json, text and auto are"
+            )),
+        }
+    }
+}
+
+/// Starts logging to stderr for the whole process. A second call changes nothing.
+///
+/// `filter` goes before `STATEWRIGHT_LOG`, which goes before `info`. A filter that cannot be read is not worth a
+/// server that does not start: it is reported in the log and `info` taken instead.
+pub fn init(format: LogFormat, filter: Option<&str>) {
+    let variable = std::env::var(FILTER_VARIABLE).ok();
+    let (filter, complaint) = choose_filter(filter, variable.as_deref());
+    let terminal = std::io::stderr().is_terminal();
+    let json = match format {
+        LogFormat::Json => true,
+        LogFormat::Text => false,
+        LogFormat::Auto => !terminal,
+    };
+    // https://no-color.org: any value but the empty one.
+    let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = lines(json, colour, std::io::stderr);
+    let started = tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .try_init();
+    if let (Ok(()), Some(complaint)) = (started, complaint) {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// The filter, and what is wrong with the one that was asked for.
+fn choose_filter(argument: Option<&str>, variable: Option<&str>) -> (EnvFilter, Option<String>) {
+    let wanted = argument
+        .or(variable)
+        .filter(|wanted| !wanted.trim().is_empty())
+        .unwrap_or(FILTER_DEFAULT);
+    match EnvFilter::try_new(wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => {
+            let complaint = format!("the log filter `{wanted}` cannot be read: {error}");
+            (EnvFilter::new(FILTER_DEFAULT), Some(complaint))
+        }
+    }
+}
+
+/// One line an event. As JSON the event's fields stand beside `timestamp`, `level` and `target`, and `spans` has
+/// the fields of every span around it, the outermost first.
+fn lines<W>(json: bool, colour: bool, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    if json {
+        // The innermost span is the last of the list; naming it a second time would double every line.
+        let layer = layer.json().flatten_event(true).with_current_span(false);
+        layer.with_span_list(true).boxed()
+    } else {
+        layer.with_ansi(colour).boxed()
+    }
+}
+
+/// Where a request stands in its trace: the header `traceparent` of W3C Trace Context.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Traceparent {
+    /// 32 lowercase hexadecimal digits.
+    trace_id: String,
+    /// The caller's span: 16 lowercase hexadecimal digits.
+    parent_id: String,
+    flags: u8,
+}
+
+impl Traceparent {
+    /// The caller has recorded its part of the trace.
+    pub const SAMPLED: u8 = 1;
+
+    /// `None` for anything that the recommendation calls invalid: such a header is treated as if none had come.
+    ///
+    /// Version `00` is exactly `version-trace-parent-flags`; a later version may go on after another dash, and
+    /// `ff` is forbidden. Of a later version only the flag `SAMPLED` is known to mean what it says.
+    pub fn parse(header: &str) -> Option<Self> {
+        let mut fields = header.splitn(5, '-');
+        let version = hex(fields.next()?, 2)?;
+        let trace_id = not_zero(hex(fields.next()?, 32)?)?;
+        let parent_id = not_zero(hex(fields.next()?, 16)?)?;
+        let flags = u8::from_str_radix(hex(fields.next()?, 2)?, 16).ok()?;
+        let flags = match (version, fields.next()) {
+            ("ff", _) | ("00", Some(_)) => return None,
+            ("00", None) => flags,
+            _ => flags & Self::SAMPLED,
+        };
+        Some(Self {
+            trace_id: trace_id.to_owned(),
+            parent_id: parent_id.to_owned(),
+            flags,
+        })
+    }
+
+    /// The first of a trace that begins here.
+    pub fn fresh() -> Self {
+        Self {
+            trace_id: fresh_trace_id(),
+            parent_id: fresh_span_id(),
+            flags: Self::SAMPLED,
+        }
+    }
+
+    /// A new part of a stored trace, as a delivery long after its request. `None` when `trace_id` is none.
+    pub fn within(trace_id: &str) -> Option<Self> {
+        Some(Self {
+            trace_id: not_zero(hex(trace_id, 32)?)?.to_owned(),
+            parent_id: fresh_span_id(),
+            flags: Self::SAMPLED,
+        })
+    }
+
+    /// What to send on: the same trace, with a span of ours as the parent of what the receiver does.
+    pub fn onward(&self) -> Self {
+        Self {
+            trace_id: self.trace_id.clone(),
+            parent_id: fresh_span_id(),
+            flags: self.flags,
+        }
+    }
+
+    pub fn trace_id(&self) -> &str {
+        &self.trace_id
+    }
+
+    pub fn parent_id(&self) -> &str {
+        &self.parent_id
+    }
+
+    pub fn is_sampled(&self) -> bool {
+        self.flags & Self::SAMPLED != 0
+    }
+
+    /// The value of the header, in version `00`, where the flags without a meaning are sent as zero.
+    pub fn header(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let flags = self.flags & Self::SAMPLED;
+        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.parent_id)
+    }
+}
+
+/// A trace id for a request that came without one: 32 lowercase hexadecimal digits.
+///
+/// Unique within the process by a counter and among processes by a random seed. It is no secret.
+pub fn fresh_trace_id() -> String {
+    let (high, low) = (fresh_number(), fresh_number());
+    format!("{high:016x}{low:016x}")
+}
+
+fn fresh_span_id() -> String {
+    format!("{:016x}", fresh_number())
+}
+
+/// The next value of a counter under a keyed hash with the standard library's random seed. Never zero, which
+/// stands for "no id".
+fn fresh_number() -> u64 {
+    static SEED: OnceLock<RandomState> = OnceLock::new();
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    SEED.get_or_init(RandomState::new).hash_one(count).max(1)
+}
+
+fn hex(text: &str, digits: usize) -> Option<&str> {
+    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    (text.len() == digits && text.bytes().all(is_digit)).then_some(text)
+}
+
+fn not_zero(digits: &str) -> Option<&str> {
+    digits.bytes().any(|byte| byte != b'0').then_some(digits)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn traceparent_is_read_strictly() {
+        let zero_trace = "0".repeat(32);
+        for (header, expected) in [
+            // The recommendation's own examples.
+            (format!("00-{TRACE}-{PARENT}-01"), Some(1)),
+            (format!("00-{TRACE}-{PARENT}-00"), Some(0)),
+            (format!("00-{TRACE}-{PARENT}-ff"), Some(0xff)),
+            // A later version may say more, and only its first flag is known.
+            (format!("01-{TRACE}-{PARENT}-03"), Some(1)),
+            (format!("cc-{TRACE}-{PARENT}-01-what-ever"), Some(1)),
+            (format!("cc-{TRACE}-{PARENT}-01-"), Some(1)),
+            (format!("cc-{TRACE}-{PARENT}-01.what"), None),
+            (format!("ff-{TRACE}-{PARENT}-01"), None),
+            (format!("00-{TRACE}-{PARENT}-01-"), None),
+            (format!("00-{TRACE}-{PARENT}-01-what"), None),
+            (format!("00-{TRACE}-{PARENT}"), None),
+            (format!("00-{TRACE}-{PARENT}-"), None),
+            (format!("00-{TRACE}-{PARENT}-1"), None),
+            (format!("00-{TRACE}-{PARENT}-0g"), None),
+            (format!("00-{TRACE}-{PARENT}-+1"), None),
+            (format!("0-{TRACE}-{PARENT}-01"), None),
+            (format!("0G-{TRACE}-{PARENT}-01"), None),
+            (format!(" 00-{TRACE}-{PARENT}-01"), None),
+            (format!("00-{TRACE}-{PARENT}-01 "), None),
+            (format!("00-{}-{PARENT}-01", TRACE.to_uppercase()), None),
+            (format!("00-{TRACE}-{}-01", PARENT.to_uppercase()), None),
+            (format!("00-{zero_trace}-{PARENT}-01"), None),
+            (format!("00-{TRACE}-{}-01", &zero_trace[..16]), None),
+            (format!("00-{}-{PARENT}-01", &TRACE[1..]), None),
+            (format!("00-{TRACE}0-{PARENT}-01"), None),
+            (format!("00-{TRACE}-{}-01", "é".repeat(8)), None),
+            (format!("00_{TRACE}_{PARENT}_01"), None),
+            (String::new(), None),
+        ] {
+            let parsed = Traceparent::parse(&header);
+            let expected = expected.map(|flags| Traceparent {
+                trace_id: TRACE.to_owned(),
+                parent_id: PARENT.to_owned(),
+                flags,
+            });
+            assert_eq!(parsed, expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn what_is_sent_on_keeps_the_trace_and_names_a_new_parent() {
+        for (flags, sent) in [("00", "00"), ("01", "01"), ("fe", "00"), ("ff", "01")] {
+            let header = format!("00-{TRACE}-{PARENT}-{flags}");
+            let came = Traceparent::parse(&header).unwrap();
+            assert_eq!(came.header(), format!("00-{TRACE}-{PARENT}-{sent}"));
+            let onward = came.onward();
+            assert_eq!((onward.trace_id(), onward.flags), (TRACE, came.flags));
+            assert_eq!(onward.is_sampled(), sent == "01");
+            assert_ne!(onward.parent_id(), PARENT);
+        }
+    }
+
+    #[test]
+    fn stored_traces_go_on_only_if_they_are_some() {
+        let within = Traceparent::within(TRACE).unwrap();
+        assert_eq!(within.trace_id(), TRACE);
+        assert_eq!(Traceparent::parse(&within.header()), Some(within));
+        for none in ["", "4bf92f", &TRACE.to_uppercase(), &"0".repeat(32)] {
+            assert_eq!(Traceparent::within(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn fresh_traces_are_valid_and_differ() {
+        let fresh: Vec<Traceparent> = (0..1_000).map(|_| Traceparent::fresh()).collect();
+        for trace in &fresh {
+            assert_eq!(Traceparent::parse(&trace.header()).as_ref(), Some(trace));
+        }
+        let ids: BTreeSet<&str> = fresh.iter().map(Traceparent::trace_id).collect();
+        assert_eq!(ids.len(), fresh.len());
+    }
+
+    #[test]
+    fn formats_are_chosen_by_name() {
+        for (name, expected) in [
+            ("json", Ok(LogFormat::Json)),
+            ("text", Ok(LogFormat::Text)),
+            ("auto", Ok(LogFormat::Auto)),
+            (
+                "xml",
+                Err("`xml` is no log format; json, text and auto are".to_owned()),
+            ),
+        ] {
+            assert_eq!(name.parse(), expected);
+        }
+    }
+
+    #[test]
+    fn filter_is_the_argument_then_the_variable_then_info() {
+        for (argument, variable, expected, complains) in [
+            (None, None, "info", false),
+            (None, Some("debug"), "debug", false),
+            (None, Some(" "), "info", false),
+            (Some("warn"), Some("debug"), "warn", false),
+            (Some("kernel=trace"), None, "kernel=trace", false),
+            (Some("a=b=c"), None, "info", true),
+        ] {
+            let (filter, complaint) = choose_filter(argument, variable);
+            assert_eq!(filter.to_string(), expected);
+            assert_eq!(complaint.is_some(), complains, "{complaint:?}");
+        }
+    }
+
+    /// Collects what is logged.
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// The lines that a small program logs.
+    fn logged(json: bool) -> Vec<String> {
+        let page = Page::default();
+        let writer = page.clone();
+        let (filter, _) = choose_filter(None, None);
+        let lines = lines(json, false, move || writer.clone()).with_filter(filter);
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(lines), || {
+            let request = tracing::info_span!("request", trace_id = TRACE).entered();
+            tracing::info_span!("commit", revision = 3).in_scope(|| {
+                tracing::warn!(target: "store", attempts = 2, "retrying");
+                tracing::debug!("not shown");
+            });
+            drop(request);
+            tracing::info!("done\nsecond line");
+        });
+        let bytes = page.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn json_lines_hold_event_and_span_fields() {
+        let mut lines: Vec<Value> = logged(true)
+            .iter()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        for line in &mut lines {
+            let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
+            let timestamp = timestamp.as_str().unwrap();
+            // RFC 3339 in UTC, as 2026-01-31T12:00:00.000000Z.
+            let shape: String = timestamp
+                .chars()
+                .map(|c| if c.is_ascii_digit() { '0' } else { c })
+                .collect();
+            assert_eq!(shape, "0000-00-00T00:00:00.000000Z");
+        }
+        let spans = json!([
+            {"name": "request", "trace_id": TRACE},
+            {"name": "commit", "revision": 3},
+        ]);
+        let warned = json!({"level": "WARN", "target": "store", "message": "retrying",
+            "attempts": 2, "spans": spans});
+        assert_eq!(lines[0], warned);
+        assert_eq!(lines[1]["message"], "done\nsecond line");
+        assert_eq!(lines.len(), 2);
+    }
+
+    #[test]
+    fn text_lines_say_the_same_without_colour() {
+        let lines = logged(false);
+        let expected = format!(
+            " WARN request{{trace_id=\"{TRACE}\"}}:commit{{revision=3}}: store: retrying attempts=2"
+        );
+        assert!(lines[0].ends_with(&expected), "{}", lines[0]);
+        assert!(lines[1].ends_with(" INFO app::telemetry::tests: done"));
+    }
+}
