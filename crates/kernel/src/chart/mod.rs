@@ -103,6 +103,19 @@ pub enum Assigned {
     Literal(Value),
 }
 
+impl Assigned {
+    /// Whether the value depends on a field of the event.
+    pub fn reads_event(&self, field: &str) -> bool {
+        match self {
+            Self::Expression(expression) => {
+                let read = &expression.reads().event;
+                read.whole || read.names.contains(field)
+            }
+            Self::Literal(_) => false,
+        }
+    }
+}
+
 /// A field of the machine's context, by its place in `Machine::fields`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FieldIndex(pub u16);

@@ -279,6 +279,10 @@ impl<'a> Router<'a> {
                     "a stale button, still legal"
                 };
                 self.applied(Rule::R2, because);
+                // Whoever goes on by a button of the prompt has left the question.
+                if self.pending().is_some() && self.intent(intent).event.is_some() {
+                    self.resolution.status = Some(ClarificationStatus::Superseded);
+                }
                 Some(self.take(
                     intent,
                     Confidence::CERTAIN,
@@ -411,9 +415,10 @@ impl<'a> Router<'a> {
                 }
                 self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, original)
             }
+            // What was said goes into the session, unless it was no more than the command that is now given up.
             Choice::Continue => match self
                 .accepted(AcceptKind::Text)
-                .filter(|_| original.text.is_some())
+                .filter(|_| original.text.is_some() && !self.is_command(&original))
             {
                 Some(event) => Chosen::plain(Act::Dispatch {
                     event: Arc::clone(event),
@@ -451,6 +456,13 @@ impl<'a> Router<'a> {
                 Some(self.ask_again(question))
             }
         }
+    }
+
+    /// Whether a message is nothing but a phrase of some intent.
+    fn is_command(&self, message: &Message) -> bool {
+        let normal = message.text.as_deref().map(normalise).unwrap_or_default();
+        let lexicon = &self.conversation.lexicon;
+        message.media.is_empty() && lexicon.exact(&normal, self.locale, |_| true).is_some()
     }
 
     /// The event of what an active state takes without an intent.
@@ -733,10 +745,14 @@ impl<'a> Router<'a> {
         Some(self.take(first.intent, first.raw, first.adjusted, original))
     }
 
-    /// The best readings, and "none of these".
+    /// The best readings, and "none of these". What would be refused here is offered only if nothing else is left.
     fn choices<'r>(&self, readings: impl Iterator<Item = &'r Reading>) -> Vec<Choice> {
         let choice = |r: &Reading| Choice::Intent(self.intent(r.intent).name.clone());
-        readings
+        let (open, closed): (Vec<&Reading>, Vec<&Reading>) =
+            readings.partition(|r| self.is_open(r.intent));
+        let offered = if open.is_empty() { closed } else { open };
+        offered
+            .into_iter()
             .take(READINGS_MAX)
             .map(choice)
             .chain([Choice::NoneOfThese])

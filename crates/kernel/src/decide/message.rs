@@ -9,11 +9,10 @@ use crate::commit::{Answer, Commit, MessageAnswer};
 use crate::conversation::{
     Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
     ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Question, Reply,
-    Router, Why,
+    Router, Why, normalise,
 };
 use crate::decide::turn::Turn;
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
-use crate::definition::AcceptKind;
 use crate::expression::Scope;
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
@@ -252,7 +251,7 @@ impl Speaker<'_, '_> {
         match &decision.act {
             Act::Ignore => Told::new(MessageOutcome::Ignored, Vec::new()),
             Act::Record => Told::new(MessageOutcome::HandedOver, Vec::new()),
-            Act::Dispatch { event, message } => self.dispatch(event, message),
+            Act::Dispatch { event, message } => self.dispatch(event, message, decision.intent),
             Act::Inline(reply) => self.inline(*reply),
             Act::Ask(question) => self.ask(question),
             Act::AskAgain => self.ask_again(),
@@ -281,7 +280,9 @@ impl Speaker<'_, '_> {
         }
     }
 
-    fn dispatch(&mut self, event: &str, message: &Message) -> Told {
+    /// `event.is_phrase` tells a machine that the text is only what the intent is called by, such as "photo", and
+    /// nothing to be kept.
+    fn dispatch(&mut self, event: &str, message: &Message, intent: Option<IntentIndex>) -> Told {
         let mut payload = message.parameters.clone();
         for candidate in &message.candidates {
             for (name, value) in &candidate.parameters {
@@ -292,6 +293,7 @@ impl Speaker<'_, '_> {
         media.extend(message.media.iter().cloned());
         if let Some(text) = &message.text {
             payload.insert("text".into(), Value::from(text.trim()));
+            payload.insert("is_phrase".into(), self.is_phrase(text, intent).into());
             if let Ok(number) = text.trim().parse::<f64>() {
                 payload.insert("number".into(), Value::from(number));
             }
@@ -300,7 +302,7 @@ impl Speaker<'_, '_> {
         payload.insert("media".into(), Value::from(urls));
         match self.turn.take(event, &payload) {
             Ok(()) => {
-                if self.media_was_taken(event) {
+                if self.media_was_taken() {
                     self.turn.session.held_media.clear();
                 }
                 Told::new(MessageOutcome::Dispatched, self.turn.replies())
@@ -316,10 +318,23 @@ impl Speaker<'_, '_> {
         }
     }
 
-    /// Whether the state that was left had a place for media under this event.
-    fn media_was_taken(&self, event: &str) -> bool {
-        let mut accepts = self.conversation.accepts.iter();
-        accepts.any(|(_, kind, taking)| kind == AcceptKind::Media && &**taking == event)
+    fn is_phrase(&self, text: &str, intent: Option<IntentIndex>) -> bool {
+        let locale = self.turn.session.locale.as_deref();
+        let lexicon = &self.conversation.lexicon;
+        lexicon
+            .exact(&normalise(text), locale, |named| Some(named) == intent)
+            .is_some()
+    }
+
+    /// Whether a transition that was taken put the event's media anywhere.
+    fn media_was_taken(&self) -> bool {
+        let chart = &self.turn.machine.chart;
+        let taken = self.turn.trail.taken.iter();
+        let mut actions = taken.flat_map(|index| &chart.transition(*index).actions);
+        actions.any(|action| match action {
+            Action::Assign { value, .. } => value.reads_event("media"),
+            Action::Reply(_) | Action::Raise(_) => false,
+        })
     }
 
     fn inline(&mut self, reply: Option<ReplyIndex>) -> Told {

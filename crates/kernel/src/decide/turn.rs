@@ -457,7 +457,8 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// A session is about what the intent behind its last starting event starts; back at its beginning, nothing.
+    /// A session is about what the intent behind its last starting event starts; back at its beginning, nothing, and
+    /// the work that was put aside is given up with the rest.
     fn note_topic(&mut self) {
         let Some(conversation) = &self.machine.conversation else {
             return;
@@ -465,6 +466,7 @@ impl<'a> Turn<'a> {
         let initial = &self.machine.chart.state(ROOT).initial;
         if self.position.leaves == *initial {
             self.session.topic = None;
+            self.session.drafts.clear();
         } else if let Some(event) = &self.taken {
             let starting = conversation
                 .intents
