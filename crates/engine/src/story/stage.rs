@@ -69,12 +69,14 @@ impl Stage {
             .activate(&*store, definition, start)
             .map_err(|error| (story.place, error.to_string()))?;
         let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
-        if let Some(given) = &story.given {
-            begin(&*store, &machine, &subject, given, start)
-                .map_err(|error| (given.place, format!("given: {error}")))?;
-        }
+        let placed = match &story.given {
+            Some(given) => begin(&*store, &machine, &subject, given, start)
+                .map(Some)
+                .map_err(|error| (given.place, format!("given: {error}")))?,
+            None => None,
+        };
         let engine = start_engine(&store, machines, &clock);
-        Ok(Self {
+        let mut stage = Self {
             store,
             clock,
             engine,
@@ -83,7 +85,11 @@ impl Stage {
             inputs: 0,
             buttons: Vec::new(),
             last_answer: None,
-        })
+        };
+        if let Some(answer) = placed {
+            stage.note_buttons(&answer);
+        }
+        Ok(stage)
     }
 
     /// # Errors
@@ -274,14 +280,14 @@ fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> 
     )
 }
 
-/// Saves the session that a story begins with.
+/// Saves the session that a story begins with, and says what its person reads there.
 fn begin(
     store: &dyn Store,
     machine: &Machine,
     subject: &Subject,
     given: &Given,
     now: Timestamp,
-) -> Result<(), String> {
+) -> Result<Answer, String> {
     let tenant = TenantId::default_tenant();
     let seed = [
         tenant.as_str(),
@@ -299,8 +305,9 @@ fn begin(
         topic: given.topic.as_deref(),
     };
     let commit = place(machine, &placement, now).map_err(|refusal| refusal.message)?;
+    let answer = commit.entry.answer.clone();
     match store.commit(&[commit]) {
-        Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(()),
+        Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(answer),
         Ok(outcomes) => Err(format!("it was not saved: {outcomes:?}")),
         Err(error) => Err(error.to_string()),
     }
