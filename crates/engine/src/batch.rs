@@ -358,7 +358,7 @@ impl Shard {
 
     fn try_again(&self, mut request: Request, again: &mut Vec<Request>) {
         request.attempts += 1;
-        if request.attempts > self.settings.attempts_max {
+        if request.attempts >= self.settings.attempts_max {
             let detail = format!(
                 "the instance changed under {} decisions in a row; repeat it with the same key",
                 request.attempts

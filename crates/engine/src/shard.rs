@@ -107,7 +107,9 @@ impl Shard {
             }
         }
         self.process(requests);
-        self.fire_due();
+        if recoveries.is_empty() {
+            self.fire_due();
+        }
         self.clean_up();
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {

@@ -7,7 +7,7 @@ use crate::chart::ROOT;
 use crate::commit::Commit;
 use crate::decide::turn::Turn;
 use crate::diagnostic::nearest;
-use crate::id::{InputKey, InstanceId, Revision, Subject, TenantId};
+use crate::id::{Digest, InputKey, InstanceId, Revision, Subject, TenantId};
 use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
@@ -53,9 +53,11 @@ pub fn place(
         return Err(Refusal::new(RefusalCode::NotFound, Revision::NONE, message));
     };
     let subject = placement.subject.cloned();
+    // Creations share one scope of keys.
+    let digest = Digest::of_parts(&[placement.instance.as_str()]);
     let input = Input {
         tenant: placement.tenant.clone(),
-        key: InputKey::parse("placed").expect("a word is a key"),
+        key: InputKey::parse(&format!("placed:{digest}")).expect("a word and digits make a key"),
         cause: Cause::Create {
             machine: machine.name.clone(),
             id: Some(placement.instance.clone()),

@@ -1,0 +1,242 @@
+//! A store that fails at the commit: what was saved is found out, and what was not is said.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use engine::{EngineError, Settings};
+use kernel::commit::{Commit, Entry};
+use kernel::conversation::Clarification;
+use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::input::ReceiptId;
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+use serde_json::json;
+use store::{
+    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError,
+    MemoryStore, Outcome, Page, SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
+};
+use tempfile::TempDir;
+
+use crate::world::{World, at_once, event, revision, says, start, tenant};
+
+type Committed = Result<Vec<Outcome>, CommitError>;
+/// Given the number of the call, from 1, and the means to save.
+type Behaviour = dyn Fn(usize, &[Commit], &dyn Store) -> Committed + Send + Sync;
+
+/// A memory store with a `commit` of the test's own.
+pub struct Wrapped {
+    inner: MemoryStore,
+    calls: AtomicUsize,
+    behaviour: Box<Behaviour>,
+}
+
+impl Wrapped {
+    pub fn new(
+        behaviour: impl Fn(usize, &[Commit], &dyn Store) -> Committed + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            inner: MemoryStore::new(),
+            calls: AtomicUsize::new(0),
+            behaviour: Box::new(behaviour),
+        })
+    }
+
+    pub fn calls(&self) -> usize {
+        self.calls.load(Ordering::SeqCst)
+    }
+}
+
+impl fmt::Debug for Wrapped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wrapped")
+    }
+}
+
+impl Store for Wrapped {
+    fn commit(&self, batch: &[Commit]) -> Committed {
+        let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+        (self.behaviour)(call, batch, &self.inner)
+    }
+    fn load(&self, tenant: &TenantId, id: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
+        self.inner.load(tenant, id)
+    }
+    fn load_session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        self.inner.load_session(tenant, machine, subject)
+    }
+    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        self.inner.receipt(receipt)
+    }
+    fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantId, InstanceId)>, LoadError> {
+        self.inner.claim_due(now, lease_until, limit)
+    }
+    fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        self.inner.next_due()
+    }
+    fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
+        self.inner.instances(query)
+    }
+    fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
+        self.inner.history(query)
+    }
+    fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
+        self.inner.clarifications(query)
+    }
+    fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
+        self.inner.save_definition(definition)
+    }
+    fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
+        self.inner.definitions()
+    }
+    fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
+        self.inner.clean_up(before, limit)
+    }
+    fn statistics(&self) -> Result<StoreStatistics, LoadError> {
+        self.inner.statistics()
+    }
+    fn info(&self) -> StoreInfo {
+        self.inner.info()
+    }
+}
+
+fn lost() -> CommitError {
+    CommitError::Unknown("the line went dead".into())
+}
+
+fn assert_unavailable<T: fmt::Debug>(answered: Result<T, EngineError>) {
+    let Err(EngineError::Unavailable(_)) = answered else {
+        panic!("expected an unavailable store, got {answered:?}");
+    };
+}
+
+#[test]
+fn retries_are_bounded() {
+    let stale = |_: usize, batch: &[Commit], _: &dyn Store| Ok(vec![Outcome::Stale; batch.len()]);
+    let store = Wrapped::new(stale);
+    let world = World::over(Arc::<Wrapped>::clone(&store));
+    let engine = world.engine_with(Settings {
+        attempts_max: 3,
+        ..Settings::default()
+    });
+    assert_unavailable(engine.call(says("ana", "k1", "update")));
+    assert_eq!(store.calls(), 3);
+}
+
+#[test]
+fn an_unknown_commit_is_resolved_by_its_receipt() {
+    let store = Wrapped::new(|call, batch, inner| {
+        let saved = inner.commit(batch);
+        if call == 1 { Err(lost()) } else { saved }
+    });
+    let world = World::over(store);
+    let engine = world.engine();
+    let submitted = engine.call(says("ana", "k1", "update")).unwrap();
+    assert_eq!(revision(&submitted.answer), 1);
+    let session = world.session("ana");
+    assert_eq!(world.history(&session.instance).len(), 1);
+    let next = engine.call(says("ana", "k2", "T1")).unwrap();
+    assert_eq!(revision(&next.answer), 2, "what was saved is decided on");
+}
+
+#[test]
+fn an_unknown_commit_that_was_not_saved_is_not_answered() {
+    let store = Wrapped::new(|call, batch, inner| match call {
+        1 => Err(lost()),
+        _ => inner.commit(batch),
+    });
+    let world = World::over(store);
+    let engine = world.engine();
+    assert_unavailable(engine.call(says("ana", "k1", "update")));
+    let again = engine.call(says("ana", "k1", "update")).unwrap();
+    assert_eq!((revision(&again.answer), again.replayed), (1, false));
+}
+
+#[test]
+fn a_failed_batch_answers_unavailable() {
+    let store = Wrapped::new(|call, batch, inner| match call {
+        1 => inner.commit(batch),
+        2..=6 => Err(CommitError::Unavailable("the disk is away".into())),
+        _ => inner.commit(batch),
+    });
+    let world = World::over(Arc::<Wrapped>::clone(&store));
+    let instance = world.place("ana", "collecting_data");
+    let engine = world.engine();
+    let call = |number: usize| {
+        let payload = json!({ "text": format!("remark {number}") });
+        engine.call(event(&instance, &format!("k{number}"), "add_data", payload))
+    };
+    // However the five come together in batches, the store is away for all of them.
+    for answered in at_once(5, call) {
+        assert_unavailable(answered);
+    }
+    assert_eq!(
+        world.history(&instance).len(),
+        1,
+        "only where it was placed"
+    );
+    while store.calls() < 6 {
+        assert_unavailable(call(0));
+    }
+    let again: Vec<u64> = (0..5).map(|n| revision(&call(n).unwrap().answer)).collect();
+    assert_eq!(again, [2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_full_disk_is_said_and_reads_go_on() {
+    let store = Wrapped::new(|call, batch, inner| match call {
+        1 => inner.commit(batch),
+        _ => Err(CommitError::Full("no room".into())),
+    });
+    let world = World::over(store);
+    let instance = world.place("ana", "collecting_data");
+    let engine = world.engine();
+    let answered = engine.call(says("ana", "k1", "a remark"));
+    let Err(EngineError::Full(_)) = answered else {
+        panic!("expected a full disk, got {answered:?}");
+    };
+    let read = engine.instance(&tenant(), &instance).unwrap();
+    assert_eq!(read.revision.0, 1);
+}
+
+#[test]
+fn a_corrupt_instance_is_reported_and_others_go_on() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("statewright.db");
+    let world = World::over(Arc::new(SqliteStore::open(&path).unwrap()));
+    let damaged = world.place("ana", "collecting_data");
+    world.place("ben", "collecting_data");
+    let raw = rusqlite::Connection::open(&path).unwrap();
+    let damage = "UPDATE instances SET body = replace(body, 'T1', 'T2') WHERE id = ?1";
+    assert_eq!(raw.execute(damage, [damaged.as_str()]).unwrap(), 1);
+    let engine = world.engine();
+    let to_the_damaged = [
+        says("ana", "k1", "a remark"),
+        event(&damaged, "k2", "cancel", json!({})),
+    ];
+    for input in to_the_damaged {
+        let answered = engine.call(input);
+        let Err(EngineError::Corrupt(told)) = &answered else {
+            panic!("expected a corrupt record, got {answered:?}");
+        };
+        assert!(told.contains(damaged.as_str()), "{told}");
+    }
+    let other = engine.call(says("ben", "k1", "a remark")).unwrap();
+    assert_eq!(revision(&other.answer), 2);
+    world.clock.advance(crate::world::delay("3h"));
+    let report = engine.recover().unwrap();
+    assert_eq!((report.timers_fired, report.quarantined), (1, 1));
+    assert_eq!(world.session("ben").closure.unwrap().at, {
+        let due = crate::world::delay("3h");
+        start().plus(due)
+    });
+}
