@@ -3,6 +3,20 @@
 //! A story file names a machine and tells stories of it. Each is played alone, over a store of its own and a clock that
 //! moves only when the story says so; it begins at 2026-01-05T09:00:00Z. `file` says what may be written, `stage`
 //! carries a step out, `expect` compares. Nothing is printed here: the report is for whoever asked.
+//!
+//! ```yaml
+//! machine: progress_update.yaml          # beside the story file
+//! stories:
+//!   - story: a silent session is closed
+//!     given: { state: collecting_data, topic: update, context: { task_id: T1 } }
+//!     steps:
+//!       - send: the wall is dry            # or { text, media, payload, candidates, parameters, locale, quoted, key }
+//!         expect: { outcome: dispatched, rule: R7, reply: and a comment }
+//!       - { event: confirm, payload: {}, expect: { refused: invalid_transition } }
+//!       - { button: 1, expect: { state: confirmation_pending } }
+//!       - { after: 1h, restart: true }     # the server is away for an hour
+//!       - { at: 3h, expect: { state: abandoned, closure_reason: timeout, effects: long silence } }
+//! ```
 
 mod expect;
 mod file;

@@ -41,6 +41,8 @@ enum Compare {
     Holds,
     /// The fields that are named are equal; others may be anything.
     Part,
+    /// Every item is among those seen.
+    Among,
     /// As `Part`, with the last ones of a list.
     Tail,
 }
@@ -60,10 +62,12 @@ const RULES: [&str; 14] = [
 ];
 const ENTRY_KEYS: [&str; 6] = ["event", "from", "to", "success", "code", "reason"];
 
-const TABLE: [(&str, Written, Compare); 20] = [
+const TABLE: [(&str, Written, Compare); 21] = [
     ("outcome", Written::Word(&OUTCOMES), Compare::Equal),
     ("intent", Written::Text, Compare::Equal),
     ("rule", Written::Word(&RULES), Compare::Equal),
+    // Every rule that had its say, of which `rule` is the last.
+    ("applied", Written::Texts, Compare::Among),
     ("raw", Written::Number, Compare::Equal),
     ("adjusted", Written::Number, Compare::Equal),
     ("reply", Written::Texts, Compare::Holds),
@@ -191,6 +195,10 @@ fn is_met(compare: Compare, wanted: &Value, found: &Value) -> bool {
             let mut fields = wanted.as_object().into_iter().flatten();
             fields.all(|(name, value)| found.get(name).unwrap_or(&Value::Null) == value)
         }
+        Compare::Among => {
+            let mut wanted = wanted.as_array().into_iter().flatten();
+            wanted.all(|item| found.as_array().is_some_and(|found| found.contains(item)))
+        }
         Compare::Tail => {
             let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
             let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -217,6 +225,8 @@ impl Seen {
                 set("outcome", json!(answer.outcome));
                 set("intent", json!(answer.why.intent));
                 set("rule", json!(answer.why.rule));
+                let trace = answer.why.trace.iter().filter(|step| step.applied);
+                set("applied", trace.map(|step| json!(step.rule)).collect());
                 set("raw", answer.why.raw.into());
                 set("adjusted", answer.why.adjusted.into());
                 // The answer leaves the code to the log.

@@ -18,7 +18,7 @@ use store::{
 };
 use tempfile::TempDir;
 
-use crate::world::{World, at_once, event, revision, says, start, tenant};
+use crate::world::{World, at_once, delay, event, revision, says, start, tenant};
 
 type Committed = Result<Vec<Outcome>, CommitError>;
 /// Given the number of the call, from 1, and the means to save.
@@ -232,11 +232,9 @@ fn a_corrupt_instance_is_reported_and_others_go_on() {
     }
     let other = engine.call(says("ben", "k1", "a remark")).unwrap();
     assert_eq!(revision(&other.answer), 2);
-    world.clock.advance(crate::world::delay("3h"));
+    world.advance(&[&engine], "3h");
     let report = engine.recover().unwrap();
     assert_eq!((report.timers_fired, report.quarantined), (1, 1));
-    assert_eq!(world.session("ben").closure.unwrap().at, {
-        let due = crate::world::delay("3h");
-        start().plus(due)
-    });
+    let closed_at = world.session("ben").closure.unwrap().at;
+    assert_eq!(closed_at, start().plus(delay("3h")));
 }

@@ -131,6 +131,7 @@ fn no_expectation_is_met_by_chance() {
         "outcome: inline",
         "intent: help",
         "rule: R0",
+        "applied: [R11, R4]",
         "raw: 1",
         "adjusted: 1",
         "reply: no such words",

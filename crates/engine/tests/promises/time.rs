@@ -10,7 +10,7 @@ use store::{SqliteStore, Store};
 use tempfile::TempDir;
 
 use crate::failing_store::Wrapped;
-use crate::world::{World, delay, machine, says, stores, subject, written};
+use crate::world::{World, machine, says, stores, subject, written};
 
 #[test]
 fn timers_fire_once_and_never_early() {
@@ -22,11 +22,11 @@ fn timers_fire_once_and_never_early() {
             let reports = engines.iter().map(|engine| engine.recover().unwrap());
             reports.map(|report| report.timers_fired).collect()
         };
-        world.clock.advance(delay("1h59m59s999ms"));
+        world.advance(&[&engines[0], &engines[1]], "1h59m59s999ms");
         assert_eq!(fired(), [0, 0], "{name}: a millisecond early");
-        world.clock.advance(delay("1ms"));
+        world.advance(&[&engines[0], &engines[1]], "1ms");
         assert_eq!(fired(), [1, 0], "{name}: due, and for one of them");
-        world.clock.advance(delay("1d"));
+        world.advance(&[&engines[0], &engines[1]], "1d");
         assert_eq!(fired(), [0, 0], "{name}: once");
         let logged = world.history(&instance);
         let events: Vec<&str> = logged.iter().map(|e| e.event.as_str()).collect();
@@ -39,7 +39,7 @@ fn a_timer_that_is_due_comes_before_the_message() {
     let world = World::new();
     let engine = world.engine();
     let instance = world.place("ana", "collecting_data");
-    world.clock.advance(delay("2h"));
+    world.advance(&[&engine], "2h");
     engine.call(says("ana", "k1", "update")).unwrap();
     let old = world.load(&instance).closure.map(|closure| closure.reason);
     assert_eq!(old.as_deref(), Some("timeout"));
@@ -61,7 +61,7 @@ fn timers_catch_up_in_bounded_batches_after_downtime() {
             .map(|n| world.placement(&format!("person-{n}"), "collecting_data"))
             .collect();
         world.store.commit(&placements).unwrap();
-        world.clock.advance(delay("3d"));
+        world.advance(&[], "3d");
         sizes.lock().unwrap().clear();
         let engine = world.engine_with(Settings {
             batch_timers_max: 64,
@@ -83,13 +83,13 @@ fn recovery_reports_what_it_closed() {
     for who in ["ana", "ben", "cleo"] {
         world.place(who, "collecting_data");
     }
-    world.clock.advance(delay("1h"));
+    world.advance(&[], "1h");
     world.place("dora", "collecting_data");
     let engine = world.engine();
     let nothing = engine.recover().unwrap();
     assert_eq!((nothing.timers_fired, nothing.open), (0, 4));
     assert!(nothing.closed.is_empty() && nothing.complete);
-    world.clock.advance(delay("1h"));
+    world.advance(&[&engine], "1h");
     let report = engine.recover().unwrap();
     assert_eq!((report.timers_fired, report.open), (3, 1));
     assert_eq!(

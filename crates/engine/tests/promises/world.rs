@@ -47,12 +47,22 @@ impl World {
     }
 
     pub fn engine_with(&self, settings: Settings) -> Engine {
-        Engine::start(
+        let engine = Engine::start(
             Arc::clone(&self.store),
             Arc::clone(&self.machines),
             self.clock.clone(),
             settings,
-        )
+        );
+        engine.recover().unwrap();
+        engine
+    }
+
+    /// Moves the clock while the engines are at rest: a turn that is not over would see the new time.
+    pub fn advance(&self, engines: &[&Engine], by: &str) {
+        for engine in engines {
+            engine.recover().unwrap();
+        }
+        self.clock.advance(delay(by));
     }
 
     /// Saves a session of `who` that stands in `state`, and returns its id.
