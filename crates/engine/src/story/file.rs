@@ -32,7 +32,8 @@ pub(super) struct Story {
 #[derive(Debug)]
 pub(super) struct Given {
     pub place: Place,
-    pub state: String,
+    /// Without one, where the machine begins.
+    pub state: Option<String>,
     pub context: Fields,
     pub topic: Option<String>,
 }
@@ -155,7 +156,8 @@ fn read_story(reader: &mut Reader<'_>, node: &Node) -> Option<Story> {
 
 fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
     let entries = reader.entries(node, "`given`", &GIVEN_KEYS)?;
-    let state = required(reader, &entries, "state", "where the session stands")
+    let state = entries
+        .get("state")
         .and_then(|node| reader.text(node, "`state`"));
     let context = entries.get("context").map(|node| fields(reader, node));
     let topic = entries
@@ -163,7 +165,7 @@ fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
         .and_then(|node| reader.text(node, "`topic`"));
     Some(Given {
         place: node.place,
-        state: state?.value,
+        state: state.map(|state| state.value),
         context: context.unwrap_or_default(),
         topic: topic.map(|topic| topic.value),
     })

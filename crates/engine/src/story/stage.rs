@@ -23,6 +23,8 @@ use crate::{Clock, Engine, Machines, Settings};
 /// 2026-01-05T09:00:00Z, a Monday morning.
 const START_MS: i64 = 1_767_603_600_000;
 const SUBJECT: &str = "+15550001";
+/// The instance of a machine that has no sessions.
+const INSTANCE: &str = "story";
 /// No story comes near.
 const HISTORY_MAX: usize = 10_000;
 
@@ -51,6 +53,8 @@ struct Stage {
     engine: Engine,
     machine: Arc<Machine>,
     subject: Subject,
+    /// Of a machine without sessions, or of the first session if the story says how it begins.
+    instance: InstanceId,
     /// How many inputs there were; the next one's key.
     inputs: usize,
     /// The tokens of the last reply that had buttons.
@@ -69,12 +73,28 @@ impl Stage {
             .activate(&*store, definition, start)
             .map_err(|error| (story.place, error.to_string()))?;
         let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
-        let placed = match &story.given {
-            Some(given) => begin(&*store, &machine, &subject, given, start)
-                .map(Some)
-                .map_err(|error| (given.place, format!("given: {error}")))?,
-            None => None,
-        };
+        let instance = InstanceId::parse(INSTANCE).map_err(|error| (story.place, error))?;
+        let given_place = story
+            .given
+            .as_ref()
+            .map_or(story.place, |given| given.place);
+        let at_given = |error: String| (given_place, format!("given: {error}"));
+        let state = story
+            .given
+            .as_ref()
+            .and_then(|given| given.state.as_deref());
+        let mut placed = None;
+        if let (Some(given), Some(state)) = (&story.given, state) {
+            let placement = Placement {
+                tenant: &TenantId::default_tenant(),
+                instance: &instance,
+                subject: Some(&subject),
+                state,
+                context: &given.context,
+                topic: given.topic.as_deref(),
+            };
+            placed = Some(begin(&*store, &machine, &placement, start).map_err(at_given)?);
+        }
         let engine = start_engine(&store, machines, &clock);
         let mut stage = Self {
             store,
@@ -82,14 +102,35 @@ impl Stage {
             engine,
             machine,
             subject,
+            instance,
             inputs: 0,
             buttons: Vec::new(),
             last_answer: None,
         };
+        let has_sessions = stage.machine.conversation.is_some();
+        if state.is_none() && (story.given.is_some() || !has_sessions) {
+            placed = Some(stage.create(story.given.as_ref()).map_err(at_given)?);
+        }
         if let Some(answer) = placed {
             stage.note_buttons(&answer);
         }
         Ok(stage)
+    }
+
+    /// Begins where the machine begins.
+    fn create(&self, given: Option<&Given>) -> Result<Answer, String> {
+        let cause = Cause::Create {
+            machine: self.machine.name.clone(),
+            id: Some(self.instance.clone()),
+            subject: Some(self.subject.clone()),
+            context: given.map(|given| given.context.clone()).unwrap_or_default(),
+        };
+        let input = keyed(InputKey::parse("given")?, cause);
+        let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
+        match &*submitted.answer {
+            Answer::Refused(refusal) => Err(refusal.message.clone()),
+            answer => Ok(answer.clone()),
+        }
     }
 
     /// # Errors
@@ -191,14 +232,7 @@ impl Stage {
             },
             Act::Restart => return Err("a restart is no input".into()),
         };
-        Ok(Input {
-            tenant: TenantId::default_tenant(),
-            key,
-            cause,
-            expected: None,
-            by: None,
-            trace_id: None,
-        })
+        Ok(keyed(key, cause))
     }
 
     fn message(&self, message: Message) -> Cause {
@@ -217,13 +251,14 @@ impl Stage {
     }
 
     fn session(&self) -> Result<Option<Snapshot>, String> {
-        self.store
-            .load_session(
-                &TenantId::default_tenant(),
-                &self.machine.name,
-                &self.subject,
-            )
-            .map_err(|error| error.to_string())
+        let tenant = TenantId::default_tenant();
+        let found = match &self.machine.conversation {
+            Some(_) => self
+                .store
+                .load_session(&tenant, &self.machine.name, &self.subject),
+            None => self.store.load(&tenant, &self.instance),
+        };
+        found.map_err(|error| error.to_string())
     }
 
     fn log(&self, instance: &InstanceId) -> Result<Vec<Entry>, String> {
@@ -280,31 +315,25 @@ fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> 
     )
 }
 
-/// Saves the session that a story begins with, and says what its person reads there.
+fn keyed(key: InputKey, cause: Cause) -> Input {
+    Input {
+        tenant: TenantId::default_tenant(),
+        key,
+        cause,
+        expected: None,
+        by: None,
+        trace_id: None,
+    }
+}
+
+/// Saves the instance that a story begins with, and says what its person reads there.
 fn begin(
     store: &dyn Store,
     machine: &Machine,
-    subject: &Subject,
-    given: &Given,
+    placement: &Placement<'_>,
     now: Timestamp,
 ) -> Result<Answer, String> {
-    let tenant = TenantId::default_tenant();
-    let seed = [
-        tenant.as_str(),
-        machine.name.as_str(),
-        subject.as_str(),
-        "given",
-    ];
-    let instance = InstanceId::derive(now, &seed);
-    let placement = Placement {
-        tenant: &tenant,
-        instance: &instance,
-        subject: Some(subject),
-        state: &given.state,
-        context: &given.context,
-        topic: given.topic.as_deref(),
-    };
-    let commit = place(machine, &placement, now).map_err(|refusal| refusal.message)?;
+    let commit = place(machine, placement, now).map_err(|refusal| refusal.message)?;
     let answer = commit.entry.answer.clone();
     match store.commit(&[commit]) {
         Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(answer),

@@ -8,9 +8,13 @@ use tempfile::TempDir;
 use crate::world::definition;
 
 fn tell(stories: &str) -> Result<StoryReport, String> {
+    tell_of(&definition(), stories)
+}
+
+fn tell_of(definition: &str, stories: &str) -> Result<StoryReport, String> {
     let directory = TempDir::new().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text);
-    write("progress_update.yaml", &definition()).unwrap();
+    write("progress_update.yaml", definition).unwrap();
     write("some.stories.yaml", stories).unwrap();
     let path = directory.path().join("some.stories.yaml");
     run(&path).map_err(|error| error.to_string())
@@ -178,4 +182,40 @@ fn time_does_not_go_back_and_a_button_must_be_there() {
     assert!(told.contains("it is 2m already"), "{told}");
     let told = failure("      - { button: 1 }\n");
     assert!(told.contains("there is no button 1"), "{told}");
+}
+
+#[test]
+fn the_example_in_the_documentation_comes_true() {
+    let source = include_str!("../../src/story.rs");
+    let lines = source.lines().map(|line| line.trim_start_matches("//!"));
+    let fenced = lines.skip_while(|line| line.trim() != "```yaml").skip(1);
+    let example: Vec<&str> = fenced.take_while(|line| line.trim() != "```").collect();
+    let report = tell(&example.join("\n")).unwrap();
+    assert_eq!(report.stories.len(), 1);
+    assert_eq!(report.stories[0].failure, None);
+    assert_eq!(report.stories[0].steps, 5);
+}
+
+#[test]
+fn a_machine_without_a_conversation_has_stories_too() {
+    let door = "machine: door\nversion: 1\ncontext: { opened: { type: integer, default: 0 } }\ninitial: closed\n\
+        states:\n  closed:\n    on: { open: { target: ajar, assign: { opened: context.opened + 1 } } }\n  ajar:\n    after: { 5m: closed }\n";
+    let stories = "machine: progress_update.yaml\nstories:\n  - story: opened\n    steps:\n      \
+        - { event: open, expect: { state: ajar, revision: 2, context: { opened: 1 } } }\n      \
+        - { at: 5m, expect: { state: closed } }\n      \
+        - { event: shut, expect: { refused: unknown_event } }\n  \
+        - story: opened often\n    given: { context: { opened: 7 } }\n    steps:\n      \
+        - { event: open, expect: { context: { opened: 8 } } }\n  \
+        - story: left ajar\n    given: { state: ajar }\n    steps: [{ after: 5m, expect: { state: closed } }]\n  \
+        - story: nonsense\n    given: { context: { opened: wide } }\n    steps: []\n";
+    let report = tell_of(door, stories).unwrap();
+    let failures: Vec<Option<&str>> = report
+        .stories
+        .iter()
+        .map(|story| story.failure.as_deref())
+        .collect();
+    let [None, None, None, Some(last)] = failures[..] else {
+        panic!("{failures:?}");
+    };
+    assert!(last.contains(":16: given: context.opened"), "{last}");
 }
