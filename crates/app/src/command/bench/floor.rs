@@ -48,11 +48,7 @@ impl Table {
         let mut statement = connection.prepare(&format!(
             "SELECT * FROM {name} ORDER BY rowid LIMIT {ROWS_MAX}"
         ))?;
-        let columns: Vec<String> = statement
-            .column_names()
-            .into_iter()
-            .map(str::to_owned)
-            .collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let width = columns.len();
         let row = |row: &rusqlite::Row<'_>| {
             (0..width)

@@ -67,19 +67,24 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         .prefix("statewright-bench")
         .tempdir_in(base)?;
     let mut lines = Vec::new();
-    let mut say = |line: Line| {
+    let mut told = |line: Line| {
         if !args.json {
             print_line(&line);
         }
         lines.push(line);
     };
     if !args.json {
-        println!(
+        say!(
             "{:58} {:>12} {:>9} {:>8} {:>8} {:>6}",
-            "", "per second", "of floor", "p50 ms", "p99 ms", "group"
+            "",
+            "per second",
+            "of floor",
+            "p50 ms",
+            "p99 ms",
+            "group"
         );
     }
-    kernel_steps::measure(&mut say)?;
+    kernel_steps::measure(&mut told)?;
     let mut rows = None;
     for in_flight in [1, 32, 256] {
         let path = scratch.path().join(format!("engine-{in_flight}.db"));
@@ -93,8 +98,8 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
             time,
         )?;
         line.of_floor = Some(line.per_second / floor);
-        say(line);
-        say(Line {
+        told(line);
+        told(Line {
             group: Some(group as f64),
             ..Line::rate("  floor: bare inserts of the same rows", floor)
         });
@@ -106,16 +111,16 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         return Err(Failure("nothing was measured".into()));
     };
     let floor = floor::measure(&rows, &scratch.path().join("floor-http.db"), group, time)?;
-    say(Line {
+    told(Line {
         of_floor: Some(http.per_second / floor),
         ..http
     });
-    say(Line {
+    told(Line {
         group: Some(group as f64),
         ..Line::rate("  floor: bare inserts of the same rows", floor)
     });
     if args.json {
-        println!("{}", serde_json::to_string(&lines)?);
+        say!("{}", serde_json::to_string(&lines)?);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -124,7 +129,7 @@ fn print_line(line: &Line) {
     let optional = |value: Option<f64>, digits: usize| {
         value.map_or(String::new(), |v| format!("{v:.digits$}"))
     };
-    println!(
+    say!(
         "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6}",
         line.what,
         line.per_second,
