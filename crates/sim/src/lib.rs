@@ -18,9 +18,9 @@ mod tests {
     #[test]
     fn no_seed_loses_repeats_or_strands_anything() {
         let seeds = if std::env::var_os("STATEWRIGHT_FAST").is_some() {
-            8
+            4
         } else {
-            40
+            16
         };
         for seed in 0..seeds {
             if let Err(Failure { step, what, .. }) = run(seed, 250) {
