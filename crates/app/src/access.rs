@@ -118,8 +118,8 @@ mod tests {
         };
         assert_eq!(tenant("0123456789abcdef").unwrap(), "acme");
         assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
-        assert_eq!(tenant("0123456789abcdeg").unwrap_err().status, 401);
-        assert_eq!(access.tenant(None, Some("acme")).unwrap_err().status, 401);
+        assert_eq!(tenant("0123456789abcdeg").unwrap_err().status(), 401);
+        assert_eq!(access.tenant(None, Some("acme")).unwrap_err().status(), 401);
     }
 
     #[test]

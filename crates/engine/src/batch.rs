@@ -305,6 +305,7 @@ impl Shard {
         }
         let started = Instant::now();
         let saved = self.store.commit(&batch.commits);
+        self.metrics.batches.inc();
         self.metrics
             .batch_inputs
             .observe(batch.commits.len() as f64);

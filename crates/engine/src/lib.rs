@@ -108,7 +108,7 @@ impl From<CommitError> for EngineError {
 
 /// An input on its way, with where its answer goes.
 pub(crate) struct Request {
-    pub input: Input,
+    pub input: Box<Input>,
     pub answer: Box<dyn FnOnce(Answered) + Send>,
     /// How often it has been decided on a revision that was no longer current.
     pub attempts: u32,
@@ -164,7 +164,7 @@ impl Engine {
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
     pub fn submit(&self, input: Input, answer: impl FnOnce(Answered) + Send + 'static) {
         let request = Request {
-            input,
+            input: Box::new(input),
             answer: Box::new(answer),
             attempts: 0,
         };

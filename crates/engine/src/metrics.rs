@@ -40,6 +40,7 @@ pub struct Metrics {
     pub commit_errors: Counter,
     pub timers_fired: Counter,
     pub cleaned_up: Counter,
+    pub batches: Counter,
     pub batch_inputs: Histogram,
     pub commit_seconds: Histogram,
     open: Family<StateLabels, Gauge>,
@@ -70,6 +71,7 @@ impl Metrics {
             commit_errors: Counter::default(),
             timers_fired: Counter::default(),
             cleaned_up: Counter::default(),
+            batches: Counter::default(),
             batch_inputs: Histogram::new(batch_sizes),
             commit_seconds: Histogram::new(seconds),
             open: Family::default(),
@@ -114,6 +116,7 @@ impl Metrics {
             "Expired log entries deleted",
             metrics.cleaned_up.clone(),
         );
+        registry.register("batches", "Batches committed", metrics.batches.clone());
         registry.register(
             "batch_inputs",
             "Commits in one batch",
@@ -153,6 +156,11 @@ impl Metrics {
             registry,
             ..metrics
         }
+    }
+
+    /// How many batches have been committed.
+    pub fn batches(&self) -> u64 {
+        self.batches.get()
     }
 
     /// All figures as OpenMetrics text, those of the store as `statistics` has them.

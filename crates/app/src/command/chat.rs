@@ -84,27 +84,29 @@ pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
         buttons: None,
     };
     let interactive = std::io::stdin().is_terminal();
-    println!(
+    say!(
         "{} version {}. /help tells the commands.",
-        machine.name, machine.version
+        machine.name,
+        machine.version
     );
     let mut lines = std::io::stdin().lock().lines();
     loop {
-        print!("> ");
-        std::io::stdout().flush()?;
+        let mut stdout = std::io::stdout();
+        write!(stdout, "> ")?;
+        stdout.flush()?;
         let Some(line) = lines.next() else { break };
         let line = line?;
         if !interactive {
-            println!("{line}");
+            say!("{line}");
         }
         if matches!(line.trim(), "/quit" | "/exit") {
             break;
         }
         if let Err(Failure(message)) = chat.line(line.trim()) {
-            println!("  ! {message}");
+            say!("  ! {message}");
         }
     }
-    println!();
+    say!("");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -115,7 +117,7 @@ impl Chat {
         match command {
             "" => Ok(()),
             "/help" => {
-                println!("{HELP}");
+                say!("{HELP}");
                 Ok(())
             }
             "/why" => self.why(),
@@ -171,7 +173,7 @@ impl Chat {
         match &*answer {
             Answer::Message(answer) => {
                 self.show(&answer.reply);
-                println!(
+                say!(
                     "  ({}, {:?}, {})",
                     answer.state,
                     answer.outcome,
@@ -190,9 +192,9 @@ impl Chat {
 
     fn show(&mut self, replies: &[Reply]) {
         for reply in replies {
-            println!("  {}", reply.text.replace('\n', "\n  "));
+            say!("  {}", reply.text.replace('\n', "\n  "));
             for (number, option) in reply.options.iter().enumerate() {
-                println!("    [{}] {}", number + 1, option.label);
+                say!("    [{}] {}", number + 1, option.label);
             }
             if !reply.options.is_empty() {
                 self.buttons = Some(reply.clone());
@@ -230,7 +232,7 @@ impl Chat {
             .iter()
             .map(|(reason, n)| format!("{n} closed: {reason}"))
             .collect();
-        println!(
+        say!(
             "  it is {now}; {} timer(s) fired {}",
             report.timers_fired,
             closed.join(", ")
@@ -239,7 +241,7 @@ impl Chat {
             .engine
             .session(&self.tenant, &self.machine, &self.subject);
         if let (Ok(session), true) = (session, report.timers_fired > 0) {
-            println!("  ({})", session.state());
+            say!("  ({})", session.state());
         }
         Ok(())
     }
@@ -249,7 +251,7 @@ impl Chat {
             return Err(Failure("nothing was said yet".into()));
         };
         let intent = answer.why.intent.as_deref().unwrap_or("no intent");
-        println!(
+        say!(
             "  {} decided: {intent}, raw {}, adjusted {}",
             rule(answer),
             answer.why.raw,
@@ -257,7 +259,7 @@ impl Chat {
         );
         for step in &answer.why.trace {
             let mark = if step.applied { "*" } else { " " };
-            println!("  {mark} {:>3?}  {}", step.rule, step.because);
+            say!("  {mark} {:>3?}  {}", step.rule, step.because);
         }
         Ok(())
     }
@@ -268,14 +270,14 @@ impl Chat {
             .session(&self.tenant, &self.machine, &self.subject)?;
         let machine = self.engine.machine_of(&session)?;
         let waiting = kernel::decide::waiting_for(&machine, &session);
-        println!("  {} at revision {}", session.state(), session.revision);
+        say!("  {} at revision {}", session.state(), session.revision);
         if let Some(closure) = &session.closure {
-            println!("  closed: {}", closure.reason);
+            say!("  closed: {}", closure.reason);
         }
-        println!("  context: {}", serde_json::to_string(&*session.context)?);
-        println!("  takes: {}", waiting.events.join(", "));
+        say!("  context: {}", serde_json::to_string(&*session.context)?);
+        say!("  takes: {}", waiting.events.join(", "));
         for timer in &waiting.timers {
-            println!("  {} at {}", timer.id, timer.deadline);
+            say!("  {} at {}", timer.id, timer.deadline);
         }
         Ok(())
     }
@@ -293,7 +295,7 @@ impl Chat {
             Answer::Event(answer) => {
                 let (reply, state) = (answer.reply.clone(), answer.state.clone());
                 self.show(&reply);
-                println!("  ({state})");
+                say!("  ({state})");
                 Ok(())
             }
             Answer::Refused(refusal) => {

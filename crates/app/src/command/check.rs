@@ -40,7 +40,7 @@ pub(crate) fn check(args: &CheckArgs) -> CommandResult {
                 Severity::Warning => warnings += 1,
             }
             if !args.json {
-                println!(
+                say!(
                     "{}\n",
                     diagnostic.render(&path.display().to_string(), &source)
                 );
@@ -48,7 +48,7 @@ pub(crate) fn check(args: &CheckArgs) -> CommandResult {
         }
         if let (Some(machine), false) = (&machine, args.json) {
             let states = machine.chart.states.len() - 1;
-            println!(
+            say!(
                 "{}: {} version {}, {states} states",
                 path.display(),
                 machine.name,
@@ -58,12 +58,12 @@ pub(crate) fn check(args: &CheckArgs) -> CommandResult {
         reports.push(json!({"file": path, "valid": machine.is_some(), "diagnostics": diagnostics}));
     }
     if args.json {
-        println!(
+        say!(
             "{}",
             json!({"files": reports, "errors": errors, "warnings": warnings})
         );
     } else if errors + warnings > 0 {
-        println!("{errors} error(s), {warnings} warning(s)");
+        say!("{errors} error(s), {warnings} warning(s)");
     }
     Ok(if errors == 0 {
         ExitCode::SUCCESS

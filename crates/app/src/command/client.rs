@@ -140,7 +140,7 @@ impl ServerArgs {
             return Ok(body);
         }
         if self.json {
-            println!("{body}");
+            say!("{body}");
         }
         let told = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
         let allowed = body["allowed"]
@@ -188,21 +188,21 @@ pub(crate) fn send(args: &SendArgs) -> CommandResult {
     );
     let answer = args.server.post(&path, &body)?;
     if args.server.json {
-        println!("{answer}");
+        say!("{answer}");
         return Ok(ExitCode::SUCCESS);
     }
     for reply in answer["reply"].as_array().into_iter().flatten() {
-        println!("{}", text(&reply["text"]));
+        say!("{}", text(&reply["text"]));
         for (number, option) in reply["options"]
             .as_array()
             .into_iter()
             .flatten()
             .enumerate()
         {
-            println!("  [{}] {}", number + 1, text(&option["label"]));
+            say!("  [{}] {}", number + 1, text(&option["label"]));
         }
     }
-    println!(
+    say!(
         "({}, {}, {}, revision {})",
         text(&answer["state"]),
         text(&answer["outcome"]),
@@ -228,12 +228,16 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
     query.extend(args.closed.map(|closed| ("closed", closed.to_string())));
     let list = args.server.get("/v1/instances", &query)?;
     if args.server.json {
-        println!("{list}");
+        say!("{list}");
         return Ok(ExitCode::SUCCESS);
     }
-    println!(
+    say!(
         "{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT",
-        "ID", "MACHINE", "STATE", "REVISION", "UPDATED"
+        "ID",
+        "MACHINE",
+        "STATE",
+        "REVISION",
+        "UPDATED"
     );
     for row in list["data"].as_array().into_iter().flatten() {
         let closure = text(&row["closure_reason"]);
@@ -242,7 +246,7 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         } else {
             format!("{} ({closure})", text(&row["state"]))
         };
-        println!(
+        say!(
             "{:36}  {:20}  {state:22}  {:>8}  {:24}  {}",
             text(&row["id"]),
             text(&row["machine"]),
@@ -252,7 +256,7 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         );
     }
     if list["has_more"] == json!(true) {
-        println!("… there are more; raise --limit");
+        say!("… there are more; raise --limit");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -264,7 +268,7 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         .server
         .get(&format!("{path}/history"), &[("limit", "1000".to_owned())])?;
     if args.server.json {
-        println!(
+        say!(
             "{}",
             json!({"instance": instance, "history": history["data"]})
         );
@@ -283,11 +287,11 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         "updated_at",
     ] {
         if !instance[name].is_null() {
-            println!("{name:15} {}", text(&instance[name]));
+            say!("{name:15} {}", text(&instance[name]));
         }
     }
     let waiting = &instance["waiting_for"];
-    println!(
+    say!(
         "{:15} {}",
         "takes",
         waiting["events"]
@@ -296,14 +300,14 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
             .unwrap_or_default()
     );
     for timer in waiting["timers"].as_array().into_iter().flatten() {
-        println!(
+        say!(
             "{:15} {} at {}",
             "timer",
             text(&timer["id"]),
             text(&timer["deadline"])
         );
     }
-    println!("\nhistory");
+    say!("\nhistory");
     for entry in history["data"].as_array().into_iter().flatten() {
         let mark = if entry["success"] == json!(true) {
             " "
@@ -311,7 +315,7 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
             "x"
         };
         let reason = text(&entry["reason"]);
-        println!(
+        say!(
             "{mark} {:>4}  {}  {} -> {}  {}  {reason}",
             text(&entry["revision"]),
             text(&entry["at"]),
@@ -340,17 +344,17 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
         &body,
     )?;
     if args.server.json {
-        println!("{explanation}");
+        say!("{explanation}");
         return Ok(ExitCode::SUCCESS);
     }
     let accepted = explanation["accepted"] == json!(true);
-    println!(
+    say!(
         "in `{}` it would be {}",
         text(&explanation["state"]),
         if accepted { "taken" } else { "refused" }
     );
     if let Some(message) = explanation["refusal"]["message"].as_str() {
-        println!("{message}");
+        say!("{message}");
     }
     for transition in explanation["considered"].as_array().into_iter().flatten() {
         let mark = if transition["chosen"] == json!(true) {
@@ -362,14 +366,14 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
             .as_array()
             .map(|t| words(t))
             .unwrap_or_default();
-        println!(
+        say!(
             "{mark} `{}` --{}--> {targets}",
             text(&transition["state"]),
             text(&transition["event"])
         );
         let guard = &transition["guard"];
         if guard.is_object() {
-            println!(
+            say!(
                 "    guard {} is {} with {}",
                 text(&guard["expression"]),
                 guard["passed"],
@@ -387,13 +391,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
         } else {
             " "
         };
-        println!(
+        say!(
             "{mark} {:>3}  {}",
             text(&step["rule"]),
             text(&step["because"])
         );
     }
-    println!(
+    say!(
         "takes: {}",
         explanation["waiting_for"]["events"]
             .as_array()

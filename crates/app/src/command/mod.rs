@@ -5,6 +5,15 @@
     reason = "a command's standard output is its result"
 )]
 
+/// Writes a line to standard output. Whoever reads it may have gone away (`statewright ls | head`): a server must not
+/// die of that, and a command has nobody left to tell.
+macro_rules! say {
+    ($($argument:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($argument)*);
+    }};
+}
+
 mod bench;
 mod chat;
 mod check;

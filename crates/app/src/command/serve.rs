@@ -213,11 +213,11 @@ fn run(server: Server) -> CommandResult {
             .await
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
-        println!(
+        say!(
             "statewright {} listens on http://{address}",
             env!("CARGO_PKG_VERSION")
         );
-        println!("store: {} ({})", store.info().location, durability.as_str());
+        say!("store: {} ({})", store.info().location, durability.as_str());
         if durability != store::Durability::Durable {
             tracing::warn!(
                 durability = durability.as_str(),
@@ -335,7 +335,7 @@ fn greet(engine: &Engine, address: SocketAddr) {
         .iter()
         .map(|m| m.name.to_string())
         .collect();
-    println!("machines: {}", machines.join(", "));
+    say!("machines: {}", machines.join(", "));
     let Some(machine) = machines.first() else {
         return;
     };
@@ -344,14 +344,12 @@ fn greet(engine: &Engine, address: SocketAddr) {
     } else {
         machine
     };
-    println!("\nTry, in another terminal:");
-    println!(
+    say!("\nTry, in another terminal:");
+    say!(
         "  curl -s http://{address}/v1/machines/{machine}/sessions/me/messages -d '{{\"message_id\": \"1\", \"text\": \"update\"}}'"
     );
-    println!("  curl -s http://{address}/v1/machines/{machine}/sessions/me");
-    println!(
-        "  statewright chat {machine}      # the same in a terminal, on a clock that you move"
-    );
+    say!("  curl -s http://{address}/v1/machines/{machine}/sessions/me");
+    say!("  statewright chat {machine}      # the same in a terminal, on a clock that you move");
 }
 
 async fn stop_signal() {

@@ -8,18 +8,23 @@ use kernel::diagnostic::Diagnostic;
 use kernel::refusal::{Considered, Refusal, RefusalCode};
 use serde::Serialize;
 
+/// One pointer wide, since every handler may return it.
 #[derive(Clone, Debug, Serialize)]
-pub struct Problem {
+#[serde(transparent)]
+pub struct Problem(Box<Document>);
+
+#[derive(Clone, Debug, Serialize)]
+struct Document {
     #[serde(rename = "type")]
     kind: String,
-    pub title: &'static str,
-    pub status: u16,
-    pub detail: String,
+    title: &'static str,
+    status: u16,
+    detail: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     instance: Option<String>,
-    pub code: &'static str,
+    code: &'static str,
     /// Whether the same request, with the same key, may succeed later.
-    pub retryable: bool,
+    retryable: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -38,7 +43,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
+        Self(Box::new(Document {
             kind: format!("urn:statewright:problem:{code}"),
             title,
             status,
@@ -50,15 +55,17 @@ impl Problem {
             explain: Vec::new(),
             diagnostics: Vec::new(),
             retry_after: None,
-        }
+        }))
     }
 
-    fn retryable_after(self, seconds: u32) -> Self {
-        Self {
-            retryable: true,
-            retry_after: Some(seconds),
-            ..self
-        }
+    pub fn status(&self) -> u16 {
+        self.0.status
+    }
+
+    fn retryable_after(mut self, seconds: u32) -> Self {
+        self.0.retryable = true;
+        self.0.retry_after = Some(seconds);
+        self
     }
 
     pub fn bad_request(code: &'static str, detail: impl Into<String>) -> Self {
@@ -82,16 +89,14 @@ impl Problem {
             "the definition has {} problem(s); see `diagnostics`",
             diagnostics.len()
         );
-        let problem = Self::new(
+        let mut problem = Self::new(
             422,
             "bad_definition",
             "The definition cannot be loaded",
             detail,
         );
-        Self {
-            diagnostics,
-            ..problem
-        }
+        problem.0.diagnostics = diagnostics;
+        problem
     }
 
     pub fn internal() -> Self {
@@ -129,17 +134,11 @@ impl Problem {
             RefusalCode::StepLimit => (422, "The machine does not come to rest"),
             RefusalCode::NotAConversation => (422, "The machine takes no messages"),
         };
-        let problem = Self::new(
-            status,
-            refusal.code.as_str(),
-            title,
-            refusal.message.clone(),
-        );
-        Self {
-            allowed: refusal.allowed.clone(),
-            explain: refusal.explain.clone(),
-            ..problem
-        }
+        let code = refusal.code.as_str();
+        let mut problem = Self::new(status, code, title, refusal.message.clone());
+        problem.0.allowed.clone_from(&refusal.allowed);
+        problem.0.explain.clone_from(&refusal.explain);
+        problem
     }
 }
 
@@ -191,9 +190,15 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            tracing::warn!(status = self.status, code = self.code, "{}", self.detail);
+            tracing::warn!(
+                status = self.0.status,
+                code = self.0.code,
+                "{}",
+                self.0.detail
+            );
         }
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
@@ -202,7 +207,7 @@ impl IntoResponse for Problem {
             "content-type",
             HeaderValue::from_static("application/problem+json"),
         );
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));
         }
         response

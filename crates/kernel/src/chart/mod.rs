@@ -99,7 +99,7 @@ pub enum Action {
 
 #[derive(Debug)]
 pub enum Assigned {
-    Expression(Expression),
+    Expression(Box<Expression>),
     Literal(Value),
 }
 

@@ -488,11 +488,11 @@ impl Speaker<'_, '_> {
     fn prompt(&self) -> Option<Reply> {
         let leaf = *self.turn.position.leaves.first()?;
         let entry = &self.turn.machine.chart.state(leaf).entry;
-        let replies = entry.iter().filter_map(|action| match action {
+        let mut replies = entry.iter().filter_map(|action| match action {
             Action::Reply(reply) => Some(*reply),
             _ => None,
         });
-        replies.last().map(|reply| self.render(reply))
+        replies.next_back().map(|reply| self.render(reply))
     }
 
     fn pending_question(&self) -> Option<Reply> {

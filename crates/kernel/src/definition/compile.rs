@@ -475,7 +475,7 @@ impl<'a> Compiler<'a, '_> {
                 };
                 let value = match value {
                     AssignedValue::Expression(source) => {
-                        Assigned::Expression(self.expression(source, true)?)
+                        Assigned::Expression(Box::new(self.expression(source, true)?))
                     }
                     AssignedValue::Literal(value) => {
                         if let Err(problem) = fields[number].accepts(value) {

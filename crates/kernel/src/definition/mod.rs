@@ -149,10 +149,20 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
     let definition = read::read(&node, &mut diagnostics);
     let machine = definition.and_then(|definition| {
         let machine = compile::compile(&definition, source, &mut diagnostics);
-        check::check(&definition, machine.as_ref(), &mut diagnostics);
+        // What follows from an error is not worth a warning: a machine without its beginning reaches nothing.
+        let sound = !diagnostics.iter().any(is_error);
+        check::check(
+            &definition,
+            machine.as_ref().filter(|_| sound),
+            &mut diagnostics,
+        );
         machine
     });
     diagnostic::sort(&mut diagnostics);
-    let failed = diagnostics.iter().any(|d| d.severity == Severity::Error);
+    let failed = diagnostics.iter().any(is_error);
     (machine.filter(|_| !failed), diagnostics)
+}
+
+fn is_error(diagnostic: &Diagnostic) -> bool {
+    diagnostic.severity == Severity::Error
 }

@@ -1,0 +1,145 @@
+//! The engine in process: conversations of six messages, durable in SQLite, so many in flight.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use engine::{Clock, Engine, Machines, Settings};
+use kernel::commit::Answer;
+use kernel::conversation::Message;
+use kernel::definition;
+use kernel::id::{InputKey, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::machine::Machine;
+use store::SqliteStore;
+
+use crate::command::Failure;
+use crate::command::bench::{Line, percentiles};
+
+/// Messages in a conversation, the first and the last included.
+pub(super) const TURNS: usize = 6;
+const WORDS: [&str; TURNS] = [
+    "update",
+    "Task 12",
+    "the wall is painted",
+    "and the door as well",
+    "done",
+    "yes",
+];
+const DEFINITION: &str = include_str!("../../../../../machines/progress_update.yaml");
+
+pub(super) fn machine() -> Result<Machine, Failure> {
+    let (machine, diagnostics) = definition::load(DEFINITION);
+    machine.ok_or_else(|| Failure(format!("the shipped machine is wrong: {diagnostics:?}")))
+}
+
+pub(super) fn words(turn: usize) -> &'static str {
+    WORDS[turn % TURNS]
+}
+
+pub(super) fn input(user: usize, turn: usize) -> Result<Input, Failure> {
+    Ok(Input {
+        tenant: TenantId::default_tenant(),
+        key: InputKey::parse(&format!("m{turn}")).map_err(Failure)?,
+        cause: Cause::Message {
+            machine: MachineName::parse("progress_update").map_err(Failure)?,
+            subject: Subject::parse(&format!("user-{user}")).map_err(Failure)?,
+            message: Message::of_text(words(turn)),
+        },
+        expected: None,
+        by: None,
+        trace_id: None,
+    })
+}
+
+pub(super) fn engine(path: &Path) -> Result<Engine, Failure> {
+    let store = SqliteStore::open(path).map_err(|error| Failure(error.to_string()))?;
+    let store = Arc::new(store);
+    let machines = Machines::default();
+    machines.activate(&*store, DEFINITION, Clock::System.now())?;
+    Ok(Engine::start(
+        store,
+        Arc::new(machines),
+        Clock::System,
+        Settings::default(),
+    ))
+}
+
+/// `in_flight` users at a time, each sending the next message as soon as the last is answered.
+pub(super) fn measure(path: &Path, in_flight: usize, time: Duration) -> Result<Line, Failure> {
+    let engine = engine(path)?;
+    let users = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let threads = in_flight.min(2);
+    let started = Instant::now();
+    let results: Vec<Result<Vec<u32>, Failure>> = std::thread::scope(|scope| {
+        let drivers: Vec<_> = (0..threads)
+            .map(|_| scope.spawn(|| drive(&engine, &users, &stop, in_flight / threads)))
+            .collect();
+        std::thread::sleep(time);
+        stop.store(true, Ordering::Relaxed);
+        let lost = || Err(Failure("a driver of the benchmark died".into()));
+        drivers
+            .into_iter()
+            .map(|driver| driver.join().unwrap_or_else(|_| lost()))
+            .collect()
+    });
+    let elapsed = started.elapsed().as_secs_f64();
+    let mut latencies = Vec::new();
+    for result in results {
+        latencies.extend(result?);
+    }
+    let count = latencies.len() as f64;
+    let (p50_ms, p99_ms) = percentiles(&mut latencies);
+    let batches = engine.metrics().batches().max(1) as f64;
+    let what = format!("engine: durable messages in process, {in_flight} in flight");
+    Ok(Line {
+        p50_ms,
+        p99_ms,
+        group: Some(count / batches),
+        ..Line::rate(&what, count / elapsed)
+    })
+}
+
+/// One thread keeps `in_flight` conversations going and collects how long each answer took, in microseconds.
+fn drive(
+    engine: &Engine,
+    users: &AtomicUsize,
+    stop: &AtomicBool,
+    in_flight: usize,
+) -> Result<Vec<u32>, Failure> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let send = |user: usize, turn: usize| -> Result<(), Failure> {
+        let (sender, at) = (sender.clone(), Instant::now());
+        engine.submit(input(user, turn)?, move |answered| {
+            let taken = answered.is_ok_and(|s| matches!(&*s.answer, Answer::Message(_)));
+            let _ = sender.send((user, turn, at.elapsed(), taken));
+        });
+        Ok(())
+    };
+    for _ in 0..in_flight.max(1) {
+        send(users.fetch_add(1, Ordering::Relaxed), 0)?;
+    }
+    let mut latencies = Vec::new();
+    let mut open = in_flight.max(1);
+    while open > 0 {
+        let Ok((user, turn, took, taken)) = receiver.recv() else {
+            break;
+        };
+        if !taken {
+            return Err(Failure(
+                "the engine refused a message of the benchmark".into(),
+            ));
+        }
+        latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        if stop.load(Ordering::Relaxed) {
+            open -= 1;
+        } else if turn + 1 < TURNS {
+            send(user, turn + 1)?;
+        } else {
+            send(users.fetch_add(1, Ordering::Relaxed), 0)?;
+        }
+    }
+    Ok(latencies)
+}

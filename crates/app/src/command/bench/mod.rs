@@ -1,0 +1,151 @@
+//! `bench`: what the kernel, the engine and HTTP do, beside a bare floor, all in one run on one machine.
+//!
+//! Absolute figures on a shared machine are weather; the ratios between lines of one run are what to compare.
+
+mod conversation;
+mod floor;
+mod kernel_steps;
+mod over_http;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::command::{CommandResult, Failure};
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// Seconds for each durable measurement
+    #[arg(long, default_value = "4")]
+    seconds: u64,
+    /// Folder on the disk to measure [default: the system's temporary folder]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[arg(long)]
+    json: bool,
+}
+
+/// One measured line.
+#[derive(Debug, Serialize)]
+pub(crate) struct Line {
+    pub what: String,
+    pub per_second: f64,
+    /// Of the floor in the same group size, if there is one.
+    pub of_floor: Option<f64>,
+    pub p50_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    /// Commits in one batch, on average.
+    pub group: Option<f64>,
+}
+
+impl Line {
+    fn rate(what: &str, per_second: f64) -> Self {
+        Self {
+            what: what.to_owned(),
+            per_second,
+            of_floor: None,
+            p50_ms: None,
+            p99_ms: None,
+            group: None,
+        }
+    }
+}
+
+pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
+    if cfg!(debug_assertions) {
+        eprintln!(
+            "statewright: this is a debug build; its figures mean nothing (use `cargo xtask bench`)"
+        );
+    }
+    // The log is part of what a server does, but here standard error is a terminal or nothing at all.
+    let time = Duration::from_secs(args.seconds.max(1));
+    let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let scratch = tempfile::Builder::new()
+        .prefix("statewright-bench")
+        .tempdir_in(base)?;
+    let mut lines = Vec::new();
+    let mut told = |line: Line| {
+        if !args.json {
+            print_line(&line);
+        }
+        lines.push(line);
+    };
+    if !args.json {
+        say!(
+            "{:58} {:>12} {:>9} {:>8} {:>8} {:>6}",
+            "",
+            "per second",
+            "of floor",
+            "p50 ms",
+            "p99 ms",
+            "group"
+        );
+    }
+    kernel_steps::measure(&mut told)?;
+    let mut rows = None;
+    for in_flight in [1, 32, 256] {
+        let path = scratch.path().join(format!("engine-{in_flight}.db"));
+        let mut line = conversation::measure(&path, in_flight, time)?;
+        let group = line.group.unwrap_or(1.0).round().max(1.0) as usize;
+        let sample = floor::Rows::read(&path)?;
+        let floor = floor::measure(
+            &sample,
+            &scratch.path().join(format!("floor-{in_flight}.db")),
+            group,
+            time,
+        )?;
+        line.of_floor = Some(line.per_second / floor);
+        told(line);
+        told(Line {
+            group: Some(group as f64),
+            ..Line::rate("  floor: bare inserts of the same rows", floor)
+        });
+        rows.get_or_insert(sample);
+    }
+    let http = over_http::measure(&scratch.path().join("http.db"), 32, time)?;
+    let group = http.group.unwrap_or(1.0).round().max(1.0) as usize;
+    let Some(rows) = rows else {
+        return Err(Failure("nothing was measured".into()));
+    };
+    let floor = floor::measure(&rows, &scratch.path().join("floor-http.db"), group, time)?;
+    told(Line {
+        of_floor: Some(http.per_second / floor),
+        ..http
+    });
+    told(Line {
+        group: Some(group as f64),
+        ..Line::rate("  floor: bare inserts of the same rows", floor)
+    });
+    if args.json {
+        say!("{}", serde_json::to_string(&lines)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print_line(line: &Line) {
+    let optional = |value: Option<f64>, digits: usize| {
+        value.map_or(String::new(), |v| format!("{v:.digits$}"))
+    };
+    say!(
+        "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6}",
+        line.what,
+        line.per_second,
+        optional(line.of_floor, 2),
+        optional(line.p50_ms, 2),
+        optional(line.p99_ms, 2),
+        optional(line.group, 1)
+    );
+}
+
+/// The values at the middle and at the ninety-ninth percentile, in milliseconds.
+pub(crate) fn percentiles(latencies_us: &mut [u32]) -> (Option<f64>, Option<f64>) {
+    latencies_us.sort_unstable();
+    let at = |share: f64| {
+        let index = (latencies_us.len() as f64 * share) as usize;
+        latencies_us.get(index).map(|us| f64::from(*us) / 1000.0)
+    };
+    (at(0.50), at(0.99))
+}

@@ -1,0 +1,160 @@
+//! A real server process on a free port, and a client that asks it as anybody would.
+#![allow(
+    clippy::unwrap_used,
+    reason = "a harness that cannot go on fails the test"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+pub struct Server {
+    child: Child,
+    pub url: String,
+}
+
+/// Status, headers that matter, and the body as it came.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+    pub replayed: bool,
+    pub etag: Option<String>,
+    pub content_type: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+impl Server {
+    /// `dev` over a database file, with whatever else is asked for.
+    pub fn dev(store: &Path, more: &[&str]) -> Self {
+        let store = format!("sqlite:{}", store.display());
+        let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
+        let mut arguments = vec![
+            "dev",
+            "--listen",
+            "127.0.0.1:0",
+            "--store",
+            &store,
+            "--machines",
+            machines,
+        ];
+        arguments.extend(more);
+        Self::start(&arguments, &[])
+    }
+
+    pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_statewright"))
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut first = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut first)
+            .unwrap();
+        let at = first
+            .find("http://")
+            .unwrap_or_else(|| panic!("no address on the first line: {first:?}"));
+        let url = first[at..].trim().to_owned();
+        Self { child, url }
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        answer(agent().get(format!("{}{path}", self.url)).call()).unwrap()
+    }
+
+    pub fn post(&self, path: &str, body: &str) -> Answer {
+        self.try_post(path, body, &[]).unwrap()
+    }
+
+    pub fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        self.try_post(path, body, headers).unwrap()
+    }
+
+    pub fn try_post(
+        &self,
+        path: &str,
+        body: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Answer, ureq::Error> {
+        let mut request = agent().post(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.send(body))
+    }
+
+    /// A message of `subject` to the shipped progress update.
+    pub fn say(&self, subject: &str, id: &str, text: &str) -> Answer {
+        let body = serde_json::json!({"message_id": id, "text": text}).to_string();
+        self.post(&messages(subject), &body)
+    }
+
+    /// kill -9, while others still talk to it.
+    pub fn kill_now(&self) {
+        let killed = Command::new("kill")
+            .args(["-9", &self.child.id().to_string()])
+            .status()
+            .unwrap();
+        assert!(killed.success());
+    }
+
+    /// SIGTERM; whether it ended well.
+    pub fn terminate(mut self) -> bool {
+        let sent = Command::new("kill")
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
+        sent.success() && self.child.wait().unwrap().success()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Ended already, in the tests that end it themselves.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn messages(subject: &str) -> String {
+    format!("/v1/machines/progress_update/sessions/{subject}/messages")
+}
+
+fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .build()
+        .into()
+}
+
+fn answer(
+    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<Answer, ureq::Error> {
+    let mut response = response?;
+    let header = |name: &str| {
+        response
+            .headers()
+            .get(name)
+            .map(|v| v.to_str().unwrap().to_owned())
+    };
+    let (replayed, etag) = (header("idempotent-replayed").is_some(), header("etag"));
+    let content_type = header("content-type").unwrap_or_default();
+    let status = response.status().as_u16();
+    Ok(Answer {
+        status,
+        body: response.body_mut().read_to_string()?,
+        replayed,
+        etag,
+        content_type,
+    })
+}

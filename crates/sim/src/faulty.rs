@@ -1,0 +1,137 @@
+//! A store that fails as real ones do: before a commit, after it, or without anybody knowing; and that will not load.
+//!
+//! Everything it did save stays in the memory store underneath, which outlives the engine, as a disk would.
+
+use std::sync::{Arc, Mutex};
+
+use kernel::commit::{Commit, Entry};
+use kernel::conversation::Clarification;
+use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::input::ReceiptId;
+use kernel::snapshot::Snapshot;
+use kernel::time::Timestamp;
+use store::{
+    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError,
+    MemoryStore, Outcome, Page, Store, StoreInfo, StoreStatistics, StoredDefinition,
+};
+
+use crate::random::Random;
+
+#[derive(Debug)]
+pub(crate) struct FaultyStore {
+    pub inner: Arc<MemoryStore>,
+    random: Mutex<Random>,
+    /// One commit in so many fails.
+    fails_one_in: usize,
+}
+
+impl FaultyStore {
+    pub fn new(inner: Arc<MemoryStore>, seed: u64, fails_one_in: usize) -> Self {
+        Self {
+            inner,
+            random: Mutex::new(Random::new(seed)),
+            fails_one_in,
+        }
+    }
+
+    /// Which of `kinds` faults happens now, if one does.
+    fn fault(&self, chance: usize, kinds: usize) -> Option<usize> {
+        let mut random = self
+            .random
+            .lock()
+            .expect("no thread panics while it holds this lock");
+        random.one_in(chance).then(|| random.below(kinds))
+    }
+
+    fn load_fault(&self) -> Result<(), LoadError> {
+        match self.fault(self.fails_one_in * 4, 1) {
+            Some(_) => Err(LoadError::Unavailable("simulated".into())),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Store for FaultyStore {
+    fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
+        match self.fault(self.fails_one_in, 4) {
+            None => self.inner.commit(batch),
+            Some(0) => Err(CommitError::Unavailable("simulated".into())),
+            Some(1) => Err(CommitError::Full("simulated".into())),
+            Some(2) => Err(CommitError::Unknown("simulated, not saved".into())),
+            Some(_) => {
+                self.inner.commit(batch)?;
+                Err(CommitError::Unknown("simulated, saved".into()))
+            }
+        }
+    }
+
+    fn load(
+        &self,
+        tenant: &TenantId,
+        instance: &InstanceId,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        self.load_fault()?;
+        self.inner.load(tenant, instance)
+    }
+
+    fn load_session(
+        &self,
+        tenant: &TenantId,
+        machine: &MachineName,
+        subject: &Subject,
+    ) -> Result<Option<Snapshot>, LoadError> {
+        self.load_fault()?;
+        self.inner.load_session(tenant, machine, subject)
+    }
+
+    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        self.load_fault()?;
+        self.inner.receipt(receipt)
+    }
+
+    fn claim_due(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<(TenantId, InstanceId)>, LoadError> {
+        self.load_fault()?;
+        self.inner.claim_due(now, lease_until, limit)
+    }
+
+    fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        self.inner.next_due()
+    }
+
+    fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
+        self.inner.instances(query)
+    }
+
+    fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
+        self.inner.history(query)
+    }
+
+    fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
+        self.inner.clarifications(query)
+    }
+
+    fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
+        self.inner.save_definition(definition)
+    }
+
+    fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
+        self.inner.definitions()
+    }
+
+    fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
+        self.inner.clean_up(before, limit)
+    }
+
+    fn statistics(&self) -> Result<StoreStatistics, LoadError> {
+        self.inner.statistics()
+    }
+
+    fn info(&self) -> StoreInfo {
+        self.inner.info()
+    }
+}

@@ -1,0 +1,49 @@
+//! `cargo run --release -p sim -- [--from N] [--seeds N] [--steps N]`: a campaign of simulations.
+#![allow(clippy::print_stdout, reason = "a campaign reports on standard output")]
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut settings = [("--from", 0_u64), ("--seeds", 1_000), ("--steps", 500)];
+    for pair in arguments.chunks(2) {
+        let known = settings.iter_mut().find(|(name, _)| *name == pair[0]);
+        match (known, pair.get(1).and_then(|value| value.parse().ok())) {
+            (Some((_, slot)), Some(value)) => *slot = value,
+            _ => {
+                eprintln!(
+                    "sim: `{}` is not understood; it takes --from N, --seeds N and --steps N",
+                    pair.join(" ")
+                );
+                return ExitCode::from(2);
+            }
+        }
+    }
+    let [(_, from), (_, seeds), (_, steps)] = settings;
+    let mut total = sim::Report::default();
+    for seed in from..from + seeds {
+        match sim::run(seed, steps as usize) {
+            Ok(report) => {
+                total.messages += report.messages;
+                total.repeats += report.repeats;
+                total.crashes += report.crashes;
+                total.timers_fired += report.timers_fired;
+            }
+            Err(failure) => {
+                println!(
+                    "seed {}, step {}: {}",
+                    failure.seed, failure.step, failure.what
+                );
+                return ExitCode::FAILURE;
+            }
+        }
+        if (seed + 1 - from).is_multiple_of(100) {
+            println!("{} of {seeds} seeds", seed + 1 - from);
+        }
+    }
+    println!(
+        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers",
+        total.messages, total.repeats, total.crashes, total.timers_fired
+    );
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,341 @@
+//! The world of one run: users who write, repeat themselves and wait; a server that fails and comes back; and what must
+//! hold whatever happens.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use engine::{Clock, Engine, EngineError, Machines, Settings};
+use kernel::commit::{Answer, Entry};
+use kernel::conversation::Message;
+use kernel::id::{InputKey, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::refusal::RefusalCode;
+use kernel::snapshot::Snapshot;
+use kernel::time::{Delay, Timestamp};
+use store::{HistoryQuery, InstanceQuery, MemoryStore, Store};
+
+use crate::faulty::FaultyStore;
+use crate::random::Random;
+
+const DEFINITION: &str = include_str!("../../../machines/progress_update.yaml");
+const USERS: usize = 5;
+const WORDS: [&str; 14] = [
+    "update",
+    "Task 7",
+    "Task 8",
+    "the wall is painted",
+    "done",
+    "yes",
+    "no",
+    "cancel",
+    "help",
+    "incident",
+    "switch task",
+    "1",
+    "2",
+    "gibberish",
+];
+/// How often a client repeats an unanswered key; a store that fails every sixth time answers long before.
+const REPEATS_MAX: usize = 200;
+
+/// What a run did. Two runs of one seed are equal.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    pub messages: usize,
+    pub repeats: usize,
+    pub crashes: usize,
+    pub entries: usize,
+    pub sessions: usize,
+    pub timers_fired: usize,
+}
+
+/// Something that must hold did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub seed: u64,
+    pub step: usize,
+    pub what: String,
+}
+
+/// A message that was answered, with the bytes of its answer.
+struct Answered {
+    user: usize,
+    key: String,
+    text: &'static str,
+    answer: String,
+}
+
+struct World {
+    seed: u64,
+    random: Random,
+    disk: Arc<MemoryStore>,
+    clock: Clock,
+    engine: Engine,
+    answered: Vec<Answered>,
+    report: Report,
+}
+
+/// Runs `steps` steps from `seed`, then checks all that is on the disk.
+///
+/// # Errors
+/// The first thing that did not hold, with its step.
+pub fn run(seed: u64, steps: usize) -> Result<Report, Failure> {
+    let mut world = World::new(seed);
+    for step in 0..steps {
+        world.step().map_err(|what| Failure { seed, step, what })?;
+    }
+    world.check().map_err(|what| Failure {
+        seed,
+        step: steps,
+        what,
+    })?;
+    Ok(world.report)
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let disk = Arc::new(MemoryStore::new());
+        let clock = Clock::virtual_at(Timestamp::from_millis(1_767_603_600_000));
+        let engine = start(&disk, &clock, seed);
+        let (random, report) = (Random::new(seed), Report::default());
+        Self {
+            seed,
+            random,
+            disk,
+            clock,
+            engine,
+            answered: Vec::new(),
+            report,
+        }
+    }
+
+    fn step(&mut self) -> Result<(), String> {
+        match self.random.below(20) {
+            0..=12 => self.write(),
+            13..=15 => self.repeat(),
+            16 => self.reuse(),
+            17 | 18 => self.wait(),
+            _ => {
+                self.crash();
+                Ok(())
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), String> {
+        let (user, text) = (self.random.below(USERS), *self.random.choose(&WORDS));
+        let key = format!("m{}", self.report.messages);
+        self.report.messages += 1;
+        let answer = self.send(user, &key, text)?;
+        if !matches!(&*answer, Answer::Message(_)) {
+            return Err(format!("the message {key} `{text}` got {answer:?}"));
+        }
+        let answer = serde_json::to_string(&*answer).map_err(|e| e.to_string())?;
+        self.answered.push(Answered {
+            user,
+            key,
+            text,
+            answer,
+        });
+        Ok(())
+    }
+
+    /// Sends until there is an answer, as a client would.
+    fn send(&mut self, user: usize, key: &str, text: &str) -> Result<Arc<Answer>, String> {
+        for _ in 0..REPEATS_MAX {
+            match self.engine.call(message(user, key, text)?) {
+                Ok(submitted) => return Ok(submitted.answer),
+                Err(EngineError::Unavailable(_) | EngineError::Full(_)) => self.report.repeats += 1,
+                Err(error) => return Err(format!("the message {key} met {error:?}")),
+            }
+        }
+        Err(format!("the message {key} was never answered"))
+    }
+
+    /// A repeat of any answered message must get the same bytes.
+    fn repeat(&mut self) -> Result<(), String> {
+        if self.answered.is_empty() {
+            return Ok(());
+        }
+        let at = self.random.below(self.answered.len());
+        let Answered {
+            user,
+            key,
+            text,
+            answer,
+        } = &self.answered[at];
+        let (user, key, text, first) = (*user, key.clone(), *text, answer.clone());
+        let again =
+            serde_json::to_string(&*self.send(user, &key, text)?).map_err(|e| e.to_string())?;
+        if again != first {
+            return Err(format!(
+                "the repeat of {key} got another answer:\n{first}\n{again}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The same key with another payload must be refused.
+    fn reuse(&mut self) -> Result<(), String> {
+        if self.answered.is_empty() {
+            return Ok(());
+        }
+        let at = self.random.below(self.answered.len());
+        let (user, key) = (self.answered[at].user, self.answered[at].key.clone());
+        match &*self.send(user, &key, "something else entirely")? {
+            Answer::Refused(refusal) if refusal.code == RefusalCode::KeyReused => Ok(()),
+            other => Err(format!("the reused key {key} got {other:?}")),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), String> {
+        let minutes = *self.random.choose(&[1, 4, 5, 30, 119, 121]);
+        self.clock.advance(Delay::from_secs(minutes * 60));
+        let report = self.engine.recover().map_err(|e| e.to_string())?;
+        self.report.timers_fired += report.timers_fired;
+        Ok(())
+    }
+
+    /// Everything in memory is gone; the disk stays.
+    fn crash(&mut self) {
+        self.report.crashes += 1;
+        self.engine = start(
+            &self.disk,
+            &self.clock,
+            self.seed ^ (self.report.crashes as u64) << 32,
+        );
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        let mut query = InstanceQuery::of(TenantId::default_tenant());
+        query.limit = 1_000_000;
+        let sessions = self.disk.instances(&query).map_err(|e| e.to_string())?.data;
+        self.report.sessions = sessions.len();
+        let mut times_saved: BTreeMap<(String, String), usize> = BTreeMap::new();
+        let mut open: BTreeMap<String, usize> = BTreeMap::new();
+        for session in &sessions {
+            let subject = session
+                .subject
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let entries = self.history(session)?;
+            check_session(session, &entries, self.clock.now())?;
+            for entry in &entries {
+                *times_saved
+                    .entry((subject.clone(), entry.key.to_string()))
+                    .or_default() += 1;
+            }
+            *open.entry(subject).or_default() += usize::from(!session.is_closed());
+            self.report.entries += entries.len();
+        }
+        if let Some((subject, _)) = open.iter().find(|(_, count)| **count > 1) {
+            return Err(format!("{subject} has several open sessions"));
+        }
+        for Answered { user, key, .. } in &self.answered {
+            let count = times_saved
+                .get(&(format!("user-{user}"), key.clone()))
+                .copied()
+                .unwrap_or(0);
+            if count != 1 {
+                return Err(format!(
+                    "the answered message {key} is in the log {count} times"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn history(&self, session: &Snapshot) -> Result<Vec<Entry>, String> {
+        let query = HistoryQuery {
+            tenant: session.tenant.clone(),
+            instance: session.instance.clone(),
+            cursor: None,
+            limit: 1_000_000,
+        };
+        Ok(self.disk.history(&query).map_err(|e| e.to_string())?.data)
+    }
+}
+
+/// What holds for every session at every time.
+fn check_session(session: &Snapshot, entries: &[Entry], now: Timestamp) -> Result<(), String> {
+    let name = &session.instance;
+    let revisions: Vec<u64> = entries.iter().map(|e| e.revision.0).collect();
+    let expected: Vec<u64> = (1..=session.revision.0).collect();
+    if revisions != expected {
+        return Err(format!(
+            "the log of {name} has revisions {revisions:?}, the session {}",
+            session.revision
+        ));
+    }
+    for pair in entries.windows(2) {
+        if pair[0].to != pair[1].from || pair[0].at > pair[1].at {
+            return Err(format!(
+                "the log of {name} jumps from {} to {}",
+                pair[0].to, pair[1].from
+            ));
+        }
+    }
+    if entries
+        .last()
+        .is_some_and(|last| last.to != session.state())
+    {
+        return Err(format!(
+            "the log of {name} does not end in {}",
+            session.state()
+        ));
+    }
+    let is_final = matches!(session.state().as_str(), "completed" | "abandoned");
+    if is_final != session.is_closed() {
+        return Err(format!(
+            "{name} in {} has the closure {:?}",
+            session.state(),
+            session.closure
+        ));
+    }
+    if session.is_closed() != session.timers.is_empty() {
+        return Err(format!(
+            "{name} in {} has the timers {:?}",
+            session.state(),
+            session.timers
+        ));
+    }
+    // Two hours of silence end a session; recovery may have failed on the last step, so a lease's time is allowed.
+    let silent = now.since(session.updated_at);
+    if !session.is_closed() && silent > Delay::from_secs(3 * 3_600) {
+        return Err(format!(
+            "{name} is stuck in {} for {silent}",
+            session.state()
+        ));
+    }
+    Ok(())
+}
+
+fn start(disk: &Arc<MemoryStore>, clock: &Clock, seed: u64) -> Engine {
+    let store = Arc::new(FaultyStore::new(Arc::clone(disk), seed, 6));
+    let machines = Machines::default();
+    machines
+        .activate(&**disk, DEFINITION, clock.now())
+        .expect("the shipped machine loads; its own test says so");
+    Engine::start(
+        store,
+        Arc::new(machines),
+        clock.clone(),
+        Settings::default(),
+    )
+}
+
+fn message(user: usize, key: &str, text: &str) -> Result<Input, String> {
+    Ok(Input {
+        tenant: TenantId::default_tenant(),
+        key: InputKey::parse(key)?,
+        cause: Cause::Message {
+            machine: MachineName::parse("progress_update")?,
+            subject: Subject::parse(&format!("user-{user}"))?,
+            message: Message::of_text(text),
+        },
+        expected: None,
+        by: None,
+        trace_id: None,
+    })
+}
