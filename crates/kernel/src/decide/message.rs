@@ -251,7 +251,7 @@ impl Speaker<'_, '_> {
         match &decision.act {
             Act::Ignore => Told::new(MessageOutcome::Ignored, Vec::new()),
             Act::Record => Told::new(MessageOutcome::HandedOver, Vec::new()),
-            Act::Dispatch { event, message } => self.dispatch(event, message, decision.intent),
+            Act::Dispatch { event, message } => self.dispatch(event, message),
             Act::Inline(reply) => self.inline(*reply),
             Act::Ask(question) => self.ask(question),
             Act::AskAgain => self.ask_again(),
@@ -280,9 +280,9 @@ impl Speaker<'_, '_> {
         }
     }
 
-    /// `event.is_phrase` tells a machine that the text is only what the intent is called by, such as "photo", and
-    /// nothing to be kept.
-    fn dispatch(&mut self, event: &str, message: &Message, intent: Option<IntentIndex>) -> Told {
+    /// `event.is_phrase` tells a machine that the text is no more than a phrase of some intent, such as "photo", and
+    /// hardly something to be kept.
+    fn dispatch(&mut self, event: &str, message: &Message) -> Told {
         let mut payload = message.parameters.clone();
         for candidate in &message.candidates {
             for (name, value) in &candidate.parameters {
@@ -293,7 +293,7 @@ impl Speaker<'_, '_> {
         media.extend(message.media.iter().cloned());
         if let Some(text) = &message.text {
             payload.insert("text".into(), Value::from(text.trim()));
-            payload.insert("is_phrase".into(), self.is_phrase(text, intent).into());
+            payload.insert("is_phrase".into(), self.is_phrase(text).into());
             if let Ok(number) = text.trim().parse::<f64>() {
                 payload.insert("number".into(), Value::from(number));
             }
@@ -318,12 +318,10 @@ impl Speaker<'_, '_> {
         }
     }
 
-    fn is_phrase(&self, text: &str, intent: Option<IntentIndex>) -> bool {
+    fn is_phrase(&self, text: &str) -> bool {
         let locale = self.turn.session.locale.as_deref();
         let lexicon = &self.conversation.lexicon;
-        lexicon
-            .exact(&normalise(text), locale, |named| Some(named) == intent)
-            .is_some()
+        lexicon.exact(&normalise(text), locale, |_| true).is_some()
     }
 
     /// Whether a transition that was taken put the event's media anywhere.
