@@ -8,7 +8,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 use store::StoreStatistics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,103 +58,52 @@ impl fmt::Debug for Metrics {
 
 impl Metrics {
     pub(crate) fn new() -> Self {
-        let mut registry = Registry::with_prefix("statewright");
+        let mut all = Registry::with_prefix("statewright");
         let batch_sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-        let seconds = [
-            0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0,
-        ];
-        let metrics = Self {
-            inputs: Family::default(),
-            replayed: Counter::default(),
-            stale: Counter::default(),
-            overloaded: Counter::default(),
-            commit_errors: Counter::default(),
-            timers_fired: Counter::default(),
-            cleaned_up: Counter::default(),
-            batches: Counter::default(),
-            batch_inputs: Histogram::new(batch_sizes),
-            commit_seconds: Histogram::new(seconds),
-            open: Family::default(),
-            closed: Family::default(),
-            clarifications: Family::default(),
-            effects_pending: Gauge::default(),
-            quarantined: Gauge::default(),
-            registry: Registry::default(),
-        };
-        registry.register(
-            "inputs",
-            "Inputs answered, by what became of them",
-            metrics.inputs.clone(),
-        );
-        registry.register(
-            "replayed",
-            "Repeated keys that got their first answer",
-            metrics.replayed.clone(),
-        );
-        registry.register(
-            "stale",
-            "Decisions made on a revision that was no longer current",
-            metrics.stale.clone(),
-        );
-        registry.register(
-            "overloaded",
-            "Inputs turned away because too many waited",
-            metrics.overloaded.clone(),
-        );
-        registry.register(
-            "commit_errors",
-            "Batches that were not known to be saved",
-            metrics.commit_errors.clone(),
-        );
-        registry.register(
-            "timers_fired",
-            "Timers that came due and were committed",
-            metrics.timers_fired.clone(),
-        );
-        registry.register(
-            "cleaned_up",
-            "Expired log entries deleted",
-            metrics.cleaned_up.clone(),
-        );
-        registry.register("batches", "Batches committed", metrics.batches.clone());
-        registry.register(
-            "batch_inputs",
-            "Commits in one batch",
-            metrics.batch_inputs.clone(),
-        );
-        registry.register(
-            "commit_seconds",
-            "Time to make a batch durable",
-            metrics.commit_seconds.clone(),
-        );
-        registry.register(
-            "instances_open",
-            "Open instances by state",
-            metrics.open.clone(),
-        );
-        registry.register(
-            "instances_closed",
-            "Closed instances by reason",
-            metrics.closed.clone(),
-        );
-        registry.register(
-            "clarifications",
-            "Clarifications by status",
-            metrics.clarifications.clone(),
-        );
-        registry.register(
-            "effects_pending",
-            "Rows of the outbox that wait for delivery",
-            metrics.effects_pending.clone(),
-        );
-        registry.register(
-            "quarantined",
-            "Records whose checksum did not fit",
-            metrics.quarantined.clone(),
-        );
+        let seconds = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
+        let r = &mut all;
         Self {
-            registry,
-            ..metrics
+            inputs: add(r, "inputs", "Inputs answered, by what became of them", Family::default()),
+            replayed: add(r, "replayed", "Repeated keys that got their first answer", Counter::default()),
+            stale: add(
+                r,
+                "stale",
+                "Decisions made on a revision that was no longer current",
+                Counter::default(),
+            ),
+            overloaded: add(
+                r,
+                "overloaded",
+                "Inputs turned away because too many waited",
+                Counter::default(),
+            ),
+            commit_errors: add(
+                r,
+                "commit_errors",
+                "Batches that were not known to be saved",
+                Counter::default(),
+            ),
+            timers_fired: add(
+                r,
+                "timers_fired",
+                "Timers that came due and were committed",
+                Counter::default(),
+            ),
+            cleaned_up: add(r, "cleaned_up", "Expired log entries deleted", Counter::default()),
+            batches: add(r, "batches", "Batches committed", Counter::default()),
+            batch_inputs: add(r, "batch_inputs", "Commits in one batch", Histogram::new(batch_sizes)),
+            commit_seconds: add(r, "commit_seconds", "Time to make a batch durable", Histogram::new(seconds)),
+            open: add(r, "instances_open", "Open instances by state", Family::default()),
+            closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
+            clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
+            effects_pending: add(
+                r,
+                "effects_pending",
+                "Outbox rows that wait for delivery",
+                Gauge::default(),
+            ),
+            quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
+            registry: all,
         }
     }
 
@@ -175,17 +124,12 @@ impl Metrics {
             self.open.get_or_create(&labels(key)).set(as_gauge(*count));
         }
         for (key, count) in &statistics.closed {
-            self.closed
-                .get_or_create(&labels(key))
-                .set(as_gauge(*count));
+            self.closed.get_or_create(&labels(key)).set(as_gauge(*count));
         }
         for (status, count) in &statistics.clarifications {
-            self.clarifications
-                .get_or_create(&StatusLabels { status })
-                .set(as_gauge(*count));
+            self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
-        self.effects_pending
-            .set(as_gauge(statistics.effects_pending));
+        self.effects_pending.set(as_gauge(statistics.effects_pending));
         self.quarantined.set(as_gauge(statistics.quarantined));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
@@ -193,6 +137,12 @@ impl Metrics {
             Err(fmt::Error) => "# the metrics could not be written\n".to_owned(),
         }
     }
+}
+
+/// Registers a metric under a name and hands it back.
+fn add<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
 }
 
 fn as_gauge(count: u64) -> i64 {

@@ -36,21 +36,11 @@ pub(crate) fn test(args: &TestArgs) -> CommandResult {
         files.push(json!({"file": path, "stories": stories}));
     }
     if args.json {
-        say!(
-            "{}",
-            json!({"files": files, "passed": passed, "failed": failed})
-        );
+        say!("{}", json!({"files": files, "passed": passed, "failed": failed}));
     } else {
-        say!(
-            "{passed} stories passed, {failed} failed, in {} ms",
-            started.elapsed().as_millis()
-        );
+        say!("{passed} stories passed, {failed} failed, in {} ms", started.elapsed().as_millis());
     }
-    Ok(if failed == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn tell(story: &StoryResult) {
@@ -60,11 +50,7 @@ fn tell(story: &StoryResult) {
             say!("  FAIL  {}", story.name);
             say!(
                 "{}\n",
-                failure
-                    .lines()
-                    .map(|line| format!("        {line}\n"))
-                    .collect::<String>()
-                    .trim_end()
+                failure.lines().map(|line| format!("        {line}\n")).collect::<String>().trim_end()
             );
         }
     }
