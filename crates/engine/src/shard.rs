@@ -94,7 +94,11 @@ impl Shard {
     }
 
     /// What is waiting is the batch.
+    ///
+    /// Its timers are those that are due when it begins: who has an answer and then moves a virtual clock changes
+    /// nothing about the turn that is going on.
     fn turn(&mut self, first: Option<Job>, waiting: &Receiver<Job>) {
+        let began = self.clock.now();
         let mut requests: Vec<Request> = Vec::new();
         let mut recoveries = Vec::new();
         for job in first.into_iter().chain(waiting.try_iter()) {
@@ -108,9 +112,9 @@ impl Shard {
         }
         self.process(requests);
         if recoveries.is_empty() {
-            self.fire_due();
+            self.fire_due(began);
         }
-        self.clean_up();
+        self.clean_up(began);
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {
             // Whoever asked may have gone away.
@@ -137,8 +141,7 @@ impl Shard {
     }
 
     /// One bounded batch of timers, if any may be due. Returns what it did and whether there may be more.
-    fn fire_due(&mut self) -> (Fired, bool) {
-        let now = self.clock.now();
+    fn fire_due(&mut self, now: Timestamp) -> (Fired, bool) {
         if self.next_due.is_some_and(|due| due > now) {
             return (Fired::default(), false);
         }
@@ -166,7 +169,7 @@ impl Shard {
         let mut report = RecoveryReport::default();
         self.next_due = None;
         loop {
-            let (fired, more) = self.fire_due();
+            let (fired, more) = self.fire_due(self.clock.now());
             report.timers_fired += fired.timers;
             for (reason, count) in fired.closed {
                 *report.closed.entry(reason).or_default() += count;
@@ -184,8 +187,7 @@ impl Shard {
         report
     }
 
-    fn clean_up(&mut self) {
-        let now = self.clock.now();
+    fn clean_up(&mut self, now: Timestamp) {
         if now < self.next_clean_up {
             return;
         }
