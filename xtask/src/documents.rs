@@ -28,9 +28,7 @@ pub fn run(root: &Path, profile: Profile) -> bool {
         return true;
     }
     // Cargo decides what is stale: a binary older than the sources would prove nothing.
-    let built = workspace::cargo(root)
-        .args(profile.build_arguments())
-        .status();
+    let built = workspace::cargo(root).args(profile.build_arguments()).status();
     if !built.is_ok_and(|status| status.success()) {
         eprintln!("error: failed to build the binary that the documents' commands run");
         return false;
@@ -72,11 +70,7 @@ fn documents(root: &Path) -> Vec<(String, Vec<Block>)> {
 fn run_document(root: &Path, profile: Profile, blocks: &[Block]) -> Result<usize, Failure> {
     let first_line = blocks.first().map_or(1, |block| block.line);
     let directory = TemporaryDirectory::create("documents").map_err(|error| {
-        Failure::new(
-            first_line,
-            "",
-            format!("failed to make a temporary directory: {error}"),
-        )
+        Failure::new(first_line, "", format!("failed to make a temporary directory: {error}"))
     })?;
     let place = Place {
         root: root.to_path_buf(),
@@ -94,17 +88,12 @@ fn run_document(root: &Path, profile: Profile, blocks: &[Block]) -> Result<usize
                 Step::Server { line, arguments } => {
                     // A reader would have stopped the first to start the second over the same file.
                     drop(server.take());
-                    server = Some(Server::start(
-                        &place,
-                        line,
-                        &server_arguments(&arguments, &place.directory),
-                    )?);
+                    server =
+                        Some(Server::start(&place, line, &server_arguments(&arguments, &place.directory))?);
                 }
                 Step::Script(commands) => {
-                    let commands: Vec<ShellCommand> = commands
-                        .into_iter()
-                        .map(|command| readdress(command, server.as_ref()))
-                        .collect();
+                    let commands: Vec<ShellCommand> =
+                        commands.into_iter().map(|command| readdress(command, server.as_ref())).collect();
                     process::run_script(&place, &commands)?;
                 }
             }
@@ -124,8 +113,7 @@ fn readdress(mut command: ShellCommand, server: Option<&Server>) -> ShellCommand
 
 fn search_path(binaries: &Path) -> std::ffi::OsString {
     let inherited = std::env::var_os("PATH").unwrap_or_default();
-    let directories =
-        std::iter::once(PathBuf::from(binaries)).chain(std::env::split_paths(&inherited));
+    let directories = std::iter::once(PathBuf::from(binaries)).chain(std::env::split_paths(&inherited));
     std::env::join_paths(directories).unwrap_or(inherited)
 }
 
@@ -146,10 +134,7 @@ enum Step {
 
 /// Decides what a block's commands mean here.
 fn plan(commands: &[ShellCommand]) -> Result<Plan, Failure> {
-    let mut plan = Plan {
-        steps: Vec::new(),
-        commands: 0,
-    };
+    let mut plan = Plan { steps: Vec::new(), commands: 0 };
     let mut script: Vec<ShellCommand> = Vec::new();
     for command in commands {
         let text = command.text.trim();
@@ -165,15 +150,9 @@ fn plan(commands: &[ShellCommand]) -> Result<Plan, Failure> {
             if !script.is_empty() {
                 plan.steps.push(Step::Script(std::mem::take(&mut script)));
             }
-            plan.steps.push(Step::Server {
-                line: command.line,
-                arguments,
-            });
+            plan.steps.push(Step::Server { line: command.line, arguments });
         } else {
-            script.push(ShellCommand {
-                line: command.line,
-                text,
-            });
+            script.push(ShellCommand { line: command.line, text });
         }
     }
     if !script.is_empty() {
@@ -191,12 +170,11 @@ fn is_done_already(command: &ShellCommand) -> Result<bool, Failure> {
         match words.as_slice() {
             ["cargo", "xtask", rest @ ..] => {
                 let name = rest.first().copied().unwrap_or("--help");
-                let known = name.starts_with(['-', '#'])
-                    || crate::SUBCOMMANDS.iter().any(|known| known.0 == name);
+                let known =
+                    name.starts_with(['-', '#']) || crate::SUBCOMMANDS.iter().any(|known| known.0 == name);
                 if !known {
-                    let why = format!(
-                        "`cargo xtask {name}` does not exist; name one that `cargo xtask` lists"
-                    );
+                    let why =
+                        format!("`cargo xtask {name}` does not exist; name one that `cargo xtask` lists");
                     return Err(Failure::new(command.line, &command.text, why));
                 }
             }
@@ -219,20 +197,13 @@ fn dev_arguments(text: &str) -> Option<String> {
 
 /// Puts a free port and a throw-away file before the document's own flags; a flag that the document gives wins.
 fn server_arguments(documented: &str, directory: &Path) -> String {
-    let gives = |flag: &str| {
-        documented
-            .split_whitespace()
-            .any(|word| word.split('=').next() == Some(flag))
-    };
+    let gives = |flag: &str| documented.split_whitespace().any(|word| word.split('=').next() == Some(flag));
     let mut arguments = Vec::new();
     if !gives("--listen") {
         arguments.push("--listen 127.0.0.1:0".to_owned());
     }
     if !gives("--store") {
-        arguments.push(format!(
-            "--store 'sqlite:{}'",
-            directory.join("x.db").display()
-        ));
+        arguments.push(format!("--store 'sqlite:{}'", directory.join("x.db").display()));
     }
     if !documented.is_empty() {
         arguments.push(documented.to_owned());
@@ -245,10 +216,7 @@ mod tests {
     use super::*;
 
     fn planned(text: &str) -> Result<Plan, Failure> {
-        plan(&fences::commands(&Block {
-            line: 1,
-            text: text.to_owned(),
-        }))
+        plan(&fences::commands(&Block { line: 1, text: text.to_owned() }))
     }
 
     /// Renders steps as `dev: arguments` and `script: line text; line text`.
@@ -260,10 +228,8 @@ mod tests {
             .map(|step| match step {
                 Step::Server { arguments, .. } => format!("dev: {arguments}"),
                 Step::Script(commands) => {
-                    let commands: Vec<String> = commands
-                        .iter()
-                        .map(|command| format!("{} {}", command.line, command.text))
-                        .collect();
+                    let commands: Vec<String> =
+                        commands.iter().map(|command| format!("{} {}", command.line, command.text)).collect();
                     format!("script: {}", commands.join("; "))
                 }
             })
@@ -274,36 +240,16 @@ mod tests {
 
     #[test]
     fn dev_is_left_running_and_splits_the_script() {
-        check(
-            "a\ncargo run --release -- dev\nb",
-            3,
-            &["script: 1 a", "dev: ", "script: 3 b"],
-        );
+        check("a\ncargo run --release -- dev\nb", 3, &["script: 1 a", "dev: ", "script: 3 b"]);
         check("cargo run --release -- dev   # the server", 1, &["dev: "]);
-        check(
-            "cargo run --release -- dev --clock virtual &",
-            1,
-            &["dev: --clock virtual"],
-        );
-        check(
-            "statewright dev --clock virtual",
-            1,
-            &["dev: --clock virtual"],
-        );
-        check(
-            "statewright developer",
-            1,
-            &["script: 1 statewright developer"],
-        );
+        check("cargo run --release -- dev --clock virtual &", 1, &["dev: --clock virtual"]);
+        check("statewright dev --clock virtual", 1, &["dev: --clock virtual"]);
+        check("statewright developer", 1, &["script: 1 statewright developer"]);
     }
 
     #[test]
     fn other_commands_of_the_binary_run_the_built_one() {
-        check(
-            "cargo run --release -- check x | cat",
-            1,
-            &["script: 1 statewright check x | cat"],
-        );
+        check("cargo run --release -- check x | cat", 1, &["script: 1 statewright check x | cat"]);
         check("statewright check x", 1, &["script: 1 statewright check x"]);
     }
 
@@ -336,9 +282,6 @@ mod tests {
         check("", ours);
         check("--clock virtual", &format!("{ours} --clock virtual"));
         check("--store memory:", "--listen 127.0.0.1:0 --store memory:");
-        check(
-            "--listen=0.0.0.0:0 --store=memory:",
-            "--listen=0.0.0.0:0 --store=memory:",
-        );
+        check("--listen=0.0.0.0:0 --store=memory:", "--listen=0.0.0.0:0 --store=memory:");
     }
 }

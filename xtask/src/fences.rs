@@ -26,15 +26,7 @@ pub fn executable_blocks(document: &str) -> Vec<Block> {
     for (index, line) in document.lines().enumerate() {
         let fence = Fence::read(line);
         match (&mut open, fence) {
-            (None, Some(fence)) => {
-                open = Some((
-                    fence,
-                    Block {
-                        line: index + 2,
-                        text: String::new(),
-                    },
-                ))
-            }
+            (None, Some(fence)) => open = Some((fence, Block { line: index + 2, text: String::new() })),
             (None, None) => {}
             (Some((opening, _)), Some(fence)) if fence.closes(opening) => {
                 blocks.extend(open.take().and_then(executable));
@@ -78,14 +70,9 @@ pub fn commands(block: &Block) -> Vec<ShellCommand> {
                 command.text.push('\n');
                 command.text.push_str(line);
             }
-            _ => commands.push(ShellCommand {
-                line: block.line + index,
-                text: line.to_owned(),
-            }),
+            _ => commands.push(ShellCommand { line: block.line + index, text: line.to_owned() }),
         }
-        continues = commands
-            .last()
-            .is_some_and(|command| is_open(&command.text));
+        continues = commands.last().is_some_and(|command| is_open(&command.text));
     }
     commands
 }
@@ -105,25 +92,14 @@ struct Fence {
 impl Fence {
     fn read(line: &str) -> Option<Self> {
         let content = line.trim_start_matches(' ');
-        let mark = content
-            .chars()
-            .next()
-            .filter(|mark| matches!(mark, '`' | '~'))?;
-        let length = content
-            .chars()
-            .take_while(|character| *character == mark)
-            .count();
+        let mark = content.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
+        let length = content.chars().take_while(|character| *character == mark).count();
         let info = content.get(length..)?.trim();
         // A line such as ```x``` is inline code.
         if length < 3 || (mark == '`' && info.contains('`')) {
             return None;
         }
-        Some(Self {
-            indent: line.len() - content.len(),
-            mark,
-            length,
-            info: info.to_owned(),
-        })
+        Some(Self { indent: line.len() - content.len(), mark, length, info: info.to_owned() })
     }
 
     fn closes(&self, opening: &Self) -> bool {
@@ -154,10 +130,7 @@ fn is_open(text: &str) -> bool {
         let characters: Vec<char> = line.chars().collect();
         let mut at = 0;
         while let Some(&character) = characters.get(at) {
-            let starts_word = at == 0
-                || characters
-                    .get(at - 1)
-                    .is_some_and(|before| before.is_whitespace());
+            let starts_word = at == 0 || characters.get(at - 1).is_some_and(|before| before.is_whitespace());
             match (quote, character) {
                 (Some('\''), '\'') | (Some('"'), '"') => quote = None,
                 (Some('\''), _) => {}
@@ -176,18 +149,13 @@ fn is_open(text: &str) -> bool {
         }
     }
     let last = text.lines().last().unwrap_or_default().trim_end();
-    let operator = ["\\", "|", "&&"]
-        .iter()
-        .any(|operator| last.ends_with(operator));
+    let operator = ["\\", "|", "&&"].iter().any(|operator| last.ends_with(operator));
     quote.is_some() || here_document.is_some() || operator
 }
 
 /// The delimiter when `characters`, which start with `<`, start a here-document; and how many to step over.
 fn here_document_start(characters: &[char]) -> (Option<String>, usize) {
-    let arrows = characters
-        .iter()
-        .take_while(|character| **character == '<')
-        .count();
+    let arrows = characters.iter().take_while(|character| **character == '<').count();
     // One arrow reads a file, three read a string.
     if arrows != 2 {
         return (None, arrows);
@@ -197,20 +165,11 @@ fn here_document_start(characters: &[char]) -> (Option<String>, usize) {
     let skipped = arrows + rest.chars().count() - word.chars().count();
     let raw: String = word
         .chars()
-        .take_while(|character| {
-            character.is_alphanumeric() || matches!(character, '_' | '\'' | '"' | '\\')
-        })
+        .take_while(|character| character.is_alphanumeric() || matches!(character, '_' | '\'' | '"' | '\\'))
         .collect();
-    let delimiter: String = raw
-        .chars()
-        .filter(|character| !matches!(character, '\'' | '"' | '\\'))
-        .collect();
+    let delimiter: String = raw.chars().filter(|character| !matches!(character, '\'' | '"' | '\\')).collect();
     let length = skipped + raw.chars().count();
-    if delimiter.is_empty() {
-        (None, length)
-    } else {
-        (Some(delimiter), length)
-    }
+    if delimiter.is_empty() { (None, length) } else { (Some(delimiter), length) }
 }
 
 #[cfg(test)]
@@ -233,20 +192,8 @@ mod tests {
 
     #[test]
     fn only_blocks_marked_sh_are_executable() {
-        check(
-            "```sh\na\nb\n```\ntext\n~~~sh\nc\n~~~",
-            &["2: a", "3: b", "7: c"],
-        );
-        for info in [
-            "",
-            "text",
-            "console",
-            "yaml",
-            "json",
-            "bash",
-            "sh no-run",
-            "shell",
-        ] {
+        check("```sh\na\nb\n```\ntext\n~~~sh\nc\n~~~", &["2: a", "3: b", "7: c"]);
+        for info in ["", "text", "console", "yaml", "json", "bash", "sh no-run", "shell"] {
             check(&format!("```{info}\na\n```\n"), &[]);
         }
         check("``` sh \na\n```", &["2: a"]);
@@ -264,31 +211,16 @@ mod tests {
 
     #[test]
     fn blocks_in_lists_lose_their_indent() {
-        check(
-            "- item\n\n  ```sh\n  a\n    b\n  ```\n",
-            &["4: a", "5:   b"],
-        );
+        check("- item\n\n  ```sh\n  a\n    b\n  ```\n", &["4: a", "5:   b"]);
     }
 
     #[test]
     fn open_lines_stay_with_their_command() {
         check("```sh\na \\\n  b\nc\n```", &["2: a \\/  b", "4: c"]);
-        check(
-            "```sh\ncurl -d '{\n  \"a\": 1\n}' x\nc\n```",
-            &["2: curl -d '{/  \"a\": 1/}' x", "5: c"],
-        );
-        check(
-            "```sh\na |\n  b &&\n  c\nd\n```",
-            &["2: a |/  b &&/  c", "5: d"],
-        );
-        check(
-            "```sh\ncat <<'EOF' > x\nit's\nEOF\nb\n```",
-            &["2: cat <<'EOF' > x/it's/EOF", "5: b"],
-        );
-        check(
-            "```sh\ncat <<< \"x\"\nb < y\nc\n```",
-            &["2: cat <<< \"x\"", "3: b < y", "4: c"],
-        );
+        check("```sh\ncurl -d '{\n  \"a\": 1\n}' x\nc\n```", &["2: curl -d '{/  \"a\": 1/}' x", "5: c"]);
+        check("```sh\na |\n  b &&\n  c\nd\n```", &["2: a |/  b &&/  c", "5: d"]);
+        check("```sh\ncat <<'EOF' > x\nit's\nEOF\nb\n```", &["2: cat <<'EOF' > x/it's/EOF", "5: b"]);
+        check("```sh\ncat <<< \"x\"\nb < y\nc\n```", &["2: cat <<< \"x\"", "3: b < y", "4: c"]);
     }
 
     #[test]
@@ -302,9 +234,6 @@ mod tests {
 
     #[test]
     fn lines_of_every_fence_are_known() {
-        assert_eq!(
-            fenced_lines("a\n```yaml\nb\n```\nc"),
-            [false, true, true, true, false]
-        );
+        assert_eq!(fenced_lines("a\n```yaml\nb\n```\nc"), [false, true, true, true, false]);
     }
 }

@@ -21,22 +21,14 @@ use crate::workspace::Profile;
 
 /// Each subcommand with its arguments and what it does; the help and the check of documents read this table.
 const SUBCOMMANDS: &[(&str, &str, &str)] = &[
-    (
-        "test",
-        "[--fast]",
-        "everything CI runs; --fast leaves out what is slow",
-    ),
+    ("test", "[--fast]", "everything CI runs; --fast leaves out what is slow"),
     ("bench", "[ARGS]...", "the benchmark of the release binary"),
     (
         "tidy",
         "[--update-ratchet]",
         "only the style checks; lowers xtask/ratchet.txt on demand, never raises it",
     ),
-    (
-        "docs",
-        "[--fast]",
-        "only the commands that README.md and docs/*.md show; --fast uses the debug binary",
-    ),
+    ("docs", "[--fast]", "only the commands that README.md and docs/*.md show; --fast uses the debug binary"),
 ];
 
 /// What the command line asks for.
@@ -66,11 +58,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    if succeeded {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if succeeded { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn interpret(arguments: &[String]) -> Result<Invocation, String> {
@@ -79,24 +67,11 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
     };
     match name.as_str() {
         "--help" | "-h" | "help" => Ok(Invocation::Help),
-        "bench" => Ok(Invocation::Bench {
-            arguments: rest.to_vec(),
-        }),
-        _ if rest
-            .iter()
-            .any(|argument| argument == "--help" || argument == "-h") =>
-        {
-            Ok(Invocation::Help)
-        }
-        "test" => Ok(Invocation::Test {
-            fast: only_flag(name, rest, "--fast")?,
-        }),
-        "tidy" => Ok(Invocation::Tidy {
-            update_ratchet: only_flag(name, rest, "--update-ratchet")?,
-        }),
-        "docs" => Ok(Invocation::Docs {
-            fast: only_flag(name, rest, "--fast")?,
-        }),
+        "bench" => Ok(Invocation::Bench { arguments: rest.to_vec() }),
+        _ if rest.iter().any(|argument| argument == "--help" || argument == "-h") => Ok(Invocation::Help),
+        "test" => Ok(Invocation::Test { fast: only_flag(name, rest, "--fast")? }),
+        "tidy" => Ok(Invocation::Tidy { update_ratchet: only_flag(name, rest, "--update-ratchet")? }),
+        "docs" => Ok(Invocation::Docs { fast: only_flag(name, rest, "--fast")? }),
         unknown => Err(format!("`{unknown}` is not a subcommand of cargo xtask")),
     }
 }
@@ -104,9 +79,7 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
 /// Whether `flag` is given; anything else is refused by name.
 fn only_flag(subcommand: &str, arguments: &[String], flag: &str) -> Result<bool, String> {
     match arguments.iter().find(|argument| *argument != flag) {
-        Some(unknown) => Err(format!(
-            "`cargo xtask {subcommand}` does not know `{unknown}`, only `{flag}`"
-        )),
+        Some(unknown) => Err(format!("`cargo xtask {subcommand}` does not know `{unknown}`, only `{flag}`")),
         None => Ok(!arguments.is_empty()),
     }
 }
@@ -114,19 +87,13 @@ fn only_flag(subcommand: &str, arguments: &[String], flag: &str) -> Result<bool,
 fn help() -> String {
     let mut text = String::from("Usage: cargo xtask <SUBCOMMAND>\n\n");
     for (name, arguments, purpose) in SUBCOMMANDS {
-        text.push_str(&format!(
-            "  {:<26}{purpose}\n",
-            format!("{name} {arguments}")
-        ));
+        text.push_str(&format!("  {:<26}{purpose}\n", format!("{name} {arguments}")));
     }
     text
 }
 
 fn bench(root: &Path, arguments: &[String]) -> bool {
-    let status = workspace::cargo(root)
-        .args(["run", "--release", "--", "bench"])
-        .args(arguments)
-        .status();
+    let status = workspace::cargo(root).args(["run", "--release", "--", "bench"]).args(arguments).status();
     match status {
         Ok(status) => status.success(),
         Err(error) => {
@@ -142,11 +109,7 @@ mod tests {
 
     fn check(line: &str, expected: Result<Invocation, &str>) {
         let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        assert_eq!(
-            interpret(&arguments),
-            expected.map_err(str::to_owned),
-            "cargo xtask {line}"
-        );
+        assert_eq!(interpret(&arguments), expected.map_err(str::to_owned), "cargo xtask {line}");
     }
 
     #[test]
@@ -157,37 +120,16 @@ mod tests {
         check("test", Ok(Invocation::Test { fast: false }));
         check("test --fast", Ok(Invocation::Test { fast: true }));
         check("docs", Ok(Invocation::Docs { fast: false }));
-        check(
-            "tidy",
-            Ok(Invocation::Tidy {
-                update_ratchet: false,
-            }),
-        );
-        check(
-            "tidy --update-ratchet",
-            Ok(Invocation::Tidy {
-                update_ratchet: true,
-            }),
-        );
-        check(
-            "bench --help",
-            Ok(Invocation::Bench {
-                arguments: vec!["--help".to_owned()],
-            }),
-        );
+        check("tidy", Ok(Invocation::Tidy { update_ratchet: false }));
+        check("tidy --update-ratchet", Ok(Invocation::Tidy { update_ratchet: true }));
+        check("bench --help", Ok(Invocation::Bench { arguments: vec!["--help".to_owned()] }));
     }
 
     #[test]
     fn unknown_command_lines_are_refused_by_name() {
         check("tset", Err("`tset` is not a subcommand of cargo xtask"));
-        check(
-            "test --quick",
-            Err("`cargo xtask test` does not know `--quick`, only `--fast`"),
-        );
-        check(
-            "tidy --fast",
-            Err("`cargo xtask tidy` does not know `--fast`, only `--update-ratchet`"),
-        );
+        check("test --quick", Err("`cargo xtask test` does not know `--quick`, only `--fast`"));
+        check("tidy --fast", Err("`cargo xtask tidy` does not know `--fast`, only `--update-ratchet`"));
     }
 
     #[test]

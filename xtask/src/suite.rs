@@ -21,11 +21,7 @@ pub fn run(root: &Path, fast: bool) -> bool {
         fast,
         nextest_installed: nextest_installed(root),
         stories: stories(root),
-        release_binary: release
-            .strip_prefix(root)
-            .unwrap_or(&release)
-            .display()
-            .to_string(),
+        release_binary: release.strip_prefix(root).unwrap_or(&release).display().to_string(),
     };
     let mut passed = 0;
     let mut failed = 0;
@@ -41,10 +37,7 @@ pub fn run(root: &Path, fast: bool) -> bool {
             }
             Ok(Performed::Skipped(why)) => println!("    {} skipped: {why}", step.name),
             Err(why) => {
-                println!(
-                    "    {} failed after {elapsed_seconds:.1} s: {why}",
-                    step.name
-                );
+                println!("    {} failed after {elapsed_seconds:.1} s: {why}", step.name);
                 println!("    repeat it alone with: {}", step.repeat());
                 failed += 1;
                 break;
@@ -107,20 +100,14 @@ fn plan(asked: &Asked) -> Vec<Step> {
     let mut actions = Vec::new();
     if !asked.fast {
         actions.push(("formatting", command("cargo fmt --all --check")));
-        actions.push((
-            "lints",
-            command("cargo clippy --workspace --all-targets -- -D warnings"),
-        ));
+        actions.push(("lints", command("cargo clippy --workspace --all-targets -- -D warnings")));
         actions.push(("release build", command("cargo build --release")));
     }
     if asked.nextest_installed {
         actions.push(("tests", command("cargo nextest run --workspace")));
         // nextest leaves the examples in documentation comments out; `cargo test` does not.
         if !asked.fast {
-            actions.push((
-                "documentation examples",
-                command("cargo test --workspace --doc"),
-            ));
+            actions.push(("documentation examples", command("cargo test --workspace --doc")));
         }
     } else {
         actions.push(("tests", command("cargo test --workspace")));
@@ -128,25 +115,14 @@ fn plan(asked: &Asked) -> Vec<Step> {
     actions.push(("stories", stories_action(asked)));
     actions.push(("documents", Action::Documents));
     let environment = asked.fast.then_some(FAST_VARIABLE);
-    actions
-        .into_iter()
-        .map(|(name, action)| Step {
-            name,
-            environment,
-            action,
-        })
-        .collect()
+    actions.into_iter().map(|(name, action)| Step { name, environment, action }).collect()
 }
 
 fn stories_action(asked: &Asked) -> Action {
     if asked.stories.is_empty() {
         return Action::Skip("there is no machines/*.stories.yaml");
     }
-    let runner = if asked.fast {
-        "cargo run -q --"
-    } else {
-        &asked.release_binary
-    };
+    let runner = if asked.fast { "cargo run -q --" } else { &asked.release_binary };
     command(&format!("{runner} test {}", asked.stories.join(" ")))
 }
 
@@ -214,15 +190,9 @@ mod tests {
             stories: stories.iter().map(|story| (*story).to_owned()).collect(),
             release_binary: "target/release/statewright".to_owned(),
         };
-        let rendered: Vec<String> = plan(&asked)
-            .iter()
-            .map(|step| format!("{}: {}", step.name, step.repeat()))
-            .collect();
-        let expected: Vec<&str> = expected
-            .lines()
-            .map(str::trim)
-            .filter(|line| !line.is_empty())
-            .collect();
+        let rendered: Vec<String> =
+            plan(&asked).iter().map(|step| format!("{}: {}", step.name, step.repeat())).collect();
+        let expected: Vec<&str> = expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         assert_eq!(rendered, expected);
     }
 

@@ -31,22 +31,13 @@ pub struct Violation {
 
 impl Violation {
     fn new(path: &str, line: usize, what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self {
-            path: path.to_owned(),
-            line,
-            what: what.into(),
-            remedy: remedy.into(),
-        }
+        Self { path: path.to_owned(), line, what: what.into(), remedy: remedy.into() }
     }
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "{}:{}: {}; {}",
-            self.path, self.line, self.what, self.remedy
-        )
+        write!(formatter, "{}:{}: {}; {}", self.path, self.line, self.what, self.remedy)
     }
 }
 
@@ -55,36 +46,15 @@ type Check = fn(&Path) -> Vec<Violation>;
 /// Every check under the claim it makes about the repository.
 const CHECKS: &[(&str, Check)] = &[
     ("dependencies point only downward", manifests::check_arrows),
-    (
-        "the kernel's manifest names nothing async or random",
-        manifests::check_kernel_manifest,
-    ),
-    (
-        "every crate inherits the workspace's lints",
-        manifests::check_lints,
-    ),
-    (
-        "the kernel's sources touch no outside world",
-        sources::check_kernel_sources,
-    ),
-    (
-        "every source file opens with its purpose",
-        sources::check_heads,
-    ),
-    (
-        "modules are named after their noun",
-        sources::check_module_names,
-    ),
+    ("the kernel's manifest names nothing async or random", manifests::check_kernel_manifest),
+    ("every crate inherits the workspace's lints", manifests::check_lints),
+    ("the kernel's sources touch no outside world", sources::check_kernel_sources),
+    ("every source file opens with its purpose", sources::check_heads),
+    ("modules are named after their noun", sources::check_module_names),
     ("only tests unwrap", sources::check_unwraps),
-    (
-        "no test is ignored and nothing is left to do",
-        sources::check_unfinished,
-    ),
+    ("no test is ignored and nothing is left to do", sources::check_unfinished),
     ("tests do not sleep", sources::check_sleeps),
-    (
-        "stored statements take the time from the caller",
-        sources::check_store_clock,
-    ),
+    ("stored statements take the time from the caller", sources::check_store_clock),
     ("files and functions stay short", ratchet::check_lengths),
     ("paths that documents name exist", prose::check_paths),
 ];
@@ -126,10 +96,7 @@ mod tests {
 
     /// Asserts that the check holds for this repository.
     fn holds(check: Check) {
-        let violations: Vec<String> = check(&workspace::root())
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let violations: Vec<String> = check(&workspace::root()).iter().map(ToString::to_string).collect();
         assert!(violations.is_empty(), "\n{}\n", violations.join("\n"));
     }
 

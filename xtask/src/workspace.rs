@@ -43,16 +43,13 @@ impl Profile {
 pub fn root() -> PathBuf {
     let package = env::var_os("CARGO_MANIFEST_DIR")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
-    package
-        .parent()
-        .map_or_else(|| package.clone(), Path::to_path_buf)
+    package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
 /// Where the built binaries of `profile` lie.
 pub fn binary_directory(root: &Path, profile: Profile) -> PathBuf {
     // A relative directory is cargo's to resolve, and every cargo here runs in the root.
-    let target =
-        env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     root.join(target).join(profile.directory())
 }
 
@@ -79,8 +76,7 @@ impl TemporaryDirectory {
     pub fn create(purpose: &str) -> io::Result<Self> {
         static ORDINAL: AtomicU32 = AtomicU32::new(0);
         let ordinal = ORDINAL.fetch_add(1, Ordering::Relaxed);
-        let path =
-            env::temp_dir().join(format!("statewright-{purpose}-{}-{ordinal}", process::id()));
+        let path = env::temp_dir().join(format!("statewright-{purpose}-{}-{ordinal}", process::id()));
         // What a killed process with the same number left behind would otherwise be taken for ours.
         if path.exists() {
             fs::remove_dir_all(&path)?;

@@ -119,13 +119,7 @@ pub async fn serve(
 /// The client is gone before it was accepted; the next may be there already.
 fn is_of_the_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    [
-        ConnectionAborted,
-        ConnectionRefused,
-        ConnectionReset,
-        Interrupted,
-    ]
-    .contains(&error.kind())
+    [ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted].contains(&error.kind())
 }
 
 /// A handler that panics takes its connection with it and no other.
@@ -152,12 +146,7 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) -> usize {
 }
 
 /// All requests of one connection.
-async fn converse(
-    stream: TcpStream,
-    router: Router,
-    limits: Limits,
-    mut stopping: watch::Receiver<()>,
-) {
+async fn converse(stream: TcpStream, router: Router, limits: Limits, mut stopping: watch::Receiver<()>) {
     // Answers are small and whole: waiting to fill a packet only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
@@ -192,22 +181,14 @@ async fn answer(
         if body.is_end_stream() {
             return Body::empty();
         }
-        Body::new(TimedBody {
-            body,
-            deadline: Box::pin(sleep(body_deadline)),
-            late: Arc::clone(&late),
-        })
+        Body::new(TimedBody { body, deadline: Box::pin(sleep(body_deadline)), late: Arc::clone(&late) })
     });
     let response = TowerToHyperService::new(router).call(request).await?;
     if !late.load(Ordering::Relaxed) {
         return Ok(response);
     }
     // Whatever the handler made of the broken body, this is what happened.
-    let problem = problem(
-        StatusCode::REQUEST_TIMEOUT,
-        "body_timeout",
-        "the body did not arrive in time",
-    );
+    let problem = problem(StatusCode::REQUEST_TIMEOUT, "body_timeout", "the body did not arrive in time");
     let mut response = Response::new(Body::from(problem));
     *response.status_mut() = StatusCode::REQUEST_TIMEOUT;
     let headers = response.headers_mut();
@@ -328,12 +309,8 @@ mod tests {
     /// For a deadline that is to pass, but only after the client has sent what it has to, on a busy machine.
     const UNHURRIED: Duration = Duration::from_millis(250);
 
-    const PATIENT: Limits = Limits {
-        connections: 8,
-        header_deadline: NEVER,
-        body_deadline: NEVER,
-        drain: NEVER,
-    };
+    const PATIENT: Limits =
+        Limits { connections: 8, header_deadline: NEVER, body_deadline: NEVER, drain: NEVER };
 
     const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -350,11 +327,7 @@ mod tests {
         let served = tokio::spawn(serve(listener, router, limits, async {
             let _ = stopped.await;
         }));
-        Server {
-            address,
-            stop,
-            served,
-        }
+        Server { address, stop, served }
     }
 
     /// `GET /` says "hello"; `POST /` says how many bytes came.
@@ -435,10 +408,7 @@ mod tests {
 
     #[tokio::test]
     async fn silent_connection_is_closed() {
-        let limits = Limits {
-            header_deadline: SHORT,
-            ..PATIENT
-        };
+        let limits = Limits { header_deadline: SHORT, ..PATIENT };
         let server = start(router(), limits).await;
         for sent in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: x\r\n"] {
             let mut stream = server.send(sent).await;
@@ -448,10 +418,7 @@ mod tests {
 
     #[tokio::test]
     async fn dribbling_head_is_closed() {
-        let limits = Limits {
-            header_deadline: SHORT,
-            ..PATIENT
-        };
+        let limits = Limits { header_deadline: SHORT, ..PATIENT };
         let server = start(router(), limits).await;
         let mut stream = server.send("GET / HTTP/1.1\r\nx: ").await;
         assert_eq!(dribble(&mut stream, "y").await, "");
@@ -459,10 +426,7 @@ mod tests {
 
     #[tokio::test]
     async fn idle_connection_is_closed_after_its_answer() {
-        let limits = Limits {
-            header_deadline: UNHURRIED,
-            ..PATIENT
-        };
+        let limits = Limits { header_deadline: UNHURRIED, ..PATIENT };
         let server = start(router(), limits).await;
         let mut stream = server.send(GET).await;
         let answer = read_to_close(&mut stream).await;
@@ -479,18 +443,11 @@ mod tests {
 
     #[tokio::test]
     async fn slow_body_is_answered_408_and_closed() {
-        let limits = Limits {
-            body_deadline: SHORT,
-            ..PATIENT
-        };
+        let limits = Limits { body_deadline: SHORT, ..PATIENT };
         let server = start(router(), limits).await;
         let head = "POST / HTTP/1.1\r\nhost: x\r\n";
-        let mut silent = server
-            .send(&format!("{head}content-length: 9\r\n\r\nabc"))
-            .await;
-        let mut dribbling = server
-            .send(&format!("{head}transfer-encoding: chunked\r\n\r\n"))
-            .await;
+        let mut silent = server.send(&format!("{head}content-length: 9\r\n\r\nabc")).await;
+        let mut dribbling = server.send(&format!("{head}transfer-encoding: chunked\r\n\r\n")).await;
         let silent = read_to_close(&mut silent).await;
         let dribbling = dribble(&mut dribbling, "1\r\nx\r\n").await;
         for answer in [silent, dribbling] {
@@ -506,11 +463,7 @@ mod tests {
 
     #[tokio::test]
     async fn connection_over_the_limit_is_answered_503() {
-        let limits = Limits {
-            connections: 1,
-            header_deadline: UNHURRIED,
-            ..PATIENT
-        };
+        let limits = Limits { connections: 1, header_deadline: UNHURRIED, ..PATIENT };
         let (router, arrived, release) = slow();
         let server = start(router, limits).await;
         let mut first = server.send(GET_SLOW).await;
@@ -520,17 +473,11 @@ mod tests {
             GET,
             // Nothing at all, and more than is read of a head.
             "",
-            &format!(
-                "POST / HTTP/1.1\r\ncontent-length: 100000\r\n\r\n{}",
-                "x".repeat(100_000)
-            ),
+            &format!("POST / HTTP/1.1\r\ncontent-length: 100000\r\n\r\n{}", "x".repeat(100_000)),
         ] {
             let mut second = server.send(sent).await;
             let answer = read_to_close(&mut second).await;
-            assert!(
-                answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"),
-                "{answer}"
-            );
+            assert!(answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{answer}");
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             let length = format!("\r\ncontent-length: {}\r\n", body.len());
             for header in ["\r\nretry-after: 1\r\n", "\r\nconnection: close", &length] {
@@ -545,10 +492,7 @@ mod tests {
         // The server notices the free place some time after the client has left it.
         let again = async {
             let get = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-            while !read_to_close(&mut server.send(get).await)
-                .await
-                .ends_with("hello")
-            {}
+            while !read_to_close(&mut server.send(get).await).await.ends_with("hello") {}
         };
         timeout(NEVER, again).await.expect("the place stays taken");
     }
@@ -558,10 +502,7 @@ mod tests {
         async fn broken() {
             panic!("on purpose");
         }
-        let limits = Limits {
-            connections: 1,
-            ..PATIENT
-        };
+        let limits = Limits { connections: 1, ..PATIENT };
         let server = start(router().route("/broken", get(broken)), limits).await;
         let mut stream = server.send("GET /broken HTTP/1.1\r\nhost: x\r\n\r\n").await;
         assert_eq!(read_to_close(&mut stream).await, "");
@@ -593,10 +534,7 @@ mod tests {
     #[tokio::test]
     async fn request_that_outlasts_the_drain_is_cut_off_and_counted() {
         let (router, arrived, release) = slow();
-        let limits = Limits {
-            drain: SHORT,
-            ..PATIENT
-        };
+        let limits = Limits { drain: SHORT, ..PATIENT };
         let server = start(router, limits).await;
         let mut slow = server.send(GET_SLOW).await;
         arrived.await.unwrap();
@@ -609,15 +547,8 @@ mod tests {
     #[test]
     fn only_errors_of_the_process_pause_accepting() {
         // Numbers of Linux: ECONNABORTED, ECONNRESET, EINTR; EMFILE, ENFILE, ENOBUFS, ENOMEM.
-        let table = [
-            (103, true),
-            (104, true),
-            (4, true),
-            (24, false),
-            (23, false),
-            (105, false),
-            (12, false),
-        ];
+        let table =
+            [(103, true), (104, true), (4, true), (24, false), (23, false), (105, false), (12, false)];
         for (number, expected) in table {
             let error = io::Error::from_raw_os_error(number);
             assert_eq!(is_of_the_client(&error), expected, "{error}");

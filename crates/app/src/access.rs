@@ -22,17 +22,9 @@ impl Access {
     /// A fragment that says which pair is wrong; keys are not repeated in it.
     pub fn from_pairs(pairs: &str) -> Result<Self, String> {
         let mut keys = Vec::new();
-        for (number, pair) in pairs
-            .split(',')
-            .map(str::trim)
-            .filter(|p| !p.is_empty())
-            .enumerate()
-        {
+        for (number, pair) in pairs.split(',').map(str::trim).filter(|p| !p.is_empty()).enumerate() {
             let Some((tenant, key)) = pair.split_once('=') else {
-                return Err(format!(
-                    "the API key number {} is not written tenant=key",
-                    number + 1
-                ));
+                return Err(format!("the API key number {} is not written tenant=key", number + 1));
             };
             if key.len() < 16 {
                 return Err(format!(
@@ -42,10 +34,7 @@ impl Access {
             keys.push((digest(key), TenantId::parse(tenant)?));
         }
         if keys.is_empty() {
-            return Err(
-                "no API key is configured; set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`"
-                    .into(),
-            );
+            return Err("no API key is configured; set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`".into());
         }
         Ok(Self::Keys(keys))
     }
@@ -54,29 +43,18 @@ impl Access {
         matches!(self, Self::Open)
     }
 
-    pub fn tenant(
-        &self,
-        authorization: Option<&str>,
-        x_tenant: Option<&str>,
-    ) -> Result<TenantId, Problem> {
+    pub fn tenant(&self, authorization: Option<&str>, x_tenant: Option<&str>) -> Result<TenantId, Problem> {
         match self {
             Self::Open => match x_tenant {
-                Some(name) => {
-                    TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p))
-                }
+                Some(name) => TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p)),
                 None => Ok(TenantId::default_tenant()),
             },
             Self::Keys(keys) => {
-                let Some(key) = authorization.and_then(|value| value.strip_prefix("Bearer "))
-                else {
-                    return Err(Problem::unauthorised(
-                        "send the API key as `Authorization: Bearer KEY`",
-                    ));
+                let Some(key) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
+                    return Err(Problem::unauthorised("send the API key as `Authorization: Bearer KEY`"));
                 };
                 let asked = digest(key.trim());
-                let found = keys
-                    .iter()
-                    .find(|(known, _)| bool::from(known.ct_eq(&asked)));
+                let found = keys.iter().find(|(known, _)| bool::from(known.ct_eq(&asked)));
                 found
                     .map(|(_, tenant)| tenant.clone())
                     .ok_or_else(|| Problem::unauthorised("the API key is not known here"))
@@ -111,11 +89,8 @@ mod tests {
     #[test]
     fn a_key_says_its_tenant_and_no_key_is_no_entry() {
         let access = Access::from_pairs("acme=0123456789abcdef, other=fedcba9876543210").unwrap();
-        let tenant = |key: &str| {
-            access
-                .tenant(Some(&format!("Bearer {key}")), Some("acme"))
-                .map(|t| t.to_string())
-        };
+        let tenant =
+            |key: &str| access.tenant(Some(&format!("Bearer {key}")), Some("acme")).map(|t| t.to_string());
         assert_eq!(tenant("0123456789abcdef").unwrap(), "acme");
         assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
         assert_eq!(tenant("0123456789abcdeg").unwrap_err().status(), 401);

@@ -42,9 +42,7 @@ impl FromStr for LogFormat {
             "json" => Ok(Self::Json),
             "text" => Ok(Self::Text),
             "auto" => Ok(Self::Auto),
-            other => Err(format!(
-                "`{other}` is no log format; json, text and auto are"
-            )),
+            other => Err(format!("`{other}` is no log format; json, text and auto are")),
         }
     }
 }
@@ -65,9 +63,7 @@ pub fn init(format: LogFormat, filter: Option<&str>) {
     // https://no-color.org: any value but the empty one.
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = lines(json, colour, std::io::stderr);
-    let started = tracing_subscriber::registry()
-        .with(lines.with_filter(filter))
-        .try_init();
+    let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
     if let (Ok(()), Some(complaint)) = (started, complaint) {
         tracing::warn!("{complaint}");
     }
@@ -75,10 +71,7 @@ pub fn init(format: LogFormat, filter: Option<&str>) {
 
 /// The filter, and what is wrong with the one that was asked for.
 fn choose_filter(argument: Option<&str>, variable: Option<&str>) -> (EnvFilter, Option<String>) {
-    let wanted = argument
-        .or(variable)
-        .filter(|wanted| !wanted.trim().is_empty())
-        .unwrap_or(FILTER_DEFAULT);
+    let wanted = argument.or(variable).filter(|wanted| !wanted.trim().is_empty()).unwrap_or(FILTER_DEFAULT);
     match EnvFilter::try_new(wanted) {
         Ok(filter) => (filter, None),
         Err(error) => {
@@ -133,20 +126,12 @@ impl Traceparent {
             ("00", None) => flags,
             _ => flags & Self::SAMPLED,
         };
-        Some(Self {
-            trace_id: trace_id.to_owned(),
-            parent_id: parent_id.to_owned(),
-            flags,
-        })
+        Some(Self { trace_id: trace_id.to_owned(), parent_id: parent_id.to_owned(), flags })
     }
 
     /// The first of a trace that begins here.
     pub fn fresh() -> Self {
-        Self {
-            trace_id: fresh_trace_id(),
-            parent_id: fresh_span_id(),
-            flags: Self::SAMPLED,
-        }
+        Self { trace_id: fresh_trace_id(), parent_id: fresh_span_id(), flags: Self::SAMPLED }
     }
 
     /// A new part of a stored trace, as a delivery long after its request. `None` when `trace_id` is none.
@@ -160,11 +145,7 @@ impl Traceparent {
 
     /// What to send on: the same trace, with a span of ours as the parent of what the receiver does.
     pub fn onward(&self) -> Self {
-        Self {
-            trace_id: self.trace_id.clone(),
-            parent_id: fresh_span_id(),
-            flags: self.flags,
-        }
+        Self { trace_id: self.trace_id.clone(), parent_id: fresh_span_id(), flags: self.flags }
     }
 
     pub fn trace_id(&self) -> &str {
@@ -319,10 +300,7 @@ mod tests {
             ("json", Ok(LogFormat::Json)),
             ("text", Ok(LogFormat::Text)),
             ("auto", Ok(LogFormat::Auto)),
-            (
-                "xml",
-                Err("`xml` is no log format; json, text and auto are".to_owned()),
-            ),
+            ("xml", Err("`xml` is no log format; json, text and auto are".to_owned())),
         ] {
             assert_eq!(name.parse(), expected);
         }
@@ -381,18 +359,13 @@ mod tests {
 
     #[test]
     fn json_lines_hold_event_and_span_fields() {
-        let mut lines: Vec<Value> = logged(true)
-            .iter()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let mut lines: Vec<Value> =
+            logged(true).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
         for line in &mut lines {
             let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
             let timestamp = timestamp.as_str().unwrap();
             // RFC 3339 in UTC, as 2026-01-31T12:00:00.000000Z.
-            let shape: String = timestamp
-                .chars()
-                .map(|c| if c.is_ascii_digit() { '0' } else { c })
-                .collect();
+            let shape: String = timestamp.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect();
             assert_eq!(shape, "0000-00-00T00:00:00.000000Z");
         }
         let spans = json!([
@@ -409,9 +382,8 @@ mod tests {
     #[test]
     fn text_lines_say_the_same_without_colour() {
         let lines = logged(false);
-        let expected = format!(
-            " WARN request{{trace_id=\"{TRACE}\"}}:commit{{revision=3}}: store: retrying attempts=2"
-        );
+        let expected =
+            format!(" WARN request{{trace_id=\"{TRACE}\"}}:commit{{revision=3}}: store: retrying attempts=2");
         assert!(lines[0].ends_with(&expected), "{}", lines[0]);
         assert!(lines[1].ends_with(" INFO app::telemetry::tests: done"));
     }

@@ -59,20 +59,16 @@ impl Batch {
             if let Some(key) = session_key(&after) {
                 self.sessions.insert(key, after.instance.clone());
             }
-            self.snapshots
-                .insert((after.tenant.clone(), after.instance.clone()), after);
+            self.snapshots.insert((after.tenant.clone(), after.instance.clone()), after);
         }
-        self.receipts
-            .insert(commit.entry.receipt, self.commits.len());
+        self.receipts.insert(commit.entry.receipt, self.commits.len());
         self.commits.push(commit);
         self.owners.push(owner);
     }
 
     fn session(&self, key: &SessionKey) -> Option<Arc<Snapshot>> {
         let instance = self.sessions.get(key)?;
-        self.snapshots
-            .get(&(key.0.clone(), instance.clone()))
-            .cloned()
+        self.snapshots.get(&(key.0.clone(), instance.clone())).cloned()
     }
 }
 
@@ -119,8 +115,7 @@ impl Shard {
                         Err(error) => return (request.answer)(Err(error.into())),
                     }
                     if let Some(before) = before.filter(|_| request.attempts == 0) {
-                        self.hot
-                            .forget(&(before.tenant.clone(), before.instance.clone()));
+                        self.hot.forget(&(before.tenant.clone(), before.instance.clone()));
                         request.attempts = 1;
                         return self.decide_into(batch, request, now);
                     }
@@ -139,12 +134,7 @@ impl Shard {
         now: Timestamp,
     ) -> Result<(Arc<Machine>, Option<Arc<Snapshot>>), EngineError> {
         let before = match (&input.cause, input.target()) {
-            (
-                Cause::Create {
-                    machine, subject, ..
-                },
-                target,
-            ) => {
+            (Cause::Create { machine, subject, .. }, target) => {
                 let current = self.machines.current(machine)?;
                 let by_id = match target {
                     Some(Target::Instance(id)) => self.find(batch, &(input.tenant.clone(), id))?,
@@ -164,9 +154,7 @@ impl Shard {
             }
             (_, Some(Target::Instance(id))) => {
                 let found = self.find(batch, &(input.tenant.clone(), id.clone()))?;
-                Some(found.ok_or_else(|| EngineError::NotFound {
-                    what: format!("instance `{id}`"),
-                })?)
+                Some(found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })?)
             }
             (_, None) => None,
         };
@@ -176,45 +164,26 @@ impl Shard {
         };
         let machine = match (&input.cause, &before) {
             (Cause::Create { machine, .. }, _) => self.machines.current(machine)?,
-            (Cause::Message { machine, .. }, before) => {
-                match before.as_ref().filter(|b| !b.is_closed()) {
-                    Some(open) => self.machine_of(open)?,
-                    None => self.machines.current(machine)?,
-                }
-            }
+            (Cause::Message { machine, .. }, before) => match before.as_ref().filter(|b| !b.is_closed()) {
+                Some(open) => self.machine_of(open)?,
+                None => self.machines.current(machine)?,
+            },
             (_, Some(before)) => self.machine_of(before)?,
             (_, None) => {
-                return Err(EngineError::NotFound {
-                    what: "such instance".into(),
-                });
+                return Err(EngineError::NotFound { what: "such instance".into() });
             }
         };
         Ok((machine, before))
     }
 
     fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        self.machines
-            .by_hash(&snapshot.definition)
-            .ok_or_else(|| EngineError::NotFound {
-                what: format!(
-                    "definition {} of `{}`",
-                    snapshot.definition.as_str(),
-                    snapshot.machine
-                ),
-            })
+        self.machines.by_hash(&snapshot.definition).ok_or_else(|| EngineError::NotFound {
+            what: format!("definition {} of `{}`", snapshot.definition.as_str(), snapshot.machine),
+        })
     }
 
-    fn find(
-        &mut self,
-        batch: &Batch,
-        key: &InstanceKey,
-    ) -> Result<Option<Arc<Snapshot>>, EngineError> {
-        if let Some(found) = batch
-            .snapshots
-            .get(key)
-            .cloned()
-            .or_else(|| self.hot.snapshot(key))
-        {
+    fn find(&mut self, batch: &Batch, key: &InstanceKey) -> Result<Option<Arc<Snapshot>>, EngineError> {
+        if let Some(found) = batch.snapshots.get(key).cloned().or_else(|| self.hot.snapshot(key)) {
             return Ok(Some(found));
         }
         let loaded = self.store.load(&key.0, &key.1)?.map(Arc::new);
@@ -232,10 +201,7 @@ impl Shard {
         if let Some(found) = batch.session(key).or_else(|| self.hot.session(key)) {
             return Ok(Some(found));
         }
-        let loaded = self
-            .store
-            .load_session(&key.0, &key.1, &key.2)?
-            .map(Arc::new);
+        let loaded = self.store.load_session(&key.0, &key.1, &key.2)?.map(Arc::new);
         if let Some(snapshot) = &loaded {
             self.hot.remember(Arc::clone(snapshot));
         }
@@ -259,12 +225,7 @@ impl Shard {
                 return Ok(current);
             };
             let machine = self.machine_of(&current)?;
-            let input = timer_input(
-                &current.tenant,
-                &current.instance,
-                &timer.id,
-                timer.deadline,
-            );
+            let input = timer_input(&current.tenant, &current.instance, &timer.id, timer.deadline);
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
@@ -306,12 +267,8 @@ impl Shard {
         let started = Instant::now();
         let saved = self.store.commit(&batch.commits);
         self.metrics.batches.inc();
-        self.metrics
-            .batch_inputs
-            .observe(batch.commits.len() as f64);
-        self.metrics
-            .commit_seconds
-            .observe(started.elapsed().as_secs_f64());
+        self.metrics.batch_inputs.observe(batch.commits.len() as f64);
+        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         let outcomes = match saved {
             Ok(outcomes) => outcomes,
             Err(error) => {
@@ -322,8 +279,7 @@ impl Shard {
             }
         };
         let mut settled: Vec<Option<Receipt>> = Vec::with_capacity(outcomes.len());
-        for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes)
-        {
+        for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes) {
             let receipt = match outcome {
                 Outcome::Committed => Some((self.committed(commit, &owner, &mut fired), true)),
                 Outcome::Duplicate(first) => Some((receipt_of(first.0, first.1), false)),
@@ -371,18 +327,9 @@ impl Shard {
 
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
-        let Commit {
-            tenant,
-            instance,
-            after,
-            entry,
-            ..
-        } = commit;
-        let receipt = Receipt {
-            instance: instance.clone(),
-            digest: entry.digest,
-            answer: Arc::new(entry.answer),
-        };
+        let Commit { tenant, instance, after, entry, .. } = commit;
+        let receipt =
+            Receipt { instance: instance.clone(), digest: entry.digest, answer: Arc::new(entry.answer) };
         tracing::info!(
             trace_id = entry.trace_id.as_deref().unwrap_or(""),
             tenant = %tenant,
@@ -406,11 +353,7 @@ impl Shard {
             Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
         };
         if let Some(after) = after {
-            let labels = OutcomeLabels {
-                machine: after.machine.to_string(),
-                kind,
-                outcome,
-            };
+            let labels = OutcomeLabels { machine: after.machine.to_string(), kind, outcome };
             self.metrics.inputs.get_or_create(&labels).inc();
             if matches!(owner, Owner::Timer) {
                 self.metrics.timers_fired.inc();
@@ -427,8 +370,7 @@ impl Shard {
     }
 
     fn forget(&mut self, commit: &Commit) {
-        self.hot
-            .forget(&(commit.tenant.clone(), commit.instance.clone()));
+        self.hot.forget(&(commit.tenant.clone(), commit.instance.clone()));
         if let Some(key) = commit.after.as_ref().and_then(session_key) {
             self.hot.forget_session(&key);
         }
@@ -447,11 +389,7 @@ impl Shard {
         let followers = batch.followers.into_iter().map(|(_, request)| request);
         for request in requests.chain(followers) {
             let found = match unknown {
-                true => self
-                    .store
-                    .receipt(request.input.receipt_id())
-                    .ok()
-                    .flatten(),
+                true => self.store.receipt(request.input.receipt_id()).ok().flatten(),
                 false => None,
             };
             match found {
@@ -464,10 +402,7 @@ impl Shard {
     /// Answers a repeated key as its first was answered; with another payload it is refused.
     fn replay(&self, request: Request, receipt: &Receipt) {
         if request.input.digest() != receipt.digest {
-            let message = format!(
-                "the key `{}` came before with another payload",
-                request.input.key
-            );
+            let message = format!("the key `{}` came before with another payload", request.input.key);
             let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
             return self.refuse(request, refusal);
         }
@@ -485,11 +420,7 @@ impl Shard {
             _ => InstanceId::derive(Timestamp::default(), &[]),
         };
         let answer = Arc::new(Answer::Refused(refusal));
-        (request.answer)(Ok(Submitted {
-            instance,
-            answer,
-            replayed: false,
-        }));
+        (request.answer)(Ok(Submitted { instance, answer, replayed: false }));
     }
 
     fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
@@ -503,11 +434,7 @@ impl Shard {
 }
 
 fn receipt_of(instance: InstanceId, entry: Entry) -> Receipt {
-    Receipt {
-        instance,
-        digest: entry.digest,
-        answer: Arc::new(entry.answer),
-    }
+    Receipt { instance, digest: entry.digest, answer: Arc::new(entry.answer) }
 }
 
 fn kind_of(input: &Input) -> &'static str {
@@ -522,22 +449,13 @@ fn kind_of(input: &Input) -> &'static str {
 }
 
 /// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once.
-fn timer_input(
-    tenant: &TenantId,
-    instance: &InstanceId,
-    timer: &str,
-    deadline: Timestamp,
-) -> Input {
+fn timer_input(tenant: &TenantId, instance: &InstanceId, timer: &str, deadline: Timestamp) -> Input {
     let digest = Digest::of_parts(&[timer]);
     let key = format!("timer:{digest}:{}", deadline.as_millis());
     Input {
         tenant: tenant.clone(),
         key: InputKey::parse(&key).expect("hexadecimal digits and a number make a key"),
-        cause: Cause::Timer {
-            instance: instance.clone(),
-            timer: timer.to_owned(),
-            deadline,
-        },
+        cause: Cause::Timer { instance: instance.clone(), timer: timer.to_owned(), deadline },
         expected: None,
         by: None,
         trace_id: None,

@@ -23,9 +23,7 @@ impl Clock {
             Self::Virtual(ms) => Timestamp::from_millis(ms.load(Ordering::SeqCst)),
             Self::System => {
                 // A clock before 1970 is a broken clock; zero keeps every timer waiting rather than firing early.
-                let since = SystemTime::now()
-                    .duration_since(UNIX_EPOCH)
-                    .unwrap_or_default();
+                let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
             }
         }

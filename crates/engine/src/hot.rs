@@ -32,11 +32,7 @@ pub(crate) struct Hot {
 /// A snapshot of a session is also found by its subject.
 pub(crate) fn session_key(snapshot: &Snapshot) -> Option<SessionKey> {
     let subject = snapshot.subject.as_ref().filter(|_| snapshot.ordinal > 0)?;
-    Some((
-        snapshot.tenant.clone(),
-        snapshot.machine.clone(),
-        subject.clone(),
-    ))
+    Some((snapshot.tenant.clone(), snapshot.machine.clone(), subject.clone()))
 }
 
 impl Hot {
@@ -54,9 +50,7 @@ impl Hot {
 
     pub fn session(&self, key: &SessionKey) -> Option<Arc<Snapshot>> {
         let instance = self.sessions.get(key)?;
-        self.snapshots
-            .get(&(key.0.clone(), instance.clone()))
-            .cloned()
+        self.snapshots.get(&(key.0.clone(), instance.clone())).cloned()
     }
 
     pub fn receipt(&self, receipt: ReceiptId) -> Option<Receipt> {
@@ -67,10 +61,7 @@ impl Hot {
         if let Some(key) = session_key(&snapshot) {
             self.sessions.insert(key, snapshot.instance.clone());
         }
-        self.snapshots.insert(
-            (snapshot.tenant.clone(), snapshot.instance.clone()),
-            snapshot,
-        );
+        self.snapshots.insert((snapshot.tenant.clone(), snapshot.instance.clone()), snapshot);
     }
 
     pub fn remember_receipt(&mut self, id: ReceiptId, receipt: Receipt) {

@@ -73,12 +73,8 @@ impl fmt::Display for EngineError {
                 write!(f, "there is no machine `{name}`; {help}")
             }
             Self::NotFound { what } => write!(f, "there is no {what}"),
-            Self::Corrupt(detail) | Self::Unavailable(detail) | Self::Full(detail) => {
-                f.write_str(detail)
-            }
-            Self::Overloaded => {
-                f.write_str("too many inputs are waiting; repeat it with the same key")
-            }
+            Self::Corrupt(detail) | Self::Unavailable(detail) | Self::Full(detail) => f.write_str(detail),
+            Self::Overloaded => f.write_str("too many inputs are waiting; repeat it with the same key"),
             Self::Stopping => f.write_str("the server is stopping; repeat it with the same key"),
         }
     }
@@ -99,9 +95,7 @@ impl From<CommitError> for EngineError {
     fn from(error: CommitError) -> Self {
         match error {
             CommitError::Full(_) => Self::Full(error.to_string()),
-            CommitError::Unavailable(_) | CommitError::Unknown(_) => {
-                Self::Unavailable(error.to_string())
-            }
+            CommitError::Unavailable(_) | CommitError::Unknown(_) => Self::Unavailable(error.to_string()),
         }
     }
 }
@@ -134,12 +128,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the shard. The first thing that it does is recovery.
-    pub fn start(
-        store: Arc<dyn Store>,
-        machines: Arc<Machines>,
-        clock: Clock,
-        settings: Settings,
-    ) -> Self {
+    pub fn start(store: Arc<dyn Store>, machines: Arc<Machines>, clock: Clock, settings: Settings) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
         let shard = shard::Shard::new(
@@ -150,24 +139,12 @@ impl Engine {
             settings,
         );
         let thread = spawn(shard, waiting);
-        Self {
-            store,
-            machines,
-            clock,
-            metrics,
-            settings,
-            jobs: Some(jobs),
-            thread: Some(thread),
-        }
+        Self { store, machines, clock, metrics, settings, jobs: Some(jobs), thread: Some(thread) }
     }
 
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
     pub fn submit(&self, input: Input, answer: impl FnOnce(Answered) + Send + 'static) {
-        let request = Request {
-            input: Box::new(input),
-            answer: Box::new(answer),
-            attempts: 0,
-        };
+        let request = Request { input: Box::new(input), answer: Box::new(answer), attempts: 0 };
         let Some(jobs) = &self.jobs else {
             return (request.answer)(Err(EngineError::Stopping));
         };
@@ -204,8 +181,7 @@ impl Engine {
     pub fn recover(&self) -> Result<RecoveryReport, EngineError> {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let jobs = self.jobs.as_ref().ok_or(EngineError::Stopping)?;
-        jobs.send(Job::Recover(sender))
-            .map_err(|_| EngineError::Stopping)?;
+        jobs.send(Job::Recover(sender)).map_err(|_| EngineError::Stopping)?;
         receiver.recv().map_err(|_| EngineError::Stopping)
     }
 
@@ -222,9 +198,7 @@ impl Engine {
             None => None,
         };
         let Some(before) = before else {
-            return Err(EngineError::NotFound {
-                what: target_name(input),
-            });
+            return Err(EngineError::NotFound { what: target_name(input) });
         };
         let machine = self.machine_of(&before)?;
         Ok(explain(&machine, &before, input, self.clock.now()))
@@ -235,24 +209,16 @@ impl Engine {
     /// # Errors
     /// When its definition is not known here.
     pub fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        self.machines
-            .by_hash(&snapshot.definition)
-            .ok_or_else(|| EngineError::NotFound {
-                what: format!(
-                    "definition {} of `{}`",
-                    snapshot.definition.as_str(),
-                    snapshot.machine
-                ),
-            })
+        self.machines.by_hash(&snapshot.definition).ok_or_else(|| EngineError::NotFound {
+            what: format!("definition {} of `{}`", snapshot.definition.as_str(), snapshot.machine),
+        })
     }
 
     /// # Errors
     /// When the store cannot be read, or the record is corrupt.
     pub fn instance(&self, tenant: &TenantId, id: &InstanceId) -> Result<Snapshot, EngineError> {
         let found = self.store.load(tenant, id)?;
-        found.ok_or_else(|| EngineError::NotFound {
-            what: format!("instance `{id}`"),
-        })
+        found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })
     }
 
     /// The active session of a subject, else its last.
@@ -267,9 +233,7 @@ impl Engine {
     ) -> Result<Snapshot, EngineError> {
         self.machines.current(machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
-        found.ok_or_else(|| EngineError::NotFound {
-            what: format!("session of `{subject}`"),
-        })
+        found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })
     }
 
     pub fn store(&self) -> &dyn Store {

@@ -45,10 +45,7 @@ impl fmt::Display for MachinesError {
         match self {
             Self::Diagnostics(all) => write!(f, "the definition has {} problem(s)", all.len()),
             Self::Incompatible { machine, version } => {
-                write!(
-                    f,
-                    "the stored version {version} of `{machine}` cannot be loaded by this release"
-                )
+                write!(f, "the stored version {version} of `{machine}` cannot be loaded by this release")
             }
             Self::Load(error) => error.fmt(f),
             Self::Commit(error) => error.fmt(f),
@@ -98,71 +95,44 @@ impl Machines {
             source: source.to_owned(),
             saved_at: now,
         };
-        store
-            .save_definition(&stored)
-            .map_err(MachinesError::Commit)?;
+        store.save_definition(&stored).map_err(MachinesError::Commit)?;
         let machine = Arc::new(machine);
         self.insert(Arc::clone(&machine));
         Ok((machine, diagnostics))
     }
 
     fn insert(&self, machine: Arc<Machine>) {
-        let mut known = self
-            .known
-            .write()
-            .expect("no thread panics while it holds this lock");
-        known
-            .by_hash
-            .insert(machine.hash.clone(), Arc::clone(&machine));
+        let mut known = self.known.write().expect("no thread panics while it holds this lock");
+        known.by_hash.insert(machine.hash.clone(), Arc::clone(&machine));
         known.current.insert(machine.name.clone(), machine);
     }
 
     /// # Errors
     /// When there is none of this name; the error names the nearest.
     pub fn current(&self, name: &MachineName) -> Result<Arc<Machine>, EngineError> {
-        let known = self
-            .known
-            .read()
-            .expect("no thread panics while it holds this lock");
-        known
-            .current
-            .get(name)
-            .cloned()
-            .ok_or_else(|| EngineError::UnknownMachine {
-                name: name.to_string(),
-                help: nearest(name.as_str(), known.current.keys().map(MachineName::as_str)),
-            })
+        let known = self.known.read().expect("no thread panics while it holds this lock");
+        known.current.get(name).cloned().ok_or_else(|| EngineError::UnknownMachine {
+            name: name.to_string(),
+            help: nearest(name.as_str(), known.current.keys().map(MachineName::as_str)),
+        })
     }
 
     pub fn by_hash(&self, hash: &DefinitionHash) -> Option<Arc<Machine>> {
-        let known = self
-            .known
-            .read()
-            .expect("no thread panics while it holds this lock");
+        let known = self.known.read().expect("no thread panics while it holds this lock");
         known.by_hash.get(hash).cloned()
     }
 
     /// The current machines, by name.
     pub fn all(&self) -> Vec<Arc<Machine>> {
-        let known = self
-            .known
-            .read()
-            .expect("no thread panics while it holds this lock");
+        let known = self.known.read().expect("no thread panics while it holds this lock");
         known.current.values().cloned().collect()
     }
 
     /// Every known version of a machine, oldest version first.
     pub fn versions(&self, name: &MachineName) -> Vec<Arc<Machine>> {
-        let known = self
-            .known
-            .read()
-            .expect("no thread panics while it holds this lock");
-        let mut versions: Vec<Arc<Machine>> = known
-            .by_hash
-            .values()
-            .filter(|m| m.name == *name)
-            .cloned()
-            .collect();
+        let known = self.known.read().expect("no thread panics while it holds this lock");
+        let mut versions: Vec<Arc<Machine>> =
+            known.by_hash.values().filter(|m| m.name == *name).cloned().collect();
         versions.sort_by_key(|m| (m.version, m.hash.clone()));
         versions
     }

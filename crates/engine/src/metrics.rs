@@ -60,9 +60,7 @@ impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("statewright");
         let batch_sizes = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
-        let seconds = [
-            0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0,
-        ];
+        let seconds = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
         let metrics = Self {
             inputs: Family::default(),
             replayed: Counter::default(),
@@ -81,16 +79,8 @@ impl Metrics {
             quarantined: Gauge::default(),
             registry: Registry::default(),
         };
-        registry.register(
-            "inputs",
-            "Inputs answered, by what became of them",
-            metrics.inputs.clone(),
-        );
-        registry.register(
-            "replayed",
-            "Repeated keys that got their first answer",
-            metrics.replayed.clone(),
-        );
+        registry.register("inputs", "Inputs answered, by what became of them", metrics.inputs.clone());
+        registry.register("replayed", "Repeated keys that got their first answer", metrics.replayed.clone());
         registry.register(
             "stale",
             "Decisions made on a revision that was no longer current",
@@ -111,51 +101,20 @@ impl Metrics {
             "Timers that came due and were committed",
             metrics.timers_fired.clone(),
         );
-        registry.register(
-            "cleaned_up",
-            "Expired log entries deleted",
-            metrics.cleaned_up.clone(),
-        );
+        registry.register("cleaned_up", "Expired log entries deleted", metrics.cleaned_up.clone());
         registry.register("batches", "Batches committed", metrics.batches.clone());
-        registry.register(
-            "batch_inputs",
-            "Commits in one batch",
-            metrics.batch_inputs.clone(),
-        );
-        registry.register(
-            "commit_seconds",
-            "Time to make a batch durable",
-            metrics.commit_seconds.clone(),
-        );
-        registry.register(
-            "instances_open",
-            "Open instances by state",
-            metrics.open.clone(),
-        );
-        registry.register(
-            "instances_closed",
-            "Closed instances by reason",
-            metrics.closed.clone(),
-        );
-        registry.register(
-            "clarifications",
-            "Clarifications by status",
-            metrics.clarifications.clone(),
-        );
+        registry.register("batch_inputs", "Commits in one batch", metrics.batch_inputs.clone());
+        registry.register("commit_seconds", "Time to make a batch durable", metrics.commit_seconds.clone());
+        registry.register("instances_open", "Open instances by state", metrics.open.clone());
+        registry.register("instances_closed", "Closed instances by reason", metrics.closed.clone());
+        registry.register("clarifications", "Clarifications by status", metrics.clarifications.clone());
         registry.register(
             "effects_pending",
             "Rows of the outbox that wait for delivery",
             metrics.effects_pending.clone(),
         );
-        registry.register(
-            "quarantined",
-            "Records whose checksum did not fit",
-            metrics.quarantined.clone(),
-        );
-        Self {
-            registry,
-            ..metrics
-        }
+        registry.register("quarantined", "Records whose checksum did not fit", metrics.quarantined.clone());
+        Self { registry, ..metrics }
     }
 
     /// How many batches have been committed.
@@ -175,17 +134,12 @@ impl Metrics {
             self.open.get_or_create(&labels(key)).set(as_gauge(*count));
         }
         for (key, count) in &statistics.closed {
-            self.closed
-                .get_or_create(&labels(key))
-                .set(as_gauge(*count));
+            self.closed.get_or_create(&labels(key)).set(as_gauge(*count));
         }
         for (status, count) in &statistics.clarifications {
-            self.clarifications
-                .get_or_create(&StatusLabels { status })
-                .set(as_gauge(*count));
+            self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
-        self.effects_pending
-            .set(as_gauge(statistics.effects_pending));
+        self.effects_pending.set(as_gauge(statistics.effects_pending));
         self.quarantined.set(as_gauge(statistics.quarantined));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

@@ -61,16 +61,7 @@ impl Shard {
     ) -> Self {
         let hot = Hot::new(settings.cached_instances_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
-        Self {
-            store,
-            machines,
-            clock,
-            metrics,
-            settings,
-            hot,
-            next_due: None,
-            next_clean_up,
-        }
+        Self { store, machines, clock, metrics, settings, hot, next_due: None, next_clean_up }
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>) {
@@ -194,15 +185,10 @@ impl Shard {
         let before = Timestamp::from_millis(now.as_millis() - self.settings.retention.as_millis());
         match self.store.clean_up(before, self.settings.clean_up_max) {
             Ok(report) => {
-                self.metrics
-                    .cleaned_up
-                    .inc_by(report.entries_deleted as u64);
+                self.metrics.cleaned_up.inc_by(report.entries_deleted as u64);
                 // A full batch leaves more for the next turn.
-                let pause = if report.more {
-                    kernel::time::Delay::ZERO
-                } else {
-                    self.settings.clean_up_every
-                };
+                let pause =
+                    if report.more { kernel::time::Delay::ZERO } else { self.settings.clean_up_every };
                 self.next_clean_up = now.plus(pause);
             }
             Err(error) => {

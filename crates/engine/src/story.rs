@@ -57,10 +57,7 @@ pub enum StoryFileError {
     /// The file, or the definition that it names, could not be read.
     Unreadable { path: PathBuf, detail: String },
     /// Something is wrong in the file or in the definition; each problem is written out with its lines.
-    Problems {
-        path: PathBuf,
-        rendered: Vec<String>,
-    },
+    Problems { path: PathBuf, rendered: Vec<String> },
 }
 
 impl fmt::Display for StoryFileError {
@@ -105,31 +102,22 @@ pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
         StoryResult {
             name: story.name.clone(),
             line: story.place.line,
-            failure: played
-                .failure
-                .map(|(place, told)| format!("{}:{}: {told}", path.display(), place.line)),
+            failure: played.failure.map(|(place, told)| format!("{}:{}: {told}", path.display(), place.line)),
             steps: played.steps,
         }
     };
-    Ok(StoryReport {
-        stories: file.stories.iter().map(play).collect(),
-    })
+    Ok(StoryReport { stories: file.stories.iter().map(play).collect() })
 }
 
 fn read(path: &Path) -> Result<String, StoryFileError> {
-    std::fs::read_to_string(path).map_err(|error| StoryFileError::Unreadable {
-        path: path.to_owned(),
-        detail: error.to_string(),
-    })
+    std::fs::read_to_string(path)
+        .map_err(|error| StoryFileError::Unreadable { path: path.to_owned(), detail: error.to_string() })
 }
 
 fn problems(path: &Path, source: &str, diagnostics: &[Diagnostic]) -> StoryFileError {
     let name = path.display().to_string();
     StoryFileError::Problems {
         path: path.to_owned(),
-        rendered: diagnostics
-            .iter()
-            .map(|d| d.render(&name, source))
-            .collect(),
+        rendered: diagnostics.iter().map(|d| d.render(&name, source)).collect(),
     }
 }

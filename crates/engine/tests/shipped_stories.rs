@@ -21,11 +21,7 @@ fn every_shipped_story_comes_true() {
         let report = story::run(&path).unwrap_or_else(|error| panic!("{error}"));
         assert!(!report.stories.is_empty(), "{} is empty", path.display());
         for failed in report.failed() {
-            failures.push(format!(
-                "{}\n{}",
-                failed.name,
-                failed.failure.as_deref().unwrap_or_default()
-            ));
+            failures.push(format!("{}\n{}", failed.name, failed.failure.as_deref().unwrap_or_default()));
         }
     }
     assert!(files > 0, "no story file was found");

@@ -11,8 +11,8 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
-    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError,
-    MemoryStore, Outcome, Page, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError, MemoryStore,
+    Outcome, Page, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 
 use crate::random::Random;
@@ -27,19 +27,12 @@ pub(crate) struct FaultyStore {
 
 impl FaultyStore {
     pub fn new(inner: Arc<MemoryStore>, seed: u64, fails_one_in: usize) -> Self {
-        Self {
-            inner,
-            random: Mutex::new(Random::new(seed)),
-            fails_one_in,
-        }
+        Self { inner, random: Mutex::new(Random::new(seed)), fails_one_in }
     }
 
     /// Which of `kinds` faults happens now, if one does.
     fn fault(&self, chance: usize, kinds: usize) -> Option<usize> {
-        let mut random = self
-            .random
-            .lock()
-            .expect("no thread panics while it holds this lock");
+        let mut random = self.random.lock().expect("no thread panics while it holds this lock");
         random.one_in(chance).then(|| random.below(kinds))
     }
 
@@ -65,11 +58,7 @@ impl Store for FaultyStore {
         }
     }
 
-    fn load(
-        &self,
-        tenant: &TenantId,
-        instance: &InstanceId,
-    ) -> Result<Option<Snapshot>, LoadError> {
+    fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
         self.load_fault()?;
         self.inner.load(tenant, instance)
     }

@@ -17,11 +17,7 @@ mod tests {
     /// Seeds that once found something go to the front of this range by hand.
     #[test]
     fn no_seed_loses_repeats_or_strands_anything() {
-        let seeds = if std::env::var_os("STATEWRIGHT_FAST").is_some() {
-            4
-        } else {
-            16
-        };
+        let seeds = if std::env::var_os("STATEWRIGHT_FAST").is_some() { 4 } else { 16 };
         for seed in 0..seeds {
             if let Err(Failure { step, what, .. }) = run(seed, 250) {
                 panic!(

@@ -30,10 +30,7 @@ fn main() -> ExitCode {
                 total.timers_fired += report.timers_fired;
             }
             Err(failure) => {
-                println!(
-                    "seed {}, step {}: {}",
-                    failure.seed, failure.step, failure.what
-                );
+                println!("seed {}, step {}: {}", failure.seed, failure.step, failure.what);
                 return ExitCode::FAILURE;
             }
         }

@@ -84,11 +84,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Report, Failure> {
     for step in 0..steps {
         world.step().map_err(|what| Failure { seed, step, what })?;
     }
-    world.check().map_err(|what| Failure {
-        seed,
-        step: steps,
-        what,
-    })?;
+    world.check().map_err(|what| Failure { seed, step: steps, what })?;
     Ok(world.report)
 }
 
@@ -98,15 +94,7 @@ impl World {
         let clock = Clock::virtual_at(Timestamp::from_millis(1_767_603_600_000));
         let engine = start(&disk, &clock, seed);
         let (random, report) = (Random::new(seed), Report::default());
-        Self {
-            seed,
-            random,
-            disk,
-            clock,
-            engine,
-            answered: Vec::new(),
-            report,
-        }
+        Self { seed, random, disk, clock, engine, answered: Vec::new(), report }
     }
 
     fn step(&mut self) -> Result<(), String> {
@@ -131,12 +119,7 @@ impl World {
             return Err(format!("the message {key} `{text}` got {answer:?}"));
         }
         let answer = serde_json::to_string(&*answer).map_err(|e| e.to_string())?;
-        self.answered.push(Answered {
-            user,
-            key,
-            text,
-            answer,
-        });
+        self.answered.push(Answered { user, key, text, answer });
         Ok(())
     }
 
@@ -158,19 +141,11 @@ impl World {
             return Ok(());
         }
         let at = self.random.below(self.answered.len());
-        let Answered {
-            user,
-            key,
-            text,
-            answer,
-        } = &self.answered[at];
+        let Answered { user, key, text, answer } = &self.answered[at];
         let (user, key, text, first) = (*user, key.clone(), *text, answer.clone());
-        let again =
-            serde_json::to_string(&*self.send(user, &key, text)?).map_err(|e| e.to_string())?;
+        let again = serde_json::to_string(&*self.send(user, &key, text)?).map_err(|e| e.to_string())?;
         if again != first {
-            return Err(format!(
-                "the repeat of {key} got another answer:\n{first}\n{again}"
-            ));
+            return Err(format!("the repeat of {key} got another answer:\n{first}\n{again}"));
         }
         Ok(())
     }
@@ -199,11 +174,7 @@ impl World {
     /// Everything in memory is gone; the disk stays.
     fn crash(&mut self) {
         self.report.crashes += 1;
-        self.engine = start(
-            &self.disk,
-            &self.clock,
-            self.seed ^ (self.report.crashes as u64) << 32,
-        );
+        self.engine = start(&self.disk, &self.clock, self.seed ^ (self.report.crashes as u64) << 32);
     }
 
     fn check(&mut self) -> Result<(), String> {
@@ -214,17 +185,11 @@ impl World {
         let mut times_saved: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
         for session in &sessions {
-            let subject = session
-                .subject
-                .as_ref()
-                .map(ToString::to_string)
-                .unwrap_or_default();
+            let subject = session.subject.as_ref().map(ToString::to_string).unwrap_or_default();
             let entries = self.history(session)?;
             check_session(session, &entries, self.clock.now())?;
             for entry in &entries {
-                *times_saved
-                    .entry((subject.clone(), entry.key.to_string()))
-                    .or_default() += 1;
+                *times_saved.entry((subject.clone(), entry.key.to_string())).or_default() += 1;
             }
             *open.entry(subject).or_default() += usize::from(!session.is_closed());
             self.report.entries += entries.len();
@@ -233,14 +198,9 @@ impl World {
             return Err(format!("{subject} has several open sessions"));
         }
         for Answered { user, key, .. } in &self.answered {
-            let count = times_saved
-                .get(&(format!("user-{user}"), key.clone()))
-                .copied()
-                .unwrap_or(0);
+            let count = times_saved.get(&(format!("user-{user}"), key.clone())).copied().unwrap_or(0);
             if count != 1 {
-                return Err(format!(
-                    "the answered message {key} is in the log {count} times"
-                ));
+                return Err(format!("the answered message {key} is in the log {count} times"));
             }
         }
         Ok(())
@@ -270,43 +230,23 @@ fn check_session(session: &Snapshot, entries: &[Entry], now: Timestamp) -> Resul
     }
     for pair in entries.windows(2) {
         if pair[0].to != pair[1].from || pair[0].at > pair[1].at {
-            return Err(format!(
-                "the log of {name} jumps from {} to {}",
-                pair[0].to, pair[1].from
-            ));
+            return Err(format!("the log of {name} jumps from {} to {}", pair[0].to, pair[1].from));
         }
     }
-    if entries
-        .last()
-        .is_some_and(|last| last.to != session.state())
-    {
-        return Err(format!(
-            "the log of {name} does not end in {}",
-            session.state()
-        ));
+    if entries.last().is_some_and(|last| last.to != session.state()) {
+        return Err(format!("the log of {name} does not end in {}", session.state()));
     }
     let is_final = matches!(session.state().as_str(), "completed" | "abandoned");
     if is_final != session.is_closed() {
-        return Err(format!(
-            "{name} in {} has the closure {:?}",
-            session.state(),
-            session.closure
-        ));
+        return Err(format!("{name} in {} has the closure {:?}", session.state(), session.closure));
     }
     if session.is_closed() != session.timers.is_empty() {
-        return Err(format!(
-            "{name} in {} has the timers {:?}",
-            session.state(),
-            session.timers
-        ));
+        return Err(format!("{name} in {} has the timers {:?}", session.state(), session.timers));
     }
     // Two hours of silence end a session; recovery may have failed on the last step, so a lease's time is allowed.
     let silent = now.since(session.updated_at);
     if !session.is_closed() && silent > Delay::from_secs(3 * 3_600) {
-        return Err(format!(
-            "{name} is stuck in {} for {silent}",
-            session.state()
-        ));
+        return Err(format!("{name} is stuck in {} for {silent}", session.state()));
     }
     Ok(())
 }
@@ -317,12 +257,7 @@ fn start(disk: &Arc<MemoryStore>, clock: &Clock, seed: u64) -> Engine {
     machines
         .activate(&**disk, DEFINITION, clock.now())
         .expect("the shipped machine loads; its own test says so");
-    Engine::start(
-        store,
-        Arc::new(machines),
-        clock.clone(),
-        Settings::default(),
-    )
+    Engine::start(store, Arc::new(machines), clock.clone(), Settings::default())
 }
 
 fn message(user: usize, key: &str, text: &str) -> Result<Input, String> {

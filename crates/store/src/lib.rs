@@ -19,9 +19,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 pub use memory::MemoryStore;
-pub use query::{
-    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
-};
+pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use sqlite::SqliteStore;
 
 /// A durable home for instances, their log, their clarifications, their outbox and their definitions.
@@ -35,8 +33,7 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// # Errors
     /// `Corrupt` when the record's checksum does not fit: it has been put into quarantine and is never served.
-    fn load(&self, tenant: &TenantId, instance: &InstanceId)
-    -> Result<Option<Snapshot>, LoadError>;
+    fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError>;
 
     /// The session of a subject with the highest ordinal, open or closed.
     ///
@@ -173,10 +170,7 @@ impl fmt::Display for LoadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Corrupt { record, detail } => {
-                write!(
-                    f,
-                    "the record {record} is corrupt and was put into quarantine: {detail}"
-                )
+                write!(f, "the record {record} is corrupt and was put into quarantine: {detail}")
             }
             Self::Unavailable(detail) => write!(f, "the store is not available: {detail}"),
         }

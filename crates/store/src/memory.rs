@@ -13,12 +13,9 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
-use crate::query::{
-    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
-};
+use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{
-    CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition, due_at,
-    is_coherent,
+    CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition, due_at, is_coherent,
 };
 
 #[derive(Debug, Default)]
@@ -90,11 +87,7 @@ impl Store for MemoryStore {
         Ok(outcomes)
     }
 
-    fn load(
-        &self,
-        tenant: &TenantId,
-        instance: &InstanceId,
-    ) -> Result<Option<Snapshot>, LoadError> {
+    fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
         let tables = self.tables();
         let held = tables.instances.get(&(tenant.clone(), instance.clone()));
         Ok(held.map(|held| held.snapshot.clone()))
@@ -160,9 +153,7 @@ impl Store for MemoryStore {
             .map(|held| &held.snapshot)
             .filter(|s| before.is_none_or(|cursor| s.instance.as_str() < cursor))
             .filter(|s| query.matches(s));
-        Ok(page(matching.cloned(), query.limit, |s| {
-            s.instance.to_string()
-        }))
+        Ok(page(matching.cloned(), query.limit, |s| s.instance.to_string()))
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
@@ -179,11 +170,7 @@ impl Store for MemoryStore {
             .filter(|(_, line)| line.tenant == query.tenant && line.instance == query.instance);
         let numbered = page(lines, query.limit, |(seq, _)| seq.to_string());
         Ok(Page {
-            data: numbered
-                .data
-                .into_iter()
-                .map(|(_, line)| line.entry.clone())
-                .collect(),
+            data: numbered.data.into_iter().map(|(_, line)| line.entry.clone()).collect(),
             next: numbered.next,
         })
     }
@@ -204,11 +191,7 @@ impl Store for MemoryStore {
                 None => matching.clear(),
             }
         }
-        Ok(page(
-            matching.into_iter().cloned(),
-            query.limit,
-            ClarificationQuery::cursor_of,
-        ))
+        Ok(page(matching.into_iter().cloned(), query.limit, ClarificationQuery::cursor_of))
     }
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
@@ -238,18 +221,13 @@ impl Store for MemoryStore {
                 tables.receipts.remove(&line.entry.receipt);
             }
         }
-        Ok(CleanupReport {
-            entries_deleted: old.len(),
-            more: old.len() == limit,
-        })
+        Ok(CleanupReport { entries_deleted: old.len(), more: old.len() == limit })
     }
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         let tables = self.tables();
-        let mut figures = StoreStatistics {
-            effects_pending: tables.outbox.len() as u64,
-            ..StoreStatistics::default()
-        };
+        let mut figures =
+            StoreStatistics { effects_pending: tables.outbox.len() as u64, ..StoreStatistics::default() };
         for Held { snapshot, .. } in tables.instances.values() {
             let machine = snapshot.machine.to_string();
             let count = match &snapshot.closure {
@@ -321,10 +299,7 @@ impl Tables {
             let ordinals = self.sessions.entry(subject).or_default();
             ordinals.insert(after.ordinal, after.instance.clone());
         }
-        let held = Held {
-            snapshot: after.clone(),
-            claimed_until: None,
-        };
+        let held = Held { snapshot: after.clone(), claimed_until: None };
         let old = self.instances.insert(key.clone(), held);
         undo.push(Undo::Instance(key, old.map(Box::new)));
     }
@@ -359,9 +334,7 @@ impl Tables {
         }
         for clarification in &commit.clarifications {
             let key = (commit.tenant.clone(), clarification.id.clone());
-            let old = self
-                .clarifications
-                .insert(key.clone(), clarification.clone());
+            let old = self.clarifications.insert(key.clone(), clarification.clone());
             undo.push(Undo::Clarification(key, old.map(Box::new)));
         }
         let pending = self.clarifications.values().filter(|c| {
@@ -414,10 +387,7 @@ impl Tables {
     /// The newest entry of an open instance stays, however old it is.
     fn is_kept(&self, seq: u64, line: &Line) -> bool {
         let key = (line.tenant.clone(), line.instance.clone());
-        let is_open = self
-            .instances
-            .get(&key)
-            .is_some_and(|held| !held.snapshot.is_closed());
+        let is_open = self.instances.get(&key).is_some_and(|held| !held.snapshot.is_closed());
         let mut newer = self.log.range(seq + 1..);
         is_open && !newer.any(|(_, l)| l.tenant == line.tenant && l.instance == line.instance)
     }
@@ -431,25 +401,14 @@ fn session_key(snapshot: &Snapshot) -> Option<(TenantId, MachineName, Subject)> 
 
 /// What an instance keeps for life.
 fn identity(snapshot: &Snapshot) -> (&MachineName, Option<&Subject>, u32) {
-    (
-        &snapshot.machine,
-        snapshot.subject.as_ref(),
-        snapshot.ordinal,
-    )
+    (&snapshot.machine, snapshot.subject.as_ref(), snapshot.ordinal)
 }
 
 /// The first `limit` of `matching`; `cursor_of` names the last of them if there are more.
-fn page<T>(
-    matching: impl Iterator<Item = T>,
-    limit: usize,
-    cursor_of: impl Fn(&T) -> String,
-) -> Page<T> {
+fn page<T>(matching: impl Iterator<Item = T>, limit: usize, cursor_of: impl Fn(&T) -> String) -> Page<T> {
     let mut data: Vec<T> = matching.take(limit.saturating_add(1)).collect();
     let has_more = data.len() > limit;
     data.truncate(limit);
     let last = data.last().filter(|_| has_more);
-    Page {
-        next: last.map(cursor_of),
-        data,
-    }
+    Page { next: last.map(cursor_of), data }
 }

@@ -60,12 +60,8 @@ impl InstanceQuery {
             && is(self.subject.as_ref(), snapshot.subject.as_ref())
             && is(self.state.as_ref(), Some(&snapshot.state()))
             && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
-            && self
-                .due_before
-                .is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
-            && self
-                .idle_since
-                .is_none_or(|limit| snapshot.updated_at < limit)
+            && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
+            && self.idle_since.is_none_or(|limit| snapshot.updated_at < limit)
     }
 }
 

@@ -32,10 +32,7 @@ struct OneFile {
 
 impl OneFile {
     fn new() -> Self {
-        Self {
-            directory: TempDir::new().expect("a temporary directory"),
-            copies: Cell::new(0),
-        }
+        Self { directory: TempDir::new().expect("a temporary directory"), copies: Cell::new(0) }
     }
 
     fn path(&self) -> PathBuf {
@@ -52,10 +49,7 @@ impl Durable for OneFile {
     /// between moves pages that both copies then have.
     fn open_as_if_killed(&self) -> Box<dyn Store> {
         self.copies.set(self.copies.get() + 1);
-        let copy = self
-            .directory
-            .path()
-            .join(format!("copy-{}.db", self.copies.get()));
+        let copy = self.directory.path().join(format!("copy-{}.db", self.copies.get()));
         for suffix in ["-wal", ""] {
             let with_suffix = |path: &Path| format!("{}{suffix}", path.display());
             let (from, to) = (with_suffix(&self.path()), with_suffix(&copy));

@@ -59,12 +59,7 @@ pub struct Failure {
 
 impl Failure {
     pub fn new(line: usize, command: &str, why: String) -> Self {
-        Self {
-            line,
-            command: command.to_owned(),
-            why,
-            output: String::new(),
-        }
+        Self { line, command: command.to_owned(), why, output: String::new() }
     }
 
     fn with_output(self, output: String) -> Self {
@@ -116,28 +111,14 @@ pub fn run_script(place: &Place, commands: &[ShellCommand]) -> Result<(), Failur
         Ok(Some(status)) if status.success() => return Ok(()),
         Ok(Some(status)) => {
             let failed = failed_command(commands, fs::read_to_string(&failed_line_path).ok());
-            Failure::new(
-                failed.line,
-                &failed.text,
-                format!("the command failed: {status}"),
-            )
+            Failure::new(failed.line, &failed.text, format!("the command failed: {status}"))
         }
         Ok(None) => {
-            let why = format!(
-                "the commands from here ran longer than {} s",
-                SCRIPT_TIME_MAX.as_secs()
-            );
-            let text: Vec<&str> = commands
-                .iter()
-                .map(|command| command.text.as_str())
-                .collect();
+            let why = format!("the commands from here ran longer than {} s", SCRIPT_TIME_MAX.as_secs());
+            let text: Vec<&str> = commands.iter().map(|command| command.text.as_str()).collect();
             Failure::new(first.line, &text.join("\n"), why)
         }
-        Err(error) => Failure::new(
-            first.line,
-            &first.text,
-            format!("failed to run bash: {error}"),
-        ),
+        Err(error) => Failure::new(first.line, &first.text, format!("failed to run bash: {error}")),
     };
     Err(failure.with_output(read_lossy(&output_path)))
 }
@@ -166,11 +147,7 @@ fn failed_command(commands: &[ShellCommand], failed_line: Option<String>) -> &Sh
     // Line 1 of the script is the trap.
     let failed_line: usize = failed_line.and_then(|line| line.parse().ok()).unwrap_or(2);
     let line = (first.line + failed_line).saturating_sub(2);
-    commands
-        .iter()
-        .rev()
-        .find(|command| command.line <= line)
-        .unwrap_or(first)
+    commands.iter().rev().find(|command| command.line <= line).unwrap_or(first)
 }
 
 /// A `statewright dev` in the background; ends when dropped.
@@ -189,30 +166,21 @@ impl Server {
             .and_then(|errors| {
                 // The shell reads the document's quoting; `exec` makes the server itself the child.
                 place
-                    .bash(
-                        "-eu",
-                        &format!("exec '{}' dev {arguments}", place.binary.display()),
-                    )
+                    .bash("-eu", &format!("exec '{}' dev {arguments}", place.binary.display()))
                     .stdout(Stdio::piped())
                     .stderr(errors)
                     .spawn()
             })
             .map_err(|error| Failure::new(line, &text, format!("failed to start: {error}")))?;
         let first_line = first_line(&mut child);
-        let mut server = Self {
-            child,
-            address: String::new(),
-        };
+        let mut server = Self { child, address: String::new() };
         let (why, said) = match first_line {
             Ok(said) => {
                 if let Some(address) = address(&said) {
                     server.address = address;
                     return Ok(server);
                 }
-                (
-                    "the first line does not say where the server listens, as http://127.0.0.1:PORT",
-                    said,
-                )
+                ("the first line does not say where the server listens, as http://127.0.0.1:PORT", said)
             }
             Err(why) => (why, String::new()),
         };
@@ -253,25 +221,17 @@ fn first_line(child: &mut Child) -> Result<String, &'static str> {
             let _ = sender.send(line);
         }
     });
-    receiver
-        .recv_timeout(SERVER_START_TIME_MAX)
-        .map_err(|error| match error {
-            mpsc::RecvTimeoutError::Timeout => "the server printed nothing in time",
-            mpsc::RecvTimeoutError::Disconnected => {
-                "the server ended before it printed where it listens"
-            }
-        })
+    receiver.recv_timeout(SERVER_START_TIME_MAX).map_err(|error| match error {
+        mpsc::RecvTimeoutError::Timeout => "the server printed nothing in time",
+        mpsc::RecvTimeoutError::Disconnected => "the server ended before it printed where it listens",
+    })
 }
 
 /// The address in a line such as `listening on http://127.0.0.1:40123/`.
 fn address(line: &str) -> Option<String> {
     let (_, rest) = line.split_once("http://127.0.0.1:")?;
     let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-    if port.is_empty() {
-        None
-    } else {
-        Some(format!("127.0.0.1:{port}"))
-    }
+    if port.is_empty() { None } else { Some(format!("127.0.0.1:{port}")) }
 }
 
 /// Waits up to `limit`; `None` when the child still runs then.
@@ -298,9 +258,7 @@ fn signal(name: &str, target: &str) {
 }
 
 fn read_lossy(path: &PathBuf) -> String {
-    fs::read(path)
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -320,10 +278,7 @@ mod tests {
 
     fn ran(text: &str) -> Result<(), String> {
         let directory = TemporaryDirectory::create("process").unwrap();
-        let commands = fences::commands(&Block {
-            line: 10,
-            text: text.to_owned(),
-        });
+        let commands = fences::commands(&Block { line: 10, text: text.to_owned() });
         run_script(&place(&directory), &commands).map_err(|failure| failure.describe())
     }
 
@@ -334,11 +289,9 @@ mod tests {
 
     #[test]
     fn failing_command_is_reported_with_its_line_and_output() {
-        let expected = "12: the command failed: exit status: 3\n    (exit 3)\n  with this output:\n    before\n";
-        assert_eq!(
-            ran("echo before\n\n(exit 3)\necho after"),
-            Err(expected.to_owned())
-        );
+        let expected =
+            "12: the command failed: exit status: 3\n    (exit 3)\n  with this output:\n    before\n";
+        assert_eq!(ran("echo before\n\n(exit 3)\necho after"), Err(expected.to_owned()));
     }
 
     #[test]
@@ -353,19 +306,13 @@ mod tests {
     #[test]
     fn failing_command_over_several_lines_is_reported_whole() {
         let expected = "11: the command failed: exit status: 1\n    test a \\\n      = b\n";
-        assert_eq!(
-            ran("true\ntest a \\\n  = b\ntrue"),
-            Err(expected.to_owned())
-        );
+        assert_eq!(ran("true\ntest a \\\n  = b\ntrue"), Err(expected.to_owned()));
     }
 
     /// Starts a shell script in place of the server.
     fn started(script: &str) -> Result<String, String> {
         let directory = TemporaryDirectory::create("process").unwrap();
-        let place = Place {
-            binary: "bash".into(),
-            ..place(&directory)
-        };
+        let place = Place { binary: "bash".into(), ..place(&directory) };
         let script = script.replace('\'', "'\\''");
         // `bash dev SCRIPT` runs the file named dev.
         fs::write(directory.path().join("dev"), "eval \"$1\"").unwrap();
@@ -382,12 +329,8 @@ mod tests {
 
     #[test]
     fn server_without_an_address_fails_with_the_reason() {
-        assert_eq!(
-            started("true"),
-            Err("the server ended before it printed where it listens".to_owned())
-        );
-        let without =
-            "the first line does not say where the server listens, as http://127.0.0.1:PORT";
+        assert_eq!(started("true"), Err("the server ended before it printed where it listens".to_owned()));
+        let without = "the first line does not say where the server listens, as http://127.0.0.1:PORT";
         assert_eq!(started("echo hello"), Err(without.to_owned()));
     }
 }

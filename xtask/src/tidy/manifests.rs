@@ -52,18 +52,11 @@ pub fn check_arrows(root: &Path) -> Vec<Violation> {
             continue;
         };
         for dependency in dependencies(&tree::read(root, &path)) {
-            let ours = ARROWS
-                .iter()
-                .any(|(package, _)| *package == dependency.package);
-            if ours
-                && !dependency.only_for_development
-                && !allowed.contains(&dependency.package.as_str())
-            {
+            let ours = ARROWS.iter().any(|(package, _)| *package == dependency.package);
+            if ours && !dependency.only_for_development && !allowed.contains(&dependency.package.as_str()) {
                 let what = format!("`{name}` depends on `{}`", dependency.package);
                 let remedy = match allowed {
-                    [] => {
-                        "it may depend on none of our crates: move what it needs into it".to_owned()
-                    }
+                    [] => "it may depend on none of our crates: move what it needs into it".to_owned(),
                     _ => format!(
                         "it may depend on {} only: move what it needs further down",
                         allowed.join(", ")
@@ -79,18 +72,13 @@ pub fn check_arrows(root: &Path) -> Vec<Violation> {
 /// The kernel's dependencies, development ones included, neither wait nor roll dice.
 pub fn check_kernel_manifest(root: &Path) -> Vec<Violation> {
     let path = "crates/kernel/Cargo.toml";
-    let forbidden = |package: &str| {
-        KERNEL_FORBIDDEN
-            .iter()
-            .any(|start| package.starts_with(start))
-    };
+    let forbidden = |package: &str| KERNEL_FORBIDDEN.iter().any(|start| package.starts_with(start));
     dependencies(&tree::read(root, path))
         .into_iter()
         .filter(|dependency| forbidden(&dependency.package))
         .map(|dependency| {
             let what = format!("the kernel depends on `{}`", dependency.package);
-            let remedy =
-                "pass the time and the seed in as arguments, and leave waiting to the engine";
+            let remedy = "pass the time and the seed in as arguments, and leave waiting to the engine";
             Violation::new(path, dependency.line, what, remedy)
         })
         .collect()
@@ -101,18 +89,11 @@ pub fn check_lints(root: &Path) -> Vec<Violation> {
     let mut violations = Vec::new();
     let workspace = tree::read(root, "Cargo.toml");
     let forbids = entries(&workspace).iter().any(|entry| {
-        entry.section == "workspace.lints.rust"
-            && entry.key == "unsafe_code"
-            && entry.value == "\"forbid\""
+        entry.section == "workspace.lints.rust" && entry.key == "unsafe_code" && entry.value == "\"forbid\""
     });
     if !forbids {
         let remedy = "write unsafe_code = \"forbid\" under [workspace.lints.rust]";
-        violations.push(Violation::new(
-            "Cargo.toml",
-            1,
-            "the workspace does not forbid unsafe code",
-            remedy,
-        ));
+        violations.push(Violation::new("Cargo.toml", 1, "the workspace does not forbid unsafe code", remedy));
     }
     for (name, path) in tree::manifests(root) {
         let manifest = tree::read(root, &path);
@@ -126,12 +107,7 @@ pub fn check_lints(root: &Path) -> Vec<Violation> {
         });
         if !inherits {
             let what = format!("`{name}` does not inherit the workspace's lints");
-            violations.push(Violation::new(
-                &path,
-                1,
-                what,
-                "write workspace = true under [lints]",
-            ));
+            violations.push(Violation::new(&path, 1, what, "write workspace = true under [lints]"));
         }
     }
     violations
@@ -152,20 +128,13 @@ fn dependencies(manifest: &str) -> Vec<Dependency> {
         let parts: Vec<&str> = entry.section.rsplit('.').collect();
         let is_kind = |part: &&str| part.ends_with("dependencies");
         let (kind, key, named_by_section) = match parts.as_slice() {
-            [kind, rest @ ..] if is_kind(kind) && rest != ["workspace"] => {
-                (*kind, entry.key.as_str(), false)
-            }
-            [name, kind, rest @ ..] if is_kind(kind) && rest != ["workspace"] => {
-                (*kind, *name, true)
-            }
+            [kind, rest @ ..] if is_kind(kind) && rest != ["workspace"] => (*kind, entry.key.as_str(), false),
+            [name, kind, rest @ ..] if is_kind(kind) && rest != ["workspace"] => (*kind, *name, true),
             _ => continue,
         };
         let name = key.split('.').next().unwrap_or(key).trim_matches('"');
-        let value = if named_by_section {
-            format!("{} = {}", entry.key, entry.value)
-        } else {
-            entry.value.clone()
-        };
+        let value =
+            if named_by_section { format!("{} = {}", entry.key, entry.value) } else { entry.value.clone() };
         let renamed = renamed_package(&value);
         found.push(Dependency {
             line: entry.line,
@@ -179,12 +148,7 @@ fn dependencies(manifest: &str) -> Vec<Dependency> {
 /// The name in `{ package = "name" }`.
 fn renamed_package(value: &str) -> Option<&str> {
     let (_, rest) = value.split_once("package")?;
-    rest.trim_start()
-        .strip_prefix('=')?
-        .trim_start()
-        .strip_prefix('"')?
-        .split('"')
-        .next()
+    rest.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?.split('"').next()
 }
 
 #[derive(Debug)]
@@ -202,10 +166,7 @@ fn entries(manifest: &str) -> Vec<Entry> {
     let mut entries = Vec::new();
     for (index, line) in manifest.lines().enumerate() {
         let line = without_comment(line).trim();
-        if let Some(header) = line
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'))
-        {
+        if let Some(header) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = header.trim_matches(['[', ']', ' ']).to_owned();
         } else if let Some((key, value)) = line.split_once('=') {
             let key = key.split('.').map(str::trim).collect::<Vec<_>>().join(".");
@@ -261,36 +222,16 @@ mod tests {
     #[test]
     fn upward_arrows_are_found_however_they_are_written() {
         let found = ["crates/store/Cargo.toml:2: `store` depends on `engine`"];
-        finds_in(
-            "crates/store/Cargo.toml",
-            "[dependencies]\nengine.workspace = true\n",
-            &found,
-        );
-        finds_in(
-            "crates/store/Cargo.toml",
-            "[dependencies]\nengine = { path = \"../engine\" }\n",
-            &found,
-        );
+        finds_in("crates/store/Cargo.toml", "[dependencies]\nengine.workspace = true\n", &found);
+        finds_in("crates/store/Cargo.toml", "[dependencies]\nengine = { path = \"../engine\" }\n", &found);
         finds_in(
             "crates/store/Cargo.toml",
             "[dependencies]\nx = { package = \"engine\", path = \"y\" }\n",
             &found,
         );
-        finds_in(
-            "crates/store/Cargo.toml",
-            "[dependencies.engine]\nworkspace = true\n",
-            &found,
-        );
-        finds_in(
-            "crates/store/Cargo.toml",
-            "[target.'cfg(unix)'.dependencies]\nengine = \"1\"\n",
-            &found,
-        );
-        finds_in(
-            "crates/store/Cargo.toml",
-            "[build-dependencies]\nengine = \"1\"\n",
-            &found,
-        );
+        finds_in("crates/store/Cargo.toml", "[dependencies.engine]\nworkspace = true\n", &found);
+        finds_in("crates/store/Cargo.toml", "[target.'cfg(unix)'.dependencies]\nengine = \"1\"\n", &found);
+        finds_in("crates/store/Cargo.toml", "[build-dependencies]\nengine = \"1\"\n", &found);
         finds_in(
             "xtask/Cargo.toml",
             "[dependencies]\nkernel = \"1\"\n",
@@ -305,11 +246,7 @@ mod tests {
             "[dependencies]\nkernel.workspace = true # engine = 1\nrusqlite = \"1\"\n",
             &[],
         );
-        finds_in(
-            "crates/engine/Cargo.toml",
-            "[dev-dependencies]\nsim.workspace = true\n",
-            &[],
-        );
+        finds_in("crates/engine/Cargo.toml", "[dev-dependencies]\nsim.workspace = true\n", &[]);
     }
 
     #[test]
@@ -343,10 +280,7 @@ mod tests {
     #[test]
     fn missing_lints_are_found() {
         let mut tree = crates("crates/sim/Cargo.toml", "[lints.rust]\nworkspace = false\n");
-        tree.push((
-            "Cargo.toml",
-            "[workspace.lints.rust]\nunsafe_code = \"deny\"\n",
-        ));
+        tree.push(("Cargo.toml", "[workspace.lints.rust]\nunsafe_code = \"deny\"\n"));
         finds(
             check_lints,
             &tree,
@@ -360,10 +294,7 @@ mod tests {
     #[test]
     fn lints_may_be_inherited_by_a_dotted_key() {
         let mut tree = crates("crates/sim/Cargo.toml", "lints.workspace = true\n");
-        tree.push((
-            "Cargo.toml",
-            "[workspace.lints.rust]\nunsafe_code = \"forbid\"\n",
-        ));
+        tree.push(("Cargo.toml", "[workspace.lints.rust]\nunsafe_code = \"forbid\"\n"));
         finds(check_lints, &tree, &[]);
     }
 }

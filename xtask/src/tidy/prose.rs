@@ -10,23 +10,15 @@ use super::tree;
 use crate::fences;
 
 /// The documents at the root. Those under `docs/` are all read.
-const DOCUMENTS: &[&str] = &[
-    "README.md",
-    "ARCHITECTURE.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-];
+const DOCUMENTS: &[&str] = &["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
 
 /// How a path of this repository starts in inline code.
 const STARTS: &[&str] = &["crates/", "docs/", "machines/", "xtask/", ".ci/"];
 
 /// Paths in inline code and targets of relative links exist.
 pub fn check_paths(root: &Path) -> Vec<Violation> {
-    let mut documents: Vec<String> = DOCUMENTS
-        .iter()
-        .filter(|path| root.join(path).is_file())
-        .map(|path| (*path).to_owned())
-        .collect();
+    let mut documents: Vec<String> =
+        DOCUMENTS.iter().filter(|path| root.join(path).is_file()).map(|path| (*path).to_owned()).collect();
     documents.extend(tree::files(root, "docs", &["md"]));
     let mut violations = Vec::new();
     for document in documents {
@@ -37,16 +29,11 @@ pub fn check_paths(root: &Path) -> Vec<Violation> {
                 continue;
             }
             let (spans, prose) = code_spans(line);
-            let directory = document
-                .rsplit_once('/')
-                .map_or("", |(directory, _)| directory);
-            let named = spans
-                .iter()
-                .filter_map(|span| repository_path(span))
-                .map(|path| (path, PathBuf::from(path)));
-            let linked = link_targets(&prose)
-                .into_iter()
-                .filter_map(|target| relative_path(target, directory));
+            let directory = document.rsplit_once('/').map_or("", |(directory, _)| directory);
+            let named =
+                spans.iter().filter_map(|span| repository_path(span)).map(|path| (path, PathBuf::from(path)));
+            let linked =
+                link_targets(&prose).into_iter().filter_map(|target| relative_path(target, directory));
             let missing = named
                 .chain(linked)
                 // What lies outside the repository is not ours to say anything about, except that it is no place
@@ -103,19 +90,15 @@ fn closing(inside: &str, ticks: usize) -> Option<usize> {
 /// The path in a span of inline code, without a line number or the name of an item behind it.
 fn repository_path(span: &str) -> Option<&str> {
     let is_path = STARTS.iter().any(|start| span.starts_with(start));
-    let is_pattern =
-        span.contains([' ', '{', '}', '*', '<', '>', '$', '…']) || span.contains("...");
+    let is_pattern = span.contains([' ', '{', '}', '*', '<', '>', '$', '…']) || span.contains("...");
     let path = span.split(':').next().unwrap_or(span);
     (is_path && !is_pattern).then_some(path)
 }
 
 /// The targets of inline links and of reference definitions.
 fn link_targets(prose: &str) -> Vec<&str> {
-    let mut targets: Vec<&str> = prose
-        .split("](")
-        .skip(1)
-        .filter_map(|rest| rest.split([')', ' ']).next())
-        .collect();
+    let mut targets: Vec<&str> =
+        prose.split("](").skip(1).filter_map(|rest| rest.split([')', ' ']).next()).collect();
     if prose.starts_with('[')
         && let Some((_, target)) = prose.split_once("]: ")
     {
@@ -128,16 +111,11 @@ fn link_targets(prose: &str) -> Vec<&str> {
 fn relative_path<'a>(target: &'a str, directory: &str) -> Option<(&'a str, PathBuf)> {
     let shown = target.trim_matches(['<', '>']);
     let path = shown.split(['#', '?']).next().unwrap_or_default();
-    let has_scheme = path
-        .split('/')
-        .next()
-        .is_some_and(|first| first.contains(':'));
+    let has_scheme = path.split('/').next().is_some_and(|first| first.contains(':'));
     if path.is_empty() || has_scheme || path.starts_with("//") {
         return None;
     }
-    let path = path
-        .strip_prefix('/')
-        .map_or_else(|| Path::new(directory).join(path), PathBuf::from);
+    let path = path.strip_prefix('/').map_or_else(|| Path::new(directory).join(path), PathBuf::from);
     Some((shown, path))
 }
 
@@ -166,34 +144,19 @@ mod tests {
 
     /// Checks one line of docs/guide.md in a tree with `docs/here.md` and `crates/a/src/lib.rs`.
     fn check(line: &str, missing: &[&str]) {
-        let expected: Vec<String> = missing
-            .iter()
-            .map(|path| format!("docs/guide.md:2: `{path}` does not exist"))
-            .collect();
+        let expected: Vec<String> =
+            missing.iter().map(|path| format!("docs/guide.md:2: `{path}` does not exist")).collect();
         let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
         let document = format!("# Guide\n{line}\n");
-        let tree = [
-            ("docs/guide.md", document.as_str()),
-            ("docs/here.md", ""),
-            ("crates/a/src/lib.rs", ""),
-        ];
+        let tree = [("docs/guide.md", document.as_str()), ("docs/here.md", ""), ("crates/a/src/lib.rs", "")];
         finds(check_paths, &tree, &expected);
     }
 
     #[test]
     fn paths_in_inline_code_exist() {
-        check(
-            "see `crates/a/src/lib.rs` and `crates/a/` and ``docs/here.md``",
-            &[],
-        );
-        check(
-            "see `crates/a/src/lib.rs:12` and `crates/a/src/lib.rs::decide`",
-            &[],
-        );
-        check(
-            "see `crates/b` and `machines/x.yaml`, `.ci/run`",
-            &["crates/b", "machines/x.yaml", ".ci/run"],
-        );
+        check("see `crates/a/src/lib.rs` and `crates/a/` and ``docs/here.md``", &[]);
+        check("see `crates/a/src/lib.rs:12` and `crates/a/src/lib.rs::decide`", &[]);
+        check("see `crates/b` and `machines/x.yaml`, `.ci/run`", &["crates/b", "machines/x.yaml", ".ci/run"]);
     }
 
     #[test]
@@ -207,18 +170,9 @@ mod tests {
 
     #[test]
     fn targets_of_relative_links_exist() {
-        check(
-            "[a](here.md#part) [b](../crates/a) [c](/docs/here.md \"title\") ![d](./here.md)",
-            &[],
-        );
-        check(
-            "[a](#part) [b](https://example.org/none.md) [c](mailto:a@example.org) `[d](none.md)`",
-            &[],
-        );
-        check(
-            "[a](none.md) and [b](../../here.md)",
-            &["none.md", "../../here.md"],
-        );
+        check("[a](here.md#part) [b](../crates/a) [c](/docs/here.md \"title\") ![d](./here.md)", &[]);
+        check("[a](#part) [b](https://example.org/none.md) [c](mailto:a@example.org) `[d](none.md)`", &[]);
+        check("[a](none.md) and [b](../../here.md)", &["none.md", "../../here.md"]);
         check("[a]: none.md", &["none.md"]);
     }
 
@@ -236,10 +190,7 @@ mod tests {
                 ("docs/deep/a.md", "[x](y.md)"),
                 ("OTHER.md", "`docs/none.md`"),
             ],
-            &[
-                "README.md:1: `docs/none.md` does not exist",
-                "docs/deep/a.md:1: `y.md` does not exist",
-            ],
+            &["README.md:1: `docs/none.md` does not exist", "docs/deep/a.md:1: `y.md` does not exist"],
         );
     }
 }

@@ -54,21 +54,9 @@ pub fn check_lengths(root: &Path) -> Vec<Violation> {
         let entry = entries.get(name.as_str()).copied();
         let limit = entry.unwrap_or(length.limit());
         if length.lines > limit.max(length.limit()) {
-            let over = if entry.is_some() {
-                "its entry in xtask/ratchet.txt"
-            } else {
-                "the limit"
-            };
-            let what = format!(
-                "{name} has {} lines, more than {over}, {limit}",
-                length.lines
-            );
-            violations.push(Violation::new(
-                &length.path,
-                length.line,
-                what,
-                length.remedy(),
-            ));
+            let over = if entry.is_some() { "its entry in xtask/ratchet.txt" } else { "the limit" };
+            let what = format!("{name} has {} lines, more than {over}, {limit}", length.lines);
+            violations.push(Violation::new(&length.path, length.line, what, length.remedy()));
         }
     }
     violations
@@ -92,11 +80,8 @@ fn lowered(text: &str, measured: &BTreeMap<String, Length>) -> (String, usize) {
             let length = measured.get(name).map(|length| length.lines);
             if slack(name, limit, length).is_some() {
                 changed += 1;
-                let still_over = length.filter(|lines| {
-                    measured
-                        .get(name)
-                        .is_some_and(|length| *lines > length.limit())
-                });
+                let still_over =
+                    length.filter(|lines| measured.get(name).is_some_and(|length| *lines > length.limit()));
                 if let Some(lines) = still_over {
                     updated.push_str(&format!("{name} {lines}\n"));
                 }
@@ -111,20 +96,12 @@ fn lowered(text: &str, measured: &BTreeMap<String, Length>) -> (String, usize) {
 
 /// What is wrong with an entry that allows more than is needed.
 fn slack(name: &str, limit: usize, length: Option<usize>) -> Option<(String, String)> {
-    let limit_of_all = if name.contains("::") {
-        FUNCTION_LINES_MAX
-    } else {
-        FILE_LINES_MAX
-    };
+    let limit_of_all = if name.contains("::") { FUNCTION_LINES_MAX } else { FILE_LINES_MAX };
     match length {
-        None => Some((
-            format!("{name} does not exist"),
-            "remove the entry".to_owned(),
-        )),
-        Some(lines) if lines <= limit_of_all => Some((
-            format!("{name} is within the limit, with {lines} lines"),
-            "remove the entry".to_owned(),
-        )),
+        None => Some((format!("{name} does not exist"), "remove the entry".to_owned())),
+        Some(lines) if lines <= limit_of_all => {
+            Some((format!("{name} is within the limit, with {lines} lines"), "remove the entry".to_owned()))
+        }
         Some(lines) if lines < limit => Some((
             format!("{name} has shrunk to {lines} lines"),
             format!("lower its entry from {limit}: cargo xtask tidy --update-ratchet"),
@@ -145,9 +122,7 @@ fn entry(line: &str) -> Line<'_> {
     if line.is_empty() || line.starts_with('#') {
         return Line::Blank;
     }
-    let parsed = line
-        .rsplit_once(' ')
-        .and_then(|(name, limit)| Some((name.trim(), limit.parse().ok()?)));
+    let parsed = line.rsplit_once(' ').and_then(|(name, limit)| Some((name.trim(), limit.parse().ok()?)));
     parsed.map_or(Line::Malformed, |(name, limit)| Line::Entry { name, limit })
 }
 
@@ -162,11 +137,7 @@ struct Length {
 
 impl Length {
     fn limit(&self) -> usize {
-        if self.is_function {
-            FUNCTION_LINES_MAX
-        } else {
-            FILE_LINES_MAX
-        }
+        if self.is_function { FUNCTION_LINES_MAX } else { FILE_LINES_MAX }
     }
 
     fn remedy(&self) -> &'static str {
@@ -184,27 +155,14 @@ fn measure(root: &Path) -> BTreeMap<String, Length> {
     for source in tree::rust_files(root) {
         if !is_table(&source) {
             let lines = source.lines_before_tests();
-            let length = Length {
-                path: source.path.clone(),
-                line: 1,
-                lines,
-                is_function: false,
-            };
+            let length = Length { path: source.path.clone(), line: 1, lines, is_function: false };
             measured.insert(source.path.clone(), length);
         }
         for function in source.functions() {
             let name = format!("{}::{}", source.path, function.name);
-            if measured
-                .get(&name)
-                .is_none_or(|known| known.lines < function.length)
-            {
+            if measured.get(&name).is_none_or(|known| known.lines < function.length) {
                 let path = source.path.clone();
-                let length = Length {
-                    path,
-                    line: function.line,
-                    lines: function.length,
-                    is_function: true,
-                };
+                let length = Length { path, line: function.line, lines: function.length, is_function: true };
                 measured.insert(name, length);
             }
         }
@@ -213,11 +171,7 @@ fn measure(root: &Path) -> BTreeMap<String, Length> {
 }
 
 fn is_table(source: &RustSource) -> bool {
-    source
-        .text
-        .lines()
-        .take_while(|line| line.starts_with("//!"))
-        .any(|line| line.starts_with(TABLE_MARK))
+    source.text.lines().take_while(|line| line.starts_with("//!")).any(|line| line.starts_with(TABLE_MARK))
 }
 
 #[cfg(test)]
@@ -230,11 +184,7 @@ mod tests {
     }
 
     fn check(source: &str, table: &str, expected: &[&str]) {
-        finds(
-            check_lengths,
-            &[("crates/a/src/lib.rs", source), (TABLE, table)],
-            expected,
-        );
+        finds(check_lengths, &[("crates/a/src/lib.rs", source), (TABLE, table)], expected);
     }
 
     #[test]
@@ -242,11 +192,7 @@ mod tests {
         check(&"x\n".repeat(600), "", &[]);
         check(&function("f", 70), "", &[]);
         check(
-            &format!(
-                "{}#[cfg(test)]\nmod tests {{\n{}}}\n",
-                "x\n".repeat(600),
-                "y\n".repeat(900)
-            ),
+            &format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", "x\n".repeat(600), "y\n".repeat(900)),
             "",
             &[],
         );
@@ -262,9 +208,7 @@ mod tests {
         check(
             &format!("\n{}", function("f", 71)),
             "",
-            &[
-                "crates/a/src/lib.rs:2: crates/a/src/lib.rs::f has 71 lines, more than the limit, 70",
-            ],
+            &["crates/a/src/lib.rs:2: crates/a/src/lib.rs::f has 71 lines, more than the limit, 70"],
         );
     }
 
@@ -288,52 +232,32 @@ mod tests {
                 "xtask/ratchet.txt:3: the line is no entry",
             ],
         );
-        let within =
-            "xtask/ratchet.txt:1: crates/a/src/lib.rs::f is within the limit, with 70 lines";
+        let within = "xtask/ratchet.txt:1: crates/a/src/lib.rs::f is within the limit, with 70 lines";
         check(&function("f", 70), "crates/a/src/lib.rs::f 80\n", &[within]);
     }
 
     #[test]
     fn tables_may_be_long_but_their_functions_may_not() {
-        check(
-            &format!("//! Owns.\n//! Table: of x.\n{}", "x\n".repeat(700)),
-            "",
-            &[],
-        );
-        let found =
-            "crates/a/src/lib.rs:2: crates/a/src/lib.rs::f has 71 lines, more than the limit, 70";
-        check(
-            &format!("//! Table: of x.\n{}", function("f", 71)),
-            "",
-            &[found],
-        );
+        check(&format!("//! Owns.\n//! Table: of x.\n{}", "x\n".repeat(700)), "", &[]);
+        let found = "crates/a/src/lib.rs:2: crates/a/src/lib.rs::f has 71 lines, more than the limit, 70";
+        check(&format!("//! Table: of x.\n{}", function("f", 71)), "", &[found]);
     }
 
     #[test]
     fn update_lowers_and_removes_but_never_raises_or_adds() {
-        let source = [
-            function("shrunk", 75),
-            function("grown", 99),
-            function("new", 88),
-            function("short", 9),
-        ]
-        .concat();
+        let source =
+            [function("shrunk", 75), function("grown", 99), function("new", 88), function("short", 9)]
+                .concat();
         let table = "# A note.\n\
                      crates/a/src/lib.rs::shrunk 80\n\
                      crates/a/src/lib.rs::grown 80\n\
                      crates/a/src/lib.rs::short 80\n\
                      crates/a/src/lib.rs::gone 80\n";
-        let (changed, text) = with_tree(
-            &[("crates/a/src/lib.rs", &source), (TABLE, table)],
-            |root| {
-                let changed = update(root).unwrap();
-                (changed, tree::read(root, TABLE))
-            },
-        );
-        assert_eq!(
-            text,
-            "# A note.\ncrates/a/src/lib.rs::shrunk 75\ncrates/a/src/lib.rs::grown 80\n"
-        );
+        let (changed, text) = with_tree(&[("crates/a/src/lib.rs", &source), (TABLE, table)], |root| {
+            let changed = update(root).unwrap();
+            (changed, tree::read(root, TABLE))
+        });
+        assert_eq!(text, "# A note.\ncrates/a/src/lib.rs::shrunk 75\ncrates/a/src/lib.rs::grown 80\n");
         assert_eq!(changed, 3);
     }
 }

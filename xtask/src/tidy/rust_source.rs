@@ -35,31 +35,17 @@ impl RustSource {
         let items = test_items(&code);
         let mut test_lines = vec![false; text.lines().count()];
         for item in &items {
-            for line in test_lines
-                .iter_mut()
-                .take(item.line_last)
-                .skip(item.line_first - 1)
-            {
+            for line in test_lines.iter_mut().take(item.line_last).skip(item.line_first - 1) {
                 *line = true;
             }
         }
         let test_modules = items.into_iter().filter_map(|item| item.module).collect();
-        Self {
-            path,
-            text,
-            code,
-            literals,
-            test_lines,
-            test_modules,
-        }
+        Self { path, text, code, literals, test_lines, test_modules }
     }
 
     /// `line` is from 1.
     pub fn is_test_line(&self, line: usize) -> bool {
-        self.test_lines
-            .get(line.wrapping_sub(1))
-            .copied()
-            .unwrap_or(false)
+        self.test_lines.get(line.wrapping_sub(1)).copied().unwrap_or(false)
     }
 
     pub fn mark_all_as_test(&mut self) {
@@ -80,19 +66,13 @@ impl RustSource {
             "lib.rs" | "main.rs" | "mod.rs" => directory.to_owned(),
             _ => format!("{directory}/{}", name.trim_end_matches(".rs")),
         };
-        self.test_modules
-            .iter()
-            .map(|module| format!("{base}/{module}"))
-            .collect()
+        self.test_modules.iter().map(|module| format!("{base}/{module}")).collect()
     }
 
     /// Every line of `view` that holds `pattern` as whole words, from 1.
     pub fn lines_with(view: &str, pattern: &str) -> Vec<usize> {
         let lines = view.lines().enumerate();
-        lines
-            .filter(|(_, line)| contains_words(line, pattern))
-            .map(|(index, _)| index + 1)
-            .collect()
+        lines.filter(|(_, line)| contains_words(line, pattern)).map(|(index, _)| index + 1).collect()
     }
 
     /// The functions with a body, in order, nested ones too.
@@ -107,10 +87,7 @@ pub fn contains_words(line: &str, pattern: &str) -> bool {
     let joins_after = pattern.ends_with(is_word);
     line.match_indices(pattern).any(|(at, _)| {
         let before = line[..at].chars().next_back().is_some_and(is_word);
-        let after = line[at + pattern.len()..]
-            .chars()
-            .next()
-            .is_some_and(is_word);
+        let after = line[at + pattern.len()..].chars().next().is_some_and(is_word);
         let joined = (joins_before && before) || (joins_after && after);
         !joined
     })
@@ -138,11 +115,7 @@ fn split(text: &str) -> (String, String) {
         for &character in &characters[at..end] {
             let blank = if character == '\n' { '\n' } else { ' ' };
             code.push(if kind == Kind::Code { character } else { blank });
-            literals.push(if kind == Kind::Literal {
-                character
-            } else {
-                blank
-            });
+            literals.push(if kind == Kind::Literal { character } else { blank });
         }
         at = end;
     }
@@ -157,16 +130,12 @@ fn token(characters: &[char], at: usize) -> (Kind, usize) {
         '/' if next(1) == Some('*') => (Kind::Comment, block_comment_end(characters, at)),
         '"' => (Kind::Literal, quoted_end(characters, at)),
         // A lifetime has no second quote where a character would have it.
-        '\'' if next(1) == Some('\\') => (
-            Kind::Literal,
-            (find(characters, at + 3, '\'') + 1).min(characters.len()),
-        ),
+        '\'' if next(1) == Some('\\') => {
+            (Kind::Literal, (find(characters, at + 3, '\'') + 1).min(characters.len()))
+        }
         '\'' if next(2) == Some('\'') => (Kind::Literal, at + 3),
         character if is_word(character) => {
-            let length = characters[at..]
-                .iter()
-                .take_while(|character| is_word(**character))
-                .count();
+            let length = characters[at..].iter().take_while(|character| is_word(**character)).count();
             let end = at + length;
             let word: String = characters[at..end].iter().collect();
             match word.as_str() {
@@ -183,9 +152,7 @@ fn token(characters: &[char], at: usize) -> (Kind, usize) {
 
 /// Where `wanted` is at or after `from`; the end where it is not.
 fn find(characters: &[char], from: usize, wanted: char) -> usize {
-    (from..characters.len())
-        .find(|&at| characters[at] == wanted)
-        .unwrap_or(characters.len())
+    (from..characters.len()).find(|&at| characters[at] == wanted).unwrap_or(characters.len())
 }
 
 fn block_comment_end(characters: &[char], start: usize) -> usize {
@@ -224,20 +191,13 @@ fn quoted_end(characters: &[char], start: usize) -> usize {
 
 /// Where the raw string ends whose hashes start at `hashes_start`; none where it is a raw identifier.
 fn raw_end(characters: &[char], hashes_start: usize) -> Option<usize> {
-    let hashes = characters[hashes_start..]
-        .iter()
-        .take_while(|character| **character == '#')
-        .count();
+    let hashes = characters[hashes_start..].iter().take_while(|character| **character == '#').count();
     if characters.get(hashes_start + hashes) != Some(&'"') {
         return None;
     }
     let mut at = hashes_start + hashes + 1;
     while at < characters.len() {
-        let after = characters[at + 1..]
-            .iter()
-            .take(hashes)
-            .filter(|character| **character == '#')
-            .count();
+        let after = characters[at + 1..].iter().take(hashes).filter(|character| **character == '#').count();
         if characters[at] == '"' && after == hashes {
             return Some(at + 1 + hashes);
         }
@@ -263,9 +223,8 @@ fn test_items(code: &str) -> Vec<TestItem> {
         let attribute_end = matching_end(code, start + 1);
         from = attribute_end;
         let attribute: String = code[start..attribute_end].split_whitespace().collect();
-        let is_test = attribute == "#[test]"
-            || attribute == "#[cfg(test)]"
-            || attribute.starts_with("#[cfg(all(test");
+        let is_test =
+            attribute == "#[test]" || attribute == "#[cfg(test)]" || attribute.starts_with("#[cfg(all(test");
         if !is_test {
             continue;
         }
@@ -273,15 +232,10 @@ fn test_items(code: &str) -> Vec<TestItem> {
         let end = item_end(code, item_start);
         let item = &code[item_start..end];
         let words: Vec<&str> = item.split(|character: char| !is_word(character)).collect();
-        let name = words
-            .iter()
-            .skip_while(|word| **word != "mod")
-            .find(|word| !matches!(**word, "mod" | ""));
+        let name = words.iter().skip_while(|word| **word != "mod").find(|word| !matches!(**word, "mod" | ""));
         let is_module = is_module_item(item);
         let is_inline_module = is_module && !item.ends_with(';');
-        let module = name
-            .filter(|_| is_module && !is_inline_module)
-            .map(|name| (*name).to_owned());
+        let module = name.filter(|_| is_module && !is_inline_module).map(|name| (*name).to_owned());
         items.push(TestItem {
             line_first: line_at(code, start),
             line_last: line_at(code, end.saturating_sub(1)),
@@ -356,22 +310,15 @@ fn functions(code: &str) -> Vec<Function> {
         if code[..at].chars().next_back().is_some_and(is_word) {
             continue;
         }
-        let name: String = code[at + 3..]
-            .trim_start()
-            .chars()
-            .take_while(|character| is_word(*character))
-            .collect();
+        let name: String =
+            code[at + 3..].trim_start().chars().take_while(|character| is_word(*character)).collect();
         let end = item_end(code, at);
         // `fn(u8)` is a type and has no name; a declaration in a trait has no body.
         if name.is_empty() || !code[..end].ends_with('}') {
             continue;
         }
         let line = line_at(code, at);
-        functions.push(Function {
-            name,
-            line,
-            length: line_at(code, end - 1) - line + 1,
-        });
+        functions.push(Function { name, line, length: line_at(code, end - 1) - line + 1 });
     }
     functions
 }
@@ -403,10 +350,7 @@ mod tests {
 
     #[test]
     fn contents_of_literals_are_a_view_of_their_own() {
-        assert_eq!(
-            split("a(\"now()\") // now()\nb").1,
-            "  \"now()\"          \n "
-        );
+        assert_eq!(split("a(\"now()\") // now()\nb").1, "  \"now()\"          \n ");
     }
 
     #[test]
@@ -468,9 +412,8 @@ mod tests {
     /// Shows which lines are test lines.
     fn check_tests(text: &str, expected: &[usize]) {
         let source = RustSource::new("a.rs".to_owned(), text.to_owned());
-        let lines: Vec<usize> = (1..=text.lines().count())
-            .filter(|line| source.is_test_line(*line))
-            .collect();
+        let lines: Vec<usize> =
+            (1..=text.lines().count()).filter(|line| source.is_test_line(*line)).collect();
         assert_eq!(lines, expected, "{text}");
     }
 
@@ -487,14 +430,11 @@ mod tests {
 
     #[test]
     fn lines_before_tests_end_at_the_inline_module() {
-        let lines =
-            |text: &str| RustSource::new("a.rs".to_owned(), text.to_owned()).lines_before_tests();
+        let lines = |text: &str| RustSource::new("a.rs".to_owned(), text.to_owned()).lines_before_tests();
         assert_eq!(lines("a\nb\n"), 2);
         assert_eq!(lines("a\n#[cfg(test)]\nmod tests {\n}\n"), 1);
         assert_eq!(
-            lines(
-                "#[cfg(test)]\nmod cases;\nb\n#[cfg(test)]\nfn c() {}\n#[cfg(test)]\nmod tests {\n}\n"
-            ),
+            lines("#[cfg(test)]\nmod cases;\nb\n#[cfg(test)]\nfn c() {}\n#[cfg(test)]\nmod tests {\n}\n"),
             5
         );
     }

@@ -10,24 +10,14 @@ use super::rust_source::{RustSource, contains_words};
 use super::tree;
 
 /// Names of the outside world, which the kernel's code does not say.
-const KERNEL_FORBIDDEN: &[&str] = &[
-    "std::fs",
-    "std::env",
-    "std::net",
-    "SystemTime",
-    "Instant::now",
-    "tokio",
-    "async fn",
-    "rand::",
-];
+const KERNEL_FORBIDDEN: &[&str] =
+    &["std::fs", "std::env", "std::net", "SystemTime", "Instant::now", "tokio", "async fn", "rand::"];
 
 /// The parts of `std` that `use std::{...}` could bring in unseen.
 const KERNEL_FORBIDDEN_PARTS: &[&str] = &["fs", "env", "net"];
 
 /// Names that say that something is in a file, not what.
-const NAMELESS: &[&str] = &[
-    "utils", "util", "common", "helpers", "helper", "manager", "types", "misc",
-];
+const NAMELESS: &[&str] = &["utils", "util", "common", "helpers", "helper", "manager", "types", "misc"];
 
 /// Table of the files whose tests may sleep, each with the reason why nothing else will do.
 const SLEEPERS: &[(&str, &str)] = &[];
@@ -38,9 +28,7 @@ const STORED_CLOCKS: &[&str] = &["now()", "current_timestamp", "datetime('now'"]
 /// The kernel's code outside tests names no file, environment, network, clock, randomness or async.
 pub fn check_kernel_sources(root: &Path) -> Vec<Violation> {
     let mut violations = Vec::new();
-    for source in tree::rust_files(root)
-        .iter()
-        .filter(|source| source.path.starts_with("crates/kernel/src/"))
+    for source in tree::rust_files(root).iter().filter(|source| source.path.starts_with("crates/kernel/src/"))
     {
         for forbidden in KERNEL_FORBIDDEN {
             for line in outside_tests(source, &source.code, forbidden) {
@@ -49,11 +37,7 @@ pub fn check_kernel_sources(root: &Path) -> Vec<Violation> {
         }
         for (line, part) in grouped_imports(&source.code) {
             if !source.is_test_line(line) {
-                violations.push(kernel_violation(
-                    &source.path,
-                    line,
-                    &format!("std::{part}"),
-                ));
+                violations.push(kernel_violation(&source.path, line, &format!("std::{part}")));
             }
         }
     }
@@ -63,12 +47,7 @@ pub fn check_kernel_sources(root: &Path) -> Vec<Violation> {
 
 fn kernel_violation(path: &str, line: usize, forbidden: &str) -> Violation {
     let remedy = "pass the value in as an argument, or move the code to the engine or the app";
-    Violation::new(
-        path,
-        line,
-        format!("the kernel names `{forbidden}`"),
-        remedy,
-    )
+    Violation::new(path, line, format!("the kernel names `{forbidden}`"), remedy)
 }
 
 /// The forbidden parts in each `std::{...}`, with the line where the group starts.
@@ -92,15 +71,12 @@ fn grouped_imports(code: &str) -> Vec<(usize, &'static str)> {
             }
         }
         items.push(item);
-        let firsts = items
-            .iter()
-            .filter_map(|item| item.trim().split([':', ' ']).next());
-        found.extend(firsts.filter_map(|first| {
-            Some((
-                line,
-                *KERNEL_FORBIDDEN_PARTS.iter().find(|part| **part == first)?,
-            ))
-        }));
+        let firsts = items.iter().filter_map(|item| item.trim().split([':', ' ']).next());
+        found.extend(
+            firsts.filter_map(|first| {
+                Some((line, *KERNEL_FORBIDDEN_PARTS.iter().find(|part| **part == first)?))
+            }),
+        );
     }
     found
 }
@@ -111,14 +87,8 @@ pub fn check_heads(root: &Path) -> Vec<Violation> {
         .iter()
         .filter(|source| !source.text.starts_with("//!"))
         .map(|source| {
-            let remedy =
-                "open it with `//!`: what it owns, what it deliberately does not, its invariant";
-            Violation::new(
-                &source.path,
-                1,
-                "the file does not say what it is for",
-                remedy,
-            )
+            let remedy = "open it with `//!`: what it owns, what it deliberately does not, its invariant";
+            Violation::new(&source.path, 1, "the file does not say what it is for", remedy)
         })
         .collect()
 }
@@ -127,12 +97,7 @@ pub fn check_heads(root: &Path) -> Vec<Violation> {
 pub fn check_module_names(root: &Path) -> Vec<Violation> {
     let mut violations = Vec::new();
     let violation = |path: &str, line: usize, name: &str| {
-        Violation::new(
-            path,
-            line,
-            format!("a module is named `{name}`"),
-            "name the noun that it owns",
-        )
+        Violation::new(path, line, format!("a module is named `{name}`"), "name the noun that it owns")
     };
     for source in tree::rust_files(root) {
         for part in source.path.trim_end_matches(".rs").split('/').skip(1) {
@@ -158,12 +123,7 @@ pub fn check_unwraps(root: &Path) -> Vec<Violation> {
     for source in tree::rust_files(root) {
         for line in outside_tests(&source, &source.code, ".unwrap()") {
             let remedy = "return the error, or `expect` with the reason why it cannot happen";
-            violations.push(Violation::new(
-                &source.path,
-                line,
-                "`unwrap()` outside tests",
-                remedy,
-            ));
+            violations.push(Violation::new(&source.path, line, "`unwrap()` outside tests", remedy));
         }
     }
     violations
@@ -172,10 +132,7 @@ pub fn check_unwraps(root: &Path) -> Vec<Violation> {
 /// No test is ignored and no code is left for later.
 pub fn check_unfinished(root: &Path) -> Vec<Violation> {
     let marks = [
-        (
-            "#[ignore",
-            "run the test or delete it; a slow one shortens itself under STATEWRIGHT_FAST",
-        ),
+        ("#[ignore", "run the test or delete it; a slow one shortens itself under STATEWRIGHT_FAST"),
         ("todo!(", "finish it or leave it out"),
         ("unimplemented!(", "finish it or leave it out"),
     ];
@@ -183,12 +140,7 @@ pub fn check_unfinished(root: &Path) -> Vec<Violation> {
     for source in tree::rust_files(root) {
         for (mark, remedy) in marks {
             for line in RustSource::lines_with(&source.code, mark) {
-                violations.push(Violation::new(
-                    &source.path,
-                    line,
-                    format!("`{mark}`"),
-                    remedy,
-                ));
+                violations.push(Violation::new(&source.path, line, format!("`{mark}`"), remedy));
             }
         }
     }
@@ -206,10 +158,7 @@ fn sleeps(root: &Path, allowed: &[(&str, &str)]) -> Vec<Violation> {
     let mut needed = Vec::new();
     for source in tree::rust_files(root) {
         let lines = RustSource::lines_with(&source.code, "sleep(");
-        let lines: Vec<usize> = lines
-            .into_iter()
-            .filter(|line| source.is_test_line(*line))
-            .collect();
+        let lines: Vec<usize> = lines.into_iter().filter(|line| source.is_test_line(*line)).collect();
         if let Some((path, _)) = allowed.iter().find(|(path, _)| *path == source.path) {
             if !lines.is_empty() {
                 needed.push(*path);
@@ -224,12 +173,7 @@ fn sleeps(root: &Path, allowed: &[(&str, &str)]) -> Vec<Violation> {
     }
     for (path, _) in allowed.iter().filter(|(path, _)| !needed.contains(path)) {
         let what = format!("{path} does not sleep any more");
-        violations.push(Violation::new(
-            "xtask/src/tidy/sources.rs",
-            1,
-            what,
-            "take it out of SLEEPERS",
-        ));
+        violations.push(Violation::new("xtask/src/tidy/sources.rs", 1, what, "take it out of SLEEPERS"));
     }
     violations
 }
@@ -243,23 +187,16 @@ pub fn check_store_clock(root: &Path) -> Vec<Violation> {
         .collect();
     for path in tree::files(root, "crates/store", &["sql"]) {
         let text = tree::read(root, &path);
-        let lines: Vec<&str> = text
-            .lines()
-            .map(|line| line.split("--").next().unwrap_or_default())
-            .collect();
+        let lines: Vec<&str> = text.lines().map(|line| line.split("--").next().unwrap_or_default()).collect();
         texts.push((path, lines.join("\n")));
     }
     let mut violations = Vec::new();
     for (path, text) in texts {
         for clock in STORED_CLOCKS {
             for line in RustSource::lines_with(&text.to_lowercase(), clock) {
-                let remedy = "pass the caller's `now` as a parameter, so that tests and replays decide the time";
-                violations.push(Violation::new(
-                    &path,
-                    line,
-                    format!("a statement says `{clock}`"),
-                    remedy,
-                ));
+                let remedy =
+                    "pass the caller's `now` as a parameter, so that tests and replays decide the time";
+                violations.push(Violation::new(&path, line, format!("a statement says `{clock}`"), remedy));
             }
         }
     }
@@ -268,10 +205,7 @@ pub fn check_store_clock(root: &Path) -> Vec<Violation> {
 }
 
 fn outside_tests(source: &RustSource, view: &str, pattern: &str) -> Vec<usize> {
-    RustSource::lines_with(view, pattern)
-        .into_iter()
-        .filter(|line| !source.is_test_line(*line))
-        .collect()
+    RustSource::lines_with(view, pattern).into_iter().filter(|line| !source.is_test_line(*line)).collect()
 }
 
 #[cfg(test)]
@@ -286,10 +220,7 @@ mod tests {
                     #[cfg(test)]\nmod tests {\n    use std::fs;\n}\n";
         finds(
             check_kernel_sources,
-            &[
-                ("crates/kernel/src/lib.rs", text),
-                ("crates/engine/src/lib.rs", "use std::fs;\n"),
-            ],
+            &[("crates/kernel/src/lib.rs", text), ("crates/engine/src/lib.rs", "use std::fs;\n")],
             &[
                 "crates/kernel/src/lib.rs:2: the kernel names `std::fs`",
                 "crates/kernel/src/lib.rs:3: the kernel names `std::net`",
@@ -321,10 +252,7 @@ mod tests {
             check_module_names,
             &[
                 ("crates/a/src/helpers/x.rs", ""),
-                (
-                    "crates/a/src/lib.rs",
-                    "mod util {\n}\nmod utility {\n}\n// mod misc {\n",
-                ),
+                ("crates/a/src/lib.rs", "mod util {\n}\nmod utility {\n}\n// mod misc {\n"),
                 ("crates/a/src/types.rs", ""),
                 ("crates/a/tests/common/mod.rs", ""),
             ],
@@ -342,10 +270,7 @@ mod tests {
         let text = "// a.unwrap()\na.unwrap();\na.unwrap_or(b);\n\"a.unwrap()\";\n#[cfg(test)]\nmod tests {\n    a.unwrap();\n}\n";
         finds(
             check_unwraps,
-            &[
-                ("crates/a/src/lib.rs", text),
-                ("crates/a/tests/b.rs", "a.unwrap();\n"),
-            ],
+            &[("crates/a/src/lib.rs", text), ("crates/a/tests/b.rs", "a.unwrap();\n")],
             &["crates/a/src/lib.rs:2: `unwrap()` outside tests"],
         );
     }
@@ -367,35 +292,20 @@ mod tests {
     #[test]
     fn sleeping_tests_are_found_unless_listed_with_a_reason() {
         let tree = [
-            (
-                "crates/a/src/lib.rs",
-                "thread::sleep(x);\n#[test]\nfn b() {\n    thread::sleep(x);\n}\n",
-            ),
+            ("crates/a/src/lib.rs", "thread::sleep(x);\n#[test]\nfn b() {\n    thread::sleep(x);\n}\n"),
             ("crates/a/tests/slow.rs", "sleep(x);\n"),
         ];
         finds(
             check_sleeps,
             &tree,
-            &[
-                "crates/a/src/lib.rs:4: a test sleeps",
-                "crates/a/tests/slow.rs:1: a test sleeps",
-            ],
+            &["crates/a/src/lib.rs:4: a test sleeps", "crates/a/tests/slow.rs:1: a test sleeps"],
         );
-        let allowed = [
-            ("crates/a/tests/slow.rs", "a reason"),
-            ("crates/a/tests/gone.rs", "a reason"),
-        ];
+        let allowed = [("crates/a/tests/slow.rs", "a reason"), ("crates/a/tests/gone.rs", "a reason")];
         let found: Vec<String> = with_tree(&tree, |root| sleeps(root, &allowed))
             .into_iter()
             .map(|violation| violation.what)
             .collect();
-        assert_eq!(
-            found,
-            [
-                "a test sleeps",
-                "crates/a/tests/gone.rs does not sleep any more"
-            ]
-        );
+        assert_eq!(found, ["a test sleeps", "crates/a/tests/gone.rs does not sleep any more"]);
     }
 
     #[test]

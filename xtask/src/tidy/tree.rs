@@ -11,20 +11,14 @@ use super::rust_source::RustSource;
 pub fn rust_files(root: &Path) -> Vec<RustSource> {
     let mut paths = files(root, "crates", &["rs"]);
     paths.extend(files(root, "xtask", &["rs"]));
-    let mut sources: Vec<RustSource> = paths
-        .into_iter()
-        .map(|path| RustSource::new(path.clone(), read(root, &path)))
-        .collect();
-    let test_modules: Vec<String> = sources
-        .iter()
-        .flat_map(RustSource::test_module_paths)
-        .collect();
+    let mut sources: Vec<RustSource> =
+        paths.into_iter().map(|path| RustSource::new(path.clone(), read(root, &path))).collect();
+    let test_modules: Vec<String> = sources.iter().flat_map(RustSource::test_module_paths).collect();
     for source in &mut sources {
         let path = &source.path;
         // `a/tests` stands for a/tests.rs, a/tests/mod.rs and everything below.
         let belongs = |module: &String| {
-            path.strip_prefix(module.as_str())
-                .is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
+            path.strip_prefix(module.as_str()).is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
         };
         if is_test_path(path) || test_modules.iter().any(belongs) {
             source.mark_all_as_test();
@@ -38,10 +32,7 @@ pub fn files(root: &Path, directory: &str, extensions: &[&str]) -> Vec<String> {
     let mut found = Vec::new();
     let mut pending = vec![directory.to_owned()];
     while let Some(directory) = pending.pop() {
-        let entries = fs::read_dir(root.join(&directory))
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok);
+        let entries = fs::read_dir(root.join(&directory)).into_iter().flatten().filter_map(Result::ok);
         for entry in entries {
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = format!("{directory}/{name}");
@@ -50,11 +41,7 @@ pub fn files(root: &Path, directory: &str, extensions: &[&str]) -> Vec<String> {
             };
             if kind.is_dir() && name != "target" && !name.starts_with('.') {
                 pending.push(path);
-            } else if kind.is_file()
-                && extensions
-                    .iter()
-                    .any(|extension| has_extension(&name, extension))
-            {
+            } else if kind.is_file() && extensions.iter().any(|extension| has_extension(&name, extension)) {
                 found.push(path);
             }
         }
@@ -80,20 +67,16 @@ pub fn manifests(root: &Path) -> Vec<(String, String)> {
 
 /// The text of a file that was just listed; empty where it has gone since.
 pub fn read(root: &Path, path: &str) -> String {
-    fs::read(root.join(path))
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-        .unwrap_or_default()
+    fs::read(root.join(path)).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
 }
 
 fn has_extension(name: &str, extension: &str) -> bool {
-    name.strip_suffix(extension)
-        .is_some_and(|stem| stem.ends_with('.'))
+    name.strip_suffix(extension).is_some_and(|stem| stem.ends_with('.'))
 }
 
 /// Cargo's own places for code that only runs in tests.
 fn is_test_path(path: &str) -> bool {
-    path.split('/')
-        .any(|part| part == "tests" || part == "benches")
+    path.split('/').any(|part| part == "tests" || part == "benches")
 }
 
 #[cfg(test)]

@@ -65,12 +65,7 @@ impl std::error::Error for DecodeError {}
 ///
 /// `public_url` is the configured one, with the request's query: behind a proxy the host that a request names is
 /// the proxy's word, not Twilio's. An empty token proves nothing and verifies nothing.
-pub fn verify_form(
-    auth_token: &str,
-    public_url: &str,
-    params: &[(String, String)],
-    signature: &str,
-) -> bool {
+pub fn verify_form(auth_token: &str, public_url: &str, params: &[(String, String)], signature: &str) -> bool {
     if auth_token.is_empty() {
         return false;
     }
@@ -84,29 +79,19 @@ pub fn verify_form(
 
 /// Whether `signature` is Twilio's for a JSON body: it signs the URL alone, and the URL's query carries the
 /// SHA-256 of the body as `bodySHA256`.
-pub fn verify_json(
-    auth_token: &str,
-    public_url_with_query: &str,
-    body: &[u8],
-    signature: &str,
-) -> bool {
+pub fn verify_json(auth_token: &str, public_url_with_query: &str, body: &[u8], signature: &str) -> bool {
     let Some(claimed) = query_value(public_url_with_query, "bodySHA256") else {
         return false;
     };
-    let actual: String = Sha256::digest(body)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let same_body = actual
-        .as_bytes()
-        .ct_eq(claimed.to_ascii_lowercase().as_bytes());
+    let actual: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+    let same_body = actual.as_bytes().ct_eq(claimed.to_ascii_lowercase().as_bytes());
     bool::from(same_body) && verify_form(auth_token, public_url_with_query, &[], signature)
 }
 
 /// The order of pairs is that of sorted names and, within a name, of sorted values; a set has each once.
 fn sign(auth_token: &str, url: &str, params: &[(String, String)]) -> String {
-    let mut mac = Hmac::<Sha1>::new_from_slice(auth_token.as_bytes())
-        .expect("an HMAC takes a key of any length");
+    let mut mac =
+        Hmac::<Sha1>::new_from_slice(auth_token.as_bytes()).expect("an HMAC takes a key of any length");
     mac.update(url.as_bytes());
     let pairs: BTreeSet<&(String, String)> = params.iter().collect();
     for (name, value) in pairs {
@@ -124,10 +109,7 @@ fn signed_urls(url: &str) -> Vec<String> {
     let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     // The colons of an IPv6 address are in brackets and those of a password come before an `@`.
     let host_start = authority.rfind(['@', ']']).map_or(0, |at| at + 1);
-    let port_start = authority[host_start..]
-        .find(':')
-        .map(|at| host_start + at)
-        .unwrap_or(authority.len());
+    let port_start = authority[host_start..].find(':').map(|at| host_start + at).unwrap_or(authority.len());
     let (host, port) = authority.split_at(port_start);
     let default_port = match scheme {
         "https" => ":443",
@@ -135,19 +117,14 @@ fn signed_urls(url: &str) -> Vec<String> {
         _ => "",
     };
     let port = if port.is_empty() { default_port } else { port };
-    vec![
-        format!("{scheme}://{host}{path}"),
-        format!("{scheme}://{host}{port}{path}"),
-    ]
+    vec![format!("{scheme}://{host}{path}"), format!("{scheme}://{host}{port}{path}")]
 }
 
 fn query_value<'a>(url: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = url.split_once('?')?;
     let query = query.split('#').next().unwrap_or_default();
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(found, _)| *found == name)
-        .map(|(_, value)| value)
+    pairs.find(|(found, _)| *found == name).map(|(_, value)| value)
 }
 
 /// What the parameters of a webhook say. Parameters that are not known here are no error: Twilio adds some
@@ -169,10 +146,7 @@ pub fn decode(params: &[(String, String)]) -> Result<Inbound, DecodeError> {
         to: params.address("To")?,
         message: Message {
             text: params.filled("Body").map(str::to_owned),
-            payload: params
-                .filled("ButtonPayload")
-                .or_else(|| params.filled("ListId"))
-                .map(str::to_owned),
+            payload: params.filled("ButtonPayload").or_else(|| params.filled("ListId")).map(str::to_owned),
             media: params.media()?,
             parameters: params.location()?,
             quoted: params.filled_as("OriginalRepliedMessageSid", InputKey::parse)?,
@@ -195,10 +169,8 @@ pub fn decode_json(body: &[u8]) -> Result<Inbound, DecodeError> {
 /// # Errors
 /// `NotAnObject`, with the parser's reason.
 pub fn json_pairs(body: &[u8]) -> Result<Vec<(String, String)>, DecodeError> {
-    let members: Fields =
-        serde_json::from_slice(body).map_err(|error| DecodeError::NotAnObject {
-            because: error.to_string(),
-        })?;
+    let members: Fields = serde_json::from_slice(body)
+        .map_err(|error| DecodeError::NotAnObject { because: error.to_string() })?;
     let pair = |(name, value): (String, Value)| match value {
         Value::Null => None,
         Value::String(text) => Some((name, text)),
@@ -227,10 +199,7 @@ impl<'a> Parameters<'a> {
         parse: impl Fn(&str) -> Result<T, String>,
     ) -> Result<Option<T>, DecodeError> {
         let parsed = self.filled(name).map(parse).transpose();
-        parsed.map_err(|because| DecodeError::Wrong {
-            parameter: name.to_owned(),
-            because,
-        })
+        parsed.map_err(|because| DecodeError::Wrong { parameter: name.to_owned(), because })
     }
 
     fn required(&self, name: &str) -> Result<&'a str, DecodeError> {
@@ -261,19 +230,13 @@ impl<'a> Parameters<'a> {
     }
 
     fn media(&self) -> Result<Vec<Media>, DecodeError> {
-        let count = |text: &str| {
-            text.parse::<u32>()
-                .map_err(|_| format!("`{text}` is no count"))
-        };
+        let count = |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is no count"));
         let count = self.filled_as("NumMedia", count)?.unwrap_or(0);
         // However large the count: the first URL that is missing ends it.
         let medium = |index: u32| {
             Ok(Media {
                 url: self.required(&format!("MediaUrl{index}"))?.to_owned(),
-                kind: self
-                    .get(&format!("MediaContentType{index}"))
-                    .unwrap_or_default()
-                    .to_owned(),
+                kind: self.get(&format!("MediaContentType{index}")).unwrap_or_default().to_owned(),
             })
         };
         (0..count).map(medium).collect()
@@ -281,10 +244,7 @@ impl<'a> Parameters<'a> {
 
     fn location(&self) -> Result<Fields, DecodeError> {
         let mut fields = Fields::new();
-        for (name, field, limit) in [
-            ("Latitude", "latitude", 90.0),
-            ("Longitude", "longitude", 180.0),
-        ] {
+        for (name, field, limit) in [("Latitude", "latitude", 90.0), ("Longitude", "longitude", 180.0)] {
             let degrees = |text: &str| {
                 let degrees = text.parse::<f64>().ok();
                 let degrees = degrees.filter(|degrees| degrees.abs() <= limit);
@@ -301,9 +261,7 @@ impl<'a> Parameters<'a> {
 }
 
 fn missing(name: &str) -> DecodeError {
-    DecodeError::Missing {
-        parameter: name.to_owned(),
-    }
+    DecodeError::Missing { parameter: name.to_owned() }
 }
 
 /// Replies as TwiML. Twilio's answer to a webhook knows no buttons, so options become numbered lines under the
@@ -438,14 +396,10 @@ mod tests {
 
     #[test]
     fn published_signatures_verify() {
-        for (caller, signature) in [
-            ("+14158675309", SIGNATURE),
-            ("+12349013030", "0/KCTR6DLpKmkAf8muzZqo1nDgQ="),
-        ] {
-            assert!(
-                verify_form(TOKEN, URL, &example(caller), signature),
-                "{caller}"
-            );
+        for (caller, signature) in
+            [("+14158675309", SIGNATURE), ("+12349013030", "0/KCTR6DLpKmkAf8muzZqo1nDgQ=")]
+        {
+            assert!(verify_form(TOKEN, URL, &example(caller), signature), "{caller}");
         }
     }
 
@@ -485,10 +439,7 @@ mod tests {
             ("other", "other"),
         ] {
             let signature = sign(TOKEN, signed, &params);
-            assert!(
-                verify_form(TOKEN, configured, &params, &signature),
-                "{configured} {signed}"
-            );
+            assert!(verify_form(TOKEN, configured, &params, &signature), "{configured} {signed}");
         }
     }
 
@@ -508,23 +459,14 @@ mod tests {
             "0/KCTR6DLpKmkAf8muzZqo1nDgQ=",
             " RSOYDt4T1cUTdK1PDd93/VVr8B8=",
         ] {
-            assert!(
-                !verify_form(TOKEN, URL, &params, signature),
-                "{signature:?}"
-            );
+            assert!(!verify_form(TOKEN, URL, &params, signature), "{signature:?}");
         }
         for index in 0..params.len() {
             let mut without = params.clone();
             let (name, value) = without.remove(index);
-            assert!(
-                !verify_form(TOKEN, URL, &without, SIGNATURE),
-                "without {name}"
-            );
+            assert!(!verify_form(TOKEN, URL, &without, SIGNATURE), "without {name}");
             without.push((name.clone(), format!("{value}0")));
-            assert!(
-                !verify_form(TOKEN, URL, &without, SIGNATURE),
-                "changed {name}"
-            );
+            assert!(!verify_form(TOKEN, URL, &without, SIGNATURE), "changed {name}");
         }
         let mut more = params;
         more.push(("Unknown".to_owned(), String::new()));
@@ -557,11 +499,8 @@ mod tests {
         }
     }
 
-    const HEAD: [(&str, &str); 3] = [
-        ("MessageSid", "SM1"),
-        ("From", "whatsapp:+1555"),
-        ("To", "whatsapp:+1666"),
-    ];
+    const HEAD: [(&str, &str); 3] =
+        [("MessageSid", "SM1"), ("From", "whatsapp:+1555"), ("To", "whatsapp:+1666")];
 
     fn decoded(more: &[(&str, &str)]) -> Result<Inbound, DecodeError> {
         decode(&pairs(&[&HEAD, more].concat()))
@@ -578,38 +517,20 @@ mod tests {
 
     #[test]
     fn messages_are_read_by_the_names_of_their_parameters() {
-        let medium = |url: &str, kind: &str| Media {
-            url: url.to_owned(),
-            kind: kind.to_owned(),
-        };
+        let medium = |url: &str, kind: &str| Media { url: url.to_owned(), kind: kind.to_owned() };
         let quoted = InputKey::parse("SM0").unwrap();
         let table: Vec<(&[(&str, &str)], Message)> = vec![
-            (
-                &[("Body", "hello"), ("ProfileName", "Ann"), ("New", "1")],
-                Message::of_text("hello"),
-            ),
-            (
-                &[("Body", ""), ("NumMedia", "0"), ("Latitude", "")],
-                Message::default(),
-            ),
-            (
-                &[("SmsStatus", "received"), ("Body", "hi")],
-                Message::of_text("hi"),
-            ),
+            (&[("Body", "hello"), ("ProfileName", "Ann"), ("New", "1")], Message::of_text("hello")),
+            (&[("Body", ""), ("NumMedia", "0"), ("Latitude", "")], Message::default()),
+            (&[("SmsStatus", "received"), ("Body", "hi")], Message::of_text("hi")),
             (&[("SmsStatus", "received")], Message::default()),
             (
                 &[("Body", "Yes"), ("ButtonPayload", "y"), ("ListId", "l")],
-                Message {
-                    payload: Some("y".to_owned()),
-                    ..Message::of_text("Yes")
-                },
+                Message { payload: Some("y".to_owned()), ..Message::of_text("Yes") },
             ),
             (
                 &[("Body", "Row"), ("ButtonPayload", ""), ("ListId", "l")],
-                Message {
-                    payload: Some("l".to_owned()),
-                    ..Message::of_text("Row")
-                },
+                Message { payload: Some("l".to_owned()), ..Message::of_text("Row") },
             ),
             (
                 &[
@@ -622,10 +543,7 @@ mod tests {
                     ("OriginalRepliedMessageSid", "SM0"),
                 ],
                 Message {
-                    media: vec![
-                        medium("https://m/0", "image/jpeg"),
-                        medium("https://m/1", ""),
-                    ],
+                    media: vec![medium("https://m/0", "image/jpeg"), medium("https://m/1", "")],
                     quoted: Some(quoted),
                     ..Message::default()
                 },
@@ -643,15 +561,10 @@ mod tests {
                 &[("Latitude", "45.5"), ("Longitude", "-73")] as &[_],
                 serde_json::json!({"latitude": 45.5, "longitude": -73.0}),
             ),
-            (
-                &[("Latitude", "-90"), ("Longitude", "")],
-                serde_json::json!({"latitude": -90.0}),
-            ),
+            (&[("Latitude", "-90"), ("Longitude", "")], serde_json::json!({"latitude": -90.0})),
         ] {
-            let message = Message {
-                parameters: serde_json::from_value(parameters).unwrap(),
-                ..Message::default()
-            };
+            let message =
+                Message { parameters: serde_json::from_value(parameters).unwrap(), ..Message::default() };
             assert_eq!(decoded(more), Ok(inbound(message)));
         }
     }
@@ -659,19 +572,10 @@ mod tests {
     #[test]
     fn status_without_a_body_is_a_status() {
         for (more, status) in [
-            (
-                &[("MessageStatus", "read"), ("SmsStatus", "sent")] as &[_],
-                "read",
-            ),
-            (
-                &[("SmsStatus", "delivered"), ("MessageStatus", "")],
-                "delivered",
-            ),
+            (&[("MessageStatus", "read"), ("SmsStatus", "sent")] as &[_], "read"),
+            (&[("SmsStatus", "delivered"), ("MessageStatus", "")], "delivered"),
         ] {
-            let expected = Inbound::Status {
-                sid: "SM1".to_owned(),
-                status: status.to_owned(),
-            };
+            let expected = Inbound::Status { sid: "SM1".to_owned(), status: status.to_owned() };
             assert_eq!(decoded(more), Ok(expected));
         }
         let error = decode(&pairs(&[("MessageStatus", "read")])).unwrap_err();
@@ -695,31 +599,15 @@ mod tests {
                 "the parameter `From` is wrong: the subject contains the control character '\\n'",
             ),
             ("To", "", "the parameter `To` is missing"),
-            (
-                "NumMedia",
-                "-1",
-                "the parameter `NumMedia` is wrong: `-1` is no count",
-            ),
-            (
-                "NumMedia",
-                "4000000000",
-                "the parameter `MediaUrl0` is missing",
-            ),
+            ("NumMedia", "-1", "the parameter `NumMedia` is wrong: `-1` is no count"),
+            ("NumMedia", "4000000000", "the parameter `MediaUrl0` is missing"),
             (
                 "OriginalRepliedMessageSid",
                 "\u{7}",
                 "the parameter `OriginalRepliedMessageSid` is wrong: the key contains the control character '\\u{7}'",
             ),
-            (
-                "Latitude",
-                "90.1",
-                "the parameter `Latitude` is wrong: `90.1` is no number from -90 to 90",
-            ),
-            (
-                "Longitude",
-                "NaN",
-                "the parameter `Longitude` is wrong: `NaN` is no number from -180 to 180",
-            ),
+            ("Latitude", "90.1", "the parameter `Latitude` is wrong: `90.1` is no number from -90 to 90"),
+            ("Longitude", "NaN", "the parameter `Longitude` is wrong: `NaN` is no number from -180 to 180"),
         ] {
             // In front, because the first of a repeated name counts.
             let params = pairs(&[&[(name, value), ("Body", "x")], &HEAD[..]].concat());
@@ -735,10 +623,7 @@ mod tests {
         assert_eq!(decode_json(body), decoded(&form));
         for body in ["", "[]", "{\"a\":1", "\"x\""] {
             let error = decode_json(body.as_bytes()).unwrap_err().to_string();
-            assert!(
-                error.starts_with("the body is no JSON object: "),
-                "{body} {error}"
-            );
+            assert!(error.starts_with("the body is no JSON object: "), "{body} {error}");
         }
     }
 
@@ -748,18 +633,9 @@ mod tests {
             text: text.to_owned(),
             options: options
                 .iter()
-                .map(|label| ReplyOption {
-                    id: "o".to_owned(),
-                    label: (*label).to_owned(),
-                })
+                .map(|label| ReplyOption { id: "o".to_owned(), label: (*label).to_owned() })
                 .collect(),
-            media: media
-                .iter()
-                .map(|url| Media {
-                    url: (*url).to_owned(),
-                    kind: String::new(),
-                })
-                .collect(),
+            media: media.iter().map(|url| Media { url: (*url).to_owned(), kind: String::new() }).collect(),
         };
         for (replies, expected) in [
             (vec![], ""),
@@ -769,30 +645,20 @@ mod tests {
                 "<Message><Body>a</Body></Message><Message><Body>b</Body></Message>",
             ),
             (
-                vec![with(
-                    "<a href=\"x\">'&amp;\u{0}\u{1b}\u{9b}\u{fffe}\r\n\té",
-                    &["]]>"],
-                    &[],
-                )],
+                vec![with("<a href=\"x\">'&amp;\u{0}\u{1b}\u{9b}\u{fffe}\r\n\té", &["]]>"], &[])],
                 "<Message><Body>&lt;a href=&quot;x&quot;&gt;&apos;&amp;amp;\n\té\n1. ]]&gt;</Body></Message>",
             ),
             (
                 vec![with("Which?", &["First", "Second\n3. one"], &[])],
                 "<Message><Body>Which?\n1. First\n2. Second 3. one</Body></Message>",
             ),
-            (
-                vec![with("", &["Only"], &[])],
-                "<Message><Body>1. Only</Body></Message>",
-            ),
+            (vec![with("", &["Only"], &[])], "<Message><Body>1. Only</Body></Message>"),
             (
                 vec![with("see", &[], &["https://m/0?a&b", "https://m/1"])],
                 "<Message><Body>see</Body><Media>https://m/0?a&amp;b</Media></Message>\
                  <Message><Media>https://m/1</Media></Message>",
             ),
-            (
-                vec![with("", &[], &["https://m/0"])],
-                "<Message><Media>https://m/0</Media></Message>",
-            ),
+            (vec![with("", &[], &["https://m/0"])], "<Message><Media>https://m/0</Media></Message>"),
         ] {
             assert_eq!(encode(&replies), format!("<Response>{expected}</Response>"));
         }
@@ -806,10 +672,7 @@ mod tests {
             (x(1601), vec![1600, 1]),
             (format!("{}\n{}", x(1600), x(5)), vec![1600, 5]),
             (format!("{}\n{} {}", x(900), x(600), x(200)), vec![900, 801]),
-            (
-                format!("{}\n{} {}", x(100), x(1300), x(300)),
-                vec![1401, 300],
-            ),
+            (format!("{}\n{} {}", x(100), x(1300), x(300)), vec![1401, 300]),
             (format!("{} {}", x(10), x(1700)), vec![10, 1600, 100]),
             ("é".repeat(1601), vec![1600, 1]),
             // Two UTF-16 units each.
@@ -829,14 +692,10 @@ mod tests {
     #[test]
     fn media_go_with_the_last_part_of_a_long_text() {
         let reply = Reply {
-            media: vec![Media {
-                url: "u".to_owned(),
-                kind: String::new(),
-            }],
+            media: vec![Media { url: "u".to_owned(), kind: String::new() }],
             ..Reply::of_text("x".repeat(1601))
         };
-        let ending =
-            "</Body></Message><Message><Body>x</Body><Media>u</Media></Message></Response>";
+        let ending = "</Body></Message><Message><Body>x</Body><Media>u</Media></Message></Response>";
         assert!(encode(&[reply]).ends_with(ending));
     }
 }

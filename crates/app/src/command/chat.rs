@@ -58,10 +58,7 @@ pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
         Ok((machine, _)) => machine,
         Err(MachinesError::Diagnostics(diagnostics)) => {
             for diagnostic in &diagnostics {
-                eprintln!(
-                    "{}\n",
-                    diagnostic.render(&path.display().to_string(), &source)
-                );
+                eprintln!("{}\n", diagnostic.render(&path.display().to_string(), &source));
             }
             return Err(Failure(format!("{} cannot be loaded", path.display())));
         }
@@ -84,11 +81,7 @@ pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
         buttons: None,
     };
     let interactive = std::io::stdin().is_terminal();
-    say!(
-        "{} version {}. /help tells the commands.",
-        machine.name,
-        machine.version
-    );
+    say!("{} version {}. /help tells the commands.", machine.name, machine.version);
     let mut lines = std::io::stdin().lock().lines();
     loop {
         let mut stdout = std::io::stdout();
@@ -131,19 +124,13 @@ impl Chat {
                 } else {
                     rest.to_owned()
                 };
-                let media = vec![Media {
-                    url,
-                    kind: "image/jpeg".into(),
-                }];
-                self.say(Message {
-                    media,
-                    ..Message::default()
-                })
+                let media = vec![Media { url, kind: "image/jpeg".into() }];
+                self.say(Message { media, ..Message::default() })
             }
             "/event" => self.event(rest),
-            slash if slash.starts_with('/') => Err(Failure(format!(
-                "there is no command `{slash}`; /help lists them"
-            ))),
+            slash if slash.starts_with('/') => {
+                Err(Failure(format!("there is no command `{slash}`; /help lists them")))
+            }
             _ => self.say(Message::of_text(line)),
         }
     }
@@ -151,34 +138,19 @@ impl Chat {
     fn submit(&mut self, cause: Cause) -> Result<Arc<Answer>, Failure> {
         self.sent += 1;
         let key = InputKey::parse(&format!("chat-{}", self.sent)).map_err(Failure)?;
-        let input = Input {
-            tenant: self.tenant.clone(),
-            key,
-            cause,
-            expected: None,
-            by: None,
-            trace_id: None,
-        };
+        let input =
+            Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace_id: None };
         Ok(self.engine.call(input)?.answer)
     }
 
     fn say(&mut self, mut message: Message) -> Result<(), Failure> {
         message.locale = self.locale.clone();
-        let cause = Cause::Message {
-            machine: self.machine.clone(),
-            subject: self.subject.clone(),
-            message,
-        };
+        let cause = Cause::Message { machine: self.machine.clone(), subject: self.subject.clone(), message };
         let answer = self.submit(cause)?;
         match &*answer {
             Answer::Message(answer) => {
                 self.show(&answer.reply);
-                say!(
-                    "  ({}, {:?}, {})",
-                    answer.state,
-                    answer.outcome,
-                    rule(answer)
-                );
+                say!("  ({}, {:?}, {})", answer.state, answer.outcome, rule(answer));
                 self.last = Some(answer.clone());
                 Ok(())
             }
@@ -206,10 +178,7 @@ impl Chat {
         let Some(buttons) = &self.buttons else {
             return Err(Failure("there are no buttons yet".into()));
         };
-        let option = number
-            .parse::<usize>()
-            .ok()
-            .and_then(|n| buttons.options.get(n.checked_sub(1)?));
+        let option = number.parse::<usize>().ok().and_then(|n| buttons.options.get(n.checked_sub(1)?));
         let Some(option) = option else {
             return Err(Failure(format!(
                 "`{number}` is no button; there are 1 to {}",
@@ -217,29 +186,17 @@ impl Chat {
             )));
         };
         let payload = Some(option.id.clone());
-        self.say(Message {
-            payload,
-            ..Message::default()
-        })
+        self.say(Message { payload, ..Message::default() })
     }
 
     fn advance(&mut self, by: &str) -> Result<(), Failure> {
         let by = Delay::parse(by).map_err(Failure)?;
         let now = self.engine.clock().advance(by).unwrap_or_default();
         let report = self.engine.recover()?;
-        let closed: Vec<String> = report
-            .closed
-            .iter()
-            .map(|(reason, n)| format!("{n} closed: {reason}"))
-            .collect();
-        say!(
-            "  it is {now}; {} timer(s) fired {}",
-            report.timers_fired,
-            closed.join(", ")
-        );
-        let session = self
-            .engine
-            .session(&self.tenant, &self.machine, &self.subject);
+        let closed: Vec<String> =
+            report.closed.iter().map(|(reason, n)| format!("{n} closed: {reason}")).collect();
+        say!("  it is {now}; {} timer(s) fired {}", report.timers_fired, closed.join(", "));
+        let session = self.engine.session(&self.tenant, &self.machine, &self.subject);
         if let (Ok(session), true) = (session, report.timers_fired > 0) {
             say!("  ({})", session.state());
         }
@@ -265,9 +222,7 @@ impl Chat {
     }
 
     fn state(&self) -> Result<(), Failure> {
-        let session = self
-            .engine
-            .session(&self.tenant, &self.machine, &self.subject)?;
+        let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
         let machine = self.engine.machine_of(&session)?;
         let waiting = kernel::decide::waiting_for(&machine, &session);
         say!("  {} at revision {}", session.state(), session.revision);
@@ -283,14 +238,9 @@ impl Chat {
     }
 
     fn event(&mut self, event: &str) -> Result<(), Failure> {
-        let session = self
-            .engine
-            .session(&self.tenant, &self.machine, &self.subject)?;
-        let cause = Cause::Event {
-            instance: session.instance,
-            event: event.to_owned(),
-            payload: Default::default(),
-        };
+        let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
+        let cause =
+            Cause::Event { instance: session.instance, event: event.to_owned(), payload: Default::default() };
         match &*self.submit(cause)? {
             Answer::Event(answer) => {
                 let (reply, state) = (answer.reply.clone(), answer.state.clone());

@@ -23,11 +23,7 @@ pub(crate) struct CheckArgs {
 pub(crate) fn check(args: &CheckArgs) -> CommandResult {
     let mut files = Vec::new();
     for path in &args.files {
-        if path.is_dir() {
-            files.extend(definition_files(path)?)
-        } else {
-            files.push(path.clone())
-        }
+        if path.is_dir() { files.extend(definition_files(path)?) } else { files.push(path.clone()) }
     }
     let (mut errors, mut warnings) = (0, 0);
     let mut reports = Vec::new();
@@ -40,34 +36,19 @@ pub(crate) fn check(args: &CheckArgs) -> CommandResult {
                 Severity::Warning => warnings += 1,
             }
             if !args.json {
-                say!(
-                    "{}\n",
-                    diagnostic.render(&path.display().to_string(), &source)
-                );
+                say!("{}\n", diagnostic.render(&path.display().to_string(), &source));
             }
         }
         if let (Some(machine), false) = (&machine, args.json) {
             let states = machine.chart.states.len() - 1;
-            say!(
-                "{}: {} version {}, {states} states",
-                path.display(),
-                machine.name,
-                machine.version
-            );
+            say!("{}: {} version {}, {states} states", path.display(), machine.name, machine.version);
         }
         reports.push(json!({"file": path, "valid": machine.is_some(), "diagnostics": diagnostics}));
     }
     if args.json {
-        say!(
-            "{}",
-            json!({"files": reports, "errors": errors, "warnings": warnings})
-        );
+        say!("{}", json!({"files": reports, "errors": errors, "warnings": warnings}));
     } else if errors + warnings > 0 {
         say!("{errors} error(s), {warnings} warning(s)");
     }
-    Ok(if errors == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

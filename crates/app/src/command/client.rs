@@ -11,20 +11,10 @@ use crate::telemetry::fresh_trace_id;
 /// Which server, and as whom.
 #[derive(Debug, Args)]
 struct ServerArgs {
-    #[arg(
-        long,
-        value_name = "URL",
-        env = "STATEWRIGHT_URL",
-        default_value = "http://127.0.0.1:7474"
-    )]
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,
     /// API key, for a server that wants one
-    #[arg(
-        long,
-        value_name = "KEY",
-        env = "STATEWRIGHT_API_KEY",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "KEY", env = "STATEWRIGHT_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
     /// Tenant, for a server started with `dev`
     #[arg(long, value_name = "NAME")]
@@ -93,9 +83,7 @@ pub(crate) struct ExplainArgs {
 
 impl ServerArgs {
     fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
-        let mut request = self
-            .agent()
-            .get(format!("{}{path}", self.server.trim_end_matches('/')));
+        let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -104,18 +92,13 @@ impl ServerArgs {
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let request = self
-            .agent()
-            .post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
         self.answer(response)
     }
 
     fn agent(&self) -> ureq::Agent {
-        ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .build()
-            .into()
+        ureq::Agent::config_builder().http_status_as_error(false).build().into()
     }
 
     fn identify<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
@@ -133,7 +116,10 @@ impl ServerArgs {
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Value, Failure> {
         let mut response = response.map_err(|error| {
-            Failure(format!("failed to reach {}: {error}; start it with `statewright dev`, or name another with --server", self.server))
+            Failure(format!(
+                "failed to reach {}: {error}; start it with `statewright dev`, or name another with --server",
+                self.server
+            ))
         })?;
         let body: Value = response.body_mut().read_json()?;
         if response.status().is_success() {
@@ -143,28 +129,14 @@ impl ServerArgs {
             say!("{body}");
         }
         let told = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        let allowed = body["allowed"]
-            .as_array()
-            .map(|events| words(events))
-            .unwrap_or_default();
-        let allowed = if allowed.is_empty() {
-            allowed
-        } else {
-            format!("; allowed: {allowed}")
-        };
-        Err(Failure(format!(
-            "{} ({}){allowed}",
-            told("detail"),
-            told("code")
-        )))
+        let allowed = body["allowed"].as_array().map(|events| words(events)).unwrap_or_default();
+        let allowed = if allowed.is_empty() { allowed } else { format!("; allowed: {allowed}") };
+        Err(Failure(format!("{} ({}){allowed}", told("detail"), told("code"))))
     }
 }
 
 fn words(list: &[Value]) -> String {
-    list.iter()
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
+    list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
 fn text(value: &Value) -> String {
@@ -181,11 +153,8 @@ pub(crate) fn send(args: &SendArgs) -> CommandResult {
     if let Some(locale) = &args.locale {
         body["locale"] = json!(locale);
     }
-    let path = format!(
-        "/v1/machines/{}/sessions/{}/messages",
-        escaped(&args.machine),
-        escaped(&args.subject)
-    );
+    let path =
+        format!("/v1/machines/{}/sessions/{}/messages", escaped(&args.machine), escaped(&args.subject));
     let answer = args.server.post(&path, &body)?;
     if args.server.json {
         say!("{answer}");
@@ -193,12 +162,7 @@ pub(crate) fn send(args: &SendArgs) -> CommandResult {
     }
     for reply in answer["reply"].as_array().into_iter().flatten() {
         say!("{}", text(&reply["text"]));
-        for (number, option) in reply["options"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .enumerate()
-        {
+        for (number, option) in reply["options"].as_array().into_iter().flatten().enumerate() {
             say!("  [{}] {}", number + 1, text(&option["label"]));
         }
     }
@@ -220,25 +184,14 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         ("subject", &args.subject),
         ("expiring_within", &args.expiring_within),
     ];
-    query.extend(
-        optional
-            .into_iter()
-            .filter_map(|(name, value)| Some((name, value.clone()?))),
-    );
+    query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
     query.extend(args.closed.map(|closed| ("closed", closed.to_string())));
     let list = args.server.get("/v1/instances", &query)?;
     if args.server.json {
         say!("{list}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!(
-        "{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT",
-        "ID",
-        "MACHINE",
-        "STATE",
-        "REVISION",
-        "UPDATED"
-    );
+    say!("{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT", "ID", "MACHINE", "STATE", "REVISION", "UPDATED");
     for row in list["data"].as_array().into_iter().flatten() {
         let closure = text(&row["closure_reason"]);
         let state = if closure.is_empty() {
@@ -264,14 +217,9 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
 pub(crate) fn show(args: &ShowArgs) -> CommandResult {
     let path = format!("/v1/instances/{}", escaped(&args.id));
     let instance = args.server.get(&path, &[])?;
-    let history = args
-        .server
-        .get(&format!("{path}/history"), &[("limit", "1000".to_owned())])?;
+    let history = args.server.get(&format!("{path}/history"), &[("limit", "1000".to_owned())])?;
     if args.server.json {
-        say!(
-            "{}",
-            json!({"instance": instance, "history": history["data"]})
-        );
+        say!("{}", json!({"instance": instance, "history": history["data"]}));
         return Ok(ExitCode::SUCCESS);
     }
     for name in [
@@ -291,29 +239,13 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         }
     }
     let waiting = &instance["waiting_for"];
-    say!(
-        "{:15} {}",
-        "takes",
-        waiting["events"]
-            .as_array()
-            .map(|events| words(events))
-            .unwrap_or_default()
-    );
+    say!("{:15} {}", "takes", waiting["events"].as_array().map(|events| words(events)).unwrap_or_default());
     for timer in waiting["timers"].as_array().into_iter().flatten() {
-        say!(
-            "{:15} {} at {}",
-            "timer",
-            text(&timer["id"]),
-            text(&timer["deadline"])
-        );
+        say!("{:15} {} at {}", "timer", text(&timer["id"]), text(&timer["deadline"]));
     }
     say!("\nhistory");
     for entry in history["data"].as_array().into_iter().flatten() {
-        let mark = if entry["success"] == json!(true) {
-            " "
-        } else {
-            "x"
-        };
+        let mark = if entry["success"] == json!(true) { " " } else { "x" };
         let reason = text(&entry["reason"]);
         say!(
             "{mark} {:>4}  {}  {} -> {}  {}  {reason}",
@@ -339,81 +271,37 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
         }
         (None, text) => json!({"message": {"text": text}}),
     };
-    let explanation = args.server.post(
-        &format!("/v1/instances/{}/explain", escaped(&args.id)),
-        &body,
-    )?;
+    let explanation = args.server.post(&format!("/v1/instances/{}/explain", escaped(&args.id)), &body)?;
     if args.server.json {
         say!("{explanation}");
         return Ok(ExitCode::SUCCESS);
     }
     let accepted = explanation["accepted"] == json!(true);
-    say!(
-        "in `{}` it would be {}",
-        text(&explanation["state"]),
-        if accepted { "taken" } else { "refused" }
-    );
+    say!("in `{}` it would be {}", text(&explanation["state"]), if accepted { "taken" } else { "refused" });
     if let Some(message) = explanation["refusal"]["message"].as_str() {
         say!("{message}");
     }
     for transition in explanation["considered"].as_array().into_iter().flatten() {
-        let mark = if transition["chosen"] == json!(true) {
-            "*"
-        } else {
-            " "
-        };
-        let targets = transition["target"]
-            .as_array()
-            .map(|t| words(t))
-            .unwrap_or_default();
-        say!(
-            "{mark} `{}` --{}--> {targets}",
-            text(&transition["state"]),
-            text(&transition["event"])
-        );
+        let mark = if transition["chosen"] == json!(true) { "*" } else { " " };
+        let targets = transition["target"].as_array().map(|t| words(t)).unwrap_or_default();
+        say!("{mark} `{}` --{}--> {targets}", text(&transition["state"]), text(&transition["event"]));
         let guard = &transition["guard"];
         if guard.is_object() {
-            say!(
-                "    guard {} is {} with {}",
-                text(&guard["expression"]),
-                guard["passed"],
-                guard["values"]
-            );
+            say!("    guard {} is {} with {}", text(&guard["expression"]), guard["passed"], guard["values"]);
         }
     }
-    for step in explanation["answer"]["message"]["why"]["trace"]
-        .as_array()
-        .into_iter()
-        .flatten()
-    {
-        let mark = if step["applied"] == json!(true) {
-            "*"
-        } else {
-            " "
-        };
-        say!(
-            "{mark} {:>3}  {}",
-            text(&step["rule"]),
-            text(&step["because"])
-        );
+    for step in explanation["answer"]["message"]["why"]["trace"].as_array().into_iter().flatten() {
+        let mark = if step["applied"] == json!(true) { "*" } else { " " };
+        say!("{mark} {:>3}  {}", text(&step["rule"]), text(&step["because"]));
     }
     say!(
         "takes: {}",
-        explanation["waiting_for"]["events"]
-            .as_array()
-            .map(|events| words(events))
-            .unwrap_or_default()
+        explanation["waiting_for"]["events"].as_array().map(|events| words(events)).unwrap_or_default()
     );
-    Ok(if accepted {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
 fn escaped(segment: &str) -> String {
-    form_urlencoded::byte_serialize(segment.as_bytes())
-        .collect::<String>()
-        .replace('+', "%20")
+    form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
 }

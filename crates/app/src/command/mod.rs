@@ -1,9 +1,6 @@
 //! The command line: one file a command. Each has `--json` where a script would want it, and ends with 0 when all
 //! is well, 1 when something was refused or failed, and 2 when the command line itself is wrong.
-#![allow(
-    clippy::print_stdout,
-    reason = "a command's standard output is its result"
-)]
+#![allow(clippy::print_stdout, reason = "a command's standard output is its result")]
 
 /// Writes a line to standard output. Whoever reads it may have gone away (`statewright ls | head`): a server must not
 /// die of that, and a command has nobody left to tell.
@@ -72,11 +69,7 @@ pub(crate) struct MachineDirs {
 impl MachineDirs {
     /// The folders asked for, else `machines`.
     pub fn paths(&self) -> Vec<PathBuf> {
-        if self.dirs.is_empty() {
-            vec![PathBuf::from("machines")]
-        } else {
-            self.dirs.clone()
-        }
+        if self.dirs.is_empty() { vec![PathBuf::from("machines")] } else { self.dirs.clone() }
     }
 }
 
@@ -113,22 +106,13 @@ pub fn main() -> ExitCode {
 
 /// The definitions in a folder, by name: `*.yaml`, `*.yml` and `*.json`, without stories.
 pub(crate) fn definition_files(dir: &std::path::Path) -> Result<Vec<PathBuf>, Failure> {
-    let entries = std::fs::read_dir(dir).map_err(|error| {
-        Failure(format!(
-            "failed to read the folder {}: {error}",
-            dir.display()
-        ))
-    })?;
+    let entries = std::fs::read_dir(dir)
+        .map_err(|error| Failure(format!("failed to read the folder {}: {error}", dir.display())))?;
     let mut files = Vec::new();
     for entry in entries {
         let path = entry?.path();
-        let name = path
-            .file_name()
-            .map(|n| n.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let definition = [".yaml", ".yml", ".json"]
-            .iter()
-            .any(|end| name.ends_with(end));
+        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let definition = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
         if definition && !name.contains(".stories.") {
             files.push(path);
         }

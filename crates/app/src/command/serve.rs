@@ -36,12 +36,7 @@ struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_PUBLIC_URL")]
     public_url: Option<String>,
     /// Twilio's auth token, to check the signatures of its webhooks
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        env = "STATEWRIGHT_TWILIO_AUTH_TOKEN",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "TOKEN", env = "STATEWRIGHT_TWILIO_AUTH_TOKEN", hide_env_values = true)]
     twilio_auth_token: Option<String>,
     /// How to write the log, on standard error
     #[arg(long, value_name = "FORMAT", env = "STATEWRIGHT_LOG_FORMAT")]
@@ -82,12 +77,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", default_value = "statewright.toml")]
     config: PathBuf,
     /// Who may ask: tenant=key, separated by commas
-    #[arg(
-        long,
-        value_name = "PAIRS",
-        env = "STATEWRIGHT_API_KEYS",
-        hide_env_values = true
-    )]
+    #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
 }
 
@@ -137,11 +127,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
 }
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let ServeArgs {
-        server,
-        config,
-        api_keys,
-    } = args;
+    let ServeArgs { server, config, api_keys } = args;
     let file = read_config(&config)?;
     init_log(server.log.or(file.log));
     let machines = match file.machines {
@@ -151,14 +137,8 @@ pub(crate) fn serve(args: ServeArgs) -> CommandResult {
     let keys = api_keys.or(file.api_keys).unwrap_or_default();
     run(Server {
         machines,
-        listen: server
-            .listen
-            .or(file.listen)
-            .unwrap_or_else(|| LISTEN.to_owned()),
-        store: server
-            .store
-            .or(file.store)
-            .unwrap_or_else(|| STORE.to_owned()),
+        listen: server.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
+        store: server.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
         public_url: server.public_url.or(file.public_url),
         twilio_auth_token: server.twilio_auth_token.or(file.twilio_auth_token),
         access: Access::from_pairs(&keys).map_err(Failure)?,
@@ -183,10 +163,7 @@ fn read_config(path: &Path) -> Result<ConfigFile, Failure> {
             return Ok(ConfigFile::default());
         }
         Err(error) => {
-            return Err(Failure(format!(
-                "failed to read {}: {error}",
-                path.display()
-            )));
+            return Err(Failure(format!("failed to read {}: {error}", path.display())));
         }
     };
     toml::from_str(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))
@@ -199,44 +176,24 @@ fn run(server: Server) -> CommandResult {
         load_machines(&machines, &*store, dir, &server.clock)?;
     }
     let durability = store.info().durability;
-    let engine = Engine::start(
-        Arc::clone(&store),
-        machines,
-        server.clock.clone(),
-        Settings::default(),
-    );
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
             .await
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
-        say!(
-            "statewright {} listens on http://{address}",
-            env!("CARGO_PKG_VERSION")
-        );
+        say!("statewright {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
         say!("store: {} ({})", store.info().location, durability.as_str());
         if durability != store::Durability::Durable {
-            tracing::warn!(
-                durability = durability.as_str(),
-                "what this store acknowledges may be lost"
-            );
+            tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
             greet(&engine, address);
         }
-        let public_url = server
-            .public_url
-            .unwrap_or_else(|| format!("http://{address}"));
+        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = Arc::new(App::new(
-            engine,
-            server.access,
-            public_url,
-            server.twilio_auth_token,
-        ));
+        let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
         let shutdown = {
             let app = Arc::clone(&app);
             async move {
@@ -260,19 +217,12 @@ pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
             Ok(Arc::new(store))
         }
         Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
-        _ => Err(Failure(format!(
-            "`{url}` is no store; write sqlite:PATH or memory:"
-        ))),
+        _ => Err(Failure(format!("`{url}` is no store; write sqlite:PATH or memory:"))),
     }
 }
 
 /// Activates what is in a folder. A definition that is current already is left alone.
-fn load_machines(
-    machines: &Machines,
-    store: &dyn Store,
-    dir: &Path,
-    clock: &Clock,
-) -> Result<(), Failure> {
+fn load_machines(machines: &Machines, store: &dyn Store, dir: &Path, clock: &Clock) -> Result<(), Failure> {
     for path in definition_files(dir)? {
         let source = read_source(&path)?;
         let loaded = machines.activate(store, &source, clock.now());
@@ -285,26 +235,17 @@ fn load_machines(
             Err(error) => return Err(error.into()),
         };
         for diagnostic in &diagnostics {
-            eprintln!(
-                "{}\n",
-                diagnostic.render(&path.display().to_string(), &source)
-            );
+            eprintln!("{}\n", diagnostic.render(&path.display().to_string(), &source));
         }
         if failed {
-            return Err(Failure(format!(
-                "{} cannot be loaded; mend it or move it away",
-                path.display()
-            )));
+            return Err(Failure(format!("{} cannot be loaded; mend it or move it away", path.display())));
         }
     }
     Ok(())
 }
 
 /// A machine by its name in the machine folders, or by its file.
-pub(crate) fn find_definition(
-    name: &str,
-    dirs: &MachineDirs,
-) -> Result<(PathBuf, String), Failure> {
+pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf, String), Failure> {
     let direct = Path::new(name);
     if direct.is_file() {
         return Ok((direct.to_owned(), read_source(direct)?));
@@ -315,9 +256,7 @@ pub(crate) fn find_definition(
             let source = read_source(&path)?;
             let machine = definition::load(&source).0;
             let own = machine.map(|machine| machine.name.to_string());
-            let stem = path
-                .file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned());
+            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             if own.as_deref() == Some(name) || stem.as_deref() == Some(name) {
                 return Ok((path, source));
             }
@@ -329,21 +268,12 @@ pub(crate) fn find_definition(
 }
 
 fn greet(engine: &Engine, address: SocketAddr) {
-    let machines: Vec<String> = engine
-        .machines()
-        .all()
-        .iter()
-        .map(|m| m.name.to_string())
-        .collect();
+    let machines: Vec<String> = engine.machines().all().iter().map(|m| m.name.to_string()).collect();
     say!("machines: {}", machines.join(", "));
     let Some(machine) = machines.first() else {
         return;
     };
-    let machine = if machines.iter().any(|m| m == "progress_update") {
-        "progress_update"
-    } else {
-        machine
-    };
+    let machine = if machines.iter().any(|m| m == "progress_update") { "progress_update" } else { machine };
     say!("\nTry, in another terminal:");
     say!(
         "  curl -s http://{address}/v1/machines/{machine}/sessions/me/messages -d '{{\"message_id\": \"1\", \"text\": \"update\"}}'"

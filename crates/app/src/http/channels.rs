@@ -21,19 +21,14 @@ pub async fn twilio(
     headers: HeaderMap,
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let tenant = app
-        .access
-        .channel_tenant(&headers, || tenant(&app, &headers))?;
+    let tenant = app.access.channel_tenant(&headers, || tenant(&app, &headers))?;
     let bytes = bytes?;
     let is_json = headers
         .get("content-type")
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("application/json"));
-    let path = uri
-        .path_and_query()
-        .map_or(uri.path(), |path| path.as_str());
-    let decode =
-        |error: twilio::DecodeError| Problem::bad_request("bad_webhook", error.to_string());
+    let path = uri.path_and_query().map_or(uri.path(), |path| path.as_str());
+    let decode = |error: twilio::DecodeError| Problem::bad_request("bad_webhook", error.to_string());
     let inbound = if is_json {
         verify(
             &app,
@@ -52,10 +47,7 @@ pub async fn twilio(
         )?;
         twilio::decode(&params).map_err(decode)?
     };
-    let Inbound::Message {
-        key, from, message, ..
-    } = inbound
-    else {
+    let Inbound::Message { key, from, message, .. } = inbound else {
         return Ok(twiml(&[]));
     };
     let input = Input {
@@ -85,9 +77,7 @@ fn verify(
     genuine: impl Fn(&str, &str, &str) -> bool,
     path: &str,
 ) -> Result<(), Problem> {
-    let signature = headers
-        .get("x-twilio-signature")
-        .and_then(|value| value.to_str().ok());
+    let signature = headers.get("x-twilio-signature").and_then(|value| value.to_str().ok());
     let token = app.twilio_auth_token.as_deref();
     match (token, signature) {
         (Some(token), Some(signature)) => {
@@ -100,10 +90,9 @@ fn verify(
             );
             Err(Problem::forbidden("bad_signature", detail))
         }
-        (Some(_), None) => Err(Problem::forbidden(
-            "bad_signature",
-            "the header X-Twilio-Signature is missing",
-        )),
+        (Some(_), None) => {
+            Err(Problem::forbidden("bad_signature", "the header X-Twilio-Signature is missing"))
+        }
         (None, Some(_)) => {
             let detail = "the request is signed, but no auth token is configured to check it: set STATEWRIGHT_TWILIO_AUTH_TOKEN";
             Err(Problem::forbidden("bad_signature", detail))
@@ -117,16 +106,11 @@ fn verify(
 }
 
 fn form(bytes: &[u8]) -> Vec<(String, String)> {
-    form_urlencoded::parse(bytes)
-        .map(|(name, value)| (name.into_owned(), value.into_owned()))
-        .collect()
+    form_urlencoded::parse(bytes).map(|(name, value)| (name.into_owned(), value.into_owned())).collect()
 }
 
 fn twiml(replies: &[kernel::conversation::Reply]) -> Response {
     let mut response = twilio::encode(replies).into_response();
-    response.headers_mut().insert(
-        "content-type",
-        HeaderValue::from_static(twilio::CONTENT_TYPE),
-    );
+    response.headers_mut().insert("content-type", HeaderValue::from_static(twilio::CONTENT_TYPE));
     response
 }

@@ -76,24 +76,10 @@ pub async fn list(
     });
     let status = status.transpose()?;
     let limit = request::limit(asked.limit)?;
-    let query = ClarificationQuery {
-        tenant,
-        status,
-        id: None,
-        cursor: asked.cursor,
-        limit,
-    };
+    let query = ClarificationQuery { tenant, status, id: None, cursor: asked.cursor, limit };
     app.read(move |app| {
-        let page = app
-            .engine
-            .store()
-            .clarifications(&query)
-            .map_err(engine::EngineError::from)?;
-        Ok(request::json(
-            200,
-            &List::of(page, ClarificationRow::from),
-            None,
-        ))
+        let page = app.engine.store().clarifications(&query).map_err(engine::EngineError::from)?;
+        Ok(request::json(200, &List::of(page, ClarificationRow::from), None))
     })
     .await
 }
@@ -116,22 +102,14 @@ pub async fn answer(
     let AnswerBody { key, option, by } = request::body(bytes)?;
     let key = request::key(key, &headers, "key")?;
     // The instance is the part of the id before the revision that asked.
-    let instance = id
-        .rsplit_once(':')
-        .and_then(|(instance, _)| InstanceId::parse(instance).ok());
+    let instance = id.rsplit_once(':').and_then(|(instance, _)| InstanceId::parse(instance).ok());
     let Some(instance) = instance else {
-        return Err(Problem::not_found(format!(
-            "there is no clarification `{id}`"
-        )));
+        return Err(Problem::not_found(format!("there is no clarification `{id}`")));
     };
     let input = Input {
         tenant,
         key,
-        cause: Cause::Answer {
-            instance,
-            clarification: id,
-            option,
-        },
+        cause: Cause::Answer { instance, clarification: id, option },
         expected: request::expected(&headers)?,
         by,
         trace_id: Some(request::trace_id(&headers)),

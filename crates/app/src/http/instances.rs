@@ -61,10 +61,7 @@ impl InstanceView {
             timers: snapshot.timers.clone(),
             closure_reason: closure.map(|c| c.reason.clone()),
             closed_at: closure.map(|c| c.at),
-            handed_over: snapshot
-                .conversation
-                .as_ref()
-                .is_some_and(|c| c.handed_over),
+            handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
         }
@@ -89,23 +86,11 @@ pub async fn create(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let tenant = tenant(&app, &headers)?;
-    let CreateBody {
-        machine,
-        id,
-        subject,
-        context,
-        key,
-        by,
-    } = request::body(bytes)?;
+    let CreateBody { machine, id, subject, context, key, by } = request::body(bytes)?;
     let input = Input {
         tenant,
         key: request::key(key, &headers, "key")?,
-        cause: Cause::Create {
-            machine,
-            id,
-            subject,
-            context,
-        },
+        cause: Cause::Create { machine, id, subject, context },
         expected: None,
         by,
         trace_id: Some(request::trace_id(&headers)),
@@ -127,11 +112,7 @@ pub async fn show(
     let id = request::parsed(InstanceId::parse(&id))?;
     app.read(move |app| {
         let snapshot = app.engine.instance(&tenant, &id)?;
-        Ok(request::json(
-            200,
-            &InstanceView::of(&app.engine, &snapshot),
-            Some(snapshot.revision),
-        ))
+        Ok(request::json(200, &InstanceView::of(&app.engine, &snapshot), Some(snapshot.revision)))
     })
     .await
 }
@@ -157,11 +138,7 @@ pub async fn list(
     let Query(asked) = query?;
     let machine = asked.machine.as_deref().map(MachineName::parse).transpose();
     let subject = asked.subject.as_deref().map(Subject::parse).transpose();
-    let within = asked
-        .expiring_within
-        .as_deref()
-        .map(Delay::parse)
-        .transpose();
+    let within = asked.expiring_within.as_deref().map(Delay::parse).transpose();
     let within = within.map_err(|problem| Problem::bad_request("bad_query", problem))?;
     let mut query = InstanceQuery::of(tenant);
     query.machine = request::parsed(machine)?;
@@ -173,10 +150,7 @@ pub async fn list(
         if let Some(unknown) = state.split(',').find(|path| !known(path)) {
             let paths = machine.chart.states.iter().skip(1).map(|s| &*s.path);
             let help = kernel::diagnostic::nearest(unknown, paths);
-            let detail = format!(
-                "the machine `{}` has no state `{unknown}`; {help}",
-                machine.name
-            );
+            let detail = format!("the machine `{}` has no state `{unknown}`; {help}", machine.name);
             return Err(Problem::bad_request("unknown_state", detail));
         }
     }
@@ -185,11 +159,7 @@ pub async fn list(
     query.cursor = asked.cursor;
     query.limit = request::limit(asked.limit)?;
     app.read(move |app| {
-        let page = app
-            .engine
-            .store()
-            .instances(&query)
-            .map_err(engine::EngineError::from)?;
+        let page = app.engine.store().instances(&query).map_err(engine::EngineError::from)?;
         let list = List::of(page, |snapshot| InstanceView::of(&app.engine, &snapshot));
         Ok(request::json(200, &list, None))
     })
@@ -213,20 +183,11 @@ pub async fn post_event(
     bytes: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let tenant = tenant(&app, &headers)?;
-    let EventBody {
-        key,
-        event,
-        payload,
-        by,
-    } = request::body(bytes)?;
+    let EventBody { key, event, payload, by } = request::body(bytes)?;
     let input = Input {
         tenant,
         key: request::key(key, &headers, "key")?,
-        cause: Cause::Event {
-            instance: request::parsed(InstanceId::parse(&id))?,
-            event,
-            payload,
-        },
+        cause: Cause::Event { instance: request::parsed(InstanceId::parse(&id))?, event, payload },
         expected: request::expected(&headers)?,
         by,
         trace_id: Some(request::trace_id(&headers)),
@@ -304,17 +265,8 @@ pub async fn history(
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
         app.engine.instance(&tenant, &instance)?;
-        let query = HistoryQuery {
-            tenant,
-            instance,
-            cursor: page.cursor,
-            limit,
-        };
-        let page = app
-            .engine
-            .store()
-            .history(&query)
-            .map_err(engine::EngineError::from)?;
+        let query = HistoryQuery { tenant, instance, cursor: page.cursor, limit };
+        let page = app.engine.store().history(&query).map_err(engine::EngineError::from)?;
         Ok(request::json(200, &List::of(page, EntryView::from), None))
     })
     .await
@@ -342,11 +294,7 @@ pub async fn explain(
     app.read(move |app| {
         let snapshot = app.engine.instance(&tenant, &instance)?;
         let cause = match (body.event, body.message) {
-            (Some(event), None) => Cause::Event {
-                instance,
-                event,
-                payload: body.payload,
-            },
+            (Some(event), None) => Cause::Event { instance, event, payload: body.payload },
             (None, Some(message)) => {
                 let subject = snapshot.subject.clone().ok_or_else(|| {
                     Problem::bad_request(
@@ -354,28 +302,14 @@ pub async fn explain(
                         "the instance has no subject, so nobody sends it messages",
                     )
                 })?;
-                Cause::Message {
-                    machine: snapshot.machine.clone(),
-                    subject,
-                    message,
-                }
+                Cause::Message { machine: snapshot.machine.clone(), subject, message }
             }
             _ => {
-                return Err(Problem::bad_request(
-                    "malformed_body",
-                    "send either `event` or `message`",
-                ));
+                return Err(Problem::bad_request("malformed_body", "send either `event` or `message`"));
             }
         };
         let key = request::parsed(InputKey::parse("explain"))?;
-        let input = Input {
-            tenant,
-            key,
-            cause,
-            expected: None,
-            by: None,
-            trace_id: None,
-        };
+        let input = Input { tenant, key, cause, expected: None, by: None, trace_id: None };
         let machine = app.engine.machine_of(&snapshot)?;
         let now = app.engine.clock().now();
         let explanation = kernel::decide::explain(&machine, &snapshot, &input, now);
@@ -410,10 +344,7 @@ pub async fn recover(
     let input = Input {
         tenant,
         key,
-        cause: Cause::Recover {
-            instance: request::parsed(InstanceId::parse(&id))?,
-            reason,
-        },
+        cause: Cause::Recover { instance: request::parsed(InstanceId::parse(&id))?, reason },
         expected: request::expected(&headers)?,
         by,
         trace_id: Some(request::trace_id(&headers)),

@@ -31,28 +31,15 @@ struct MachineView {
 
 impl MachineView {
     fn of(machine: &Machine) -> Self {
-        let public = |event: &&std::sync::Arc<str>| {
-            !event.starts_with("after.") && !event.starts_with("done.state.")
-        };
+        let public =
+            |event: &&std::sync::Arc<str>| !event.starts_with("after.") && !event.starts_with("done.state.");
         Self {
             name: machine.name.to_string(),
             version: machine.version,
             hash: machine.hash.as_str().to_owned(),
             conversation: machine.conversation.is_some(),
-            states: machine
-                .chart
-                .states
-                .iter()
-                .skip(1)
-                .map(|s| s.path.to_string())
-                .collect(),
-            events: machine
-                .chart
-                .events
-                .iter()
-                .filter(public)
-                .map(ToString::to_string)
-                .collect(),
+            states: machine.chart.states.iter().skip(1).map(|s| s.path.to_string()).collect(),
+            events: machine.chart.events.iter().filter(public).map(ToString::to_string).collect(),
             diagnostics: Vec::new(),
             source: None,
         }
@@ -60,9 +47,8 @@ impl MachineView {
 }
 
 fn text(bytes: Result<Bytes, BytesRejection>) -> Result<String, Problem> {
-    String::from_utf8(bytes?.to_vec()).map_err(|_| {
-        Problem::bad_request("malformed_body", "a definition is YAML or JSON in UTF-8")
-    })
+    String::from_utf8(bytes?.to_vec())
+        .map_err(|_| Problem::bad_request("malformed_body", "a definition is YAML or JSON in UTF-8"))
 }
 
 #[derive(Debug, Serialize)]
@@ -80,14 +66,7 @@ pub async fn check(
     let source = text(bytes)?;
     app.read(move |_| {
         let (machine, diagnostics) = kernel::definition::load(&source);
-        Ok(request::json(
-            200,
-            &Checked {
-                valid: machine.is_some(),
-                diagnostics,
-            },
-            None,
-        ))
+        Ok(request::json(200, &Checked { valid: machine.is_some(), diagnostics }, None))
     })
     .await
 }
@@ -104,26 +83,19 @@ pub async fn activate(
     app.read(move |app| {
         let (machine, _) = kernel::definition::load(&source);
         if let Some(machine) = machine.filter(|machine| machine.name.as_str() != name) {
-            let detail = format!(
-                "the definition is of `{}`, but was sent to /v1/machines/{name}",
-                machine.name
-            );
+            let detail =
+                format!("the definition is of `{}`, but was sent to /v1/machines/{name}", machine.name);
             return Err(Problem::bad_request("wrong_machine", detail));
         }
         let engine = &app.engine;
-        let activated = engine
-            .machines()
-            .activate(engine.store(), &source, engine.clock().now());
+        let activated = engine.machines().activate(engine.store(), &source, engine.clock().now());
         let (machine, diagnostics) = activated.map_err(|error| match error {
             MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
             MachinesError::Commit(error) => Problem::from(engine::EngineError::from(error)),
             MachinesError::Load(error) => Problem::from(engine::EngineError::from(error)),
             MachinesError::Incompatible { .. } => Problem::internal(),
         })?;
-        let view = MachineView {
-            diagnostics,
-            ..MachineView::of(&machine)
-        };
+        let view = MachineView { diagnostics, ..MachineView::of(&machine) };
         Ok(request::json(200, &view, None))
     })
     .await
@@ -132,19 +104,8 @@ pub async fn activate(
 pub async fn list(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
     tenant(&app, &headers)?;
     let machines = app.engine.machines().all();
-    let data = machines
-        .iter()
-        .map(|machine| MachineView::of(machine))
-        .collect();
-    Ok(request::json(
-        200,
-        &List {
-            data,
-            next_cursor: None,
-            has_more: false,
-        },
-        None,
-    ))
+    let data = machines.iter().map(|machine| MachineView::of(machine)).collect();
+    Ok(request::json(200, &List { data, next_cursor: None, has_more: false }, None))
 }
 
 pub async fn show(
@@ -153,14 +114,8 @@ pub async fn show(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     tenant(&app, &headers)?;
-    let machine = app
-        .engine
-        .machines()
-        .current(&request::parsed(MachineName::parse(&name))?)?;
-    let view = MachineView {
-        source: Some(machine.source.to_string()),
-        ..MachineView::of(&machine)
-    };
+    let machine = app.engine.machines().current(&request::parsed(MachineName::parse(&name))?)?;
+    let view = MachineView { source: Some(machine.source.to_string()), ..MachineView::of(&machine) };
     Ok(request::json(200, &view, None))
 }
 
@@ -173,17 +128,6 @@ pub async fn versions(
     let name = request::parsed(MachineName::parse(&name))?;
     app.engine.machines().current(&name)?;
     let versions = app.engine.machines().versions(&name);
-    let data = versions
-        .iter()
-        .map(|machine| MachineView::of(machine))
-        .collect();
-    Ok(request::json(
-        200,
-        &List {
-            data,
-            next_cursor: None,
-            has_more: false,
-        },
-        None,
-    ))
+    let data = versions.iter().map(|machine| MachineView::of(machine)).collect();
+    Ok(request::json(200, &List { data, next_cursor: None, has_more: false }, None))
 }

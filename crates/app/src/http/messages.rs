@@ -34,27 +34,8 @@ struct MessageBody {
 
 impl MessageBody {
     fn message(self) -> Message {
-        let Self {
-            text,
-            payload,
-            media,
-            candidates,
-            parameters,
-            locale,
-            received_at,
-            quoted,
-            ..
-        } = self;
-        Message {
-            text,
-            payload,
-            media,
-            candidates,
-            parameters,
-            locale,
-            received_at,
-            quoted,
-        }
+        let Self { text, payload, media, candidates, parameters, locale, received_at, quoted, .. } = self;
+        Message { text, payload, media, candidates, parameters, locale, received_at, quoted }
     }
 }
 

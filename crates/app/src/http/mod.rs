@@ -55,14 +55,7 @@ impl App {
         twilio_auth_token: Option<String>,
     ) -> Self {
         let (started, stopping) = (Instant::now(), AtomicBool::new(false));
-        Self {
-            engine,
-            access,
-            public_url,
-            twilio_auth_token,
-            started,
-            stopping,
-        }
+        Self { engine, access, public_url, twilio_auth_token, started, stopping }
     }
 
     /// From here on `/readyz` says no, so that balancers send nobody new.
@@ -90,9 +83,7 @@ impl App {
         read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let app = Arc::clone(self);
-        tokio::task::spawn_blocking(move || read(&app))
-            .await
-            .unwrap_or_else(|_| Err(Problem::internal()))
+        tokio::task::spawn_blocking(move || read(&app)).await.unwrap_or_else(|_| Err(Problem::internal()))
     }
 }
 
@@ -105,9 +96,7 @@ fn answered(submitted: &Submitted) -> Response {
     };
     if submitted.replayed {
         let replayed = axum::http::HeaderValue::from_static("true");
-        response
-            .headers_mut()
-            .insert("idempotent-replayed", replayed);
+        response.headers_mut().insert("idempotent-replayed", replayed);
     }
     response
 }
@@ -115,34 +104,19 @@ fn answered(submitted: &Submitted) -> Response {
 pub fn router(app: Shared) -> Router {
     Router::new()
         .route("/", get(operations::welcome))
-        .route(
-            "/v1/machines/{machine}/sessions/{subject}/messages",
-            post(messages::post_message),
-        )
-        .route(
-            "/v1/machines/{machine}/sessions/{subject}",
-            get(messages::get_session),
-        )
-        .route(
-            "/v1/instances",
-            post(instances::create).get(instances::list),
-        )
+        .route("/v1/machines/{machine}/sessions/{subject}/messages", post(messages::post_message))
+        .route("/v1/machines/{machine}/sessions/{subject}", get(messages::get_session))
+        .route("/v1/instances", post(instances::create).get(instances::list))
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/clarifications", get(clarifications::list))
-        .route(
-            "/v1/clarifications/{id}/answer",
-            post(clarifications::answer),
-        )
+        .route("/v1/clarifications/{id}/answer", post(clarifications::answer))
         .route("/v1/machines", get(machines::list))
         .route("/v1/machines/check", post(machines::check))
-        .route(
-            "/v1/machines/{name}",
-            put(machines::activate).get(machines::show),
-        )
+        .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
         .route("/v1/channels/twilio/{machine}", post(channels::twilio))
         .route("/v1/recovery", post(operations::recovery))

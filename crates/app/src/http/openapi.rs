@@ -26,48 +26,18 @@ const ROUTES: [(&str, &str, &str, &str); 24] = [
         "List instances: machine, state, subject, closed, expiring_within, cursor, limit",
         "",
     ),
-    (
-        "get",
-        "/v1/instances/{id}",
-        "One instance, with its revision as ETag",
-        "",
-    ),
-    (
-        "post",
-        "/v1/instances/{id}/events",
-        "Send an event; If-Match names the expected revision",
-        "Event",
-    ),
-    (
-        "get",
-        "/v1/instances/{id}/history",
-        "Every transition, refused ones too, oldest first",
-        "",
-    ),
+    ("get", "/v1/instances/{id}", "One instance, with its revision as ETag", ""),
+    ("post", "/v1/instances/{id}/events", "Send an event; If-Match names the expected revision", "Event"),
+    ("get", "/v1/instances/{id}/history", "Every transition, refused ones too, oldest first", ""),
     (
         "post",
         "/v1/instances/{id}/explain",
         "What an event or a message would do and why; changes nothing",
         "Explain",
     ),
-    (
-        "post",
-        "/v1/instances/{id}/recover",
-        "Put the instance into its safe state",
-        "Recover",
-    ),
-    (
-        "get",
-        "/v1/clarifications",
-        "List clarifications by status",
-        "",
-    ),
-    (
-        "post",
-        "/v1/clarifications/{id}/answer",
-        "Answer a clarification by an option's id",
-        "Answer",
-    ),
+    ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
+    ("get", "/v1/clarifications", "List clarifications by status", ""),
+    ("post", "/v1/clarifications/{id}/answer", "Answer a clarification by an option's id", "Answer"),
     ("get", "/v1/machines", "The current machines", ""),
     (
         "post",
@@ -75,48 +45,13 @@ const ROUTES: [(&str, &str, &str, &str); 24] = [
         "Check a definition (YAML or JSON); answers every diagnostic",
         "Definition",
     ),
-    (
-        "get",
-        "/v1/machines/{name}",
-        "One machine with its source",
-        "",
-    ),
-    (
-        "put",
-        "/v1/machines/{name}",
-        "Activate a definition (YAML or JSON)",
-        "Definition",
-    ),
-    (
-        "get",
-        "/v1/machines/{name}/versions",
-        "Every known version of a machine",
-        "",
-    ),
-    (
-        "post",
-        "/v1/channels/twilio/{machine}",
-        "Twilio's webhook; answers TwiML",
-        "Twilio",
-    ),
-    (
-        "post",
-        "/v1/recovery",
-        "Fire all that is due and say what that was",
-        "",
-    ),
-    (
-        "post",
-        "/v1/clock/advance",
-        "Move the virtual clock (`dev --clock virtual`)",
-        "Advance",
-    ),
-    (
-        "get",
-        "/v1/info",
-        "What this server is, and what its acknowledgement is worth",
-        "",
-    ),
+    ("get", "/v1/machines/{name}", "One machine with its source", ""),
+    ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
+    ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    ("post", "/v1/channels/twilio/{machine}", "Twilio's webhook; answers TwiML", "Twilio"),
+    ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
+    ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
+    ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
     ("get", "/livez", "The process runs", ""),
     ("get", "/readyz", "New work may be sent here", ""),
     ("get", "/metrics", "Figures as OpenMetrics text", ""),
@@ -149,8 +84,7 @@ fn build() -> Value {
         };
         if let Some(kind) = kind {
             let schema = json!({"$ref": format!("#/components/schemas/{body}")});
-            operation["requestBody"] =
-                json!({"required": true, "content": {kind: {"schema": schema}}});
+            operation["requestBody"] = json!({"required": true, "content": {kind: {"schema": schema}}});
         }
         let entry = paths.entry(path).or_insert_with(|| json!({}));
         entry[method] = operation;
@@ -213,18 +147,11 @@ mod tests {
                 let first = handlers.starts_with(&format!(",{method}("));
                 let second = handlers.contains(&format!(").{method}("));
                 if (first || second) && path != "/" {
-                    assert!(
-                        documented(method, path),
-                        "{method} {path} is not documented"
-                    );
+                    assert!(documented(method, path), "{method} {path} is not documented");
                     seen += 1;
                 }
             }
         }
-        assert_eq!(
-            seen,
-            ROUTES.len(),
-            "the table names a route that does not exist"
-        );
+        assert_eq!(seen, ROUTES.len(), "the table names a route that does not exist");
     }
 }

@@ -15,13 +15,8 @@ use crate::http::{Shared, request, tenant};
 
 /// What a person sees who opens the address in a browser.
 pub async fn welcome(State(app): State<Shared>) -> String {
-    let machines: Vec<String> = app
-        .engine
-        .machines()
-        .all()
-        .iter()
-        .map(|m| format!("  {} (version {})", m.name, m.version))
-        .collect();
+    let machines: Vec<String> =
+        app.engine.machines().all().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
     format!(
         "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
         env!("CARGO_PKG_VERSION"),
@@ -54,11 +49,7 @@ pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
             machines: app.engine.machines().all().len(),
             stopping,
         };
-        Ok(request::json(
-            if ready { 200 } else { 503 },
-            &readiness,
-            None,
-        ))
+        Ok(request::json(if ready { 200 } else { 503 }, &readiness, None))
     })
     .await
 }
@@ -68,9 +59,7 @@ pub async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
         let statistics = app.engine.store().statistics().map_err(EngineError::from)?;
         let mut response = app.engine.metrics().render(&statistics).into_response();
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        response
-            .headers_mut()
-            .insert("content-type", HeaderValue::from_static(kind));
+        response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
         Ok(response)
     })
     .await
@@ -107,19 +96,9 @@ pub async fn info(State(app): State<Shared>) -> Response {
             location: store.location,
             durability: store.durability.as_str(),
         },
-        clock: if clock.is_virtual() {
-            "virtual"
-        } else {
-            "system"
-        },
+        clock: if clock.is_virtual() { "virtual" } else { "system" },
         now: clock.now(),
-        machines: app
-            .engine
-            .machines()
-            .all()
-            .iter()
-            .map(|m| m.name.to_string())
-            .collect(),
+        machines: app.engine.machines().all().iter().map(|m| m.name.to_string()).collect(),
         uptime_seconds: app.started.elapsed().as_secs(),
     };
     request::json(200, &info, None)
@@ -128,8 +107,7 @@ pub async fn info(State(app): State<Shared>) -> Response {
 /// Fires all that is due, now, and says what that was.
 pub async fn recovery(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
     tenant(&app, &headers)?;
-    app.read(|app| Ok(request::json(200, &app.engine.recover()?, None)))
-        .await
+    app.read(|app| Ok(request::json(200, &app.engine.recover()?, None))).await
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,7 +132,8 @@ pub async fn advance_clock(
     let AdvanceBody { by } = request::body(bytes)?;
     app.read(move |app| {
         let Some(now) = app.engine.clock().advance(by) else {
-            let detail = "this server runs on the machine's clock; start it with `dev --clock virtual` to move it";
+            let detail =
+                "this server runs on the machine's clock; start it with `dev --clock virtual` to move it";
             return Err(Problem::forbidden("clock_not_virtual", detail));
         };
         let recovery = app.engine.recover()?;

@@ -37,12 +37,7 @@ struct Document {
 }
 
 impl Problem {
-    pub fn new(
-        status: u16,
-        code: &'static str,
-        title: &'static str,
-        detail: impl Into<String>,
-    ) -> Self {
+    pub fn new(status: u16, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
         Self(Box::new(Document {
             kind: format!("urn:statewright:problem:{code}"),
             title,
@@ -85,36 +80,22 @@ impl Problem {
     }
 
     pub fn diagnostics(diagnostics: Vec<Diagnostic>) -> Self {
-        let detail = format!(
-            "the definition has {} problem(s); see `diagnostics`",
-            diagnostics.len()
-        );
-        let mut problem = Self::new(
-            422,
-            "bad_definition",
-            "The definition cannot be loaded",
-            detail,
-        );
+        let detail = format!("the definition has {} problem(s); see `diagnostics`", diagnostics.len());
+        let mut problem = Self::new(422, "bad_definition", "The definition cannot be loaded", detail);
         problem.0.diagnostics = diagnostics;
         problem
     }
 
     pub fn internal() -> Self {
-        let detail =
-            "the server failed to handle the request; the log says more under its trace id";
+        let detail = "the server failed to handle the request; the log says more under its trace id";
         Self::new(500, "internal", "The server is at fault", detail)
     }
 
     /// The input is with the engine, but its answer is late.
     pub fn still_running() -> Self {
         let detail = "the input is still being handled; repeat it with the same key for its answer";
-        Self::new(
-            409,
-            "still_running",
-            "The first request with this key is still running",
-            detail,
-        )
-        .retryable_after(1)
+        Self::new(409, "still_running", "The first request with this key is still running", detail)
+            .retryable_after(1)
     }
 
     pub fn refused(refusal: &Refusal) -> Self {
@@ -150,9 +131,7 @@ impl From<EngineError> for Problem {
                 Self::new(404, "unknown_machine", "There is no such machine", detail)
             }
             EngineError::NotFound { .. } => Self::not_found(detail),
-            EngineError::Corrupt(_) => {
-                Self::new(500, "corrupt_record", "A stored record is damaged", detail)
-            }
+            EngineError::Corrupt(_) => Self::new(500, "corrupt_record", "A stored record is damaged", detail),
             EngineError::Overloaded => {
                 Self::new(503, "overloaded", "Too much is waiting", detail).retryable_after(1)
             }
@@ -175,10 +154,7 @@ impl From<BytesRejection> for Problem {
             let detail = format!("the body is larger than {} bytes", super::BODY_BYTES_MAX);
             return Self::new(413, "body_too_large", "The body is too large", detail);
         }
-        Self::bad_request(
-            "unreadable_body",
-            format!("the body could not be read: {}", rejection.body_text()),
-        )
+        Self::bad_request("unreadable_body", format!("the body could not be read: {}", rejection.body_text()))
     }
 }
 
@@ -190,23 +166,14 @@ impl From<QueryRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         if status.is_server_error() {
-            tracing::warn!(
-                status = self.0.status,
-                code = self.0.code,
-                "{}",
-                self.0.detail
-            );
+            tracing::warn!(status = self.0.status, code = self.0.code, "{}", self.0.detail);
         }
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
-        headers.insert(
-            "content-type",
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));
         }
@@ -215,22 +182,11 @@ impl IntoResponse for Problem {
 }
 
 pub async fn no_such_route(uri: Uri) -> Problem {
-    let detail = format!(
-        "there is nothing at {}; /openapi.json lists what there is",
-        uri.path()
-    );
+    let detail = format!("there is nothing at {}; /openapi.json lists what there is", uri.path());
     Problem::new(404, "no_such_route", "There is no such address", detail)
 }
 
 pub async fn wrong_method(uri: Uri) -> Problem {
-    let detail = format!(
-        "{} does not take this method; /openapi.json lists what it takes",
-        uri.path()
-    );
-    Problem::new(
-        405,
-        "wrong_method",
-        "The address does not take this method",
-        detail,
-    )
+    let detail = format!("{} does not take this method; /openapi.json lists what it takes", uri.path());
+    Problem::new(405, "wrong_method", "The address does not take this method", detail)
 }

@@ -14,16 +14,9 @@ use crate::telemetry::{Traceparent, fresh_trace_id};
 /// A JSON body of a known shape; an empty one stands for `{}`.
 pub fn body<T: DeserializeOwned>(bytes: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let bytes = bytes?;
-    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) {
-        b"{}"
-    } else {
-        &bytes
-    };
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
     serde_json::from_slice(text).map_err(|error| {
-        Problem::bad_request(
-            "malformed_body",
-            format!("the body is not what it should be: {error}"),
-        )
+        Problem::bad_request("malformed_body", format!("the body is not what it should be: {error}"))
     })
 }
 
@@ -62,12 +55,8 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
 
 /// The trace that a request belongs to, or a new one.
 pub fn trace_id(headers: &HeaderMap) -> String {
-    let parent = headers
-        .get("traceparent")
-        .and_then(|value| value.to_str().ok());
-    parent
-        .and_then(Traceparent::parse)
-        .map_or_else(fresh_trace_id, |parent| parent.trace_id().to_owned())
+    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    parent.and_then(Traceparent::parse).map_or_else(fresh_trace_id, |parent| parent.trace_id().to_owned())
 }
 
 pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> Response {
@@ -95,11 +84,7 @@ pub struct List<T> {
 impl<T> List<T> {
     pub fn of<S>(page: store::Page<S>, view: impl FnMut(S) -> T) -> Self {
         let has_more = page.next.is_some();
-        Self {
-            data: page.data.into_iter().map(view).collect(),
-            next_cursor: page.next,
-            has_more,
-        }
+        Self { data: page.data.into_iter().map(view).collect(), next_cursor: page.next, has_more }
     }
 }
 
@@ -107,10 +92,7 @@ impl<T> List<T> {
 pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
     match asked.unwrap_or(100) {
         n @ 1..=1000 => Ok(n),
-        n => Err(Problem::bad_request(
-            "bad_query",
-            format!("limit is {n}; it may be 1 to 1000"),
-        )),
+        n => Err(Problem::bad_request("bad_query", format!("limit is {n}; it may be 1 to 1000"))),
     }
 }
 

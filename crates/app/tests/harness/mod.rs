@@ -1,8 +1,5 @@
 //! A real server process on a free port, and a client that asks it as anybody would.
-#![allow(
-    clippy::unwrap_used,
-    reason = "a harness that cannot go on fails the test"
-)]
+#![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -36,15 +33,7 @@ impl Server {
     pub fn dev(store: &Path, more: &[&str]) -> Self {
         let store = format!("sqlite:{}", store.display());
         let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
-        let mut arguments = vec![
-            "dev",
-            "--listen",
-            "127.0.0.1:0",
-            "--store",
-            &store,
-            "--machines",
-            machines,
-        ];
+        let mut arguments = vec!["dev", "--listen", "127.0.0.1:0", "--store", &store, "--machines", machines];
         arguments.extend(more);
         Self::start(&arguments, &[])
     }
@@ -58,12 +47,8 @@ impl Server {
             .spawn()
             .unwrap();
         let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap())
-            .read_line(&mut first)
-            .unwrap();
-        let at = first
-            .find("http://")
-            .unwrap_or_else(|| panic!("no address on the first line: {first:?}"));
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+        let at = first.find("http://").unwrap_or_else(|| panic!("no address on the first line: {first:?}"));
         let url = first[at..].trim().to_owned();
         Self { child, url }
     }
@@ -80,12 +65,7 @@ impl Server {
         self.try_post(path, body, headers).unwrap()
     }
 
-    pub fn try_post(
-        &self,
-        path: &str,
-        body: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<Answer, ureq::Error> {
+    pub fn try_post(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Result<Answer, ureq::Error> {
         let mut request = agent().post(format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(*name, *value);
@@ -101,19 +81,13 @@ impl Server {
 
     /// kill -9, while others still talk to it.
     pub fn kill_now(&self) {
-        let killed = Command::new("kill")
-            .args(["-9", &self.child.id().to_string()])
-            .status()
-            .unwrap();
+        let killed = Command::new("kill").args(["-9", &self.child.id().to_string()]).status().unwrap();
         assert!(killed.success());
     }
 
     /// SIGTERM; whether it ended well.
     pub fn terminate(mut self) -> bool {
-        let sent = Command::new("kill")
-            .arg(self.child.id().to_string())
-            .status()
-            .unwrap();
+        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
         sent.success() && self.child.wait().unwrap().success()
     }
 }
@@ -131,30 +105,14 @@ pub fn messages(subject: &str) -> String {
 }
 
 fn agent() -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .http_status_as_error(false)
-        .build()
-        .into()
+    ureq::Agent::config_builder().http_status_as_error(false).build().into()
 }
 
-fn answer(
-    response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-) -> Result<Answer, ureq::Error> {
+fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, ureq::Error> {
     let mut response = response?;
-    let header = |name: &str| {
-        response
-            .headers()
-            .get(name)
-            .map(|v| v.to_str().unwrap().to_owned())
-    };
+    let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
     let (replayed, etag) = (header("idempotent-replayed").is_some(), header("etag"));
     let content_type = header("content-type").unwrap_or_default();
     let status = response.status().as_u16();
-    Ok(Answer {
-        status,
-        body: response.body_mut().read_to_string()?,
-        replayed,
-        etag,
-        content_type,
-    })
+    Ok(Answer { status, body: response.body_mut().read_to_string()?, replayed, etag, content_type })
 }

@@ -47,19 +47,10 @@ enum Compare {
     Tail,
 }
 
-const OUTCOMES: [&str; 8] = [
-    "dispatched",
-    "clarifying",
-    "media_held",
-    "inline",
-    "refused",
-    "ignored",
-    "handed_over",
-    "fallback",
-];
-const RULES: [&str; 14] = [
-    "R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R12", "R13",
-];
+const OUTCOMES: [&str; 8] =
+    ["dispatched", "clarifying", "media_held", "inline", "refused", "ignored", "handed_over", "fallback"];
+const RULES: [&str; 14] =
+    ["R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R12", "R13"];
 const ENTRY_KEYS: [&str; 6] = ["event", "from", "to", "success", "code", "reason"];
 
 const TABLE: [(&str, Written, Compare); 21] = [
@@ -94,15 +85,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Expectation> {
     };
     let mut expectations = Vec::new();
     for (key, written, compare) in TABLE {
-        let wanted = entries
-            .get(key)
-            .and_then(|node| read_wanted(reader, key, node, written));
+        let wanted = entries.get(key).and_then(|node| read_wanted(reader, key, node, written));
         if let Some(wanted) = wanted {
-            expectations.push(Expectation {
-                key,
-                compare,
-                wanted,
-            });
+            expectations.push(Expectation { key, compare, wanted });
         }
     }
     expectations
@@ -168,12 +153,7 @@ pub(super) fn compare(expectations: &[Expectation], seen: &Seen) -> Vec<String> 
         let code = refusal.code.as_str();
         lines.push(format!("refused: `{code}`, {}", refusal.message));
     }
-    for Expectation {
-        key,
-        compare,
-        wanted,
-    } in expectations
-    {
+    for Expectation { key, compare, wanted } in expectations {
         let found = actual.get(*key).unwrap_or(&Value::Null);
         if !is_met(*compare, wanted, found) {
             lines.push(format!("{key}: expected {wanted}, got {found}"));
@@ -279,10 +259,7 @@ impl Seen {
             return described;
         };
         let closure = session.closure.as_ref();
-        let pending = session
-            .conversation
-            .as_ref()
-            .and_then(|c| c.pending.as_ref());
+        let pending = session.conversation.as_ref().and_then(|c| c.pending.as_ref());
         let labels = pending.into_iter().flat_map(|question| &question.options);
         described.extend([
             ("state", session.state().into()),
@@ -305,22 +282,14 @@ impl Seen {
             }
         }
         for reply in self.answer.as_deref().map(replies_of).unwrap_or_default() {
-            let labels = reply
-                .options
-                .iter()
-                .map(|o| format!(" [{}]", o.label))
-                .collect::<String>();
+            let labels = reply.options.iter().map(|o| format!(" [{}]", o.label)).collect::<String>();
             text.push_str(&format!("    reply: {}{labels}\n", reply.text));
         }
         if let Some(Answer::Message(answer)) = self.answer.as_deref() {
             text.push_str("  the router's trace:\n");
             for step in &answer.why.trace {
                 let mark = if step.applied { '*' } else { ' ' };
-                text.push_str(&format!(
-                    "    {mark} {:<4}{}\n",
-                    format!("{:?}", step.rule),
-                    step.because
-                ));
+                text.push_str(&format!("    {mark} {:<4}{}\n", format!("{:?}", step.rule), step.because));
             }
         }
         text

@@ -74,19 +74,10 @@ const FILE_KEYS: [&str; 2] = ["machine", "stories"];
 const STORY_KEYS: [&str; 3] = ["story", "given", "steps"];
 const GIVEN_KEYS: [&str; 3] = ["state", "context", "topic"];
 const ACTS: [&str; 5] = ["send", "event", "button", "restart", "recover"];
-const STEP_KEYS: [&str; 10] = [
-    "at", "after", "send", "event", "button", "restart", "recover", "payload", "key", "expect",
-];
-const MESSAGE_KEYS: [&str; 8] = [
-    "text",
-    "media",
-    "payload",
-    "candidates",
-    "parameters",
-    "locale",
-    "quoted",
-    "key",
-];
+const STEP_KEYS: [&str; 10] =
+    ["at", "after", "send", "event", "button", "restart", "recover", "payload", "key", "expect"];
+const MESSAGE_KEYS: [&str; 8] =
+    ["text", "media", "payload", "candidates", "parameters", "locale", "quoted", "key"];
 
 pub(super) fn read(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<StoryFile> {
     let node = match document::read(source) {
@@ -103,22 +94,12 @@ pub(super) fn read(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<St
     let stories = required(&mut reader, &entries, "stories", "the list of stories")
         .map(|node| reader.one_or_many(node))
         .unwrap_or_default();
-    let stories: Vec<Story> = stories
-        .into_iter()
-        .filter_map(|story| read_story(&mut reader, story))
-        .collect();
-    Some(StoryFile {
-        machine: machine?.value,
-        stories,
-    })
+    let stories: Vec<Story> =
+        stories.into_iter().filter_map(|story| read_story(&mut reader, story)).collect();
+    Some(StoryFile { machine: machine?.value, stories })
 }
 
-fn required<'n>(
-    reader: &mut Reader<'_>,
-    entries: &Entries<'n>,
-    key: &str,
-    what: &str,
-) -> Option<&'n Node> {
+fn required<'n>(reader: &mut Reader<'_>, entries: &Entries<'n>, key: &str, what: &str) -> Option<&'n Node> {
     let found = entries.get(key);
     if found.is_none() {
         reader.error(
@@ -133,36 +114,22 @@ fn required<'n>(
 
 fn read_story(reader: &mut Reader<'_>, node: &Node) -> Option<Story> {
     let entries = reader.entries(node, "a story", &STORY_KEYS)?;
-    let name = required(reader, &entries, "story", "what it shows")
-        .and_then(|node| reader.text(node, "`story`"));
-    let given = entries
-        .get("given")
-        .and_then(|node| read_given(reader, node));
+    let name =
+        required(reader, &entries, "story", "what it shows").and_then(|node| reader.text(node, "`story`"));
+    let given = entries.get("given").and_then(|node| read_given(reader, node));
     let steps = required(reader, &entries, "steps", "what happens")
         .map(|node| reader.one_or_many(node))
         .unwrap_or_default();
-    let steps = steps
-        .into_iter()
-        .filter_map(|step| read_step(reader, step))
-        .collect();
+    let steps = steps.into_iter().filter_map(|step| read_step(reader, step)).collect();
     let name = name?;
-    Some(Story {
-        name: name.value,
-        place: name.place,
-        given,
-        steps,
-    })
+    Some(Story { name: name.value, place: name.place, given, steps })
 }
 
 fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
     let entries = reader.entries(node, "`given`", &GIVEN_KEYS)?;
-    let state = entries
-        .get("state")
-        .and_then(|node| reader.text(node, "`state`"));
+    let state = entries.get("state").and_then(|node| reader.text(node, "`state`"));
     let context = entries.get("context").map(|node| fields(reader, node));
-    let topic = entries
-        .get("topic")
-        .and_then(|node| reader.text(node, "`topic`"));
+    let topic = entries.get("topic").and_then(|node| reader.text(node, "`topic`"));
     Some(Given {
         place: node.place,
         state: state.map(|state| state.value),
@@ -183,10 +150,7 @@ fn fields(reader: &mut Reader<'_>, node: &Node) -> Fields {
 
 fn read_step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
     let entries = reader.entries(node, "a step", &STEP_KEYS)?;
-    let acts: Vec<&str> = ACTS
-        .into_iter()
-        .filter(|act| entries.get(act).is_some())
-        .collect();
+    let acts: Vec<&str> = ACTS.into_iter().filter(|act| entries.get(act).is_some()).collect();
     if let [first, second, ..] = acts[..] {
         reader.error(
             "bad_value",
@@ -204,20 +168,9 @@ fn read_step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
         );
     }
     let mut key = entries.get("key").and_then(|node| read_key(reader, node));
-    let act = acts
-        .first()
-        .and_then(|act| read_act(reader, &entries, act, &mut key));
-    let expectations = entries
-        .get("expect")
-        .map(|node| expect::read(reader, node))
-        .unwrap_or_default();
-    Some(Step {
-        place: node.place,
-        moment: read_moment(reader, &entries),
-        act,
-        key,
-        expectations,
-    })
+    let act = acts.first().and_then(|act| read_act(reader, &entries, act, &mut key));
+    let expectations = entries.get("expect").map(|node| expect::read(reader, node)).unwrap_or_default();
+    Some(Step { place: node.place, moment: read_moment(reader, &entries), act, key, expectations })
 }
 
 fn read_moment(reader: &mut Reader<'_>, entries: &Entries<'_>) -> Option<Moment> {
@@ -277,11 +230,7 @@ fn read_key(reader: &mut Reader<'_>, node: &Node) -> Option<InputKey> {
 }
 
 /// A text, or a map with the fields of a message.
-fn read_message(
-    reader: &mut Reader<'_>,
-    node: &Node,
-    key: &mut Option<InputKey>,
-) -> Option<Message> {
+fn read_message(reader: &mut Reader<'_>, node: &Node, key: &mut Option<InputKey>) -> Option<Message> {
     if let NodeKind::Text(text) = &node.kind {
         return Some(Message::of_text(text));
     }
@@ -301,12 +250,7 @@ fn read_message(
     serde_json::from_value(Value::Object(message))
         .map_err(|error| {
             let message = format!("this is no message: {error}");
-            reader.error(
-                "bad_value",
-                node.place,
-                message,
-                "see the fields of a message",
-            );
+            reader.error("bad_value", node.place, message, "see the fields of a message");
         })
         .ok()
 }

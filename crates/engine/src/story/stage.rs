@@ -74,15 +74,9 @@ impl Stage {
             .map_err(|error| (story.place, error.to_string()))?;
         let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
         let instance = InstanceId::parse(INSTANCE).map_err(|error| (story.place, error))?;
-        let given_place = story
-            .given
-            .as_ref()
-            .map_or(story.place, |given| given.place);
+        let given_place = story.given.as_ref().map_or(story.place, |given| given.place);
         let at_given = |error: String| (given_place, format!("given: {error}"));
-        let state = story
-            .given
-            .as_ref()
-            .and_then(|given| given.state.as_deref());
+        let state = story.given.as_ref().and_then(|given| given.state.as_deref());
         let mut placed = None;
         if let (Some(given), Some(state)) = (&story.given, state) {
             let placement = Placement {
@@ -152,8 +146,7 @@ impl Stage {
             Some(act) => {
                 let input = self.input(act, step.key.clone())?;
                 let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
-                let written =
-                    serde_json::to_string(&*submitted.answer).map_err(|error| error.to_string())?;
+                let written = serde_json::to_string(&*submitted.answer).map_err(|error| error.to_string())?;
                 seen.replayed = submitted.replayed;
                 seen.same_answer = self.last_answer.as_ref() == Some(&written);
                 self.last_answer = Some(written);
@@ -173,10 +166,7 @@ impl Stage {
 
     /// Everything that is due has been done when this returns.
     fn rest(&self) -> Result<(), String> {
-        self.engine
-            .recover()
-            .map(|_| ())
-            .map_err(|error| error.to_string())
+        self.engine.recover().map(|_| ()).map_err(|error| error.to_string())
     }
 
     fn move_clock(&self, moment: Option<Moment>) -> Result<(), String> {
@@ -185,9 +175,7 @@ impl Stage {
             None => Delay::ZERO,
             Some(Moment::After(delay)) => delay,
             Some(Moment::At(at)) if at < now => {
-                return Err(format!(
-                    "it is {now} already; time does not go back to {at}"
-                ));
+                return Err(format!("it is {now} already; time does not go back to {at}"));
             }
             Some(Moment::At(at)) => Delay::from_millis(at.as_millis() - now.as_millis()),
         };
@@ -216,31 +204,19 @@ impl Stage {
                         "there is no button {number}; the last reply that had any had {count}"
                     ));
                 };
-                self.message(Message {
-                    payload: Some(token.clone()),
-                    ..Message::default()
-                })
+                self.message(Message { payload: Some(token.clone()), ..Message::default() })
             }
-            Act::Event { event, payload } => Cause::Event {
-                instance: self.instance()?,
-                event: event.clone(),
-                payload: payload.clone(),
-            },
-            Act::Recover(reason) => Cause::Recover {
-                instance: self.instance()?,
-                reason: reason.clone(),
-            },
+            Act::Event { event, payload } => {
+                Cause::Event { instance: self.instance()?, event: event.clone(), payload: payload.clone() }
+            }
+            Act::Recover(reason) => Cause::Recover { instance: self.instance()?, reason: reason.clone() },
             Act::Restart => return Err("a restart is no input".into()),
         };
         Ok(keyed(key, cause))
     }
 
     fn message(&self, message: Message) -> Cause {
-        Cause::Message {
-            machine: self.machine.name.clone(),
-            subject: self.subject.clone(),
-            message,
-        }
+        Cause::Message { machine: self.machine.name.clone(), subject: self.subject.clone(), message }
     }
 
     fn instance(&self) -> Result<InstanceId, String> {
@@ -253,9 +229,7 @@ impl Stage {
     fn session(&self) -> Result<Option<Snapshot>, String> {
         let tenant = TenantId::default_tenant();
         let found = match &self.machine.conversation {
-            Some(_) => self
-                .store
-                .load_session(&tenant, &self.machine.name, &self.subject),
+            Some(_) => self.store.load_session(&tenant, &self.machine.name, &self.subject),
             None => self.store.load(&tenant, &self.instance),
         };
         found.map_err(|error| error.to_string())
@@ -268,10 +242,7 @@ impl Stage {
             cursor: None,
             limit: HISTORY_MAX,
         };
-        let page = self
-            .store
-            .history(&query)
-            .map_err(|error| error.to_string())?;
+        let page = self.store.history(&query).map_err(|error| error.to_string())?;
         Ok(page.data)
     }
 
@@ -307,23 +278,11 @@ impl Stage {
 
 fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> Engine {
     let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
-    Engine::start(
-        store,
-        Arc::new(machines),
-        clock.clone(),
-        Settings::default(),
-    )
+    Engine::start(store, Arc::new(machines), clock.clone(), Settings::default())
 }
 
 fn keyed(key: InputKey, cause: Cause) -> Input {
-    Input {
-        tenant: TenantId::default_tenant(),
-        key,
-        cause,
-        expected: None,
-        by: None,
-        trace_id: None,
-    }
+    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None }
 }
 
 /// Saves the instance that a story begins with, and says what its person reads there.

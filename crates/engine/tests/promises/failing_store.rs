@@ -13,8 +13,8 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::json;
 use store::{
-    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError,
-    MemoryStore, Outcome, Page, SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError, MemoryStore,
+    Outcome, Page, SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 use tempfile::TempDir;
 
@@ -124,10 +124,7 @@ fn retries_are_bounded() {
     let stale = |_: usize, batch: &[Commit], _: &dyn Store| Ok(vec![Outcome::Stale; batch.len()]);
     let store = Wrapped::new(stale);
     let world = World::over(Arc::<Wrapped>::clone(&store));
-    let engine = world.engine_with(Settings {
-        attempts_max: 3,
-        ..Settings::default()
-    });
+    let engine = world.engine_with(Settings { attempts_max: 3, ..Settings::default() });
     assert_unavailable(engine.call(says("ana", "k1", "update")));
     assert_eq!(store.calls(), 3);
 }
@@ -179,11 +176,7 @@ fn a_failed_batch_answers_unavailable() {
     for answered in at_once(5, call) {
         assert_unavailable(answered);
     }
-    assert_eq!(
-        world.history(&instance).len(),
-        1,
-        "only where it was placed"
-    );
+    assert_eq!(world.history(&instance).len(), 1, "only where it was placed");
     while store.calls() < 6 {
         assert_unavailable(call(0));
     }
@@ -219,10 +212,7 @@ fn a_corrupt_instance_is_reported_and_others_go_on() {
     let damage = "UPDATE instances SET body = replace(body, 'T1', 'T2') WHERE id = ?1";
     assert_eq!(raw.execute(damage, [damaged.as_str()]).unwrap(), 1);
     let engine = world.engine();
-    let to_the_damaged = [
-        says("ana", "k1", "a remark"),
-        event(&damaged, "k2", "cancel", json!({})),
-    ];
+    let to_the_damaged = [says("ana", "k1", "a remark"), event(&damaged, "k2", "cancel", json!({}))];
     for input in to_the_damaged {
         let answered = engine.call(input);
         let Err(EngineError::Corrupt(told)) = &answered else {

@@ -17,11 +17,7 @@ fn fifty_different_messages_at_once_get_revisions_1_to_50() {
     assert_eq!(revisions, (1..=50).collect::<Vec<u64>>());
     assert!(answers.iter().all(|a| !a.replayed));
     let session = world.session("ana");
-    let logged: Vec<u64> = world
-        .history(&session.instance)
-        .iter()
-        .map(|entry| entry.revision.0)
-        .collect();
+    let logged: Vec<u64> = world.history(&session.instance).iter().map(|entry| entry.revision.0).collect();
     assert_eq!(logged, revisions);
     assert_eq!((session.revision.0, session.ordinal), (50, 1));
 }
@@ -35,10 +31,7 @@ fn the_same_id_twenty_times_at_once_is_one_transition_and_one_answer() {
     assert!(answers.iter().all(|answer| written(answer) == first));
     assert_eq!(answers.iter().filter(|a| !a.replayed).count(), 1);
     let session = world.session("ana");
-    assert_eq!(
-        (session.revision.0, &*session.state()),
-        (1, "task_selection")
-    );
+    assert_eq!((session.revision.0, &*session.state()), (1, "task_selection"));
     assert_eq!(world.history(&session.instance).len(), 1);
 }
 
@@ -49,9 +42,7 @@ fn a_key_with_another_payload_is_refused() {
     let instance = world.place("ana", "awaiting_action");
     engine.call(says("ben", "k1", "update")).unwrap();
     let other_text = engine.call(says("ben", "k1", "cancel")).unwrap();
-    engine
-        .call(event(&instance, "k1", "add_data", json!({ "text": "a" })))
-        .unwrap();
+    engine.call(event(&instance, "k1", "add_data", json!({ "text": "a" }))).unwrap();
     let other_payload = event(&instance, "k1", "add_data", json!({ "text": "b" }));
     let other_event = event(&instance, "k1", "cancel", json!({ "text": "a" }));
     for input in [other_payload, other_event] {

@@ -1,9 +1,6 @@
 //! What the engine promises, each promise a test over the real engine, on a clock that waits to be told.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "what cannot be had fails the test, also outside of its function"
-)]
+#![allow(clippy::unwrap_used, reason = "what cannot be had fails the test, also outside of its function")]
 
 mod failing_store;
 mod keys;

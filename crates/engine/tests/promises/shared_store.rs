@@ -35,15 +35,11 @@ fn a_stale_hot_instance_never_refuses() {
         let moves = event(&instance, "k2", "request_confirmation", json!({}));
         other.call(moves).unwrap();
         // `one` still holds the instance in `collecting_data`, where there is nothing to confirm.
-        let confirmed = one
-            .call(event(&instance, "k3", "confirm", json!({})))
-            .unwrap();
+        let confirmed = one.call(event(&instance, "k3", "confirm", json!({}))).unwrap();
         assert_eq!(code(&confirmed.answer), "", "{name}");
         assert_eq!(world.load(&instance).state(), "completed", "{name}");
         // And `other` in `confirmation_pending`, although all is over.
-        let closed = other
-            .call(event(&instance, "k4", "confirm", json!({})))
-            .unwrap();
+        let closed = other.call(event(&instance, "k4", "confirm", json!({}))).unwrap();
         assert_eq!(code(&closed.answer), "instance_closed", "{name}");
     }
 }

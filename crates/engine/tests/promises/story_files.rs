@@ -21,8 +21,7 @@ fn tell_of(definition: &str, stories: &str) -> Result<StoryReport, String> {
 }
 
 fn failure(steps: &str) -> String {
-    let text =
-        format!("machine: progress_update.yaml\nstories:\n  - story: one\n    steps:\n{steps}");
+    let text = format!("machine: progress_update.yaml\nstories:\n  - story: one\n    steps:\n{steps}");
     let report = tell(&text).unwrap();
     report.stories[0].failure.clone().unwrap_or_default()
 }
@@ -32,60 +31,24 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_a_remedy() {
     // A step, what in it is pointed at, and the remedy.
     let cases = [
         ("- sned: hi", "sned", "did you mean `send`?"),
-        (
-            "- { send: hi, expect: { sate: idle } }",
-            "sate",
-            "did you mean `state`?",
-        ),
-        (
-            "- { send: hi, expect: { outcome: dispatch } }",
-            "dispatch",
-            "did you mean `dispatched`?",
-        ),
+        ("- { send: hi, expect: { sate: idle } }", "sate", "did you mean `state`?"),
+        ("- { send: hi, expect: { outcome: dispatch } }", "dispatch", "did you mean `dispatched`?"),
         ("- { send: { txt: hi } }", "txt", "did you mean `text`?"),
-        (
-            "- { send: { candidates: [{ confidnce: 1 }] } }",
-            "confidnce",
-            "did you mean `confidence`?",
-        ),
+        ("- { send: { candidates: [{ confidnce: 1 }] } }", "confidnce", "did you mean `confidence`?"),
         ("- { at: soon }", "soon", "a number and a unit"),
-        (
-            "- { send: hi, event: confirm }",
-            "{ send",
-            "make two steps of it",
-        ),
-        (
-            "- { at: 1m, after: 1m, send: hi }",
-            "{ at",
-            "`after` from the step before",
-        ),
-        (
-            "- { send: hi, expect: { history: [{ form: idle }] } }",
-            "form",
-            "did you mean `from`?",
-        ),
+        ("- { send: hi, event: confirm }", "{ send", "make two steps of it"),
+        ("- { at: 1m, after: 1m, send: hi }", "{ at", "`after` from the step before"),
+        ("- { send: hi, expect: { history: [{ form: idle }] } }", "form", "did you mean `from`?"),
         ("- { button: 0 }", "0", "from 1 to 100"),
-        (
-            "- { send: { candidates: [{ intent: help, confidence: 2 }] } }",
-            "{ cand",
-            "between 0 and 1",
-        ),
-        (
-            "- { send: hi, payload: { a: 1 } }",
-            "{ send",
-            "write `send: { payload: … }`",
-        ),
+        ("- { send: { candidates: [{ intent: help, confidence: 2 }] } }", "{ cand", "between 0 and 1"),
+        ("- { send: hi, payload: { a: 1 } }", "{ send", "write `send: { payload: … }`"),
     ];
     for (step, token, remedy) in cases {
-        let text = format!(
-            "machine: progress_update.yaml\nstories:\n  - story: one\n    steps:\n      {step}\n"
-        );
+        let text =
+            format!("machine: progress_update.yaml\nstories:\n  - story: one\n    steps:\n      {step}\n");
         let place = format!("5:{}", 7 + step.find(token).unwrap());
         let told = tell(&text).unwrap_err();
-        assert!(
-            told.contains(&format!("some.stories.yaml:{place}\n")),
-            "{place}\n{told}"
-        );
+        assert!(told.contains(&format!("some.stories.yaml:{place}\n")), "{place}\n{told}");
         assert!(told.contains(remedy), "{remedy}\n{told}");
     }
 }
@@ -93,20 +56,14 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_a_remedy() {
 #[test]
 fn a_missing_or_broken_definition_stops_the_file() {
     let missing = tell("machine: nowhere.yaml\nstories: []\n").unwrap_err();
-    assert!(
-        missing.contains("failed to read") && missing.contains("nowhere.yaml"),
-        "{missing}"
-    );
+    assert!(missing.contains("failed to read") && missing.contains("nowhere.yaml"), "{missing}");
     let directory = TempDir::new().unwrap();
     let broken = definition().replace("target: awaiting_action", "target: awaiting_acton");
     std::fs::write(directory.path().join("m.yaml"), broken).unwrap();
     let path = directory.path().join("m.stories.yaml");
     std::fs::write(&path, "machine: m.yaml\nstories: []\n").unwrap();
     let told = run(&path).unwrap_err().to_string();
-    assert!(
-        told.contains("m.yaml") && told.contains("did you mean `awaiting_action`?"),
-        "{told}"
-    );
+    assert!(told.contains("m.yaml") && told.contains("did you mean `awaiting_action`?"), "{told}");
     assert!(run(Path::new("no such file")).is_err());
 }
 
@@ -160,20 +117,14 @@ fn no_expectation_is_met_by_chance() {
         let step = format!("      - {{ send: update, expect: {{ {expectation} }} }}\n");
         let told = failure(&step);
         let key = expectation.split(':').next().unwrap();
-        assert!(
-            told.contains(&format!("{key}: expected")),
-            "{expectation}\n{told}"
-        );
+        assert!(told.contains(&format!("{key}: expected")), "{expectation}\n{told}");
     }
 }
 
 #[test]
 fn an_unexpected_refusal_fails_the_story() {
     let told = failure("      - send: update\n      - { event: confirm }\n");
-    assert!(
-        told.contains("step 2: refused: `invalid_transition`"),
-        "{told}"
-    );
+    assert!(told.contains("step 2: refused: `invalid_transition`"), "{told}");
 }
 
 #[test]
@@ -209,11 +160,7 @@ fn a_machine_without_a_conversation_has_stories_too() {
         - story: left ajar\n    given: { state: ajar }\n    steps: [{ after: 5m, expect: { state: closed } }]\n  \
         - story: nonsense\n    given: { context: { opened: wide } }\n    steps: []\n";
     let report = tell_of(door, stories).unwrap();
-    let failures: Vec<Option<&str>> = report
-        .stories
-        .iter()
-        .map(|story| story.failure.as_deref())
-        .collect();
+    let failures: Vec<Option<&str>> = report.stories.iter().map(|story| story.failure.as_deref()).collect();
     let [None, None, None, Some(last)] = failures[..] else {
         panic!("{failures:?}");
     };

@@ -57,16 +57,12 @@ fn timers_catch_up_in_bounded_batches_after_downtime() {
             inner.commit(batch)
         });
         let world = World::over(store);
-        let placements: Vec<Commit> = (0..due)
-            .map(|n| world.placement(&format!("person-{n}"), "collecting_data"))
-            .collect();
+        let placements: Vec<Commit> =
+            (0..due).map(|n| world.placement(&format!("person-{n}"), "collecting_data")).collect();
         world.store.commit(&placements).unwrap();
         world.advance(&[], "3d");
         sizes.lock().unwrap().clear();
-        let engine = world.engine_with(Settings {
-            batch_timers_max: 64,
-            ..Settings::default()
-        });
+        let engine = world.engine_with(Settings { batch_timers_max: 64, ..Settings::default() });
         let report = engine.recover().unwrap();
         assert!(report.complete);
         assert_eq!(report.open, 0);
@@ -92,10 +88,7 @@ fn recovery_reports_what_it_closed() {
     world.advance(&[&engine], "1h");
     let report = engine.recover().unwrap();
     assert_eq!((report.timers_fired, report.open), (3, 1));
-    assert_eq!(
-        report.closed.into_iter().collect::<Vec<_>>(),
-        [("timeout".to_owned(), 3)]
-    );
+    assert_eq!(report.closed.into_iter().collect::<Vec<_>>(), [("timeout".to_owned(), 3)]);
     assert_eq!(world.session("dora").state(), "collecting_data");
 }
 
@@ -111,19 +104,14 @@ fn a_restart_loses_nothing() {
         machine: machine(),
         subject: subject("ana"),
         message: Message {
-            media: vec![Media {
-                url: "https://example.org/1.jpg".into(),
-                kind: "image/jpeg".into(),
-            }],
+            media: vec![Media { url: "https://example.org/1.jpg".into(), kind: "image/jpeg".into() }],
             ..Message::default()
         },
     };
     engine.call(says("ana", "k1", "update")).unwrap();
     engine.call(photo).unwrap();
     engine.call(says("ana", "k3", "T1")).unwrap();
-    let asked = engine
-        .call(says("ana", "k4", "report an incident"))
-        .unwrap();
+    let asked = engine.call(says("ana", "k4", "report an incident")).unwrap();
     let session = world.session("ana");
     let logged = world.history(&session.instance);
     let conversation = session.conversation.as_deref().unwrap();
@@ -137,9 +125,7 @@ fn a_restart_loses_nothing() {
     let engine = world.engine();
     assert_eq!(world.session("ana"), session);
     assert_eq!(world.history(&session.instance), logged);
-    let again = engine
-        .call(says("ana", "k4", "report an incident"))
-        .unwrap();
+    let again = engine.call(says("ana", "k4", "report an incident")).unwrap();
     assert!(again.replayed);
     assert_eq!(written(&again), written(&asked));
     engine.call(says("ana", "k5", "2")).unwrap();

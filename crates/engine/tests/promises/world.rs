@@ -31,15 +31,8 @@ impl World {
     pub fn over(store: Arc<dyn Store>) -> Self {
         let clock = Clock::virtual_at(start());
         let machines = Machines::default();
-        let (machine, _) = machines
-            .activate(&*store, &definition(), clock.now())
-            .unwrap();
-        Self {
-            store,
-            machines: Arc::new(machines),
-            machine,
-            clock,
-        }
+        let (machine, _) = machines.activate(&*store, &definition(), clock.now()).unwrap();
+        Self { store, machines: Arc::new(machines), machine, clock }
     }
 
     pub fn engine(&self) -> Engine {
@@ -47,12 +40,8 @@ impl World {
     }
 
     pub fn engine_with(&self, settings: Settings) -> Engine {
-        let engine = Engine::start(
-            Arc::clone(&self.store),
-            Arc::clone(&self.machines),
-            self.clock.clone(),
-            settings,
-        );
+        let engine =
+            Engine::start(Arc::clone(&self.store), Arc::clone(&self.machines), self.clock.clone(), settings);
         engine.recover().unwrap();
         engine
     }
@@ -92,19 +81,13 @@ impl World {
     }
 
     pub fn session(&self, who: &str) -> Snapshot {
-        let found = self
-            .store
-            .load_session(&tenant(), &machine(), &subject(who));
+        let found = self.store.load_session(&tenant(), &machine(), &subject(who));
         found.unwrap().unwrap()
     }
 
     pub fn history(&self, instance: &InstanceId) -> Vec<Entry> {
-        let query = HistoryQuery {
-            tenant: tenant(),
-            instance: instance.clone(),
-            cursor: None,
-            limit: 10_000,
-        };
+        let query =
+            HistoryQuery { tenant: tenant(), instance: instance.clone(), cursor: None, limit: 10_000 };
         self.store.history(&query).unwrap().data
     }
 }
@@ -113,10 +96,7 @@ impl World {
 pub fn stores() -> Vec<(&'static str, Arc<dyn Store>, Option<TempDir>)> {
     let directory = TempDir::new().unwrap();
     let sqlite = SqliteStore::open(&directory.path().join("shared.db")).unwrap();
-    vec![
-        ("memory", Arc::new(MemoryStore::new()), None),
-        ("sqlite", Arc::new(sqlite), Some(directory)),
-    ]
+    vec![("memory", Arc::new(MemoryStore::new()), None), ("sqlite", Arc::new(sqlite), Some(directory))]
 }
 
 pub fn definition() -> String {
@@ -160,20 +140,13 @@ fn input(key: &str, cause: Cause) -> Input {
 }
 
 pub fn says(who: &str, key: &str, text: &str) -> Input {
-    let cause = Cause::Message {
-        machine: machine(),
-        subject: subject(who),
-        message: Message::of_text(text),
-    };
+    let cause = Cause::Message { machine: machine(), subject: subject(who), message: Message::of_text(text) };
     input(key, cause)
 }
 
 pub fn event(instance: &InstanceId, key: &str, event: &str, payload: Value) -> Input {
-    let cause = Cause::Event {
-        instance: instance.clone(),
-        event: event.to_owned(),
-        payload: fields(payload),
-    };
+    let cause =
+        Cause::Event { instance: instance.clone(), event: event.to_owned(), payload: fields(payload) };
     input(key, cause)
 }
 

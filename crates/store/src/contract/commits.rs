@@ -24,23 +24,13 @@ pub(super) fn loaded(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> O
 }
 
 pub(super) fn history(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> Vec<Entry> {
-    let query = HistoryQuery {
-        tenant: tenant.clone(),
-        instance: id.clone(),
-        cursor: None,
-        limit: 10_000,
-    };
+    let query = HistoryQuery { tenant: tenant.clone(), instance: id.clone(), cursor: None, limit: 10_000 };
     store.history(&query).expect("history can be read").data
 }
 
 pub(super) fn clarifications(store: &dyn Store, tenant: &TenantId) -> Vec<Clarification> {
-    let query = ClarificationQuery {
-        tenant: tenant.clone(),
-        status: None,
-        id: None,
-        cursor: None,
-        limit: 10_000,
-    };
+    let query =
+        ClarificationQuery { tenant: tenant.clone(), status: None, id: None, cursor: None, limit: 10_000 };
     let page = store.clarifications(&query);
     page.expect("clarifications can be read").data
 }
@@ -67,10 +57,7 @@ pub fn stale_commit_writes_nothing(open: Open<'_>) {
         assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Stale]));
         assert_eq!(store.receipt(receipt), Ok(None));
     }
-    assert_eq!(
-        loaded(&*store, &second.tenant, &second.instance),
-        Some(second)
-    );
+    assert_eq!(loaded(&*store, &second.tenant, &second.instance), Some(second));
     assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
     assert_eq!(history(&*store, &tenant("t"), &id("a")).len(), 2);
     assert_eq!(clarifications(&*store, &tenant("t")), []);
@@ -99,10 +86,7 @@ pub fn repeated_key_in_one_batch_is_a_duplicate(open: Open<'_>) {
     let elsewhere = Draft::creation("b").key("k").build();
     let outcomes = store.commit(&[first.clone(), second.build(), elsewhere]);
     let repeat = duplicate(&first);
-    assert_eq!(
-        outcomes,
-        Ok(vec![Outcome::Committed, repeat.clone(), repeat])
-    );
+    assert_eq!(outcomes, Ok(vec![Outcome::Committed, repeat.clone(), repeat]));
     assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
     assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
 }
@@ -124,17 +108,11 @@ pub fn a_commit_is_whole(open: Open<'_>) {
     let draft = Draft::creation("a").session("ana", 1).timer(5_000);
     let draft = draft.asks("a:1").effect("one").effect("two");
     let (after, commit) = (draft.snapshot(), draft.build());
-    assert_eq!(
-        store.commit(from_ref(&commit)),
-        Ok(vec![Outcome::Committed])
-    );
+    assert_eq!(store.commit(from_ref(&commit)), Ok(vec![Outcome::Committed]));
     let t = tenant("t");
     assert_eq!(loaded(&*store, &t, &id("a")), Some(after));
     assert_eq!(history(&*store, &t, &id("a")), from_ref(&commit.entry));
-    assert_eq!(
-        store.receipt(commit.entry.receipt),
-        Ok(Some((id("a"), commit.entry)))
-    );
+    assert_eq!(store.receipt(commit.entry.receipt), Ok(Some((id("a"), commit.entry))));
     assert_eq!(clarifications(&*store, &t), commit.clarifications);
     assert_eq!(effects(&*store), 2);
     let due = store.claim_due(super::at(5_000), super::at(6_000), 10);
@@ -162,10 +140,7 @@ pub fn a_batch_keeps_its_good_commits(open: Open<'_>) {
     ];
     assert_eq!(store.commit(&batch), Ok(expected));
     for commit in [&batch[0], &batch[2], &batch[4]] {
-        assert_eq!(
-            loaded(&*store, &commit.tenant, &commit.instance),
-            commit.after
-        );
+        assert_eq!(loaded(&*store, &commit.tenant, &commit.instance), commit.after);
     }
 }
 
@@ -191,14 +166,8 @@ pub fn refused_input_is_logged_and_changes_nothing(open: Open<'_>) {
     let store = open();
     let before = committed(&*store, Draft::creation("a").timer(9_000));
     let refused = Draft::refusal(&before).at(2_000).key("no").build();
-    assert_eq!(
-        store.commit(from_ref(&refused)),
-        Ok(vec![Outcome::Committed])
-    );
-    assert_eq!(
-        store.commit(from_ref(&refused)),
-        Ok(vec![duplicate(&refused)])
-    );
+    assert_eq!(store.commit(from_ref(&refused)), Ok(vec![Outcome::Committed]));
+    assert_eq!(store.commit(from_ref(&refused)), Ok(vec![duplicate(&refused)]));
     let t = tenant("t");
     assert_eq!(loaded(&*store, &t, &id("a")), Some(before.clone()));
     let logged = history(&*store, &t, &id("a"));
@@ -234,15 +203,10 @@ pub fn second_session_of_same_ordinal_is_stale(open: Open<'_>) {
     let store = open();
     committed(&*store, Draft::creation("a").session("ana", 1));
     let second = Draft::creation("b").session("ana", 1);
-    let in_batch = [
-        Draft::creation("c").session("ana", 2).build(),
-        Draft::creation("d").session("ana", 2).build(),
-    ];
+    let in_batch =
+        [Draft::creation("c").session("ana", 2).build(), Draft::creation("d").session("ana", 2).build()];
     assert_eq!(store.commit(&[second.build()]), Ok(vec![Outcome::Stale]));
-    assert_eq!(
-        store.commit(&in_batch),
-        Ok(vec![Outcome::Committed, Outcome::Stale])
-    );
+    assert_eq!(store.commit(&in_batch), Ok(vec![Outcome::Committed, Outcome::Stale]));
     let other = Draft::creation("e").session("ana", 1).machine("other");
     committed(&*store, other);
     committed(&*store, Draft::creation("f").session("ben", 1));
@@ -267,10 +231,7 @@ pub fn an_instance_keeps_its_subject(open: Open<'_>) {
     ] {
         refused_whole(&*store, &[draft.build()]);
     }
-    assert_eq!(
-        loaded(&*store, &before.tenant, &before.instance),
-        Some(before)
-    );
+    assert_eq!(loaded(&*store, &before.tenant, &before.instance), Some(before));
 }
 
 fn refused_whole(store: &dyn Store, batch: &[Commit]) {
@@ -287,25 +248,16 @@ pub fn one_pending_clarification_per_session(open: Open<'_>) {
     let before = committed(&*store, draft);
     let saved = clarifications(&*store, &tenant("t"));
     refused_whole(&*store, &[Draft::change(&before).asks("a:2").build()]);
-    let both = Draft::creation("b")
-        .session("ben", 1)
-        .asks("b:1")
-        .asks("b:2");
+    let both = Draft::creation("b").session("ben", 1).asks("b:1").asks("b:2");
     refused_whole(&*store, &[both.build()]);
     assert_eq!(clarifications(&*store, &tenant("t")), saved);
-    assert_eq!(
-        loaded(&*store, &before.tenant, &before.instance),
-        Some(before)
-    );
+    assert_eq!(loaded(&*store, &before.tenant, &before.instance), Some(before));
     committed(&*store, Draft::creation("c").session("ana", 2).asks("c:1"));
 }
 
 pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
     let store = open();
-    let asked = Draft::creation("a")
-        .session("ana", 1)
-        .asks("a:1")
-        .timer(5_000);
+    let asked = Draft::creation("a").session("ana", 1).asks("a:1").timer(5_000);
     let before = committed(&*store, asked);
     let figures = store.statistics();
     let answered = Draft::change(&before).state("answered").no_timer();
@@ -320,40 +272,26 @@ pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
     let t = tenant("t");
     assert_eq!(loaded(&*store, &t, &id("a")), Some(before));
     assert_eq!(loaded(&*store, &t, &id("b")), None);
-    assert_eq!(
-        store.load_session(&t, &super::machine("order"), &super::subject("ben")),
-        Ok(None)
-    );
+    assert_eq!(store.load_session(&t, &super::machine("order"), &super::subject("ben")), Ok(None));
     assert_eq!(history(&*store, &t, &id("a")).len(), 1);
     assert_eq!(store.statistics(), figures);
     assert_eq!(store.next_due(), Ok(Some(super::at(5_000))));
     for commit in &batch[..2] {
         assert_eq!(store.receipt(commit.entry.receipt), Ok(None));
     }
-    assert_eq!(
-        store.commit(&batch[..2]),
-        Ok(vec![Outcome::Committed, Outcome::Committed])
-    );
+    assert_eq!(store.commit(&batch[..2]), Ok(vec![Outcome::Committed, Outcome::Committed]));
 }
 
 pub fn a_question_may_replace_another_in_one_commit(open: Open<'_>) {
     let store = open();
     let before = committed(&*store, Draft::creation("a").session("ana", 1).asks("a:1"));
-    let replaced = Draft::change(&before)
-        .at(2_000)
-        .asks("a:2")
-        .question("a:1", ClarificationStatus::Superseded);
+    let replaced =
+        Draft::change(&before).at(2_000).asks("a:2").question("a:1", ClarificationStatus::Superseded);
     committed(&*store, replaced);
     let statuses = clarifications(&*store, &tenant("t"));
     let mut statuses: Vec<_> = statuses.iter().map(|c| (&*c.id, c.status)).collect();
     statuses.sort_unstable();
-    assert_eq!(
-        statuses,
-        [
-            ("a:1", ClarificationStatus::Superseded),
-            ("a:2", ClarificationStatus::Pending)
-        ]
-    );
+    assert_eq!(statuses, [("a:1", ClarificationStatus::Superseded), ("a:2", ClarificationStatus::Pending)]);
 }
 
 pub fn a_second_expired_clarification_of_the_same_user_is_saved(open: Open<'_>) {
@@ -364,10 +302,7 @@ pub fn a_second_expired_clarification_of_the_same_user_is_saved(open: Open<'_>) 
         let expired = Draft::change(&session).question(question, ClarificationStatus::Expired);
         session = committed(&*store, expired);
     }
-    let statuses: Vec<_> = clarifications(&*store, &tenant("t"))
-        .iter()
-        .map(|c| c.status)
-        .collect();
+    let statuses: Vec<_> = clarifications(&*store, &tenant("t")).iter().map(|c| c.status).collect();
     assert_eq!(statuses, [ClarificationStatus::Expired; 2]);
 }
 
@@ -389,10 +324,7 @@ pub fn concurrent_writers_lose_nothing(open: Open<'_>) {
     });
     let last = loaded(&*store, t, a).expect("the instance is there");
     assert_eq!(last.revision, Revision(1 + WRITERS * COMMITS_EACH));
-    let revisions: Vec<_> = history(&*store, t, a)
-        .iter()
-        .map(|e| e.revision.0)
-        .collect();
+    let revisions: Vec<_> = history(&*store, t, a).iter().map(|e| e.revision.0).collect();
     let expected: Vec<u64> = (1..=last.revision.0).collect();
     assert_eq!(revisions, expected);
     for writer in 0..WRITERS {

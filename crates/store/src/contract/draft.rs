@@ -3,12 +3,8 @@
 use std::sync::Arc;
 
 use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
-use kernel::conversation::{
-    Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply,
-};
-use kernel::id::{
-    DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId,
-};
+use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
+use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Fields, ReceiptId};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Closure, Snapshot, Timer};
@@ -98,19 +94,12 @@ impl Draft {
     pub fn change(before: &Snapshot) -> Self {
         let mut after = before.clone();
         after.revision = before.revision.next();
-        Self {
-            before: Some(before.clone()),
-            after,
-            ..Self::creation("unused")
-        }
+        Self { before: Some(before.clone()), after, ..Self::creation("unused") }
     }
 
     /// An input that the instance does not take.
     pub fn refusal(before: &Snapshot) -> Self {
-        Self {
-            is_refused: true,
-            ..Self::change(before)
-        }
+        Self { is_refused: true, ..Self::change(before) }
     }
 
     pub fn tenant(mut self, name: &str) -> Self {
@@ -155,11 +144,7 @@ impl Draft {
 
     /// Replaces all timers by one.
     pub fn timer(mut self, deadline: i64) -> Self {
-        self.after.timers = vec![Timer {
-            id: "timeout".into(),
-            deadline: at(deadline),
-            payload: None,
-        }];
+        self.after.timers = vec![Timer { id: "timeout".into(), deadline: at(deadline), payload: None }];
         self
     }
 
@@ -169,10 +154,7 @@ impl Draft {
     }
 
     pub fn closed(mut self, reason: &str) -> Self {
-        self.after.closure = Some(Closure {
-            reason: reason.to_owned(),
-            at: self.after.updated_at,
-        });
+        self.after.closure = Some(Closure { reason: reason.to_owned(), at: self.after.updated_at });
         self
     }
 
@@ -242,12 +224,8 @@ impl Draft {
     fn entry(&self, snapshot: &Snapshot) -> Entry {
         let refused = if self.is_refused { "-refused" } else { "" };
         let key = self.key.clone();
-        let key = key
-            .unwrap_or_else(|| format!("{}-{}{refused}", self.after.instance, snapshot.revision));
-        let from = self
-            .before
-            .as_ref()
-            .map_or_else(String::new, Snapshot::state);
+        let key = key.unwrap_or_else(|| format!("{}-{}{refused}", self.after.instance, snapshot.revision));
+        let from = self.before.as_ref().map_or_else(String::new, Snapshot::state);
         Entry {
             revision: snapshot.revision,
             at: self.after.updated_at,

@@ -18,10 +18,7 @@ fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
         let (t, a) = (tenant("t"), id("a"));
         let after = batch[1].after.clone();
         assert_eq!(loaded(store, &t, &a), after);
-        assert_eq!(
-            store.load_session(&t, &machine("order"), &subject("ana")),
-            Ok(after)
-        );
+        assert_eq!(store.load_session(&t, &machine("order"), &subject("ana")), Ok(after));
         let entries = batch.each_ref().map(|commit| commit.entry.clone());
         assert_eq!(history(store, &t, &a), entries);
         assert_eq!(clarifications(store, &t), batch[0].clarifications);

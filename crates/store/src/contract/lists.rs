@@ -7,9 +7,7 @@ use kernel::id::Revision;
 
 use crate::contract::commits::{clarifications, committed, history, loaded};
 use crate::contract::{Draft, Open, at, id, key_of, machine, subject, tenant};
-use crate::query::{
-    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
-};
+use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{LoadError, Outcome, Store};
 
 /// Follows the cursors of a list to its end; the sizes of its pages, and all that was on them.
@@ -46,12 +44,7 @@ pub fn history_is_oldest_first_and_pages(open: Open<'_>) {
         let other = Draft::creation(&format!("other-{number}"));
         committed(&*store, other);
     }
-    let query = |limit, cursor| HistoryQuery {
-        tenant: tenant("t"),
-        instance: id("a"),
-        cursor,
-        limit,
-    };
+    let query = |limit, cursor| HistoryQuery { tenant: tenant("t"), instance: id("a"), cursor, limit };
     let (sizes, entries) = all_pages(|cursor| store.history(&query(2, cursor)));
     assert_eq!((sizes, entries), (vec![2, 2, 1], expected.clone()));
     let (sizes, entries) = all_pages(|cursor| store.history(&query(5, cursor)));
@@ -67,17 +60,11 @@ pub fn instances_filter_and_page(open: Open<'_>) {
     let store = open();
     let a = Draft::creation("a").session("ana", 1).at(1_000);
     committed(&*store, a.state("done").closed("completed"));
-    let b = Draft::creation("b")
-        .session("ana", 2)
-        .at(2_000)
-        .timer(9_000);
+    let b = Draft::creation("b").session("ana", 2).at(2_000).timer(9_000);
     let b = committed(&*store, b);
     committed(&*store, Draft::change(&b).at(3_000).timer(12_000));
     committed(&*store, Draft::creation("c").machine("invoice").at(3_000));
-    committed(
-        &*store,
-        Draft::creation("d").at(4_000).state("done").timer(8_000),
-    );
+    committed(&*store, Draft::creation("d").at(4_000).state("done").timer(8_000));
     committed(&*store, Draft::creation("e").tenant("other"));
 
     type Narrow = fn(&mut InstanceQuery);
@@ -95,10 +82,7 @@ pub fn instances_filter_and_page(open: Open<'_>) {
         (|q| q.idle_since = Some(at(3_000)), &["a"]),
         (|q| q.idle_since = Some(at(3_001)), &["c", "b", "a"]),
         (|q| q.cursor = Some("c".into()), &["b", "a"]),
-        (
-            |q| (q.state, q.closed) = (Some("done".into()), Some(false)),
-            &["d"],
-        ),
+        (|q| (q.state, q.closed) = (Some("done".into()), Some(false)), &["d"]),
     ];
     for (number, (narrow, expected)) in cases.into_iter().enumerate() {
         let mut query = InstanceQuery::of(tenant("t"));
@@ -137,13 +121,8 @@ pub fn clarifications_filter_and_page(open: Open<'_>) {
             assert_eq!(store.commit(&[answered]), Ok(vec![Outcome::Committed]));
         }
     }
-    let mut query = ClarificationQuery {
-        tenant: tenant("t"),
-        status: None,
-        id: None,
-        cursor: None,
-        limit: 1,
-    };
+    let mut query =
+        ClarificationQuery { tenant: tenant("t"), status: None, id: None, cursor: None, limit: 1 };
     let ids = |query: &mut ClarificationQuery| -> Vec<String> {
         let (_, all) = all_pages(|cursor| {
             query.cursor = cursor;
@@ -196,12 +175,7 @@ pub fn clean_up_deletes_in_bounded_batches_and_keeps_open_instances(open: Open<'
     committed(&*store, Draft::creation("c").at(9_000).closed("completed"));
     committed(&*store, Draft::creation("d").at(1_000));
 
-    let report = |entries_deleted, more| {
-        Ok(CleanupReport {
-            entries_deleted,
-            more,
-        })
-    };
+    let report = |entries_deleted, more| Ok(CleanupReport { entries_deleted, more });
     assert_eq!(store.clean_up(at(1_000), 10), report(0, false));
     assert_eq!(store.clean_up(at(5_000), 2), report(2, true));
     let t = tenant("t");
@@ -221,16 +195,10 @@ pub fn clean_up_takes_receipts_with_their_entries(open: Open<'_>) {
     let store = open();
     let first = committed(&*store, Draft::creation("a").key("k").at(1_000));
     let second = committed(&*store, Draft::change(&first).at(2_000));
-    assert_eq!(
-        store.clean_up(at(9_000), 10).map(|r| r.entries_deleted),
-        Ok(1)
-    );
+    assert_eq!(store.clean_up(at(9_000), 10).map(|r| r.entries_deleted), Ok(1));
     assert_eq!(store.receipt(key_of(&tenant("t"), "k")), Ok(None));
     committed(&*store, Draft::change(&second).key("k").at(9_000));
-    let revisions: Vec<_> = history(&*store, &tenant("t"), &id("a"))
-        .iter()
-        .map(|e| e.revision.0)
-        .collect();
+    let revisions: Vec<_> = history(&*store, &tenant("t"), &id("a")).iter().map(|e| e.revision.0).collect();
     assert_eq!(revisions, [2, 3]);
 }
 
@@ -245,10 +213,7 @@ pub fn statistics_count(open: Open<'_>) {
         };
         all.map(|s| (s.as_str(), count(s))).collect()
     };
-    let empty = StoreStatistics {
-        clarifications: statuses(0, 0),
-        ..StoreStatistics::default()
-    };
+    let empty = StoreStatistics { clarifications: statuses(0, 0), ..StoreStatistics::default() };
     assert_eq!(store.statistics(), Ok(empty));
 
     committed(&*store, Draft::creation("a").effect("one").effect("two"));

@@ -29,25 +29,15 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
     after.history = BTreeMap::from([("a".into(), vec!["a.b".into(), "a.c".into()])]);
     after.context = Arc::new(
         [
-            (
-                "text".to_owned(),
-                json!("\u{0}\n\"\\\u{2028} łódź 中文 \u{1f469}\u{200d}\u{1f680}"),
-            ),
-            (
-                "numbers".to_owned(),
-                json!([0, -1, i64::MIN, u64::MAX, 0.1, -0.0, 1e300]),
-            ),
+            ("text".to_owned(), json!("\u{0}\n\"\\\u{2028} łódź 中文 \u{1f469}\u{200d}\u{1f680}")),
+            ("numbers".to_owned(), json!([0, -1, i64::MIN, u64::MAX, 0.1, -0.0, 1e300])),
             ("nothing".to_owned(), json!([null, {}, [], "", false])),
             ("deep".to_owned(), nested(60)),
         ]
         .into_iter()
         .collect(),
     );
-    let timer = |id: &str, deadline, payload| Timer {
-        id: id.into(),
-        deadline: at(deadline),
-        payload,
-    };
+    let timer = |id: &str, deadline, payload| Timer { id: id.into(), deadline: at(deadline), payload };
     after.timers = vec![
         timer("second", 1_767_225_700_001, Some(json!({"n": 1}))),
         timer("first", 1_767_225_700_000, None),
@@ -59,20 +49,11 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
         pending: Some(pending),
         failures: 2,
         handed_over: true,
-        held_media: vec![Media {
-            url: "https://example.org/ä".into(),
-            kind: "image/jpeg".into(),
-        }],
-        drafts: BTreeMap::from([(
-            "task-1".into(),
-            [("a".to_owned(), json!(1))].into_iter().collect(),
-        )]),
+        held_media: vec![Media { url: "https://example.org/ä".into(), kind: "image/jpeg".into() }],
+        drafts: BTreeMap::from([("task-1".into(), [("a".to_owned(), json!(1))].into_iter().collect())]),
     }));
     let after: Snapshot = after.clone();
-    assert_eq!(
-        store.commit(&[commit.clone()]),
-        Ok(vec![Outcome::Committed])
-    );
+    assert_eq!(store.commit(&[commit.clone()]), Ok(vec![Outcome::Committed]));
     let (t, instance) = (&after.tenant, &after.instance);
     assert_eq!(loaded(&*store, t, instance), Some(after.clone()));
     assert_eq!(history(&*store, t, instance), [commit.entry]);
@@ -98,10 +79,7 @@ pub fn floats_are_loaded_to_the_last_bit(open: Open<'_>) {
         .filter(|float| float.is_finite())
         .chain([f64::MIN_POSITIVE, f64::MAX, 5e-324, 0.1 + 0.2])
         .collect();
-    let after = committed(
-        &*store,
-        Draft::creation("a").context("floats", json!(floats)),
-    );
+    let after = committed(&*store, Draft::creation("a").context("floats", json!(floats)));
     let found = loaded(&*store, &after.tenant, &after.instance).expect("it is there");
     let bits = |values: &[Value]| -> Vec<u64> {
         let floats = values.iter().map(|v| v.as_f64().expect("a float"));
@@ -118,10 +96,7 @@ pub fn load_session_returns_highest_ordinal(open: Open<'_>) {
     committed(&*store, first);
     let tenth = committed(&*store, Draft::creation("a").session("ana", 10));
     committed(&*store, Draft::creation("m").session("ana", 9));
-    committed(
-        &*store,
-        Draft::creation("n").session("ana", 11).machine("other"),
-    );
+    committed(&*store, Draft::creation("n").session("ana", 11).machine("other"));
     committed(&*store, Draft::creation("o").session("anab", 12));
     committed(&*store, Draft::creation("p").session("sam", 0));
     let session = |name| store.load_session(&tenant("t"), &machine("order"), &subject(name));
@@ -138,10 +113,7 @@ pub fn tenants_do_not_see_each_other(open: Open<'_>) {
     committed(&*store, draft.asks("a:1").timer(2_000));
     let (other, a) = (tenant("other"), id("a"));
     assert_eq!(loaded(&*store, &other, &a), None);
-    assert_eq!(
-        store.load_session(&other, &machine("order"), &subject("ana")),
-        Ok(None)
-    );
+    assert_eq!(store.load_session(&other, &machine("order"), &subject("ana")), Ok(None));
     assert_eq!(history(&*store, &other, &a), []);
     assert_eq!(clarifications(&*store, &other), []);
     let listed = store.instances(&InstanceQuery::of(other.clone()));
@@ -176,11 +148,7 @@ pub fn tenants_may_use_the_same_names(open: Open<'_>) {
 pub fn definitions_survive_and_are_saved_once(open: Open<'_>) {
     let store = open();
     assert_eq!(store.definitions(), Ok(vec![]));
-    let definitions = [
-        definition("order", 1),
-        definition("invoice", 7),
-        definition("order", 2),
-    ];
+    let definitions = [definition("order", 1), definition("invoice", 7), definition("order", 2)];
     for definition in &definitions {
         assert_eq!(store.save_definition(definition), Ok(()));
     }

@@ -30,10 +30,7 @@ pub fn the_longest_due_is_claimed_first(open: Open<'_>) {
     let store = open();
     for (name, deadline) in [("a", 3_000), ("b", 1_500), ("c", 2_000), ("d", 1_000)] {
         let tenant = if name == "b" { "other" } else { "t" };
-        committed(
-            &*store,
-            Draft::creation(name).tenant(tenant).timer(deadline),
-        );
+        committed(&*store, Draft::creation(name).tenant(tenant).timer(deadline));
     }
     assert_eq!(claimed(&*store, 5_000, 9_000, 2), ["d", "b"]);
     assert_eq!(claimed(&*store, 5_000, 9_000, 9), ["c", "a"]);

@@ -44,10 +44,7 @@ impl Checkpointer {
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
             .spawn(move || run(&connection, &of_thread))?;
-        Ok(Self {
-            signal,
-            thread: Some(thread),
-        })
+        Ok(Self { signal, thread: Some(thread) })
     }
 
     /// Says that there is something new in the log.
@@ -80,13 +77,9 @@ impl Signal {
 fn run(connection: &Connection, signal: &Signal) {
     loop {
         let flags = signal.lock();
-        let woken = signal
-            .changed
-            .wait_while(flags, |f| !f.is_written && !f.is_stopping);
+        let woken = signal.changed.wait_while(flags, |f| !f.is_written && !f.is_stopping);
         let flags = woken.unwrap_or_else(PoisonError::into_inner);
-        let paused = signal
-            .changed
-            .wait_timeout_while(flags, PAUSE, |f| !f.is_stopping);
+        let paused = signal.changed.wait_timeout_while(flags, PAUSE, |f| !f.is_stopping);
         let (mut flags, _) = paused.unwrap_or_else(PoisonError::into_inner);
         if flags.is_stopping {
             return;

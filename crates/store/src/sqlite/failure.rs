@@ -30,10 +30,7 @@ impl fmt::Display for OpenError {
             Self::SqliteTooOld { found } => {
                 write!(f, "SQLite 3.51.3 or later is needed; this is {found}")
             }
-            Self::InUse { lock } => write!(
-                f,
-                "another server is using this file; it holds the lock {lock}"
-            ),
+            Self::InUse { lock } => write!(f, "another server is using this file; it holds the lock {lock}"),
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the file has schema version {found} and this program knows up to {known}; use a newer program"
@@ -86,10 +83,7 @@ fn is_full(error: &Error) -> bool {
 
 fn is_failed_flush(error: &Error) -> bool {
     let code = error.sqlite_error().map(|e| e.extended_code);
-    matches!(
-        code,
-        Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC)
-    )
+    matches!(code, Some(ffi::SQLITE_IOERR_FSYNC | ffi::SQLITE_IOERR_DIR_FSYNC))
 }
 
 fn end_process(error: &Error) -> ! {
@@ -111,12 +105,9 @@ mod tests {
     fn only_failed_flushes_end_the_process() {
         assert!(is_failed_flush(&error(ffi::SQLITE_IOERR_FSYNC)));
         assert!(is_failed_flush(&error(ffi::SQLITE_IOERR_DIR_FSYNC)));
-        for survivable in [
-            ffi::SQLITE_FULL,
-            ffi::SQLITE_BUSY,
-            ffi::SQLITE_IOERR_WRITE,
-            ffi::SQLITE_IOERR_READ,
-        ] {
+        for survivable in
+            [ffi::SQLITE_FULL, ffi::SQLITE_BUSY, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_IOERR_READ]
+        {
             assert!(!is_failed_flush(&error(survivable)), "{survivable}");
         }
     }

@@ -28,9 +28,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::query::{
-    ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics,
-};
+use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::sqlite::checkpoint::Checkpointer;
 pub use crate::sqlite::failure::OpenError;
 use crate::sqlite::seal::{Damage, Fault};
@@ -83,19 +81,13 @@ impl SqliteStore {
         let mut connection = open_writer(path)?;
         schema::migrate(&mut connection)?;
         checkpoint::cap_log(&mut connection)?;
-        let log_last =
-            connection.query_row("SELECT coalesce(max(seq), 0) FROM log", (), |row| {
-                row.get(0)
-            })?;
+        let log_last = connection.query_row("SELECT coalesce(max(seq), 0) FROM log", (), |row| row.get(0))?;
         let checkpointer = Checkpointer::start(open_writer(path)?)
             .map_err(|error| OpenError::Unusable(format!("no thread for checkpoints: {error}")))?;
         Ok(Self {
             checkpointer,
             readers: Mutex::default(),
-            writer: Mutex::new(Writer {
-                connection,
-                log_last,
-            }),
+            writer: Mutex::new(Writer { connection, log_last }),
             path: path.to_owned(),
             _lock: lock,
         })
@@ -108,10 +100,7 @@ impl SqliteStore {
     ) -> Result<T, CommitError> {
         // A panic in a transaction has rolled it back, so the connection is good for the next.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer {
-            connection,
-            log_last,
-        } = &mut *writer;
+        let Writer { connection, log_last } = &mut *writer;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failure::before_commit)?;
@@ -145,10 +134,7 @@ impl SqliteStore {
     }
 
     /// The answer to a question about one record.
-    fn one<T>(
-        &self,
-        question: impl FnOnce(&Connection) -> Result<T, Fault>,
-    ) -> Result<T, LoadError> {
+    fn one<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LoadError> {
         self.read(question).map_err(|fault| match fault {
             Fault::Sql(error) => failure::at_load(error),
             Fault::NewerFormat(format) => {
@@ -156,10 +142,7 @@ impl SqliteStore {
             }
             Fault::Damaged(damage) => {
                 self.quarantine(std::slice::from_ref(&*damage));
-                LoadError::Corrupt {
-                    record: damage.key,
-                    detail: damage.detail,
-                }
+                LoadError::Corrupt { record: damage.key, detail: damage.detail }
             }
         })
     }
@@ -182,8 +165,7 @@ impl SqliteStore {
         }
         let put = |connection: &Transaction<'_>, _: &mut i64| {
             let mut each = damaged.iter();
-            each.try_for_each(|damage| seal::quarantine(connection, damage))
-                .map_err(failure::before_commit)
+            each.try_for_each(|damage| seal::quarantine(connection, damage)).map_err(failure::before_commit)
         };
         let _ = self.write(put);
     }
@@ -191,19 +173,12 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
-        let prepared: Vec<_> = batch
-            .iter()
-            .map(record::prepare)
-            .collect::<Result<_, _>>()
-            .map_err(CommitError::Unavailable)?;
+        let prepared: Vec<_> =
+            batch.iter().map(record::prepare).collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
         self.write(|transaction, log_last| write::commit(transaction, &prepared, log_last))
     }
 
-    fn load(
-        &self,
-        tenant: &TenantId,
-        instance: &InstanceId,
-    ) -> Result<Option<Snapshot>, LoadError> {
+    fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
         self.one(|connection| read::instance(connection, tenant, instance))
     }
 
@@ -229,8 +204,7 @@ impl Store for SqliteStore {
         let claim = |connection: &Transaction<'_>, _: &mut i64| {
             write::claim_due(connection, now, lease_until, limit).map_err(failure::before_commit)
         };
-        self.write(claim)
-            .map_err(|error| LoadError::Unavailable(error.to_string()))
+        self.write(claim).map_err(|error| LoadError::Unavailable(error.to_string()))
     }
 
     fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
@@ -286,12 +260,7 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
     let lock = PathBuf::from(name);
     let shown = lock.display().to_string();
     let unusable = |error: std::io::Error| OpenError::Unusable(format!("{shown}: {error}"));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock)
-        .map_err(unusable)?;
+    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { lock: shown }),
@@ -300,13 +269,11 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
 }
 
 fn open_writer(path: &Path) -> Result<Connection, OpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-        | OpenFlags::SQLITE_OPEN_CREATE
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = open(path, flags)?;
     connection.pragma_update(None, "page_size", 4_096)?;
-    let mode: String =
-        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
         let detail = format!("no write-ahead log on this file system (journal mode {mode})");
         return Err(OpenError::Unusable(detail));
@@ -318,10 +285,7 @@ fn open_writer(path: &Path) -> Result<Connection, OpenError> {
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
-    open(
-        path,
-        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
-    )
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)
 }
 
 fn open(path: &Path, flags: OpenFlags) -> rusqlite::Result<Connection> {

@@ -93,14 +93,10 @@ pub(super) fn instances(
     if let Some(cursor) = &query.cursor {
         wanted.also("t.id < ?", [text(cursor)]);
     }
-    let (numbered, damaged) = listed(
-        connection,
-        &INSTANCES,
-        &wanted,
-        "t.id DESC",
-        query.limit,
-        |snapshot| query.matches(snapshot),
-    )?;
+    let (numbered, damaged) =
+        listed(connection, &INSTANCES, &wanted, "t.id DESC", query.limit, |snapshot| {
+            query.matches(snapshot)
+        })?;
     let page = paged(numbered, |snapshot, _| snapshot.instance.to_string());
     Ok((page, damaged))
 }
@@ -111,10 +107,7 @@ pub(super) fn history(
 ) -> rusqlite::Result<Listed<Page<Entry>>> {
     let mut wanted = Conditions::new(
         "t.owner = (SELECT row FROM instances WHERE tenant = ? AND id = ?)",
-        vec![
-            Value::Text(query.tenant.to_string()),
-            Value::Text(query.instance.to_string()),
-        ],
+        vec![Value::Text(query.tenant.to_string()), Value::Text(query.instance.to_string())],
     );
     if let Some(cursor) = &query.cursor {
         let after = cursor.parse().unwrap_or(i64::MAX);
@@ -145,21 +138,12 @@ pub(super) fn clarifications(
         }
     }
     let order = "t.created_at DESC, t.id DESC";
-    let (numbered, damaged) = listed(
-        connection,
-        &CLARIFICATIONS,
-        &wanted,
-        order,
-        query.limit,
-        |_| true,
-    )?;
+    let (numbered, damaged) = listed(connection, &CLARIFICATIONS, &wanted, order, query.limit, |_| true)?;
     let page = paged(numbered, |last, _| ClarificationQuery::cursor_of(last));
     Ok((page, damaged))
 }
 
-pub(super) fn definitions(
-    connection: &Connection,
-) -> rusqlite::Result<Listed<Vec<StoredDefinition>>> {
+pub(super) fn definitions(connection: &Connection) -> rusqlite::Result<Listed<Vec<StoredDefinition>>> {
     let sql = DEFINITIONS.select(&[]) + "ORDER BY t.row";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(())?;
@@ -213,8 +197,7 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
             Some(reason) => figures.closed.insert((machine, reason), count),
         };
     }
-    let mut select =
-        connection.prepare_cached("SELECT status, count(*) FROM clarifications GROUP BY 1")?;
+    let mut select = connection.prepare_cached("SELECT status, count(*) FROM clarifications GROUP BY 1")?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
         let status: String = row.get(0)?;
@@ -240,10 +223,7 @@ struct Conditions {
 
 impl Conditions {
     fn new(sql: &str, values: Vec<Value>) -> Self {
-        Self {
-            sql: sql.to_owned(),
-            values,
-        }
+        Self { sql: sql.to_owned(), values }
     }
 
     fn of_tenant(tenant: &TenantId) -> Self {
@@ -271,11 +251,7 @@ fn listed<T: DeserializeOwned>(
     limit: usize,
     matches: impl Fn(&T) -> bool,
 ) -> rusqlite::Result<Listed<Numbered<T>>> {
-    let sql = format!(
-        "{} WHERE {} ORDER BY {order}",
-        table.select(&[]),
-        wanted.sql
-    );
+    let sql = format!("{} WHERE {} ORDER BY {order}", table.select(&[]), wanted.sql);
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(&wanted.values))?;
     let mut records = Vec::new();
@@ -301,8 +277,5 @@ fn paged<T>(numbered: Numbered<T>, cursor_of: impl Fn(&T, i64) -> String) -> Pag
     let last = numbered.records.last().filter(|_| numbered.has_more);
     let next = last.map(|(row, record)| cursor_of(record, *row));
     let records = numbered.records.into_iter();
-    Page {
-        data: records.map(|(_, record)| record).collect(),
-        next,
-    }
+    Page { data: records.map(|(_, record)| record).collect(), next }
 }

@@ -40,11 +40,8 @@ pub(super) struct ClarificationRow<'a> {
 /// A fragment, when a part of it cannot be written as JSON that can be read again.
 pub(super) fn prepare(commit: &Commit) -> Result<Prepared<'_>, String> {
     debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
-    let mut clarifications = commit
-        .clarifications
-        .iter()
-        .map(clarification_row)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut clarifications =
+        commit.clarifications.iter().map(clarification_row).collect::<Result<Vec<_>, _>>()?;
     // One that ends makes room for the one that begins, whichever the commit names first.
     clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
     let effects = commit.effects.iter();
@@ -54,9 +51,7 @@ pub(super) fn prepare(commit: &Commit) -> Result<Prepared<'_>, String> {
         receipt: commit.entry.receipt.0.0.to_be_bytes(),
         entry_body: seal::print(&commit.entry)?,
         clarifications,
-        effect_bodies: effects
-            .map(|effect| seal::print(&effect.kind))
-            .collect::<Result<_, _>>()?,
+        effect_bodies: effects.map(|effect| seal::print(&effect.kind)).collect::<Result<_, _>>()?,
     })
 }
 
@@ -97,11 +92,7 @@ fn clarification_row(clarification: &Clarification) -> Result<ClarificationRow<'
         time(clarification.created_at),
         text(&body),
     ]);
-    Ok(ClarificationRow {
-        clarification,
-        body,
-        checksum,
-    })
+    Ok(ClarificationRow { clarification, body, checksum })
 }
 
 impl InstanceRow<'_> {

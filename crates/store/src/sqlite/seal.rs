@@ -44,9 +44,7 @@ pub(super) const INSTANCES: Table = Table {
 
 pub(super) const LOG: Table = Table {
     name: "log",
-    columns: &[
-        "tenant", "instance", "revision", "seq", "owner", "at", "receipt", "body",
-    ],
+    columns: &["tenant", "instance", "revision", "seq", "owner", "at", "receipt", "body"],
     key_columns: 3,
 };
 
@@ -199,9 +197,7 @@ fn printed(value: &ValueRef<'_>) -> String {
         ValueRef::Null => "null".to_owned(),
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => number.to_string(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
-            String::from_utf8_lossy(bytes).into_owned()
-        }
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
     }
 }
 
@@ -226,9 +222,7 @@ pub(super) fn print(record: &impl serde::Serialize) -> Result<String, String> {
     let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
     match depth(text.as_bytes()) {
         0..=DEPTH_MAX => Ok(text),
-        deeper => Err(format!(
-            "the record is nested {deeper} levels deep; {DEPTH_MAX} are allowed"
-        )),
+        deeper => Err(format!("the record is nested {deeper} levels deep; {DEPTH_MAX} are allowed")),
     }
 }
 
@@ -274,12 +268,9 @@ mod tests {
 
     #[test]
     fn depth_counts_brackets_outside_strings() {
-        for (json, expected) in [
-            ("1", 0),
-            ("[]", 1),
-            (r#"{"a":[{"b":1}],"c":[]}"#, 3),
-            (r#"["[[[", "\"[[", "\\", [1]]"#, 2),
-        ] {
+        for (json, expected) in
+            [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[[[", "\"[[", "\\", [1]]"#, 2)]
+        {
             assert_eq!(depth(json.as_bytes()), expected, "{json}");
         }
     }
@@ -292,10 +283,7 @@ mod tests {
         };
         let deepest = nested(DEPTH_MAX);
         let text = print(&deepest).unwrap();
-        assert_eq!(
-            parse::<serde_json::Value>(text.as_bytes()).unwrap(),
-            deepest
-        );
+        assert_eq!(parse::<serde_json::Value>(text.as_bytes()).unwrap(), deepest);
         assert_eq!(
             print(&nested(DEPTH_MAX + 1)),
             Err("the record is nested 513 levels deep; 512 are allowed".to_owned())
@@ -313,9 +301,6 @@ mod tests {
         assert_ne!(plain, shifted);
         let blob = sum(ValueRef::Blob(b"a"), ValueRef::Text(b"b\x03c"));
         assert_ne!(plain, blob);
-        assert_ne!(
-            sum(ValueRef::Null, ValueRef::Integer(0)),
-            sum(ValueRef::Integer(0), ValueRef::Null)
-        );
+        assert_ne!(sum(ValueRef::Null, ValueRef::Integer(0)), sum(ValueRef::Integer(0), ValueRef::Null));
     }
 }

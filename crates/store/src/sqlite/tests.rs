@@ -20,9 +20,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        Self {
-            directory: TempDir::new().unwrap(),
-        }
+        Self { directory: TempDir::new().unwrap() }
     }
 
     fn path(&self) -> PathBuf {
@@ -74,15 +72,12 @@ fn flip(raw: &Connection, table: &str, column: &str) -> Value {
 }
 
 fn put(raw: &Connection, table: &str, column: &str, value: &Value) {
-    let update =
-        format!("UPDATE {table} SET {column} = ?1 WHERE rowid = (SELECT min(rowid) FROM {table})");
+    let update = format!("UPDATE {table} SET {column} = ?1 WHERE rowid = (SELECT min(rowid) FROM {table})");
     assert_eq!(raw.execute(&update, [value]).unwrap(), 1);
 }
 
 fn quarantined(raw: &Connection) -> Vec<(String, String, Vec<u8>)> {
-    let mut select = raw
-        .prepare("SELECT source, key, raw FROM quarantine ORDER BY row")
-        .unwrap();
+    let mut select = raw.prepare("SELECT source, key, raw FROM quarantine ORDER BY row").unwrap();
     let rows = select.query_map((), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
     rows.unwrap().map(Result::unwrap).collect()
 }
@@ -95,22 +90,11 @@ fn assert_corrupt<T: std::fmt::Debug>(found: Result<T, LoadError>, record: &str)
 }
 
 fn log_of(t: &TenantId) -> HistoryQuery {
-    HistoryQuery {
-        tenant: t.clone(),
-        instance: id("a"),
-        cursor: None,
-        limit: 10,
-    }
+    HistoryQuery { tenant: t.clone(), instance: id("a"), cursor: None, limit: 10 }
 }
 
 fn questions_of(t: &TenantId) -> ClarificationQuery {
-    ClarificationQuery {
-        tenant: t.clone(),
-        status: None,
-        id: None,
-        cursor: None,
-        limit: 10,
-    }
+    ClarificationQuery { tenant: t.clone(), status: None, id: None, cursor: None, limit: 10 }
 }
 
 #[test]
@@ -289,16 +273,11 @@ fn a_snapshot_of_a_newer_format_is_not_guessed_at() {
     let raw = place.raw();
     put(&raw, "instances", "format", &Value::Integer(99));
     let resealed = raw
-        .query_row(
-            &(super::seal::INSTANCES.select(&[]) + "LIMIT 1"),
-            (),
-            |row| {
-                let table = &super::seal::INSTANCES;
-                let values: Result<Vec<_>, _> =
-                    (0..table.columns.len()).map(|i| row.get_ref(i)).collect();
-                Ok(table.checksum(&values?))
-            },
-        )
+        .query_row(&(super::seal::INSTANCES.select(&[]) + "LIMIT 1"), (), |row| {
+            let table = &super::seal::INSTANCES;
+            let values: Result<Vec<_>, _> = (0..table.columns.len()).map(|i| row.get_ref(i)).collect();
+            Ok(table.checksum(&values?))
+        })
         .unwrap();
     put(&raw, "instances", "checksum", &Value::Integer(resealed));
     let found = store.load(&tenant("t"), &id("a"));
@@ -313,10 +292,7 @@ fn a_second_server_is_refused() {
     let store = place.open();
     let error = SqliteStore::open(&place.path()).unwrap_err();
     let lock = format!("{}.lock", place.path().display());
-    assert_eq!(
-        error.to_string(),
-        format!("another server is using this file; it holds the lock {lock}")
-    );
+    assert_eq!(error.to_string(), format!("another server is using this file; it holds the lock {lock}"));
     drop(store);
     place.open();
 }
@@ -350,9 +326,7 @@ fn commits_are_flushed_and_the_log_is_written_ahead() {
     let writer = store.writer.lock().unwrap();
     let pragma = |name| -> Value {
         let connection = &writer.connection;
-        connection
-            .pragma_query_value(None, name, |row| row.get(0))
-            .unwrap()
+        connection.pragma_query_value(None, name, |row| row.get(0)).unwrap()
     };
     assert_eq!(pragma("synchronous"), Value::Integer(2));
     assert_eq!(pragma("journal_mode"), Value::Text("wal".into()));
@@ -368,9 +342,7 @@ fn a_full_file_refuses_commits_answers_reads_and_recovers() {
     let limit = |pages: i64| {
         let writer = store.writer.lock().unwrap();
         let set = |_: &rusqlite::Row<'_>| Ok(());
-        let pragma = writer
-            .connection
-            .pragma_update_and_check(None, "max_page_count", pages, set);
+        let pragma = writer.connection.pragma_update_and_check(None, "max_page_count", pages, set);
         pragma.unwrap();
     };
     limit(1);
@@ -430,14 +402,14 @@ fn operators_see_sessions_transitions_questions_and_keys() {
     check(
         "SELECT session_id, user_id, fsm_state, closure_reason, session_metadata, last_activity, created_at
          FROM progress_update_sessions",
-        &["a | ana | done | completed | {\"task\":\"t-1\"} | 2026-01-01T00:00:02.000Z | 2026-01-01T00:00:00.007Z"],
+        &[
+            "a | ana | done | completed | {\"task\":\"t-1\"} | 2026-01-01T00:00:02.000Z | 2026-01-01T00:00:00.007Z",
+        ],
     );
     check(
         "SELECT json_array_length(transition_history), transition_history -> 1 FROM progress_update_sessions",
-        &[
-            "3 | {\"from_state\":\"open\",\"to_state\":\"open\",\"event\":\"go\",\"success\":false,\
-           \"reason\":\"not now\",\"at\":\"2026-01-01T00:00:01.000Z\"}",
-        ],
+        &["3 | {\"from_state\":\"open\",\"to_state\":\"open\",\"event\":\"go\",\"success\":false,\
+           \"reason\":\"not now\",\"at\":\"2026-01-01T00:00:01.000Z\"}"],
     );
     check(
         "SELECT from_state, to_state, event, success, reason, logged_at FROM fsm_transition_log

@@ -29,11 +29,7 @@ pub(super) fn commit(
     batch.iter().map(save_next).collect()
 }
 
-fn save(
-    connection: &Connection,
-    prepared: &Prepared<'_>,
-    seq: &mut i64,
-) -> Result<Outcome, CommitError> {
+fn save(connection: &Connection, prepared: &Prepared<'_>, seq: &mut i64) -> Result<Outcome, CommitError> {
     match find_receipt(connection, prepared.receipt) {
         Ok(None) => {}
         Ok(Some(found)) => return Ok(Outcome::Duplicate(Box::new(found))),
@@ -80,10 +76,7 @@ pub(super) fn find_receipt(
 }
 
 /// The row of the instance after the commit, or nothing if it is stale.
-fn save_instance(
-    connection: &Connection,
-    prepared: &Prepared<'_>,
-) -> Result<Option<i64>, CommitError> {
+fn save_instance(connection: &Connection, prepared: &Prepared<'_>) -> Result<Option<i64>, CommitError> {
     let commit = prepared.commit;
     let saved = match &prepared.instance {
         Some(instance) if commit.expected.0 == 0 => insert_instance(connection, instance),
@@ -105,20 +98,13 @@ fn find_current(
         "SELECT row, wake_at FROM instances WHERE tenant = ?1 AND id = ?2 AND revision = ?3",
     )?;
     let commit = prepared.commit;
-    let key = params![
-        commit.tenant.as_str(),
-        commit.instance.as_str(),
-        number(commit.expected)
-    ];
+    let key = params![commit.tenant.as_str(), commit.instance.as_str(), number(commit.expected)];
     let found = select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
     found.optional()
 }
 
 /// An id or a session that exists makes the creation stale.
-fn insert_instance(
-    connection: &Connection,
-    instance: &InstanceRow<'_>,
-) -> rusqlite::Result<Option<i64>> {
+fn insert_instance(connection: &Connection, instance: &InstanceRow<'_>) -> rusqlite::Result<Option<i64>> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO instances (tenant, id, format, machine, version, definition, subject, ordinal, revision,
              state, closure_reason, created_at, updated_at, wake_at, checksum, body)
@@ -191,8 +177,7 @@ fn update_instance(
 }
 
 fn set_wake_at(connection: &Connection, row: i64, at: Option<i64>) -> rusqlite::Result<()> {
-    let mut update =
-        connection.prepare_cached("UPDATE instances SET wake_at = ?1 WHERE row = ?2")?;
+    let mut update = connection.prepare_cached("UPDATE instances SET wake_at = ?1 WHERE row = ?2")?;
     update.execute(params![at, row])?;
     Ok(())
 }
@@ -285,8 +270,7 @@ pub(super) fn claim_due(
     limit: usize,
 ) -> rusqlite::Result<Vec<(TenantId, InstanceId)>> {
     let mut claims = find_due(connection, now, limit)?;
-    let mut claim =
-        connection.prepare_cached("UPDATE instances SET claimed_until = ?1 WHERE row = ?2")?;
+    let mut claim = connection.prepare_cached("UPDATE instances SET claimed_until = ?1 WHERE row = ?2")?;
     for (row, found) in &claims {
         match found {
             Claim::Take(..) => {
@@ -307,11 +291,7 @@ pub(super) fn claim_due(
     Ok(taken.collect())
 }
 
-fn find_due(
-    connection: &Connection,
-    now: Timestamp,
-    limit: usize,
-) -> rusqlite::Result<Vec<(i64, Claim)>> {
+fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<(i64, Claim)>> {
     let looked_at_max = limit.saturating_mul(4).min(100_000) as i64;
     let mut select = connection.prepare_cached(&FIND_DUE)?;
     let mut rows = select.query(params![now.as_millis(), looked_at_max])?;
@@ -340,8 +320,7 @@ fn find_due(
     Ok(claims)
 }
 
-static FIND_DEFINITION: LazyLock<String> =
-    LazyLock::new(|| DEFINITIONS.select(&[]) + "WHERE t.hash = ?1");
+static FIND_DEFINITION: LazyLock<String> = LazyLock::new(|| DEFINITIONS.select(&[]) + "WHERE t.hash = ?1");
 
 /// Saves a definition that is not there, or is there damaged.
 pub(super) fn save_definition(
@@ -396,8 +375,5 @@ pub(super) fn clean_up(
     )?;
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
-    Ok(CleanupReport {
-        entries_deleted,
-        more: entries_deleted == limit,
-    })
+    Ok(CleanupReport { entries_deleted, more: entries_deleted == limit })
 }

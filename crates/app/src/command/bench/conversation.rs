@@ -19,14 +19,8 @@ use crate::command::bench::{Line, percentiles};
 
 /// Messages in a conversation, the first and the last included.
 pub(super) const TURNS: usize = 6;
-const WORDS: [&str; TURNS] = [
-    "update",
-    "Task 12",
-    "the wall is painted",
-    "and the door as well",
-    "done",
-    "yes",
-];
+const WORDS: [&str; TURNS] =
+    ["update", "Task 12", "the wall is painted", "and the door as well", "done", "yes"];
 const DEFINITION: &str = include_str!("../../../../../machines/progress_update.yaml");
 
 pub(super) fn machine() -> Result<Machine, Failure> {
@@ -58,12 +52,7 @@ pub(super) fn engine(path: &Path) -> Result<Engine, Failure> {
     let store = Arc::new(store);
     let machines = Machines::default();
     machines.activate(&*store, DEFINITION, Clock::System.now())?;
-    Ok(Engine::start(
-        store,
-        Arc::new(machines),
-        Clock::System,
-        Settings::default(),
-    ))
+    Ok(Engine::start(store, Arc::new(machines), Clock::System, Settings::default()))
 }
 
 /// `in_flight` users at a time, each sending the next message as soon as the last is answered.
@@ -80,10 +69,7 @@ pub(super) fn measure(path: &Path, in_flight: usize, time: Duration) -> Result<L
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
         let lost = || Err(Failure("a driver of the benchmark died".into()));
-        drivers
-            .into_iter()
-            .map(|driver| driver.join().unwrap_or_else(|_| lost()))
-            .collect()
+        drivers.into_iter().map(|driver| driver.join().unwrap_or_else(|_| lost())).collect()
     });
     let elapsed = started.elapsed().as_secs_f64();
     let mut latencies = Vec::new();
@@ -94,12 +80,7 @@ pub(super) fn measure(path: &Path, in_flight: usize, time: Duration) -> Result<L
     let (p50_ms, p99_ms) = percentiles(&mut latencies);
     let batches = engine.metrics().batches().max(1) as f64;
     let what = format!("engine: durable messages in process, {in_flight} in flight");
-    Ok(Line {
-        p50_ms,
-        p99_ms,
-        group: Some(count / batches),
-        ..Line::rate(&what, count / elapsed)
-    })
+    Ok(Line { p50_ms, p99_ms, group: Some(count / batches), ..Line::rate(&what, count / elapsed) })
 }
 
 /// One thread keeps `in_flight` conversations going and collects how long each answer took, in microseconds.
@@ -128,9 +109,7 @@ fn drive(
             break;
         };
         if !taken {
-            return Err(Failure(
-                "the engine refused a message of the benchmark".into(),
-            ));
+            return Err(Failure("the engine refused a message of the benchmark".into()));
         }
         latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         if stop.load(Ordering::Relaxed) {

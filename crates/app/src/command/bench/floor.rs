@@ -32,9 +32,7 @@ impl Rows {
         let mut statement = connection.prepare(
             "SELECT sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL AND name NOT LIKE 'sqlite_%'",
         )?;
-        let schema = statement
-            .query_map([], |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
+        let schema = statement.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
         Ok(Self {
             schema,
             instances: Table::read(&connection, "instances")?,
@@ -45,47 +43,29 @@ impl Rows {
 
 impl Table {
     fn read(connection: &Connection, name: &str) -> Result<Self, Failure> {
-        let mut statement = connection.prepare(&format!(
-            "SELECT * FROM {name} ORDER BY rowid LIMIT {ROWS_MAX}"
-        ))?;
+        let mut statement =
+            connection.prepare(&format!("SELECT * FROM {name} ORDER BY rowid LIMIT {ROWS_MAX}"))?;
         let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let width = columns.len();
-        let row = |row: &rusqlite::Row<'_>| {
-            (0..width)
-                .map(|n| row.get(n))
-                .collect::<Result<Vec<Value>, _>>()
-        };
+        let row = |row: &rusqlite::Row<'_>| (0..width).map(|n| row.get(n)).collect::<Result<Vec<Value>, _>>();
         let rows = statement.query_map([], row)?.collect::<Result<_, _>>()?;
         Ok(Self { columns, rows })
     }
 
     fn insert(&self, verb: &str, name: &str) -> String {
         let marks = vec!["?"; self.columns.len()].join(", ");
-        format!(
-            "{verb} INTO {name} ({}) VALUES ({marks})",
-            self.columns.join(", ")
-        )
+        format!("{verb} INTO {name} ({}) VALUES ({marks})", self.columns.join(", "))
     }
 }
 
 /// Commits a second: for each log row its insert and an upsert of its instance's row, `group` of them a transaction.
-pub(super) fn measure(
-    rows: &Rows,
-    path: &Path,
-    group: usize,
-    time: Duration,
-) -> Result<f64, Failure> {
+pub(super) fn measure(rows: &Rows, path: &Path, group: usize, time: Duration) -> Result<f64, Failure> {
     let mut best: f64 = 0.0;
     let started = Instant::now();
     let mut round = 0;
     while started.elapsed() < time {
         round += 1;
-        best = best.max(once(
-            rows,
-            &path.with_extension(format!("{round}.db")),
-            group,
-            time,
-        )?);
+        best = best.max(once(rows, &path.with_extension(format!("{round}.db")), group, time)?);
     }
     Ok(best)
 }
@@ -106,16 +86,11 @@ fn once(rows: &Rows, path: &Path, group: usize, time: Duration) -> Result<f64, F
         if started.elapsed() >= time {
             break;
         }
-        let transaction =
-            connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for (at, entry) in entries.iter().enumerate() {
-            transaction
-                .prepare_cached(&log)?
-                .execute(params_from_iter(entry))?;
+            transaction.prepare_cached(&log)?.execute(params_from_iter(entry))?;
             let owner = (number * group + at) / per_instance % rows.instances.rows.len();
-            transaction
-                .prepare_cached(&instance)?
-                .execute(params_from_iter(&rows.instances.rows[owner]))?;
+            transaction.prepare_cached(&instance)?.execute(params_from_iter(&rows.instances.rows[owner]))?;
         }
         transaction.commit()?;
         done += entries.len();

@@ -20,37 +20,24 @@ const ROUND: usize = 10_000;
 
 pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
     let flat = load(&flat_definition(""))?;
-    say(Line::rate(
-        "kernel: step on a flat machine of 15 transitions",
-        steps(&flat, &Fields::new())?,
-    ));
-    let guarded = load(&flat_definition(
-        "guard: 'event.n > 0', assign: { count: 'context.count + 1' }, ",
-    ))?;
+    say(Line::rate("kernel: step on a flat machine of 15 transitions", steps(&flat, &Fields::new())?));
+    let guarded = load(&flat_definition("guard: 'event.n > 0', assign: { count: 'context.count + 1' }, "))?;
     let payload = Fields::from_iter([("n".to_owned(), 1.into())]);
-    say(Line::rate(
-        "kernel: the same with a CEL guard and an assignment",
-        steps(&guarded, &payload)?,
-    ));
-    say(Line::rate(
-        "kernel: route and decide a message",
-        decisions()?,
-    ));
+    say(Line::rate("kernel: the same with a CEL guard and an assignment", steps(&guarded, &payload)?));
+    say(Line::rate("kernel: route and decide a message", decisions()?));
     Ok(())
 }
 
 fn load(source: &str) -> Result<Machine, Failure> {
     let (machine, diagnostics) = definition::load(source);
-    machine.ok_or_else(|| {
-        Failure(format!(
-            "the benchmark's own machine is wrong: {diagnostics:?}"
-        ))
-    })
+    machine.ok_or_else(|| Failure(format!("the benchmark's own machine is wrong: {diagnostics:?}")))
 }
 
 /// A ring of five states with three events each.
 fn flat_definition(extra: &str) -> String {
-    let mut source = "machine: ring\ncontext: { count: { type: integer } }\ninitial: s0\nafter: { 2h: s0 }\nstates:\n".to_owned();
+    let mut source =
+        "machine: ring\ncontext: { count: { type: integer } }\ninitial: s0\nafter: { 2h: s0 }\nstates:\n"
+            .to_owned();
     for n in 0..5 {
         let (next, over, back) = ((n + 1) % 5, (n + 2) % 5, (n + 4) % 5);
         source.push_str(&format!(
@@ -62,33 +49,20 @@ fn flat_definition(extra: &str) -> String {
 
 fn steps(machine: &Machine, payload: &Fields) -> Result<f64, Failure> {
     let now = Timestamp::from_millis(0);
-    let stepper = Stepper {
-        chart: &machine.chart,
-        fields: &machine.fields,
-        now,
-    };
-    let context = machine
-        .initial_context(&Fields::new())
-        .map_err(|problems| Failure(problems.join("; ")))?;
-    let mut position = Position {
-        context: context.into(),
-        ..Position::default()
-    };
+    let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
+    let context = machine.initial_context(&Fields::new()).map_err(|problems| Failure(problems.join("; ")))?;
+    let mut position = Position { context: context.into(), ..Position::default() };
     let mut trail = Trail::default();
     let failed = |error| Failure(format!("the benchmark's own machine stopped: {error:?}"));
     stepper.start(&mut position, &mut trail).map_err(failed)?;
-    let events: Vec<EventIndex> = ["next", "over", "back"]
-        .iter()
-        .filter_map(|e| machine.chart.event(e))
-        .collect();
+    let events: Vec<EventIndex> =
+        ["next", "over", "back"].iter().filter_map(|e| machine.chart.event(e)).collect();
     let started = Instant::now();
     let mut done = 0_usize;
     while started.elapsed() < TIME {
         for n in 0..ROUND {
             trail.taken.clear();
-            stepper
-                .take(&mut position, events[n % 3], payload, &mut trail)
-                .map_err(failed)?;
+            stepper.take(&mut position, events[n % 3], payload, &mut trail).map_err(failed)?;
             black_box(&position);
         }
         done += ROUND;
@@ -107,9 +81,7 @@ fn decisions() -> Result<f64, Failure> {
         for turn in 0..conversation::TURNS {
             let input = conversation::input(done, turn)?;
             let commit = decide(&machine, before.as_ref(), &input, now).map_err(|refusal| {
-                Failure(format!(
-                    "the benchmark's own message was refused: {refusal:?}"
-                ))
+                Failure(format!("the benchmark's own message was refused: {refusal:?}"))
             })?;
             before = commit.after;
         }

@@ -43,29 +43,18 @@ pub(crate) struct Line {
 
 impl Line {
     fn rate(what: &str, per_second: f64) -> Self {
-        Self {
-            what: what.to_owned(),
-            per_second,
-            of_floor: None,
-            p50_ms: None,
-            p99_ms: None,
-            group: None,
-        }
+        Self { what: what.to_owned(), per_second, of_floor: None, p50_ms: None, p99_ms: None, group: None }
     }
 }
 
 pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
     if cfg!(debug_assertions) {
-        eprintln!(
-            "statewright: this is a debug build; its figures mean nothing (use `cargo xtask bench`)"
-        );
+        eprintln!("statewright: this is a debug build; its figures mean nothing (use `cargo xtask bench`)");
     }
     // The log is part of what a server does, but here standard error is a terminal or nothing at all.
     let time = Duration::from_secs(args.seconds.max(1));
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
-    let scratch = tempfile::Builder::new()
-        .prefix("statewright-bench")
-        .tempdir_in(base)?;
+    let scratch = tempfile::Builder::new().prefix("statewright-bench").tempdir_in(base)?;
     let mut lines = Vec::new();
     let mut told = |line: Line| {
         if !args.json {
@@ -91,12 +80,8 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         let mut line = conversation::measure(&path, in_flight, time)?;
         let group = line.group.unwrap_or(1.0).round().max(1.0) as usize;
         let sample = floor::Rows::read(&path)?;
-        let floor = floor::measure(
-            &sample,
-            &scratch.path().join(format!("floor-{in_flight}.db")),
-            group,
-            time,
-        )?;
+        let floor =
+            floor::measure(&sample, &scratch.path().join(format!("floor-{in_flight}.db")), group, time)?;
         line.of_floor = Some(line.per_second / floor);
         told(line);
         told(Line {
@@ -111,14 +96,8 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         return Err(Failure("nothing was measured".into()));
     };
     let floor = floor::measure(&rows, &scratch.path().join("floor-http.db"), group, time)?;
-    told(Line {
-        of_floor: Some(http.per_second / floor),
-        ..http
-    });
-    told(Line {
-        group: Some(group as f64),
-        ..Line::rate("  floor: bare inserts of the same rows", floor)
-    });
+    told(Line { of_floor: Some(http.per_second / floor), ..http });
+    told(Line { group: Some(group as f64), ..Line::rate("  floor: bare inserts of the same rows", floor) });
     if args.json {
         say!("{}", serde_json::to_string(&lines)?);
     }
@@ -126,9 +105,8 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
 }
 
 fn print_line(line: &Line) {
-    let optional = |value: Option<f64>, digits: usize| {
-        value.map_or(String::new(), |v| format!("{v:.digits$}"))
-    };
+    let optional =
+        |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
     say!(
         "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6}",
         line.what,

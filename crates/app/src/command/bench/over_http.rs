@@ -21,15 +21,8 @@ use crate::command::bench::{Line, percentiles};
 use crate::http::{self, App};
 
 pub(super) fn measure(path: &Path, clients: usize, time: Duration) -> Result<Line, Failure> {
-    let app = Arc::new(App::new(
-        engine(path)?,
-        Access::Open,
-        "http://localhost".into(),
-        None,
-    ));
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let app = Arc::new(App::new(engine(path)?, Access::Open, "http://localhost".into(), None));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;
     let (stop_server, stopped) = oneshot::channel::<()>();
@@ -41,22 +34,15 @@ pub(super) fn measure(path: &Path, clients: usize, time: Duration) -> Result<Lin
     let stop = AtomicBool::new(false);
     let started = Instant::now();
     let results: Vec<Result<Vec<u32>, Failure>> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..clients)
-            .map(|_| scope.spawn(|| client(address, &users, &stop)))
-            .collect();
+        let clients: Vec<_> = (0..clients).map(|_| scope.spawn(|| client(address, &users, &stop))).collect();
         std::thread::sleep(time);
         stop.store(true, Ordering::Relaxed);
         let lost = || Err(Failure("a client of the benchmark died".into()));
-        clients
-            .into_iter()
-            .map(|client| client.join().unwrap_or_else(|_| lost()))
-            .collect()
+        clients.into_iter().map(|client| client.join().unwrap_or_else(|_| lost())).collect()
     });
     let elapsed = started.elapsed().as_secs_f64();
     let _ = stop_server.send(());
-    runtime
-        .block_on(server)
-        .map_err(|error| Failure(error.to_string()))?;
+    runtime.block_on(server).map_err(|error| Failure(error.to_string()))?;
     let mut latencies = Vec::new();
     for result in results {
         latencies.extend(result?);
@@ -65,19 +51,10 @@ pub(super) fn measure(path: &Path, clients: usize, time: Duration) -> Result<Lin
     let (p50_ms, p99_ms) = percentiles(&mut latencies);
     let group = Some(count / app.engine.metrics().batches().max(1) as f64);
     let what = format!("server: durable messages over HTTP, {clients} clients");
-    Ok(Line {
-        p50_ms,
-        p99_ms,
-        group,
-        ..Line::rate(&what, count / elapsed)
-    })
+    Ok(Line { p50_ms, p99_ms, group, ..Line::rate(&what, count / elapsed) })
 }
 
-fn client(
-    address: SocketAddr,
-    users: &AtomicUsize,
-    stop: &AtomicBool,
-) -> Result<Vec<u32>, Failure> {
+fn client(address: SocketAddr, users: &AtomicUsize, stop: &AtomicBool) -> Result<Vec<u32>, Failure> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     let mut latencies = Vec::new();
@@ -85,10 +62,7 @@ fn client(
     while !stop.load(Ordering::Relaxed) {
         let user = users.fetch_add(1, Ordering::Relaxed);
         for turn in 0..TURNS {
-            let body = format!(
-                "{{\"message_id\":\"m{turn}\",\"text\":\"{}\"}}",
-                words(turn)
-            );
+            let body = format!("{{\"message_id\":\"m{turn}\",\"text\":\"{}\"}}", words(turn));
             let request = format!(
                 "POST /v1/machines/progress_update/sessions/user-{user}/messages HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
                 body.len()
@@ -109,18 +83,15 @@ fn read_answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(), Failu
     loop {
         let read = stream.read(&mut chunk)?;
         if read == 0 {
-            return Err(Failure(
-                "the server closed a connection of the benchmark".into(),
-            ));
+            return Err(Failure("the server closed a connection of the benchmark".into()));
         }
         buffer.extend_from_slice(&chunk[..read]);
         let Some(end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else {
             continue;
         };
         let head = String::from_utf8_lossy(&buffer[..end]).to_lowercase();
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
+        let length =
+            head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse::<usize>().ok());
         if buffer.len() < end + 4 + length.unwrap_or(0) {
             continue;
         }
