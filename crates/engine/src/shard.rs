@@ -85,7 +85,11 @@ impl Shard {
     }
 
     /// What is waiting is the batch.
+    ///
+    /// Its timers are those that are due when it begins: who has an answer and then moves a virtual clock changes
+    /// nothing about the turn that is going on.
     fn turn(&mut self, first: Option<Job>, waiting: &Receiver<Job>) {
+        let began = self.clock.now();
         let mut requests: Vec<Request> = Vec::new();
         let mut recoveries = Vec::new();
         for job in first.into_iter().chain(waiting.try_iter()) {
@@ -99,9 +103,9 @@ impl Shard {
         }
         self.process(requests);
         if recoveries.is_empty() {
-            self.fire_due();
+            self.fire_due(began);
         }
-        self.clean_up();
+        self.clean_up(began);
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {
             // Whoever asked may have gone away.
@@ -128,8 +132,7 @@ impl Shard {
     }
 
     /// One bounded batch of timers, if any may be due. Returns what it did and whether there may be more.
-    fn fire_due(&mut self) -> (Fired, bool) {
-        let now = self.clock.now();
+    fn fire_due(&mut self, now: Timestamp) -> (Fired, bool) {
         if self.next_due.is_some_and(|due| due > now) {
             return (Fired::default(), false);
         }
@@ -157,7 +160,7 @@ impl Shard {
         let mut report = RecoveryReport::default();
         self.next_due = None;
         loop {
-            let (fired, more) = self.fire_due();
+            let (fired, more) = self.fire_due(self.clock.now());
             report.timers_fired += fired.timers;
             for (reason, count) in fired.closed {
                 *report.closed.entry(reason).or_default() += count;
@@ -175,8 +178,7 @@ impl Shard {
         report
     }
 
-    fn clean_up(&mut self) {
-        let now = self.clock.now();
+    fn clean_up(&mut self, now: Timestamp) {
         if now < self.next_clean_up {
             return;
         }
