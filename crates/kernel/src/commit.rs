@@ -131,15 +131,7 @@ pub enum EffectKind {
 }
 
 impl Effect {
-    pub fn new(
-        instance: &InstanceId,
-        revision: Revision,
-        ordinal: usize,
-        kind: EffectKind,
-    ) -> Self {
-        Self {
-            key: format!("{instance}:{revision}:{ordinal}"),
-            kind,
-        }
+    pub fn new(instance: &InstanceId, revision: Revision, ordinal: usize, kind: EffectKind) -> Self {
+        Self { key: format!("{instance}:{revision}:{ordinal}"), kind }
     }
 }

@@ -40,22 +40,11 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub fn error(code: &'static str, place: Place, message: String, help: String) -> Self {
         let (line, column) = (place.line, place.column);
-        Self {
-            code,
-            severity: Severity::Error,
-            message,
-            line,
-            column,
-            help,
-            place,
-        }
+        Self { code, severity: Severity::Error, message, line, column, help, place }
     }
 
     pub fn warning(code: &'static str, place: Place, message: String, help: String) -> Self {
-        Self {
-            severity: Severity::Warning,
-            ..Self::error(code, place, message, help)
-        }
+        Self { severity: Severity::Warning, ..Self::error(code, place, message, help) }
     }
 
     /// The diagnostic with the lines of `source` that it points at, as compilers print it, without colours.

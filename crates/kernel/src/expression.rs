@@ -65,10 +65,7 @@ impl Expression {
     /// A fragment: not CEL, an unknown name, or larger than an expression may be.
     pub fn compile(source: &str) -> Result<Self, String> {
         if source.len() > SOURCE_BYTES_MAX {
-            return Err(format!(
-                "it has {} bytes; {SOURCE_BYTES_MAX} are allowed",
-                source.len()
-            ));
+            return Err(format!("it has {} bytes; {SOURCE_BYTES_MAX} are allowed", source.len()));
         }
         let text: Arc<str> = source.into();
         std::thread::Builder::new()
@@ -95,22 +92,13 @@ impl Expression {
             context.add_variable_from_value("event", bind(scope.event, &reads.event)?);
         }
         if reads.active {
-            let paths = scope
-                .active
-                .iter()
-                .map(|path| CelValue::String(path.to_string().into()));
-            context.add_variable_from_value(
-                "active",
-                CelValue::List(paths.collect::<Vec<_>>().into()),
-            );
+            let paths = scope.active.iter().map(|path| CelValue::String(path.to_string().into()));
+            context.add_variable_from_value("active", CelValue::List(paths.collect::<Vec<_>>().into()));
         }
         if reads.now {
             context.add_variable_from_value("now", CelValue::Int(scope.now.as_millis()));
         }
-        let result = self
-            .program
-            .execute(&context)
-            .map_err(|error| error.to_string())?;
+        let result = self.program.execute(&context).map_err(|error| error.to_string())?;
         to_json(&result)
     }
 
@@ -119,20 +107,15 @@ impl Expression {
     pub fn test(&self, scope: Scope<'_>) -> Result<bool, String> {
         match self.evaluate(scope)? {
             Value::Bool(verdict) => Ok(verdict),
-            other => Err(format!(
-                "a guard must be true or false; `{}` is {other}",
-                self.source
-            )),
+            other => Err(format!("a guard must be true or false; `{}` is {other}", self.source)),
         }
     }
 
     /// The values that the expression read, for explaining it.
     pub fn values(&self, scope: Scope<'_>) -> Fields {
         let mut values = Fields::new();
-        let sides = [
-            ("context", scope.context, &self.reads.context),
-            ("event", scope.event, &self.reads.event),
-        ];
+        let sides =
+            [("context", scope.context, &self.reads.context), ("event", scope.event, &self.reads.event)];
         for (root, fields, read) in sides {
             for name in &read.names {
                 let value = fields.get(name).cloned().unwrap_or(Value::Null);
@@ -157,10 +140,7 @@ fn compile_here(source: Arc<str>) -> Result<Expression, String> {
     let program = ENVIRONMENT.compile(&source).map_err(|errors| {
         let text = errors.to_string();
         let line = text.lines().next().unwrap_or("not CEL");
-        format!(
-            "not a CEL expression: {}",
-            line.trim_start_matches("ERROR: ")
-        )
+        format!("not a CEL expression: {}", line.trim_start_matches("ERROR: "))
     })?;
     let mut survey = Survey::default();
     survey.visit(program.expression(), 1)?;
@@ -170,11 +150,7 @@ fn compile_here(source: Arc<str>) -> Result<Expression, String> {
             "`{unknown}` is unknown; an expression sees context, event, active and now (a text is written in quotes)"
         ));
     }
-    Ok(Expression {
-        source,
-        program,
-        reads: survey.reads,
-    })
+    Ok(Expression { source, program, reads: survey.reads })
 }
 
 /// One walk over the syntax tree: its depth, nesting of comprehensions, and the names it reads.
@@ -189,9 +165,7 @@ struct Survey {
 impl Survey {
     fn visit(&mut self, node: &IdedExpr, depth: usize) -> Result<(), String> {
         if depth > DEPTH_MAX {
-            return Err(format!(
-                "it is nested deeper than {DEPTH_MAX} levels; split it over several fields"
-            ));
+            return Err(format!("it is nested deeper than {DEPTH_MAX} levels; split it over several fields"));
         }
         match &node.expr {
             Expr::Unspecified | Expr::Literal(_) => Ok(()),
@@ -208,27 +182,19 @@ impl Survey {
             },
             Expr::Call(call) => {
                 let target = call.target.as_deref().into_iter();
-                target
-                    .chain(&call.args)
-                    .try_for_each(|part| self.visit(part, depth + 1))
+                target.chain(&call.args).try_for_each(|part| self.visit(part, depth + 1))
             }
-            Expr::List(list) => list
-                .elements
-                .iter()
-                .try_for_each(|e| self.visit(e, depth + 1)),
+            Expr::List(list) => list.elements.iter().try_for_each(|e| self.visit(e, depth + 1)),
             Expr::Map(map) => self.visit_entries(&map.entries, depth),
             Expr::Struct(made) => self.visit_entries(&made.entries, depth),
             Expr::Comprehension(all) => {
                 self.comprehensions += 1;
                 if self.comprehensions > 1 {
-                    return Err(
-                        "comprehensions (all, exists, map, filter) may not be nested".into(),
-                    );
+                    return Err("comprehensions (all, exists, map, filter) may not be nested".into());
                 }
                 self.visit(&all.iter_range, depth + 1)?;
                 let outer = self.bound.len();
-                self.bound
-                    .extend([all.iter_var.clone(), all.accu_var.clone()]);
+                self.bound.extend([all.iter_var.clone(), all.accu_var.clone()]);
                 self.bound.extend(all.iter_var2.clone());
                 for part in [&all.accu_init, &all.loop_cond, &all.loop_step, &all.result] {
                     self.visit(part, depth + 1)?;
@@ -281,21 +247,12 @@ fn bind(fields: &Fields, read: &FieldsRead) -> Result<CelValue, String> {
         Ok(())
     };
     if read.whole {
-        fields
-            .iter()
-            .try_for_each(|(name, value)| add(name, value))?;
+        fields.iter().try_for_each(|(name, value)| add(name, value))?;
     } else {
-        let present = read
-            .names
-            .iter()
-            .filter_map(|name| Some((name, fields.get(name)?)));
-        present
-            .into_iter()
-            .try_for_each(|(name, value)| add(name, value))?;
+        let present = read.names.iter().filter_map(|name| Some((name, fields.get(name)?)));
+        present.into_iter().try_for_each(|(name, value)| add(name, value))?;
     }
-    Ok(CelValue::Map(CelMap {
-        map: Arc::new(bound),
-    }))
+    Ok(CelValue::Map(CelMap { map: Arc::new(bound) }))
 }
 
 /// JSON integers become Int, never UInt: CEL defines no `UInt + Int`.
@@ -310,24 +267,12 @@ fn to_cel(value: &Value) -> Result<CelValue, String> {
         Value::String(s) => CelValue::String(s.clone().into()),
         Value::Array(items) => {
             if items.len() > LIST_ITEMS_MAX {
-                return Err(format!(
-                    "a list of {} items; expressions take {LIST_ITEMS_MAX}",
-                    items.len()
-                ));
+                return Err(format!("a list of {} items; expressions take {LIST_ITEMS_MAX}", items.len()));
             }
-            CelValue::List(
-                items
-                    .iter()
-                    .map(to_cel)
-                    .collect::<Result<Vec<_>, _>>()?
-                    .into(),
-            )
+            CelValue::List(items.iter().map(to_cel).collect::<Result<Vec<_>, _>>()?.into())
         }
         Value::Object(fields) => {
-            let read = FieldsRead {
-                whole: true,
-                ..FieldsRead::default()
-            };
+            let read = FieldsRead { whole: true, ..FieldsRead::default() };
             bind(fields, &read)?
         }
     })
@@ -359,17 +304,10 @@ mod tests {
     fn run(source: &str) -> Result<Value, String> {
         let context = json!({"n": 2, "photos": ["a"], "name": "Zoë", "none": null});
         let event = json!({"task_id": "t1", "media": ["b", "c"]});
-        let (Value::Object(context), Value::Object(event)) = (context, event) else {
-            unreachable!()
-        };
+        let (Value::Object(context), Value::Object(event)) = (context, event) else { unreachable!() };
         let active: [Arc<str>; 1] = ["collecting".into()];
         let now = Timestamp::from_millis(7);
-        let scope = Scope {
-            context: &context,
-            event: &event,
-            active: &active,
-            now,
-        };
+        let scope = Scope { context: &context, event: &event, active: &active, now };
         Expression::compile(source)?.evaluate(scope)
     }
 

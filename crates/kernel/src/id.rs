@@ -98,15 +98,10 @@ fn check_identifier(noun: &str, text: &str) -> Result<(), String> {
         return Err(format!("the {noun} is empty"));
     }
     if text.len() > IDENTIFIER_BYTES_MAX {
-        return Err(format!(
-            "the {noun} has {} bytes; {IDENTIFIER_BYTES_MAX} are allowed",
-            text.len()
-        ));
+        return Err(format!("the {noun} has {} bytes; {IDENTIFIER_BYTES_MAX} are allowed", text.len()));
     }
     match text.chars().find(|c| c.is_control()) {
-        Some(control) => Err(format!(
-            "the {noun} contains the control character {control:?}"
-        )),
+        Some(control) => Err(format!("the {noun} contains the control character {control:?}")),
         None => Ok(()),
     }
 }
@@ -128,22 +123,13 @@ impl InstanceId {
         let random_bits = hash & 0x0fff_3fff_ffff_ffff_ffff;
         let bits = (ms << 80) | version_and_variant | random_bits;
         let hex = format!("{bits:032x}");
-        let text = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ]
-        .join("-");
+        let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         Self(text.into())
     }
 }
 
 /// How often an instance has changed. A new instance is committed at revision 1.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Revision(pub u64);
 
@@ -207,9 +193,9 @@ impl Serialize for Digest {
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        u128::from_str_radix(&text, 16).map(Self).map_err(|_| {
-            de::Error::custom(format!("`{text}` is no digest of 32 hexadecimal digits"))
-        })
+        u128::from_str_radix(&text, 16)
+            .map(Self)
+            .map_err(|_| de::Error::custom(format!("`{text}` is no digest of 32 hexadecimal digits")))
     }
 }
 
@@ -222,13 +208,7 @@ impl DefinitionHash {
     pub fn of(source: &str) -> Self {
         use sha2::Digest as _;
         let bytes = sha2::Sha256::digest(source.as_bytes());
-        Self(
-            bytes
-                .iter()
-                .map(|b| format!("{b:02x}"))
-                .collect::<String>()
-                .into(),
-        )
+        Self(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into())
     }
 
     pub fn as_str(&self) -> &str {
@@ -245,10 +225,7 @@ mod tests {
         for text in ["", "a\nb", "\u{0}", &"x".repeat(IDENTIFIER_BYTES_MAX + 1)] {
             assert!(InputKey::parse(text).is_err(), "{text:?}");
         }
-        assert_eq!(
-            InputKey::parse("wamid.HBg=").unwrap().as_str(),
-            "wamid.HBg="
-        );
+        assert_eq!(InputKey::parse("wamid.HBg=").unwrap().as_str(), "wamid.HBg=");
     }
 
     #[test]
@@ -265,9 +242,6 @@ mod tests {
 
     #[test]
     fn digests_of_parts_depend_on_where_parts_end() {
-        assert_ne!(
-            Digest::of_parts(&["ab", "c"]),
-            Digest::of_parts(&["a", "bc"])
-        );
+        assert_ne!(Digest::of_parts(&["ab", "c"]), Digest::of_parts(&["a", "bc"]));
     }
 }

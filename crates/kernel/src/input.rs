@@ -30,41 +30,17 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
     /// Somebody asks for a new instance.
-    Create {
-        machine: MachineName,
-        id: Option<InstanceId>,
-        subject: Option<Subject>,
-        context: Fields,
-    },
+    Create { machine: MachineName, id: Option<InstanceId>, subject: Option<Subject>, context: Fields },
     /// An event for one instance, by name.
-    Event {
-        instance: InstanceId,
-        event: String,
-        payload: Fields,
-    },
+    Event { instance: InstanceId, event: String, payload: Fields },
     /// A message of a person, for the router to understand.
-    Message {
-        machine: MachineName,
-        subject: Subject,
-        message: Message,
-    },
+    Message { machine: MachineName, subject: Subject, message: Message },
     /// Somebody answers a clarification by the option's id.
-    Answer {
-        instance: InstanceId,
-        clarification: String,
-        option: String,
-    },
+    Answer { instance: InstanceId, clarification: String, option: String },
     /// A timer of the instance came due.
-    Timer {
-        instance: InstanceId,
-        timer: String,
-        deadline: Timestamp,
-    },
+    Timer { instance: InstanceId, timer: String, deadline: Timestamp },
     /// An operator puts the instance back into its safe state.
-    Recover {
-        instance: InstanceId,
-        reason: String,
-    },
+    Recover { instance: InstanceId, reason: String },
 }
 
 /// Whose order an input belongs to: one instance, or the sessions of one subject, which come one after another.
@@ -86,9 +62,9 @@ impl Input {
         match &self.cause {
             Cause::Create { id: Some(id), .. } => Some(Target::Instance(id.clone())),
             Cause::Create { id: None, .. } => None,
-            Cause::Message {
-                machine, subject, ..
-            } => Some(Target::Subject(machine.clone(), subject.clone())),
+            Cause::Message { machine, subject, .. } => {
+                Some(Target::Subject(machine.clone(), subject.clone()))
+            }
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
             | Cause::Timer { instance, .. }
@@ -101,9 +77,7 @@ impl Input {
     pub fn receipt_id(&self) -> ReceiptId {
         let scope = match &self.cause {
             Cause::Create { machine, .. } => ["create", machine.as_str(), ""],
-            Cause::Message {
-                machine, subject, ..
-            } => ["subject", machine.as_str(), subject.as_str()],
+            Cause::Message { machine, subject, .. } => ["subject", machine.as_str(), subject.as_str()],
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
             | Cause::Timer { instance, .. }
@@ -119,30 +93,21 @@ impl Input {
     pub fn digest(&self) -> Digest {
         let fields = |fields: &Fields| serde_json::to_string(fields).unwrap_or_default();
         match &self.cause {
-            Cause::Create {
-                machine,
-                id,
-                subject,
-                context,
-            } => Digest::of_parts(&[
+            Cause::Create { machine, id, subject, context } => Digest::of_parts(&[
                 "create",
                 machine.as_str(),
                 id.as_ref().map_or("", InstanceId::as_str),
                 subject.as_ref().map_or("", Subject::as_str),
                 &fields(context),
             ]),
-            Cause::Event { event, payload, .. } => {
-                Digest::of_parts(&["event", event, &fields(payload)])
-            }
+            Cause::Event { event, payload, .. } => Digest::of_parts(&["event", event, &fields(payload)]),
             Cause::Message { message, .. } => message.digest(),
-            Cause::Answer {
-                clarification,
-                option,
-                ..
-            } => Digest::of_parts(&["answer", clarification, option]),
-            Cause::Timer {
-                timer, deadline, ..
-            } => Digest::of_parts(&["timer", timer, &deadline.as_millis().to_string()]),
+            Cause::Answer { clarification, option, .. } => {
+                Digest::of_parts(&["answer", clarification, option])
+            }
+            Cause::Timer { timer, deadline, .. } => {
+                Digest::of_parts(&["timer", timer, &deadline.as_millis().to_string()])
+            }
             Cause::Recover { reason, .. } => Digest::of_parts(&["recover", reason]),
         }
     }

@@ -37,10 +37,7 @@ impl Machine {
             .filter(|name| self.field(name).is_none())
             .map(|name| {
                 let known = self.fields.iter().map(|f| f.name.value.as_str());
-                format!(
-                    "context.{name} is unknown; {}",
-                    crate::diagnostic::nearest(name, known)
-                )
+                format!("context.{name} is unknown; {}", crate::diagnostic::nearest(name, known))
             })
             .collect();
         let mut context = Fields::new();
@@ -63,11 +60,7 @@ impl Machine {
             }
             context.insert(name.clone(), value);
         }
-        if problems.is_empty() {
-            Ok(context)
-        } else {
-            Err(problems)
-        }
+        if problems.is_empty() { Ok(context) } else { Err(problems) }
     }
 
     pub fn field(&self, name: &str) -> Option<&FieldDefinition> {

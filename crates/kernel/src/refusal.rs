@@ -113,12 +113,6 @@ pub struct GuardVerdict {
 
 impl Refusal {
     pub fn new(code: RefusalCode, revision: Revision, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            revision,
-            allowed: Vec::new(),
-            explain: Vec::new(),
-        }
+        Self { code, message: message.into(), revision, allowed: Vec::new(), explain: Vec::new() }
     }
 }

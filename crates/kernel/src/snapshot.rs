@@ -78,10 +78,7 @@ impl Snapshot {
 
     /// The timer that is due first at `now`; among equals the one set first.
     pub fn due_timer(&self, now: Timestamp) -> Option<&Timer> {
-        self.timers
-            .iter()
-            .filter(|t| t.deadline <= now)
-            .min_by_key(|t| t.deadline)
+        self.timers.iter().filter(|t| t.deadline <= now).min_by_key(|t| t.deadline)
     }
 
     pub fn is_closed(&self) -> bool {

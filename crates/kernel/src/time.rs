@@ -57,9 +57,7 @@ impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).ok_or_else(|| {
-            de::Error::custom(format!(
-                "`{text}` is no RFC 3339 time such as 2026-01-31T12:00:00Z"
-            ))
+            de::Error::custom(format!("`{text}` is no RFC 3339 time such as 2026-01-31T12:00:00Z"))
         })
     }
 }
@@ -68,13 +66,7 @@ impl<'de> Deserialize<'de> for Timestamp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Delay(i64);
 
-const UNITS: [(&str, i64); 5] = [
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
+const UNITS: [(&str, i64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
 /// A hundred years: what is longer is a slip of the pen, and sums of it with any time still fit.
 const DELAY_MS_MAX: i64 = 36_525 * 86_400_000;
@@ -105,21 +97,13 @@ impl Delay {
             return Err("an empty delay; write `30s`, `5m`, `2h` or `1h30m`".into());
         }
         while !rest.is_empty() {
-            let digits = rest
-                .find(|c: char| !c.is_ascii_digit())
-                .unwrap_or(rest.len());
-            let unit_end = rest[digits..]
-                .find(|c: char| c.is_ascii_digit())
-                .map_or(rest.len(), |end| digits + end);
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+            let unit_end =
+                rest[digits..].find(|c: char| c.is_ascii_digit()).map_or(rest.len(), |end| digits + end);
             let unit = &rest[digits..unit_end];
-            let scale = UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .map(|(_, scale)| *scale);
+            let scale = UNITS.iter().find(|(name, _)| *name == unit).map(|(_, scale)| *scale);
             let (Ok(count), Some(scale)) = (rest[..digits].parse::<i64>(), scale) else {
-                return Err(format!(
-                    "`{text}` is no delay; write `30s`, `5m`, `2h` or `1h30m`"
-                ));
+                return Err(format!("`{text}` is no delay; write `30s`, `5m`, `2h` or `1h30m`"));
             };
             total = count
                 .checked_mul(scale)
@@ -177,11 +161,7 @@ mod tests {
             ("0s", 0, "0s"),
         ] {
             let delay = Delay::parse(text).unwrap();
-            assert_eq!(
-                (delay.as_millis(), delay.to_string().as_str()),
-                (ms, printed),
-                "{text}"
-            );
+            assert_eq!((delay.as_millis(), delay.to_string().as_str()), (ms, printed), "{text}");
         }
     }
 

@@ -15,10 +15,7 @@ fn shipped_machines_load_without_a_diagnostic() {
         seen += 1;
         let source = std::fs::read_to_string(&path).unwrap();
         let (machine, diagnostics) = kernel::definition::load(&source);
-        let rendered: Vec<String> = diagnostics
-            .iter()
-            .map(|d| d.render(&name, &source))
-            .collect();
+        let rendered: Vec<String> = diagnostics.iter().map(|d| d.render(&name, &source)).collect();
         assert!(diagnostics.is_empty(), "{}", rendered.join("\n\n"));
         assert!(machine.is_some(), "{name}");
     }

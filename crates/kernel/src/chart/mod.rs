@@ -88,11 +88,7 @@ pub struct Transition {
 
 #[derive(Debug)]
 pub enum Action {
-    Assign {
-        field: FieldIndex,
-        name: Arc<str>,
-        value: Assigned,
-    },
+    Assign { field: FieldIndex, name: Arc<str>, value: Assigned },
     Reply(ReplyIndex),
     Raise(EventIndex),
 }
@@ -171,19 +167,15 @@ impl Chart {
     }
 
     pub fn is_history(&self, state: StateIndex) -> bool {
-        matches!(
-            self.state(state).kind,
-            Kind::ShallowHistory | Kind::DeepHistory
-        )
+        matches!(self.state(state).kind, Kind::ShallowHistory | Kind::DeepHistory)
     }
 
     /// Fills the dense tables once states, transitions and events are complete.
     pub(crate) fn index(&mut self) {
         let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
-        self.is_flat = !self.states.iter().skip(1).any(nested)
-            && self.states[0].kind == Kind::Compound
-            && !eventless;
+        self.is_flat =
+            !self.states.iter().skip(1).any(nested) && self.states[0].kind == Kind::Compound && !eventless;
         self.table = vec![(0, 0); self.states.len() * self.events.len()];
         self.eventless = vec![(0, 0); self.states.len()];
         for number in 0..self.states.len() {
@@ -191,9 +183,7 @@ impl Chart {
             if !self.is_atomic(state) {
                 continue;
             }
-            let chain: Vec<StateIndex> = std::iter::once(state)
-                .chain(self.ancestors(state))
-                .collect();
+            let chain: Vec<StateIndex> = std::iter::once(state).chain(self.ancestors(state)).collect();
             self.eventless[number] = self.pool_of(&chain, |t| t.event.is_empty());
             for event in 0..self.events.len() {
                 let name = Arc::clone(&self.events[event]);
@@ -203,11 +193,7 @@ impl Chart {
         }
     }
 
-    fn pool_of(
-        &mut self,
-        chain: &[StateIndex],
-        wanted: impl Fn(&Transition) -> bool,
-    ) -> (u32, u32) {
+    fn pool_of(&mut self, chain: &[StateIndex], wanted: impl Fn(&Transition) -> bool) -> (u32, u32) {
         let start = self.pool.len() as u32;
         for source in chain {
             for (number, transition) in self.transitions.iter().enumerate() {

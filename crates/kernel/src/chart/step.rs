@@ -130,10 +130,7 @@ impl<'a> Stepper<'a> {
     ) -> Result<(), StepError> {
         let from = position.leaves[0];
         let candidates = self.chart.candidates(from, event).iter().copied();
-        let Some(chosen) = candidates
-            .into_iter()
-            .find(|t| self.enabled(*t, position, payload))
-        else {
+        let Some(chosen) = candidates.into_iter().find(|t| self.enabled(*t, position, payload)) else {
             return Err(StepError::NotTaken);
         };
         trail.taken.push(chosen);
@@ -164,43 +161,22 @@ impl<'a> Stepper<'a> {
         match &self.chart.transition(transition).guard {
             None => true,
             Some(guard) => {
-                let active = if guard.reads().active {
-                    self.paths(&position.leaves)
-                } else {
-                    Vec::new()
-                };
-                let scope = Scope {
-                    context: &position.context,
-                    event: payload,
-                    active: &active,
-                    now: self.now,
-                };
+                let active = if guard.reads().active { self.paths(&position.leaves) } else { Vec::new() };
+                let scope =
+                    Scope { context: &position.context, event: payload, active: &active, now: self.now };
                 guard.test(scope).unwrap_or(false)
             }
         }
     }
 
     pub fn paths(self, leaves: &[StateIndex]) -> Vec<Arc<str>> {
-        leaves
-            .iter()
-            .map(|leaf| Arc::clone(&self.chart.state(*leaf).path))
-            .collect()
+        leaves.iter().map(|leaf| Arc::clone(&self.chart.state(*leaf).path)).collect()
     }
 
     /// Every transition that an event leads to from here, in the order of choosing, with its guard's verdict.
-    pub fn consider(
-        self,
-        position: &Position,
-        event: EventIndex,
-        payload: &Fields,
-    ) -> Vec<Considered> {
+    pub fn consider(self, position: &Position, event: EventIndex, payload: &Fields) -> Vec<Considered> {
         let active = self.paths(&position.leaves);
-        let scope = Scope {
-            context: &position.context,
-            event: payload,
-            active: &active,
-            now: self.now,
-        };
+        let scope = Scope { context: &position.context, event: payload, active: &active, now: self.now };
         let mut considered = Vec::new();
         let mut seen = BTreeSet::new();
         for leaf in &position.leaves {
@@ -223,11 +199,7 @@ impl<'a> Stepper<'a> {
                     considered.push(Considered {
                         state: self.chart.state(transition.source).path.to_string(),
                         event: transition.event.to_string(),
-                        target: self
-                            .paths(&transition.targets)
-                            .iter()
-                            .map(ToString::to_string)
-                            .collect(),
+                        target: self.paths(&transition.targets).iter().map(ToString::to_string).collect(),
                         chosen,
                         guard: verdict,
                     });
@@ -264,16 +236,7 @@ impl<'a> Run<'a> {
         for leaf in &position.leaves {
             active.extend(chart.ancestors(*leaf));
         }
-        Self {
-            stepper,
-            chart,
-            position,
-            payload,
-            trail,
-            active,
-            internal: VecDeque::new(),
-            reason: None,
-        }
+        Self { stepper, chart, position, payload, trail, active, internal: VecDeque::new(), reason: None }
     }
 
     /// Eventless transitions before internal events, until neither is left (`mainEventLoop`, its inner part).
@@ -297,11 +260,7 @@ impl<'a> Run<'a> {
         let last = self.trail.taken.iter().rev().take(8).rev();
         let step = |index: &TransitionIndex| {
             let transition = self.chart.transition(*index);
-            let event = if transition.event.is_empty() {
-                "always"
-            } else {
-                &transition.event
-            };
+            let event = if transition.event.is_empty() { "always" } else { &transition.event };
             format!("{} --{event}-->", self.chart.state(transition.source).path)
         };
         Err(StepError::Limit(last.map(step).collect()))
@@ -316,15 +275,11 @@ impl<'a> Run<'a> {
     }
 
     /// `selectTransitions`: for each atomic state the first enabled transition of it or its ancestors.
-    fn select<'c>(
-        &self,
-        candidates: impl Fn(StateIndex) -> &'c [TransitionIndex],
-    ) -> Vec<TransitionIndex> {
+    fn select<'c>(&self, candidates: impl Fn(StateIndex) -> &'c [TransitionIndex]) -> Vec<TransitionIndex> {
         let mut enabled = Vec::new();
         for leaf in &self.position.leaves {
             let mut offered = candidates(*leaf).iter().copied();
-            if let Some(first) =
-                offered.find(|t| self.stepper.enabled(*t, self.position, self.payload))
+            if let Some(first) = offered.find(|t| self.stepper.enabled(*t, self.position, self.payload))
                 && !enabled.contains(&first)
             {
                 enabled.push(first);
@@ -341,9 +296,9 @@ impl<'a> Run<'a> {
             let leaves = self.exit_set(*one);
             let conflicts = |other: &TransitionIndex| !self.exit_set(*other).is_disjoint(&leaves);
             let source = |t: TransitionIndex| self.chart.transition(t).source;
-            let preempted = kept.iter().any(|other| {
-                conflicts(other) && !self.chart.is_descendant(source(*one), source(*other))
-            });
+            let preempted = kept
+                .iter()
+                .any(|other| conflicts(other) && !self.chart.is_descendant(source(*one), source(*other)));
             if !preempted {
                 kept.retain(|other| !conflicts(other));
                 kept.push(*one);
@@ -378,10 +333,7 @@ impl<'a> Run<'a> {
         }
         let holds_all = |ancestor: &StateIndex| {
             let compound = self.chart.state(*ancestor).kind == Kind::Compound || *ancestor == ROOT;
-            compound
-                && targets
-                    .iter()
-                    .all(|t| self.chart.is_descendant(*t, *ancestor))
+            compound && targets.iter().all(|t| self.chart.is_descendant(*t, *ancestor))
         };
         self.chart.ancestors(source).find(holds_all).or(Some(ROOT))
     }
@@ -463,12 +415,7 @@ impl<'a> Run<'a> {
     }
 
     /// `computeEntrySet` for the targets of one transition.
-    fn add_targets(
-        &self,
-        targets: &[StateIndex],
-        domain: StateIndex,
-        entered: &mut BTreeSet<StateIndex>,
-    ) {
+    fn add_targets(&self, targets: &[StateIndex], domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
         let effective = self.effective_targets(targets);
         for target in &effective {
             self.add_descendants(*target, entered);
@@ -497,12 +444,7 @@ impl<'a> Run<'a> {
     }
 
     /// `addAncestorStatesToEnter`
-    fn add_ancestors(
-        &self,
-        state: StateIndex,
-        domain: StateIndex,
-        entered: &mut BTreeSet<StateIndex>,
-    ) {
+    fn add_ancestors(&self, state: StateIndex, domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
         for ancestor in self.chart.ancestors(state) {
             if ancestor == domain || !self.chart.is_descendant(ancestor, domain) {
                 break;
@@ -565,8 +507,7 @@ impl<'a> Run<'a> {
             let regions = &self.chart.state(grandparent).children;
             let mut regions = regions.iter().filter(|r| !self.chart.is_history(**r));
             if regions.all(|region| self.is_in_final(*region)) {
-                self.internal
-                    .extend(self.chart.state(grandparent).done_event);
+                self.internal.extend(self.chart.state(grandparent).done_event);
                 if grandparent == ROOT {
                     let reason = self.reason.take().unwrap_or_else(|| "completed".into());
                     self.trail.closed = Some(reason);
@@ -579,9 +520,9 @@ impl<'a> Run<'a> {
     fn is_in_final(&self, state: StateIndex) -> bool {
         let children = &self.chart.state(state).children;
         match self.chart.state(state).kind {
-            Kind::Compound => children
-                .iter()
-                .any(|c| self.chart.state(*c).kind == Kind::Final && self.active.contains(c)),
+            Kind::Compound => {
+                children.iter().any(|c| self.chart.state(*c).kind == Kind::Final && self.active.contains(c))
+            }
             Kind::Parallel => children.iter().all(|c| self.is_in_final(*c)),
             _ => false,
         }
@@ -592,9 +533,7 @@ impl<'a> Run<'a> {
         for action in actions {
             match action {
                 Action::Reply(reply) => {
-                    self.trail
-                        .replies
-                        .push((*reply, Arc::clone(&self.position.context)));
+                    self.trail.replies.push((*reply, Arc::clone(&self.position.context)));
                 }
                 Action::Raise(event) => self.internal.push_back(*event),
                 Action::Assign { field, name, value } => {
@@ -608,15 +547,14 @@ impl<'a> Run<'a> {
                                 active: &active,
                                 now: self.stepper.now,
                             };
-                            let failed =
-                                |e| StepError::Expression(format!("`{}`: {e}", expression.source));
+                            let failed = |e| StepError::Expression(format!("`{}`: {e}", expression.source));
                             expression.evaluate(scope).map_err(failed)?
                         }
                     };
                     let field = &self.stepper.fields[usize::from(field.0)];
-                    field.accepts(&value).map_err(|problem| {
-                        StepError::Expression(format!("context.{name} {problem}"))
-                    })?;
+                    field
+                        .accepts(&value)
+                        .map_err(|problem| StepError::Expression(format!("context.{name} {problem}")))?;
                     Arc::make_mut(&mut self.position.context).insert(name.to_string(), value);
                 }
             }

@@ -36,44 +36,23 @@ pub(crate) fn match_answer(
 ) -> Answered {
     let normal = normalise(text);
     let answer = bare(&normal);
-    let labels: Vec<String> = question
-        .options
-        .iter()
-        .map(|o| normalise(&o.label))
-        .collect();
+    let labels: Vec<String> = question.options.iter().map(|o| normalise(&o.label)).collect();
     if let Some(at) = question.options.iter().position(|o| o.id == text.trim()) {
         return Answered::Option(at, "the option's id");
     }
-    if let Some(at) = labels
-        .iter()
-        .position(|label| bare(label) == answer && !answer.is_empty())
-    {
+    if let Some(at) = labels.iter().position(|label| bare(label) == answer && !answer.is_empty()) {
         return Answered::Option(at, "the option's label");
     }
     let named = |choice: &Choice| match choice {
         Choice::Intent(name) | Choice::Confirmed(name) => conversation.intent_by_name(name),
         Choice::Continue | Choice::NoneOfThese => None,
     };
-    let offered = |intent| {
-        question
-            .options
-            .iter()
-            .position(|o| named(&o.choice) == Some(intent))
-    };
-    let known =
-        |intent| offered(intent).is_some() && conversation.intent(intent).priority != Priority::P0;
-    if let Some(at) = conversation
-        .lexicon
-        .exact(&normal, locale, known)
-        .and_then(offered)
-    {
+    let offered = |intent| question.options.iter().position(|o| named(&o.choice) == Some(intent));
+    let known = |intent| offered(intent).is_some() && conversation.intent(intent).priority != Priority::P0;
+    if let Some(at) = conversation.lexicon.exact(&normal, locale, known).and_then(offered) {
         return Answered::Option(at, "another phrase for the option");
     }
-    if let Some(at) = ORDINALS
-        .iter()
-        .take(labels.len())
-        .position(|words| words.contains(&answer))
-    {
+    if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
         return Answered::Option(at, "an ordinal word");
     }
     if let Ok(number) = answer.parse::<usize>() {
@@ -90,18 +69,12 @@ pub(crate) fn match_answer(
 }
 
 fn by_number(number: usize, digits: &str, labels: &[String]) -> Answered {
-    let holds = |label: &String| {
-        label
-            .split(|c: char| !c.is_alphanumeric())
-            .any(|word| word == digits)
-    };
+    let holds = |label: &String| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == digits);
     let mut holding = (0..labels.len()).filter(|at| holds(&labels[*at]));
     match (holding.next(), holding.next()) {
         (Some(at), None) => Answered::Option(at, "a number that stands in one label"),
         (Some(_), Some(_)) => Answered::Ambiguous,
-        (None, _) if (1..=labels.len()).contains(&number) => {
-            Answered::Option(number - 1, "a position")
-        }
+        (None, _) if (1..=labels.len()).contains(&number) => Answered::Option(number - 1, "a position"),
         (None, _) => Answered::Nothing,
     }
 }

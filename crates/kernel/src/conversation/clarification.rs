@@ -46,13 +46,8 @@ pub enum ClarificationStatus {
 }
 
 impl ClarificationStatus {
-    pub const ALL: [Self; 5] = [
-        Self::Pending,
-        Self::Answered,
-        Self::Expired,
-        Self::Cancelled,
-        Self::Superseded,
-    ];
+    pub const ALL: [Self; 5] =
+        [Self::Pending, Self::Answered, Self::Expired, Self::Cancelled, Self::Superseded];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,10 +105,7 @@ impl Clarification {
     }
 
     pub fn reply_options(&self) -> Vec<ReplyOption> {
-        let option = |o: &ClarificationOption| ReplyOption {
-            id: o.id.clone(),
-            label: o.label.clone(),
-        };
+        let option = |o: &ClarificationOption| ReplyOption { id: o.id.clone(), label: o.label.clone() };
         self.options.iter().map(option).collect()
     }
 

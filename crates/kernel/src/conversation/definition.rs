@@ -124,9 +124,7 @@ impl Localised {
     /// The text for `locale`, else for all, else the first.
     pub fn get(&self, locale: &str) -> Option<&str> {
         let exact = self.0.iter().find(|(l, _)| l.as_deref() == Some(locale));
-        let found = exact
-            .or_else(|| self.0.iter().find(|(l, _)| l.is_none()))
-            .or_else(|| self.0.first());
+        let found = exact.or_else(|| self.0.iter().find(|(l, _)| l.is_none())).or_else(|| self.0.first());
         found.map(|(_, text)| text.value.as_str())
     }
 }
@@ -139,15 +137,7 @@ pub struct ReplyDefinition {
     pub options: Vec<Placed<String>>,
 }
 
-const KEYS: [&str; 7] = [
-    "thresholds",
-    "clarification",
-    "locales",
-    "ladder",
-    "draft",
-    "intents",
-    "replies",
-];
+const KEYS: [&str; 7] = ["thresholds", "clarification", "locales", "ladder", "draft", "intents", "replies"];
 const INTENT_KEYS: [&str; 14] = [
     "priority",
     "event",
@@ -178,65 +168,34 @@ const LADDER: [(&str, LadderStep); 4] = [
     ("abandon", LadderStep::Abandon),
 ];
 
-pub(crate) fn read_conversation(
-    reader: &mut Reader<'_>,
-    node: &Node,
-) -> Option<ConversationDefinition> {
+pub(crate) fn read_conversation(reader: &mut Reader<'_>, node: &Node) -> Option<ConversationDefinition> {
     let entries = reader.entries(node, "`conversation`", &KEYS)?;
     let mut expires_after = Delay::from_secs(300);
     let mut attempts = 2;
     if let Some(section) = entries.get("clarification")
-        && let Some(section) =
-            reader.entries(section, "`clarification`", &["expires_after", "attempts"])
+        && let Some(section) = reader.entries(section, "`clarification`", &["expires_after", "attempts"])
     {
-        let text = section
-            .get("expires_after")
-            .and_then(|d| reader.text(d, "`expires_after`"));
-        expires_after = text
-            .and_then(|text| reader.delay(&text))
-            .unwrap_or(expires_after);
+        let text = section.get("expires_after").and_then(|d| reader.text(d, "`expires_after`"));
+        expires_after = text.and_then(|text| reader.delay(&text)).unwrap_or(expires_after);
         attempts = section
             .get("attempts")
             .and_then(|a| reader.integer(a, "`attempts`", 1, 10))
             .and_then(|a| u32::try_from(a).ok())
             .unwrap_or(attempts);
     }
-    let locales = entries
-        .get("locales")
-        .map(|l| reader.texts(l, "`locales`"))
-        .unwrap_or_default();
+    let locales = entries.get("locales").map(|l| reader.texts(l, "`locales`")).unwrap_or_default();
     let locales: Vec<String> = locales.into_iter().map(|locale| locale.value).collect();
-    let mut words = Words {
-        reader,
-        declared: !locales.is_empty(),
-        locales,
-    };
-    let thresholds = entries
-        .get("thresholds")
-        .map(|t| words.thresholds(t))
-        .unwrap_or_default();
-    let ladder = entries
-        .get("ladder")
-        .map(|l| words.ladder(l))
-        .unwrap_or_default();
+    let mut words = Words { reader, declared: !locales.is_empty(), locales };
+    let thresholds = entries.get("thresholds").map(|t| words.thresholds(t)).unwrap_or_default();
+    let ladder = entries.get("ladder").map(|l| words.ladder(l)).unwrap_or_default();
     let draft = entries.get("draft").and_then(|d| words.draft(d));
-    let intents = entries
-        .get("intents")
-        .map(|i| words.intents(i))
-        .unwrap_or_default();
-    let replies = entries
-        .get("replies")
-        .map(|r| words.replies(r))
-        .unwrap_or_default();
+    let intents = entries.get("intents").map(|i| words.intents(i)).unwrap_or_default();
+    let replies = entries.get("replies").map(|r| words.replies(r)).unwrap_or_default();
     let mut locales = words.locales;
     if locales.is_empty() {
         locales.push(texts::FALLBACK_LOCALE.to_owned());
     }
-    let ladder = if ladder.is_empty() {
-        vec![LadderStep::Rephrase, LadderStep::Menu]
-    } else {
-        ladder
-    };
+    let ladder = if ladder.is_empty() { vec![LadderStep::Rephrase, LadderStep::Menu] } else { ladder };
     Some(ConversationDefinition {
         thresholds,
         clarification_expires_after: expires_after,
@@ -269,8 +228,7 @@ impl Words<'_, '_> {
                 true => nearest(&key.value, self.locales.iter().map(String::as_str)),
                 false => "write a base language such as `en` or `fr`".to_owned(),
             };
-            self.reader
-                .error("unknown_locale", key.place, message, help);
+            self.reader.error("unknown_locale", key.place, message, help);
             return None;
         }
         self.locales.push(key.value.clone());
@@ -297,19 +255,13 @@ impl Words<'_, '_> {
         let Some(node) = node else { return Vec::new() };
         let NodeKind::Map(entries) = &node.kind else {
             let texts = self.reader.texts(node, what);
-            return texts
-                .into_iter()
-                .map(|text| Worded { locale: None, text })
-                .collect();
+            return texts.into_iter().map(|text| Worded { locale: None, text }).collect();
         };
         let mut words = Vec::new();
         for (key, node) in entries {
             if let Some(locale) = self.locale(key) {
                 let texts = self.reader.texts(node, what);
-                words.extend(texts.into_iter().map(|text| Worded {
-                    locale: Some(locale.clone()),
-                    text,
-                }));
+                words.extend(texts.into_iter().map(|text| Worded { locale: Some(locale.clone()), text }));
             }
         }
         words
@@ -338,24 +290,14 @@ impl Words<'_, '_> {
     }
 
     fn thresholds(&mut self, node: &Node) -> Thresholds {
-        let keys = [
-            "confidence",
-            "conflict",
-            "conflict_mode",
-            "ambiguity",
-            "suggestion",
-            "supersede",
-            "free_text",
-        ];
+        let keys =
+            ["confidence", "conflict", "conflict_mode", "ambiguity", "suggestion", "supersede", "free_text"];
         let mut thresholds = Thresholds::default();
         let Some(entries) = self.reader.entries(node, "`thresholds`", &keys) else {
             return thresholds;
         };
         let mut set = |key: &str, slot: &mut Confidence| {
-            if let Some(share) = entries
-                .get(key)
-                .and_then(|n| self.share(n, &format!("`{key}`")))
-            {
+            if let Some(share) = entries.get(key).and_then(|n| self.share(n, &format!("`{key}`"))) {
                 *slot = share;
             }
         };
@@ -365,40 +307,27 @@ impl Words<'_, '_> {
         set("supersede", &mut thresholds.supersede);
         set("free_text", &mut thresholds.free_text);
         let modes = [("subtract", false), ("multiply", true)];
-        let mode = entries
-            .get("conflict_mode")
-            .and_then(|m| self.reader.choice(m, "`conflict_mode`", &modes));
-        let amount = entries
-            .get("conflict")
-            .and_then(|n| self.share(n, "`conflict`"));
+        let mode =
+            entries.get("conflict_mode").and_then(|m| self.reader.choice(m, "`conflict_mode`", &modes));
+        let amount = entries.get("conflict").and_then(|n| self.share(n, "`conflict`"));
         thresholds.conflict = match (mode.unwrap_or(false), amount) {
             (false, None) => thresholds.conflict,
             (false, Some(amount)) => ConflictPenalty::Subtract(amount),
             // As in the default: a conflict costs thirty per cent.
-            (true, amount) => {
-                ConflictPenalty::Multiply(amount.unwrap_or(Confidence::basis_points(7_000)))
-            }
+            (true, amount) => ConflictPenalty::Multiply(amount.unwrap_or(Confidence::basis_points(7_000))),
         };
         thresholds
     }
 
     fn ladder(&mut self, node: &Node) -> Vec<LadderStep> {
         let items = self.reader.one_or_many(node);
-        items
-            .into_iter()
-            .filter_map(|item| self.reader.choice(item, "`ladder`", &LADDER))
-            .collect()
+        items.into_iter().filter_map(|item| self.reader.choice(item, "`ladder`", &LADDER)).collect()
     }
 
     fn draft(&mut self, node: &Node) -> Option<DraftDefinition> {
         let entries = self.reader.entries(node, "`draft`", &["key", "fields"])?;
-        let key = entries
-            .get("key")
-            .and_then(|key| self.reader.text(key, "`key`"));
-        let fields = entries
-            .get("fields")
-            .map(|f| self.reader.texts(f, "`fields`"))
-            .unwrap_or_default();
+        let key = entries.get("key").and_then(|key| self.reader.text(key, "`key`"));
+        let fields = entries.get("fields").map(|f| self.reader.texts(f, "`fields`")).unwrap_or_default();
         if key.is_none() || fields.is_empty() {
             let message = "`draft` needs `key` and `fields`".to_owned();
             self.reader.error(
@@ -415,10 +344,7 @@ impl Words<'_, '_> {
         let Some(intents) = self.reader.named(node, "`intents`") else {
             return Vec::new();
         };
-        intents
-            .iter()
-            .filter_map(|(name, intent)| self.intent(name, intent))
-            .collect()
+        intents.iter().filter_map(|(name, intent)| self.intent(name, intent)).collect()
     }
 
     fn intent(&mut self, name: &Placed<String>, node: &Node) -> Option<IntentDefinition> {
@@ -429,34 +355,18 @@ impl Words<'_, '_> {
             Some(node) => self.reader.choice(node, "`priority`", &PRIORITIES),
             None => {
                 let message = format!("{what} has no `priority`");
-                self.reader.error(
-                    "missing_key",
-                    name.place,
-                    message,
-                    "add one of P0 (first) to P4 (last)",
-                );
+                self.reader.error("missing_key", name.place, message, "add one of P0 (first) to P4 (last)");
                 None
             }
         };
-        let mut text = |key: &str| {
-            entries
-                .get(key)
-                .and_then(|n| self.reader.text(n, &format!("`{key}`")))
-        };
+        let mut text = |key: &str| entries.get(key).and_then(|n| self.reader.text(n, &format!("`{key}`")));
         let (event, reply, starts) = (text("event"), text("reply"), text("starts"));
-        let mut flag = |key: &str| {
-            entries
-                .get(key)
-                .and_then(|n| self.reader.boolean(n, key))
-                .unwrap_or(false)
-        };
+        let mut flag =
+            |key: &str| entries.get(key).and_then(|n| self.reader.boolean(n, key)).unwrap_or(false);
         let (destructive, hand_over) = (flag("destructive"), flag("hand_over"));
         let (resume, when_stale) = (flag("resume"), flag("when_stale"));
         let entity = entries.get("entity").and_then(|e| self.entity(e));
-        let label = entries
-            .get("label")
-            .map(|l| self.localised(l, "a label"))
-            .unwrap_or_default();
+        let label = entries.get("label").map(|l| self.localised(l, "a label")).unwrap_or_default();
         let phrases = self.worded(entries.get("phrases"), "a phrase");
         let keywords = self.worded(entries.get("keywords"), "a keyword");
         let patterns = self.worded(entries.get("patterns"), "a pattern");
@@ -497,34 +407,24 @@ impl Words<'_, '_> {
         let entries = self.reader.named(node, "`entity`")?;
         let pair = entries.iter().next();
         let (parameter, field) = pair?;
-        Some((
-            parameter.clone(),
-            self.reader.text(field, "the context field of an entity")?,
-        ))
+        Some((parameter.clone(), self.reader.text(field, "the context field of an entity")?))
     }
 
     fn replies(&mut self, node: &Node) -> Vec<ReplyDefinition> {
         let Some(replies) = self.reader.named(node, "`replies`") else {
             return Vec::new();
         };
-        replies
-            .iter()
-            .filter_map(|(name, reply)| self.reply(name, reply))
-            .collect()
+        replies.iter().filter_map(|(name, reply)| self.reply(name, reply)).collect()
     }
 
     fn reply(&mut self, name: &Placed<String>, node: &Node) -> Option<ReplyDefinition> {
         self.reader.name(name, "a reply");
-        let full =
-            matches!(&node.kind, NodeKind::Map(e) if e.iter().any(|(k, _)| k.value == "text"));
+        let full = matches!(&node.kind, NodeKind::Map(e) if e.iter().any(|(k, _)| k.value == "text"));
         let mut options = Vec::new();
         let text = if full {
             let what = format!("the reply `{}`", name.value);
             let entries = self.reader.entries(node, &what, &["text", "options"])?;
-            options = entries
-                .get("options")
-                .map(|o| self.reader.texts(o, "`options`"))
-                .unwrap_or_default();
+            options = entries.get("options").map(|o| self.reader.texts(o, "`options`")).unwrap_or_default();
             self.localised(entries.get("text")?, "a reply's text")
         } else {
             self.localised(node, "a reply's text")
@@ -532,16 +432,11 @@ impl Words<'_, '_> {
         if text.0.is_empty() {
             self.empty_reply(name.place, &name.value);
         }
-        Some(ReplyDefinition {
-            name: name.clone(),
-            text,
-            options,
-        })
+        Some(ReplyDefinition { name: name.clone(), text, options })
     }
 
     fn empty_reply(&mut self, place: Place, name: &str) {
         let message = format!("the reply `{name}` has no text");
-        self.reader
-            .error("missing_key", place, message, "write it: `{ en: \"…\" }`");
+        self.reader.error("missing_key", place, message, "write it: `{ en: \"…\" }`");
     }
 }

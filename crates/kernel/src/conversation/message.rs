@@ -39,18 +39,12 @@ pub struct Message {
 
 impl Message {
     pub fn of_text(text: &str) -> Self {
-        Self {
-            text: Some(text.to_owned()),
-            ..Self::default()
-        }
+        Self { text: Some(text.to_owned()), ..Self::default() }
     }
 
     /// A digest of what the person sent: text, payload, media and what was quoted.
     pub fn digest(&self) -> Digest {
-        let media = self
-            .media
-            .iter()
-            .flat_map(|m| [m.url.as_str(), m.kind.as_str()]);
+        let media = self.media.iter().flat_map(|m| [m.url.as_str(), m.kind.as_str()]);
         let mut parts = vec![
             "message",
             self.text.as_deref().unwrap_or("\u{0}"),
@@ -145,11 +139,7 @@ pub struct Reply {
 
 impl Reply {
     pub fn of_text(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            options: Vec::new(),
-            media: Vec::new(),
-        }
+        Self { text: text.into(), options: Vec::new(), media: Vec::new() }
     }
 }
 

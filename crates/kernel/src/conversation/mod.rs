@@ -89,9 +89,7 @@ impl Accepts {
 
     /// The states that declare anything, with the events their input becomes.
     pub fn iter(&self) -> impl Iterator<Item = (StateIndex, AcceptKind, &Arc<str>)> {
-        self.0
-            .iter()
-            .map(|((state, kind), event)| (*state, *kind, event))
+        self.0.iter().map(|((state, kind), event)| (*state, *kind, event))
     }
 }
 
@@ -106,28 +104,13 @@ impl Conversation {
         let mut error = |code, place, message, help| {
             diagnostics.push(Diagnostic::error(code, place, message, help));
         };
-        let fields: Vec<&str> = definition
-            .context
-            .iter()
-            .map(|f| f.name.value.as_str())
-            .collect();
-        let draft_fields = written
-            .draft
-            .iter()
-            .flat_map(|d| std::iter::once(&d.key).chain(&d.fields));
-        let entity_fields = written
-            .intents
-            .iter()
-            .filter_map(|i| Some(&i.entity.as_ref()?.1));
+        let fields: Vec<&str> = definition.context.iter().map(|f| f.name.value.as_str()).collect();
+        let draft_fields = written.draft.iter().flat_map(|d| std::iter::once(&d.key).chain(&d.fields));
+        let entity_fields = written.intents.iter().filter_map(|i| Some(&i.entity.as_ref()?.1));
         for field in draft_fields.chain(entity_fields) {
             if !fields.contains(&field.value.as_str()) {
                 let message = format!("the context has no field `{}`", field.value);
-                error(
-                    "unknown_field",
-                    field.place,
-                    message,
-                    nearest(&field.value, fields.iter().copied()),
-                );
+                error("unknown_field", field.place, message, nearest(&field.value, fields.iter().copied()));
             }
         }
         let intents = written.intents.iter().map(|intent| {
@@ -146,10 +129,7 @@ impl Conversation {
                 event: intent.event.as_ref().map(|e| e.value.as_str().into()),
                 reply,
                 starts: intent.starts.clone(),
-                entity: intent
-                    .entity
-                    .as_ref()
-                    .map(|(p, f)| (p.value.clone(), f.value.clone())),
+                entity: intent.entity.as_ref().map(|(p, f)| (p.value.clone(), f.value.clone())),
                 destructive: intent.destructive,
                 hand_over: intent.hand_over,
                 resume: intent.resume,
@@ -180,18 +160,12 @@ impl Conversation {
     }
 
     pub fn intent_by_name(&self, name: &str) -> Option<IntentIndex> {
-        self.intents
-            .iter()
-            .position(|i| i.name == name)
-            .map(|n| IntentIndex(n as u16))
+        self.intents.iter().position(|i| i.name == name).map(|n| IntentIndex(n as u16))
     }
 
     /// The base language of a tag such as `fr-CA`, if this conversation speaks it.
     pub fn base_locale(&self, tag: &str) -> Option<&str> {
         let base = tag.split(['-', '_']).next().unwrap_or(tag).to_lowercase();
-        self.locales
-            .iter()
-            .find(|l| **l == base)
-            .map(String::as_str)
+        self.locales.iter().find(|l| **l == base).map(String::as_str)
     }
 }

@@ -22,9 +22,8 @@ const NEGATION: Confidence = Confidence::basis_points(4_000);
 
 /// A word this many places before a keyword can negate it ("do not send an update").
 const NEGATION_WINDOW: usize = 3;
-const NEGATIONS: [&str; 12] = [
-    "not", "no", "don't", "dont", "never", "without", "ne", "n'est", "pas", "non", "sans", "jamais",
-];
+const NEGATIONS: [&str; 12] =
+    ["not", "no", "don't", "dont", "never", "without", "ne", "n'est", "pas", "non", "sans", "jamais"];
 
 /// Shorter words have too many neighbours.
 const NEAR_LETTERS_MIN: usize = 4;
@@ -35,10 +34,8 @@ const TOKENS_MAX: usize = 200;
 pub fn normalise(text: &str) -> String {
     let mut normal = String::with_capacity(text.len());
     for c in text.nfkc().flat_map(char::to_lowercase) {
-        let zero_width = matches!(
-            c,
-            '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{00ad}' | '\u{fe0f}'
-        );
+        let zero_width =
+            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{00ad}' | '\u{fe0f}');
         let apostrophe = if c == '\u{2019}' { '\'' } else { c };
         if zero_width {
             continue;
@@ -90,27 +87,16 @@ impl Lexicon {
         let mut lexicon = Self::default();
         for (number, intent) in intents.iter().enumerate() {
             let index = IntentIndex(number as u16);
-            let listed = |w: &Worded| Listed {
-                locale: w.locale.clone(),
-                intent: index,
-            };
+            let listed = |w: &Worded| Listed { locale: w.locale.clone(), intent: index };
             lexicon.priorities.push(intent.priority);
             for phrase in &intent.phrases {
                 let text = bare(&normalise(&phrase.text.value)).to_owned();
-                lexicon
-                    .phrases
-                    .entry(text)
-                    .or_default()
-                    .push(listed(phrase));
+                lexicon.phrases.entry(text).or_default().push(listed(phrase));
             }
             for keyword in &intent.keywords {
                 let text = bare(&normalise(&keyword.text.value)).to_owned();
                 *lexicon.keyword_count.entry(listed(keyword)).or_default() += 1;
-                lexicon
-                    .keywords
-                    .entry(text)
-                    .or_default()
-                    .push(listed(keyword));
+                lexicon.keywords.entry(text).or_default().push(listed(keyword));
             }
             for pattern in &intent.patterns {
                 let anchored = format!("^(?:{})$", pattern.text.value);
@@ -123,7 +109,8 @@ impl Lexicon {
                             "bad_pattern",
                             pattern.text.place,
                             format!("the pattern `{}` cannot be used: {last}", pattern.text.value),
-                            "write a regular expression; it is matched against the whole normalised text".into(),
+                            "write a regular expression; it is matched against the whole normalised text"
+                                .into(),
                         ));
                     }
                 }
@@ -141,34 +128,19 @@ impl Lexicon {
     ) -> Option<IntentIndex> {
         let listed = self.phrases.get(bare(normal))?;
         let of = |locale: Option<&str>| {
-            let fits = listed
-                .iter()
-                .filter(|l| l.speaks(locale) && wanted(l.intent));
-            fits.map(|l| l.intent)
-                .min_by_key(|i| (self.priorities[usize::from(i.0)], *i))
+            let fits = listed.iter().filter(|l| l.speaks(locale) && wanted(l.intent));
+            fits.map(|l| l.intent).min_by_key(|i| (self.priorities[usize::from(i.0)], *i))
         };
         of(locale).or_else(|| of(None))
     }
 
     /// What each intent is worth for a normalised text: in the given language, and if that says nothing in all.
-    pub fn recognise(
-        &self,
-        normal: &str,
-        locale: Option<&str>,
-    ) -> BTreeMap<IntentIndex, Confidence> {
+    pub fn recognise(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
         let found = self.recognise_in(normal, locale);
-        if found.is_empty() && locale.is_some() {
-            self.recognise_in(normal, None)
-        } else {
-            found
-        }
+        if found.is_empty() && locale.is_some() { self.recognise_in(normal, None) } else { found }
     }
 
-    fn recognise_in(
-        &self,
-        normal: &str,
-        locale: Option<&str>,
-    ) -> BTreeMap<IntentIndex, Confidence> {
+    fn recognise_in(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
         let mut worth: BTreeMap<IntentIndex, Confidence> = BTreeMap::new();
         let mut raise = |intent: IntentIndex, confidence: Confidence| {
             let slot = worth.entry(intent).or_default();
@@ -184,12 +156,8 @@ impl Lexicon {
                 raise(listed.intent, PATTERN);
             }
         }
-        let tokens: Vec<&str> = normal
-            .split_whitespace()
-            .map(bare)
-            .filter(|t| !t.is_empty())
-            .take(TOKENS_MAX)
-            .collect();
+        let tokens: Vec<&str> =
+            normal.split_whitespace().map(bare).filter(|t| !t.is_empty()).take(TOKENS_MAX).collect();
         let mut hits: HashMap<&Listed, (usize, bool)> = HashMap::new();
         for at in 0..tokens.len() {
             let negated = is_negated(&tokens, at);
@@ -205,19 +173,9 @@ impl Lexicon {
             }
         }
         for (listed, (count, negated)) in &hits {
-            let all = self
-                .keyword_count
-                .get(*listed)
-                .is_some_and(|all| *all > 1 && count >= all);
+            let all = self.keyword_count.get(*listed).is_some_and(|all| *all > 1 && count >= all);
             let confidence = if all { ALL_KEYWORDS } else { ANY_KEYWORD };
-            raise(
-                listed.intent,
-                if *negated {
-                    confidence.minus(NEGATION)
-                } else {
-                    confidence
-                },
-            );
+            raise(listed.intent, if *negated { confidence.minus(NEGATION) } else { confidence });
         }
         if hits.is_empty() {
             self.near_misses(&tokens, locale, &mut raise);
@@ -239,11 +197,8 @@ impl Lexicon {
                 if !is_near(token, keyword) {
                     continue;
                 }
-                let confidence = if is_negated(tokens, at) {
-                    NEAR_KEYWORD.minus(NEGATION)
-                } else {
-                    NEAR_KEYWORD
-                };
+                let confidence =
+                    if is_negated(tokens, at) { NEAR_KEYWORD.minus(NEGATION) } else { NEAR_KEYWORD };
                 for listed in listed.iter().filter(|l| l.speaks(locale)) {
                     raise(listed.intent, confidence);
                 }

@@ -12,9 +12,7 @@ use crate::conversation::clarification::{Choice, Clarification, ClarificationSta
 use crate::conversation::definition::ConflictPenalty;
 use crate::conversation::message::{Confidence, Message, Rule, TraceStep};
 use crate::conversation::recognise::normalise;
-use crate::conversation::{
-    Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority,
-};
+use crate::conversation::{Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority};
 use crate::definition::AcceptKind;
 use crate::input::Fields;
 use crate::time::Timestamp;
@@ -107,48 +105,23 @@ struct Chosen {
 impl Chosen {
     /// No intent is behind it.
     fn plain(act: Act) -> Self {
-        Self {
-            act,
-            intent: None,
-            raw: Confidence::NONE,
-            adjusted: Confidence::NONE,
-        }
+        Self { act, intent: None, raw: Confidence::NONE, adjusted: Confidence::NONE }
     }
 
     fn certain(act: Act, intent: IntentIndex) -> Self {
-        Self {
-            act,
-            intent: Some(intent),
-            raw: Confidence::CERTAIN,
-            adjusted: Confidence::CERTAIN,
-        }
+        Self { act, intent: Some(intent), raw: Confidence::CERTAIN, adjusted: Confidence::CERTAIN }
     }
 
     fn of(reading: &Reading, act: Act) -> Self {
-        Self {
-            act,
-            intent: Some(reading.intent),
-            raw: reading.raw,
-            adjusted: reading.adjusted,
-        }
+        Self { act, intent: Some(reading.intent), raw: reading.raw, adjusted: reading.adjusted }
     }
 }
 
 impl<'a> Router<'a> {
     pub fn route(mut self) -> Decision {
-        let normal = self
-            .message
-            .text
-            .as_deref()
-            .map(normalise)
-            .unwrap_or_default();
-        let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] = [
-            Self::r0_nothing,
-            Self::r1_handed_over,
-            Self::r2_payload,
-            Self::r3_expiry,
-            Self::r4_urgent,
-        ];
+        let normal = self.message.text.as_deref().map(normalise).unwrap_or_default();
+        let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] =
+            [Self::r0_nothing, Self::r1_handed_over, Self::r2_payload, Self::r3_expiry, Self::r4_urgent];
         for rule in early {
             if let Some(chosen) = rule(&mut self, &normal) {
                 return self.decided(chosen);
@@ -165,12 +138,7 @@ impl<'a> Router<'a> {
     }
 
     fn decided(self, chosen: Chosen) -> Decision {
-        let rule = self
-            .trace
-            .iter()
-            .rev()
-            .find(|step| step.applied)
-            .map_or(Rule::R13, |s| s.rule);
+        let rule = self.trace.iter().rev().find(|step| step.applied).map_or(Rule::R13, |s| s.rule);
         Decision {
             act: chosen.act,
             rule,
@@ -183,26 +151,15 @@ impl<'a> Router<'a> {
     }
 
     fn passed(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
-        self.trace.push(TraceStep {
-            rule,
-            applied: false,
-            because: because.into(),
-        });
+        self.trace.push(TraceStep { rule, applied: false, because: because.into() });
     }
 
     fn applied(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
-        self.trace.push(TraceStep {
-            rule,
-            applied: true,
-            because: because.into(),
-        });
+        self.trace.push(TraceStep { rule, applied: true, because: because.into() });
     }
 
     fn pending(&self) -> Option<&'a Clarification> {
-        self.session
-            .pending
-            .as_ref()
-            .filter(|_| self.resolution.status.is_none())
+        self.session.pending.as_ref().filter(|_| self.resolution.status.is_none())
     }
 
     fn intent(&self, index: IntentIndex) -> &'a Intent {
@@ -210,8 +167,7 @@ impl<'a> Router<'a> {
     }
 
     fn r0_nothing(&mut self, normal: &str) -> Option<Chosen> {
-        let empty =
-            normal.is_empty() && self.message.payload.is_none() && self.message.media.is_empty();
+        let empty = normal.is_empty() && self.message.payload.is_none() && self.message.media.is_empty();
         if empty {
             self.applied(Rule::R0, "no text, no payload, no media");
             return Some(Chosen::plain(Act::Ignore));
@@ -226,11 +182,7 @@ impl<'a> Router<'a> {
             return None;
         }
         let resumes = |intent: IntentIndex| self.intent(intent).resume;
-        match self
-            .conversation
-            .lexicon
-            .exact(normal, self.locale, resumes)
-        {
+        match self.conversation.lexicon.exact(normal, self.locale, resumes) {
             Some(intent) => {
                 self.applied(Rule::R1, "the resume command");
                 Some(Chosen::certain(Act::Resume, intent))
@@ -247,17 +199,9 @@ impl<'a> Router<'a> {
             self.passed(Rule::R2, "no button was pressed");
             return None;
         };
-        let pending = self
-            .pending()
-            .filter(|question| !question.is_expired(self.now));
+        let pending = self.pending().filter(|question| !question.is_expired(self.now));
         let option = pending.and_then(|question| {
-            Some((
-                question,
-                question
-                    .options
-                    .iter()
-                    .position(|option| option.id == token)?,
-            ))
+            Some((question, question.options.iter().position(|option| option.id == token)?))
         });
         if let Some((question, option)) = option {
             return Some(self.answered(Rule::R2, question, option, "a live button"));
@@ -267,28 +211,16 @@ impl<'a> Router<'a> {
             Some(name) => (name, true),
             None => (token.split_once('.').map_or("", |(_, name)| name), false),
         };
-        let intent = self
-            .conversation
-            .intent_by_name(name)
-            .filter(|_| token.starts_with('p'));
+        let intent = self.conversation.intent_by_name(name).filter(|_| token.starts_with('p'));
         match intent {
             Some(intent) if is_live || (self.intent(intent).when_stale && self.is_open(intent)) => {
-                let because = if is_live {
-                    "a live button"
-                } else {
-                    "a stale button, still legal"
-                };
+                let because = if is_live { "a live button" } else { "a stale button, still legal" };
                 self.applied(Rule::R2, because);
                 // Whoever goes on by a button of the prompt has left the question.
                 if self.pending().is_some() && self.intent(intent).event.is_some() {
                     self.resolution.status = Some(ClarificationStatus::Superseded);
                 }
-                Some(self.take(
-                    intent,
-                    Confidence::CERTAIN,
-                    Confidence::CERTAIN,
-                    self.message.clone(),
-                ))
+                Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
             }
             _ => {
                 self.applied(Rule::R2, "a button of a menu that has expired");
@@ -303,10 +235,7 @@ impl<'a> Router<'a> {
                 self.resolution.status = Some(ClarificationStatus::Expired);
                 self.applied(
                     Rule::R3,
-                    format!(
-                        "the question expired at {}; routed as new",
-                        question.expires_at
-                    ),
+                    format!("the question expired at {}; routed as new", question.expires_at),
                 );
             }
             Some(_) => self.passed(Rule::R3, "the pending question lives"),
@@ -321,19 +250,11 @@ impl<'a> Router<'a> {
             self.passed(Rule::R4, "not exactly a P0 phrase");
             return None;
         };
-        self.applied(
-            Rule::R4,
-            format!("exactly a phrase of `{}`", self.intent(intent).name),
-        );
+        self.applied(Rule::R4, format!("exactly a phrase of `{}`", self.intent(intent).name));
         if self.pending().is_some() && self.intent(intent).event.is_some() {
             self.resolution.status = Some(ClarificationStatus::Cancelled);
         }
-        Some(self.take(
-            intent,
-            Confidence::CERTAIN,
-            Confidence::CERTAIN,
-            self.message.clone(),
-        ))
+        Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
     }
 
     /// R5 to R13: an answer, something that the state takes, or an intent.
@@ -352,8 +273,7 @@ impl<'a> Router<'a> {
         if let Some(chosen) = self.r10_conflict(&readings) {
             return chosen;
         }
-        self.r11_choose(&readings)
-            .unwrap_or_else(|| self.r13_fallback(&readings))
+        self.r11_choose(&readings).unwrap_or_else(|| self.r13_fallback(&readings))
     }
 
     fn r5_answer(&mut self) -> Option<Chosen> {
@@ -386,22 +306,11 @@ impl<'a> Router<'a> {
         Chosen::plain(Act::AskAgain)
     }
 
-    fn answered(
-        &mut self,
-        rule: Rule,
-        question: &Clarification,
-        option: usize,
-        how: &'static str,
-    ) -> Chosen {
+    fn answered(&mut self, rule: Rule, question: &Clarification, option: usize, how: &'static str) -> Chosen {
         let option = &question.options[option];
-        self.resolution = Resolution {
-            status: Some(ClarificationStatus::Answered),
-            option: Some(option.id.clone()),
-        };
-        self.applied(
-            rule,
-            format!("answers the pending question: `{}`, by {how}", option.label),
-        );
+        self.resolution =
+            Resolution { status: Some(ClarificationStatus::Answered), option: Some(option.id.clone()) };
+        self.applied(rule, format!("answers the pending question: `{}`, by {how}", option.label));
         let original = question.original.clone();
         match &option.choice {
             Choice::Intent(name) | Choice::Confirmed(name) => {
@@ -420,10 +329,7 @@ impl<'a> Router<'a> {
                 .accepted(AcceptKind::Text)
                 .filter(|_| original.text.is_some() && !self.is_command(&original))
             {
-                Some(event) => Chosen::plain(Act::Dispatch {
-                    event: Arc::clone(event),
-                    message: original,
-                }),
+                Some(event) => Chosen::plain(Act::Dispatch { event: Arc::clone(event), message: original }),
                 None => Chosen::plain(Act::Continue),
             },
             Choice::NoneOfThese => Chosen::plain(Act::Fallback(LadderStep::Rephrase)),
@@ -444,10 +350,7 @@ impl<'a> Router<'a> {
         match readings.iter().find(|r| sure(r) && known(r)) {
             Some(reading) => {
                 let name = &self.intent(reading.intent).name;
-                self.applied(
-                    Rule::R6,
-                    format!("`{name}` at {} sets the question aside", reading.adjusted),
-                );
+                self.applied(Rule::R6, format!("`{name}` at {} sets the question aside", reading.adjusted));
                 self.resolution.status = Some(ClarificationStatus::Superseded);
                 None
             }
@@ -469,10 +372,7 @@ impl<'a> Router<'a> {
     fn accepted(&self, kind: AcceptKind) -> Option<&'a Arc<str>> {
         let chart = self.chart;
         let chain = |leaf: &StateIndex| std::iter::once(*leaf).chain(chart.ancestors(*leaf));
-        self.leaves
-            .iter()
-            .flat_map(chain)
-            .find_map(|state| self.conversation.accepts.get(state, kind))
+        self.leaves.iter().flat_map(chain).find_map(|state| self.conversation.accepts.get(state, kind))
     }
 
     fn r7_accepted(&mut self, normal: &str, readings: &[Reading]) -> Option<Chosen> {
@@ -493,22 +393,15 @@ impl<'a> Router<'a> {
             self.passed(Rule::R7, "the state takes no free text");
             return None;
         };
-        let asks =
-            |r: &&Reading| self.must_ask(r) && self.intent(r.intent).priority == Priority::P1;
+        let asks = |r: &&Reading| self.must_ask(r) && self.intent(r.intent).priority == Priority::P1;
         if let Some(reading) = readings.iter().find(asks) {
             let name = &self.intent(reading.intent).name;
-            self.passed(
-                Rule::R7,
-                format!("free text, but `{name}` at {} conflicts", reading.raw),
-            );
+            self.passed(Rule::R7, format!("free text, but `{name}` at {} conflicts", reading.raw));
             return None;
         }
         if let Some(reading) = readings.iter().find(|r| self.is_sure(r)) {
             let name = &self.intent(reading.intent).name;
-            self.passed(
-                Rule::R7,
-                format!("free text, but surely `{name}` at {}", reading.adjusted),
-            );
+            self.passed(Rule::R7, format!("free text, but surely `{name}` at {}", reading.adjusted));
             return None;
         }
         self.applied(Rule::R7, "the state takes free text");
@@ -516,20 +409,13 @@ impl<'a> Router<'a> {
     }
 
     fn dispatch_accepted(&self, event: &Arc<str>) -> Chosen {
-        Chosen::plain(Act::Dispatch {
-            event: Arc::clone(event),
-            message: self.message.clone(),
-        })
+        Chosen::plain(Act::Dispatch { event: Arc::clone(event), message: self.message.clone() })
     }
 
     /// Sure enough to be heard in a state that takes free text.
     fn is_sure(&self, reading: &Reading) -> bool {
         let thresholds = &self.conversation.thresholds;
-        let needed = if reading.by_caller {
-            thresholds.confidence
-        } else {
-            thresholds.free_text
-        };
+        let needed = if reading.by_caller { thresholds.confidence } else { thresholds.free_text };
         reading.adjusted >= needed && self.is_open(reading.intent)
     }
 
@@ -545,9 +431,7 @@ impl<'a> Router<'a> {
         let Some(event) = self.chart.event(event) else {
             return false;
         };
-        self.leaves
-            .iter()
-            .any(|leaf| !self.chart.candidates(*leaf, event).is_empty())
+        self.leaves.iter().any(|leaf| !self.chart.candidates(*leaf, event).is_empty())
     }
 
     /// R8 and R9: candidates merged, filtered to known intents, and adjusted. The most urgent and best first.
@@ -567,11 +451,7 @@ impl<'a> Router<'a> {
         }
         if self.message.candidates.is_empty() {
             let found = self.conversation.lexicon.recognise(normal, self.locale);
-            readings.extend(
-                found
-                    .into_iter()
-                    .map(|(intent, raw)| Reading::new(intent, raw, None)),
-            );
+            readings.extend(found.into_iter().map(|(intent, raw)| Reading::new(intent, raw, None)));
         }
         for reading in &mut readings {
             reading.conflicts = self.conflicts(reading);
@@ -579,8 +459,7 @@ impl<'a> Router<'a> {
                 (false, _) => reading.raw,
                 (true, ConflictPenalty::Subtract(penalty)) => reading.raw.minus(penalty),
                 (true, ConflictPenalty::Multiply(share)) => {
-                    let product =
-                        u32::from(reading.raw.points()) * u32::from(share.points()) / 10_000;
+                    let product = u32::from(reading.raw.points()) * u32::from(share.points()) / 10_000;
                     Confidence::basis_points(product as u16)
                 }
             };
@@ -601,10 +480,7 @@ impl<'a> Router<'a> {
             _ => false,
         };
         let other_entity = intent.entity.as_ref().is_some_and(|(parameter, field)| {
-            let named = reading
-                .parameters
-                .get(parameter)
-                .or(self.message.parameters.get(parameter));
+            let named = reading.parameters.get(parameter).or(self.message.parameters.get(parameter));
             let own = self.context.get(field).filter(|value| !value.is_null());
             matches!((named, own), (Some(named), Some(own)) if named != own)
         });
@@ -614,19 +490,9 @@ impl<'a> Router<'a> {
     fn note_readings(&mut self, readings: &[Reading]) {
         let told = |r: &Reading| format!("{} {}", self.intent(r.intent).name, r.raw);
         let all: Vec<String> = readings.iter().map(told).collect();
-        let penalised = |r: &Reading| {
-            format!(
-                "{} {} becomes {}",
-                self.intent(r.intent).name,
-                r.raw,
-                r.adjusted
-            )
-        };
-        let conflicting: Vec<String> = readings
-            .iter()
-            .filter(|r| r.conflicts)
-            .map(penalised)
-            .collect();
+        let penalised =
+            |r: &Reading| format!("{} {} becomes {}", self.intent(r.intent).name, r.raw, r.adjusted);
+        let conflicting: Vec<String> = readings.iter().filter(|r| r.conflicts).map(penalised).collect();
         match all.is_empty() {
             true => self.passed(Rule::R8, "no candidate"),
             false => self.applied(Rule::R8, all.join(", ")),
@@ -645,18 +511,11 @@ impl<'a> Router<'a> {
     fn eligible<'r>(&self, readings: &'r [Reading]) -> Vec<&'r Reading> {
         let enough = self.conversation.thresholds.confidence;
         let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
-        readings
-            .iter()
-            .filter(|r| r.adjusted >= enough)
-            .filter(known)
-            .collect()
+        readings.iter().filter(|r| r.adjusted >= enough).filter(known).collect()
     }
 
     fn r10_conflict(&mut self, readings: &[Reading]) -> Option<Chosen> {
-        let best = self
-            .eligible(readings)
-            .first()
-            .map(|r| self.intent(r.intent).priority);
+        let best = self.eligible(readings).first().map(|r| self.intent(r.intent).priority);
         let strong = |r: &&Reading| {
             let priority = self.intent(r.intent).priority;
             self.must_ask(r) && best.is_none_or(|best| priority <= best)
@@ -666,23 +525,10 @@ impl<'a> Router<'a> {
             return None;
         };
         let name = &self.intent(reading.intent).name;
-        self.applied(
-            Rule::R10,
-            format!(
-                "`{name}` at {} conflicts with the session; asked",
-                reading.raw
-            ),
-        );
+        self.applied(Rule::R10, format!("`{name}` at {} conflicts with the session; asked", reading.raw));
         let choices = vec![Choice::Continue, Choice::Intent(name.clone())];
         let original = self.original(reading);
-        Some(Chosen::of(
-            reading,
-            Act::Ask(Question {
-                sentence: "ask_switch",
-                choices,
-                original,
-            }),
-        ))
+        Some(Chosen::of(reading, Act::Ask(Question { sentence: "ask_switch", choices, original })))
     }
 
     /// The message with what its reading brought along, so that the answer replays the same.
@@ -697,13 +543,7 @@ impl<'a> Router<'a> {
     fn r11_choose(&mut self, readings: &[Reading]) -> Option<Chosen> {
         let eligible = self.eligible(readings);
         let Some(first) = eligible.first() else {
-            self.passed(
-                Rule::R11,
-                format!(
-                    "nothing reaches {}",
-                    self.conversation.thresholds.confidence
-                ),
-            );
+            self.passed(Rule::R11, format!("nothing reaches {}", self.conversation.thresholds.confidence));
             self.passed(Rule::R12, "nothing to choose from");
             return None;
         };
@@ -716,26 +556,13 @@ impl<'a> Router<'a> {
         if let Some(rival) = rivals.first() {
             let gap = first.adjusted.minus(rival.adjusted);
             let other = &self.intent(rival.intent).name;
-            self.applied(
-                Rule::R11,
-                format!("`{}` at {} is first", intent.name, first.adjusted),
-            );
+            self.applied(Rule::R11, format!("`{}` at {} is first", intent.name, first.adjusted));
             self.applied(Rule::R12, format!("`{other}` is only {gap} behind; asked"));
             let choices = self.choices(std::iter::once(*first).chain(rivals.into_iter().copied()));
             let original = self.message.clone();
-            return Some(Chosen::of(
-                first,
-                Act::Ask(Question {
-                    sentence: "which_one",
-                    choices,
-                    original,
-                }),
-            ));
+            return Some(Chosen::of(first, Act::Ask(Question { sentence: "which_one", choices, original })));
         }
-        self.applied(
-            Rule::R11,
-            format!("`{}` at {} is the best", intent.name, first.adjusted),
-        );
+        self.applied(Rule::R11, format!("`{}` at {} is the best", intent.name, first.adjusted));
         let original = self.original(first);
         if intent.destructive {
             self.applied(Rule::R12, "destructive; asked whether to be sure");
@@ -748,15 +575,9 @@ impl<'a> Router<'a> {
     /// The best readings, and "none of these". What would be refused here is offered only if nothing else is left.
     fn choices<'r>(&self, readings: impl Iterator<Item = &'r Reading>) -> Vec<Choice> {
         let choice = |r: &Reading| Choice::Intent(self.intent(r.intent).name.clone());
-        let (open, closed): (Vec<&Reading>, Vec<&Reading>) =
-            readings.partition(|r| self.is_open(r.intent));
+        let (open, closed): (Vec<&Reading>, Vec<&Reading>) = readings.partition(|r| self.is_open(r.intent));
         let offered = if open.is_empty() { closed } else { open };
-        offered
-            .into_iter()
-            .take(READINGS_MAX)
-            .map(choice)
-            .chain([Choice::NoneOfThese])
-            .collect()
+        offered.into_iter().take(READINGS_MAX).map(choice).chain([Choice::NoneOfThese]).collect()
     }
 
     fn r13_fallback(&mut self, readings: &[Reading]) -> Chosen {
@@ -767,71 +588,38 @@ impl<'a> Router<'a> {
         let Some(best) = likely.first().copied() else {
             return self.ladder("nothing was understood");
         };
-        self.applied(
-            Rule::R13,
-            format!("best raw is {}: asked what was meant", best.raw),
-        );
+        self.applied(Rule::R13, format!("best raw is {}: asked what was meant", best.raw));
         let choices = self.choices(likely.into_iter());
         let original = self.original(best);
-        Chosen::of(
-            best,
-            Act::Ask(Question {
-                sentence: "did_you_mean",
-                choices,
-                original,
-            }),
-        )
+        Chosen::of(best, Act::Ask(Question { sentence: "did_you_mean", choices, original }))
     }
 
     fn ladder(&mut self, because: &'static str) -> Chosen {
         let ladder = &self.conversation.ladder;
         let failures = self.session.failures as usize;
-        let step = ladder
-            .get(failures.min(ladder.len().saturating_sub(1)))
-            .copied();
+        let step = ladder.get(failures.min(ladder.len().saturating_sub(1))).copied();
         let step = step.unwrap_or(LadderStep::Rephrase);
-        self.applied(
-            Rule::R13,
-            format!("{because}; failure {}: {step:?}", failures + 1),
-        );
+        self.applied(Rule::R13, format!("{because}; failure {}: {step:?}", failures + 1));
         Chosen::plain(Act::Fallback(step))
     }
 
     /// Does what an intent is for.
-    fn take(
-        &self,
-        index: IntentIndex,
-        raw: Confidence,
-        adjusted: Confidence,
-        message: Message,
-    ) -> Chosen {
+    fn take(&self, index: IntentIndex, raw: Confidence, adjusted: Confidence, message: Message) -> Chosen {
         let intent = self.intent(index);
         let act = match &intent.event {
             _ if intent.hand_over => Act::HandOver,
             _ if intent.resume => Act::Resume,
-            Some(event) => Act::Dispatch {
-                event: Arc::clone(event),
-                message,
-            },
+            Some(event) => Act::Dispatch { event: Arc::clone(event), message },
             None => Act::Inline(intent.reply),
         };
-        Chosen {
-            act,
-            intent: Some(index),
-            raw,
-            adjusted,
-        }
+        Chosen { act, intent: Some(index), raw, adjusted }
     }
 }
 
 /// "Are you sure?", before something that cannot be undone.
 fn confirmation(intent: &Intent, original: Message) -> Act {
     let choices = vec![Choice::Confirmed(intent.name.clone()), Choice::Continue];
-    Act::Ask(Question {
-        sentence: "ask_certain",
-        choices,
-        original,
-    })
+    Act::Ask(Question { sentence: "ask_certain", choices, original })
 }
 
 impl Reading {

@@ -7,16 +7,8 @@ pub const FALLBACK_LOCALE: &str = "en";
 
 /// Name, English, French.
 const TEXTS: [(&str, &str, &str); 15] = [
-    (
-        "did_you_mean",
-        "Did you mean one of these?",
-        "Vouliez-vous dire :",
-    ),
-    (
-        "which_one",
-        "Which one do you mean?",
-        "Lequel voulez-vous dire ?",
-    ),
+    ("did_you_mean", "Did you mean one of these?", "Vouliez-vous dire :"),
+    ("which_one", "Which one do you mean?", "Lequel voulez-vous dire ?"),
     (
         "ask_switch",
         "You are in the middle of something. Do you want to go on with it, or switch? What you have entered is kept.",
@@ -26,46 +18,18 @@ const TEXTS: [(&str, &str, &str); 15] = [
     ("ask_media", "What is this for?", "À quoi cela sert-il ?"),
     ("continue", "Go on", "Continuer"),
     ("none_of_these", "None of these", "Aucun de ceux-ci"),
-    (
-        "answer_unclear",
-        "I did not get that. Please choose one:",
-        "Je n'ai pas compris. Veuillez choisir :",
-    ),
-    (
-        "continued",
-        "All right, we go on.",
-        "D'accord, on continue.",
-    ),
+    ("answer_unclear", "I did not get that. Please choose one:", "Je n'ai pas compris. Veuillez choisir :"),
+    ("continued", "All right, we go on.", "D'accord, on continue."),
     (
         "rephrase",
         "Sorry, I did not understand. Could you say it differently?",
         "Désolé, je n'ai pas compris. Pouvez-vous reformuler ?",
     ),
-    (
-        "menu",
-        "Here is what I can do:",
-        "Voici ce que je peux faire :",
-    ),
-    (
-        "menu_expired",
-        "That menu has expired.",
-        "Ce menu a expiré.",
-    ),
-    (
-        "not_now",
-        "That is not possible at this point.",
-        "Ce n'est pas possible à ce stade.",
-    ),
-    (
-        "handed_over",
-        "A person will take it from here.",
-        "Une personne va prendre le relais.",
-    ),
-    (
-        "resumed",
-        "I am back. Where were we?",
-        "Me revoilà. Où en étions-nous ?",
-    ),
+    ("menu", "Here is what I can do:", "Voici ce que je peux faire :"),
+    ("menu_expired", "That menu has expired.", "Ce menu a expiré."),
+    ("not_now", "That is not possible at this point.", "Ce n'est pas possible à ce stade."),
+    ("handed_over", "A person will take it from here.", "Une personne va prendre le relais."),
+    ("resumed", "I am back. Where were we?", "Me revoilà. Où en étions-nous ?"),
 ];
 
 pub fn names() -> impl Iterator<Item = &'static str> {

@@ -32,9 +32,7 @@ impl ReplyTemplate {
     /// The text in `locale`, else for all languages, else the first. A value that cannot be had is left out.
     pub fn text(&self, locale: &str, scope: Scope<'_>) -> String {
         let by = |wanted: Option<&str>| self.texts.iter().find(|(l, _)| l.as_deref() == wanted);
-        let found = by(Some(locale))
-            .or_else(|| by(None))
-            .or_else(|| self.texts.first());
+        let found = by(Some(locale)).or_else(|| by(None)).or_else(|| self.texts.first());
         let mut text = String::new();
         for part in found.into_iter().flat_map(|(_, parts)| parts) {
             match part {
@@ -65,9 +63,7 @@ impl Conversation {
 
     /// One of the sentences of `texts`, in the definition's own words if it has some.
     pub fn sentence(&self, name: &str, locale: &str, scope: Scope<'_>) -> String {
-        self.reply_named(name)
-            .map(|reply| reply.text(locale, scope))
-            .unwrap_or_default()
+        self.reply_named(name).map(|reply| reply.text(locale, scope)).unwrap_or_default()
     }
 
     /// How an intent is called on a button.
@@ -117,15 +113,9 @@ pub(crate) fn compile_replies(
     let mut replies: Vec<ReplyTemplate> = Vec::new();
     for reply in &written.replies {
         let texts = reply.text.0.iter();
-        let texts = texts
-            .map(|(l, text)| (l.clone(), parts(text, definition, diagnostics)))
-            .collect();
+        let texts = texts.map(|(l, text)| (l.clone(), parts(text, definition, diagnostics))).collect();
         let options = options(reply, written, diagnostics);
-        replies.push(ReplyTemplate {
-            name: reply.name.value.clone(),
-            texts,
-            options,
-        });
+        replies.push(ReplyTemplate { name: reply.name.value.clone(), texts, options });
     }
     for name in texts::names() {
         if replies.iter().any(|reply| reply.name == name) {
@@ -136,11 +126,7 @@ pub(crate) fn compile_replies(
             Some((Some(locale.clone()), vec![Part::Text(sentence.to_owned())]))
         };
         let texts = written.locales.iter().filter_map(text).collect();
-        replies.push(ReplyTemplate {
-            name: name.to_owned(),
-            texts,
-            options: Vec::new(),
-        });
+        replies.push(ReplyTemplate { name: name.to_owned(), texts, options: Vec::new() });
     }
     replies
 }
@@ -152,11 +138,7 @@ fn options(
 ) -> Vec<IntentIndex> {
     let mut options = Vec::new();
     for name in &reply.options {
-        match written
-            .intents
-            .iter()
-            .position(|i| i.name.value == name.value)
-        {
+        match written.intents.iter().position(|i| i.name.value == name.value) {
             Some(number) => options.push(IntentIndex(number as u16)),
             None => {
                 let intents = written.intents.iter().map(|i| i.name.value.as_str());
@@ -172,11 +154,7 @@ fn options(
     options
 }
 
-fn parts(
-    text: &Placed<String>,
-    definition: &Definition,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Part> {
+fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<Diagnostic>) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut rest = text.value.as_str();
@@ -189,25 +167,17 @@ fn parts(
             rest = after;
             continue;
         }
-        let end = if brace == "{" {
-            closing_brace(rest)
-        } else {
-            None
-        };
+        let end = if brace == "{" { closing_brace(rest) } else { None };
         let Some(end) = end else {
             diagnostics.push(Diagnostic::error(
                 "bad_template",
                 text.place,
                 format!("a `{brace}` without its partner"),
-                "write an expression in braces, `{context.name}`; a brace itself is written twice"
-                    .into(),
+                "write an expression in braces, `{context.name}`; a brace itself is written twice".into(),
             ));
             return parts;
         };
-        let source = Placed {
-            value: rest[..end].trim().to_owned(),
-            place: text.place,
-        };
+        let source = Placed { value: rest[..end].trim().to_owned(), place: text.place };
         if let Some(expression) = compile_expression(&source, definition, false, diagnostics) {
             parts.push(Part::Text(std::mem::take(&mut literal)));
             parts.push(Part::Expression(expression));

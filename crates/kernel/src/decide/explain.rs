@@ -74,11 +74,7 @@ fn considered(
     };
     match machine.chart.event(&event) {
         Some(index) if !is_internal(&event) => {
-            let stepper = Stepper {
-                chart: &machine.chart,
-                fields: &machine.fields,
-                now,
-            };
+            let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
             stepper.consider(&position, index, &payload)
         }
         _ => Vec::new(),
@@ -90,13 +86,6 @@ pub fn waiting_for(machine: &Machine, snapshot: &Snapshot) -> WaitingFor {
         Some(position) if !snapshot.is_closed() => allowed(machine, &position.leaves),
         _ => Vec::new(),
     };
-    let pending = snapshot
-        .conversation
-        .as_ref()
-        .and_then(|c| c.pending.as_ref());
-    WaitingFor {
-        events,
-        timers: snapshot.timers.clone(),
-        clarification: pending.map(Clarification::view),
-    }
+    let pending = snapshot.conversation.as_ref().and_then(|c| c.pending.as_ref());
+    WaitingFor { events, timers: snapshot.timers.clone(), clarification: pending.map(Clarification::view) }
 }

@@ -7,9 +7,8 @@ use serde_json::Value;
 use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, MessageAnswer};
 use crate::conversation::{
-    Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
-    ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Question, Reply,
-    Router, Why, normalise,
+    Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation, ConversationState,
+    Decision, IntentIndex, LadderStep, Message, MessageOutcome, Question, Reply, Router, Why, normalise,
 };
 use crate::decide::turn::Turn;
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
@@ -39,11 +38,7 @@ pub(super) fn decide_message(
         Some(open) => Turn::resume(machine, open, input, now)?,
         None => begin_session(machine, last, input, now, subject)?,
     };
-    if let Some(locale) = message
-        .locale
-        .as_deref()
-        .and_then(|tag| conversation.base_locale(tag))
-    {
+    if let Some(locale) = message.locale.as_deref().and_then(|tag| conversation.base_locale(tag)) {
         turn.session.locale = Some(locale.to_owned());
     }
     let decision = router(&turn, conversation, message).route();
@@ -62,45 +57,24 @@ pub(super) fn decide_answer(
     let conversation = conversation_of(machine)?;
     let turn = Turn::resume(machine, before, input, now)?;
     turn.open()?;
-    let pending = turn
-        .session
-        .pending
-        .clone()
-        .filter(|p| p.id == clarification && !p.is_expired(now));
+    let pending = turn.session.pending.clone().filter(|p| p.id == clarification && !p.is_expired(now));
     let Some(question) = pending else {
         let message = format!("the clarification `{clarification}` is no longer pending");
-        return Err(Refusal::new(
-            RefusalCode::ClarificationClosed,
-            before.revision,
-            message,
-        ));
+        return Err(Refusal::new(RefusalCode::ClarificationClosed, before.revision, message));
     };
     let Some(at) = question.options.iter().position(|o| o.id == option) else {
         let options: Vec<&str> = question.options.iter().map(|o| o.id.as_str()).collect();
-        let message = format!(
-            "the clarification has no option `{option}`; it has {}",
-            options.join(", ")
-        );
-        return Err(Refusal::new(
-            RefusalCode::NotFound,
-            before.revision,
-            message,
-        ));
+        let message = format!("the clarification has no option `{option}`; it has {}", options.join(", "));
+        return Err(Refusal::new(RefusalCode::NotFound, before.revision, message));
     };
-    let message = Message {
-        payload: Some(option.to_owned()),
-        ..Message::default()
-    };
+    let message = Message { payload: Some(option.to_owned()), ..Message::default() };
     let decision = router(&turn, conversation, &message).answer(&question, at);
     Ok(carry_out(turn, conversation, &message, decision))
 }
 
 fn conversation_of(machine: &Machine) -> Result<&Conversation, Refusal> {
     machine.conversation.as_ref().ok_or_else(|| {
-        let message = format!(
-            "the machine `{}` has no `conversation` section",
-            machine.name
-        );
+        let message = format!("the machine `{}` has no `conversation` section", machine.name);
         Refusal::new(RefusalCode::NotAConversation, Revision::NONE, message)
     })
 }
@@ -114,22 +88,10 @@ fn begin_session<'a>(
 ) -> Result<Turn<'a>, Refusal> {
     let ordinal = last.map_or(0, |l| l.ordinal) + 1;
     let number = ordinal.to_string();
-    let seed = [
-        input.tenant.as_str(),
-        machine.name.as_str(),
-        subject.as_str(),
-        &number,
-    ];
+    let seed = [input.tenant.as_str(), machine.name.as_str(), subject.as_str(), &number];
     let instance = InstanceId::derive(now, &seed);
-    let mut turn = Turn::begin(
-        machine,
-        input,
-        now,
-        instance,
-        Some(subject.clone()),
-        ordinal,
-        &Fields::new(),
-    )?;
+    let mut turn =
+        Turn::begin(machine, input, now, instance, Some(subject.clone()), ordinal, &Fields::new())?;
     turn.start()?;
     turn.after.configuration = turn.stepper().paths(&turn.position.leaves);
     turn.begin_here();
@@ -142,11 +104,7 @@ fn begin_session<'a>(
     Ok(turn)
 }
 
-fn router<'a>(
-    turn: &'a Turn<'_>,
-    conversation: &'a Conversation,
-    message: &'a Message,
-) -> Router<'a> {
+fn router<'a>(turn: &'a Turn<'_>, conversation: &'a Conversation, message: &'a Message) -> Router<'a> {
     Router {
         conversation,
         chart: &turn.machine.chart,
@@ -170,11 +128,7 @@ struct Told {
 
 impl Told {
     fn new(outcome: MessageOutcome, reply: Vec<Reply>) -> Self {
-        Self {
-            outcome,
-            reply,
-            refusal: None,
-        }
+        Self { outcome, reply, refusal: None }
     }
 }
 
@@ -187,10 +141,7 @@ fn carry_out(
     if let Some(status) = decision.resolution.status {
         turn.resolve_pending(status, decision.resolution.option.clone());
     }
-    let mut speaker = Speaker {
-        turn: &mut turn,
-        conversation,
-    };
+    let mut speaker = Speaker { turn: &mut turn, conversation };
     let told = speaker.act(&decision);
     turn.session.failures = match told.outcome {
         MessageOutcome::Fallback => turn.session.failures + 1,
@@ -259,10 +210,7 @@ impl Speaker<'_, '_> {
             Act::Fallback(step) => self.fallback(*step),
             Act::HandOver => {
                 self.turn.session.handed_over = true;
-                Told::new(
-                    MessageOutcome::HandedOver,
-                    vec![self.sentence("handed_over")],
-                )
+                Told::new(MessageOutcome::HandedOver, vec![self.sentence("handed_over")])
             }
             Act::Resume => {
                 self.turn.session.handed_over = false;
@@ -309,11 +257,7 @@ impl Speaker<'_, '_> {
             }
             Err(refusal) => {
                 let reply = self.with_prompt("not_now");
-                Told {
-                    outcome: MessageOutcome::Refused,
-                    reply,
-                    refusal: Some(refusal),
-                }
+                Told { outcome: MessageOutcome::Refused, reply, refusal: Some(refusal) }
             }
         }
     }
@@ -382,10 +326,7 @@ impl Speaker<'_, '_> {
         });
         turn.clarifications.push(asked.clone());
         turn.session.pending = Some(asked);
-        Told::new(
-            MessageOutcome::Clarifying,
-            self.pending_question().into_iter().collect(),
-        )
+        Told::new(MessageOutcome::Clarifying, self.pending_question().into_iter().collect())
     }
 
     fn ask_again(&mut self) -> Told {
@@ -394,10 +335,7 @@ impl Speaker<'_, '_> {
             pending.attempts += 1;
             self.turn.clarifications.push(pending.clone());
         }
-        let reply = self.pending_question().map(|question| Reply {
-            text: unclear,
-            ..question
-        });
+        let reply = self.pending_question().map(|question| Reply { text: unclear, ..question });
         Told::new(MessageOutcome::Clarifying, reply.into_iter().collect())
     }
 
@@ -410,10 +348,7 @@ impl Speaker<'_, '_> {
         held.extend(media);
         let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
         held.drain(..surplus);
-        let reply = Reply {
-            text: self.words("ask_media"),
-            ..self.menu()
-        };
+        let reply = Reply { text: self.words("ask_media"), ..self.menu() };
         Told::new(MessageOutcome::MediaHeld, vec![reply])
     }
 
@@ -423,10 +358,7 @@ impl Speaker<'_, '_> {
             LadderStep::Menu => vec![self.menu()],
             LadderStep::HandOver => {
                 self.turn.session.handed_over = true;
-                return Told::new(
-                    MessageOutcome::HandedOver,
-                    vec![self.sentence("handed_over")],
-                );
+                return Told::new(MessageOutcome::HandedOver, vec![self.sentence("handed_over")]);
             }
             LadderStep::Abandon => {
                 if self.turn.take("force_abandon", &Fields::new()).is_ok() {
@@ -448,14 +380,8 @@ impl Speaker<'_, '_> {
         let all = (0..self.conversation.intents.len()).map(|n| IntentIndex(n as u16));
         let intents: Vec<IntentIndex> = all.filter(open).take(MENU_ENTRIES_MAX).collect();
         let locale = self.turn.locale(self.conversation);
-        let options = self
-            .conversation
-            .prompt_options(&intents, &locale, self.turn.revision());
-        Reply {
-            text: self.words("menu"),
-            options,
-            media: Vec::new(),
-        }
+        let options = self.conversation.prompt_options(&intents, &locale, self.turn.revision());
+        Reply { text: self.words("menu"), options, media: Vec::new() }
     }
 
     fn words(&self, sentence: &str) -> String {
@@ -468,18 +394,13 @@ impl Speaker<'_, '_> {
     }
 
     fn with_prompt(&self, sentence: &str) -> Vec<Reply> {
-        std::iter::once(self.sentence(sentence))
-            .chain(self.prompt())
-            .collect()
+        std::iter::once(self.sentence(sentence)).chain(self.prompt()).collect()
     }
 
     fn render(&self, reply: ReplyIndex) -> Reply {
         let locale = self.turn.locale(self.conversation);
         let template = &self.conversation.replies[usize::from(reply.0)];
-        self.scoped(|scope| {
-            self.conversation
-                .render(template, &locale, scope, self.turn.revision())
-        })
+        self.scoped(|scope| self.conversation.render(template, &locale, scope, self.turn.revision()))
     }
 
     /// What the current state asks for: the last reply of its entry.
@@ -495,11 +416,7 @@ impl Speaker<'_, '_> {
 
     fn pending_question(&self) -> Option<Reply> {
         let pending = self.turn.session.pending.as_ref()?;
-        Some(Reply {
-            text: pending.question.clone(),
-            options: pending.reply_options(),
-            media: Vec::new(),
-        })
+        Some(Reply { text: pending.question.clone(), options: pending.reply_options(), media: Vec::new() })
     }
 
     fn label(&self, choice: &Choice, locale: &str) -> String {
@@ -508,10 +425,7 @@ impl Speaker<'_, '_> {
             Choice::NoneOfThese => self.words("none_of_these"),
             Choice::Intent(name) | Choice::Confirmed(name) => {
                 let intent = self.conversation.intent_by_name(name);
-                intent.map_or_else(
-                    || name.clone(),
-                    |intent| self.conversation.label(intent, locale),
-                )
+                intent.map_or_else(|| name.clone(), |intent| self.conversation.label(intent, locale))
             }
         }
     }
@@ -520,11 +434,6 @@ impl Speaker<'_, '_> {
         let active: Vec<Arc<str>> = self.turn.stepper().paths(&self.turn.position.leaves);
         let no_event = Fields::new();
         let context = &self.turn.position.context;
-        say(Scope {
-            context,
-            event: &no_event,
-            active: &active,
-            now: self.turn.now,
-        })
+        say(Scope { context, event: &no_event, active: &active, now: self.turn.now })
     }
 }

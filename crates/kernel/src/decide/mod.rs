@@ -46,54 +46,23 @@ pub fn decide(
         return Err(Refusal::new(RefusalCode::StaleRevision, revision, message));
     }
     match (&input.cause, before) {
-        (
-            Cause::Create {
-                id,
-                subject,
-                context,
-                ..
-            },
-            before,
-        ) => create(
-            machine,
-            before,
-            input,
-            now,
-            id.clone(),
-            subject.clone(),
-            context,
-        ),
-        (
-            Cause::Message {
-                subject, message, ..
-            },
-            before,
-        ) => message::decide_message(machine, before, input, now, subject, message),
-        (_, None) => Err(Refusal::new(
-            RefusalCode::NotFound,
-            revision,
-            "there is no such instance",
-        )),
+        (Cause::Create { id, subject, context, .. }, before) => {
+            create(machine, before, input, now, id.clone(), subject.clone(), context)
+        }
+        (Cause::Message { subject, message, .. }, before) => {
+            message::decide_message(machine, before, input, now, subject, message)
+        }
+        (_, None) => Err(Refusal::new(RefusalCode::NotFound, revision, "there is no such instance")),
         (Cause::Event { event, payload, .. }, Some(before)) => {
             take_event(machine, before, input, now, event, payload)
         }
-        (
-            Cause::Answer {
-                clarification,
-                option,
-                ..
-            },
-            Some(before),
-        ) => message::decide_answer(machine, before, input, now, clarification, option),
-        (
-            Cause::Timer {
-                timer, deadline, ..
-            },
-            Some(before),
-        ) => fire(machine, before, input, now, timer, *deadline),
-        (Cause::Recover { reason, .. }, Some(before)) => {
-            recover(machine, before, input, now, reason)
+        (Cause::Answer { clarification, option, .. }, Some(before)) => {
+            message::decide_answer(machine, before, input, now, clarification, option)
         }
+        (Cause::Timer { timer, deadline, .. }, Some(before)) => {
+            fire(machine, before, input, now, timer, *deadline)
+        }
+        (Cause::Recover { reason, .. }, Some(before)) => recover(machine, before, input, now, reason),
     }
 }
 
@@ -148,26 +117,14 @@ fn create(
 ) -> Result<Commit, Refusal> {
     let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
     if let Some(before) = before.filter(taken) {
-        let message = format!(
-            "the instance `{}` exists and is in `{}`",
-            before.instance,
-            before.state()
-        );
-        return Err(Refusal::new(
-            RefusalCode::InstanceExists,
-            before.revision,
-            message,
-        ));
+        let message = format!("the instance `{}` exists and is in `{}`", before.instance, before.state());
+        return Err(Refusal::new(RefusalCode::InstanceExists, before.revision, message));
     }
     let ordinal = match (&machine.conversation, &subject) {
         (Some(_), Some(_)) => before.map_or(0, |b| b.ordinal) + 1,
         _ => 0,
     };
-    let seed = [
-        input.tenant.as_str(),
-        machine.name.as_str(),
-        input.key.as_str(),
-    ];
+    let seed = [input.tenant.as_str(), machine.name.as_str(), input.key.as_str()];
     let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));
     let mut turn = Turn::begin(machine, input, now, instance, subject, ordinal, given)?;
     turn.start()?;
@@ -183,27 +140,11 @@ fn take_event(
     payload: &Fields,
 ) -> Result<Commit, Refusal> {
     let mut turn = Turn::resume(machine, before, input, now)?;
-    if machine
-        .chart
-        .event(event)
-        .is_none_or(|_| is_internal(event))
-    {
-        let known = machine
-            .chart
-            .events
-            .iter()
-            .map(|e| &**e)
-            .filter(|e| !is_internal(e));
+    if machine.chart.event(event).is_none_or(|_| is_internal(event)) {
+        let known = machine.chart.events.iter().map(|e| &**e).filter(|e| !is_internal(e));
         let help = crate::diagnostic::nearest(event, known);
-        let message = format!(
-            "the machine `{}` has no event `{event}`; {help}",
-            machine.name
-        );
-        return Err(Refusal::new(
-            RefusalCode::UnknownEvent,
-            before.revision,
-            message,
-        ));
+        let message = format!("the machine `{}` has no event `{event}`; {help}", machine.name);
+        return Err(Refusal::new(RefusalCode::UnknownEvent, before.revision, message));
     }
     turn.open()?;
     turn.take(event, payload)?;
@@ -224,17 +165,10 @@ fn fire(
     timer: &str,
     deadline: Timestamp,
 ) -> Result<Commit, Refusal> {
-    let set = before
-        .timers
-        .iter()
-        .any(|t| &*t.id == timer && t.deadline == deadline);
+    let set = before.timers.iter().any(|t| &*t.id == timer && t.deadline == deadline);
     if !set || deadline > now {
         let message = format!("no timer `{timer}` is due at {deadline}");
-        return Err(Refusal::new(
-            RefusalCode::NotFound,
-            before.revision,
-            message,
-        ));
+        return Err(Refusal::new(RefusalCode::NotFound, before.revision, message));
     }
     let mut turn = Turn::resume(machine, before, input, now)?;
     turn.position.timers.retain(|t| &*t.id != timer);
@@ -274,10 +208,7 @@ fn recover(
     for field in &machine.fields {
         let name = &field.name.value;
         let old = before.context.get(name).cloned();
-        let fresh = field
-            .default
-            .as_ref()
-            .map_or_else(|| field.empty(), |d| d.value.clone());
+        let fresh = field.default.as_ref().map_or_else(|| field.empty(), |d| d.value.clone());
         let value = match &old {
             Some(old) if kept.contains(&name.as_str()) && field.accepts(old).is_ok() => old.clone(),
             _ => fresh,
@@ -292,11 +223,7 @@ fn recover(
     turn.forget_conversation();
     turn.jump(machine.safe_state)?;
     let kept = kept.into_iter().map(str::to_owned).collect();
-    let replaced = Replaced {
-        state: before.state(),
-        context: replaced,
-        kept,
-    };
+    let replaced = Replaced { state: before.state(), context: replaced, kept };
     let mut commit = turn.commit_event("recover", Some(replaced));
     commit.entry.reason = Some(reason.to_owned());
     Ok(commit)
@@ -304,9 +231,7 @@ fn recover(
 
 /// The transition of an entry, if the state or the event says that there was one.
 fn transition_of(verdict: &Verdict) -> Option<Transition> {
-    let Verdict {
-        from, to, event, ..
-    } = verdict;
+    let Verdict { from, to, event, .. } = verdict;
     let (from, to, event) = (from.clone(), to.clone(), event.clone());
     verdict.moved.then_some(Transition { from, to, event })
 }

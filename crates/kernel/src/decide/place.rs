@@ -33,15 +33,9 @@ pub struct Placement<'a> {
 ///
 /// # Errors
 /// When the machine has no such state, or the context is not one that it could have.
-pub fn place(
-    machine: &Machine,
-    placement: &Placement<'_>,
-    now: Timestamp,
-) -> Result<Commit, Refusal> {
+pub fn place(machine: &Machine, placement: &Placement<'_>, now: Timestamp) -> Result<Commit, Refusal> {
     let chart = &machine.chart;
-    let state = chart
-        .by_path(placement.state)
-        .filter(|state| *state != ROOT && !chart.is_history(*state));
+    let state = chart.by_path(placement.state).filter(|state| *state != ROOT && !chart.is_history(*state));
     let Some(state) = state else {
         let paths = chart.states.iter().skip(1).map(|s| &*s.path);
         let message = format!(

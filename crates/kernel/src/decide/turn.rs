@@ -63,11 +63,7 @@ impl<'a> Turn<'a> {
         given: &Fields,
     ) -> Result<Self, Refusal> {
         let context = machine.initial_context(given).map_err(|problems| {
-            Refusal::new(
-                RefusalCode::InvalidContext,
-                Revision::NONE,
-                problems.join("; "),
-            )
+            Refusal::new(RefusalCode::InvalidContext, Revision::NONE, problems.join("; "))
         })?;
         let after = Snapshot {
             tenant: input.tenant.clone(),
@@ -87,10 +83,7 @@ impl<'a> Turn<'a> {
             closure: None,
             conversation: None,
         };
-        let position = Position {
-            context: Arc::clone(&after.context),
-            ..Position::default()
-        };
+        let position = Position { context: Arc::clone(&after.context), ..Position::default() };
         Ok(Self::new(machine, input, now, after, position))
     }
 
@@ -102,10 +95,8 @@ impl<'a> Turn<'a> {
         now: Timestamp,
     ) -> Result<Self, Refusal> {
         let position = position_of(machine, before).ok_or_else(|| {
-            let message = format!(
-                "the definition that the instance is pinned to has no state `{}`",
-                before.state()
-            );
+            let message =
+                format!("the definition that the instance is pinned to has no state `{}`", before.state());
             Refusal::new(RefusalCode::DefinitionMissing, before.revision, message)
         })?;
         Ok(Self::new(machine, input, now, before.clone(), position))
@@ -151,11 +142,7 @@ impl<'a> Turn<'a> {
     }
 
     pub fn stepper(&self) -> Stepper<'a> {
-        Stepper {
-            chart: &self.machine.chart,
-            fields: &self.machine.fields,
-            now: self.now,
-        }
+        Stepper { chart: &self.machine.chart, fields: &self.machine.fields, now: self.now }
     }
 
     /// The revision that the commit will have.
@@ -173,19 +160,13 @@ impl<'a> Turn<'a> {
                     "the instance ended at {} ({}); a final state stays final",
                     closure.at, closure.reason
                 );
-                Err(Refusal::new(
-                    RefusalCode::InstanceClosed,
-                    self.expected,
-                    message,
-                ))
+                Err(Refusal::new(RefusalCode::InstanceClosed, self.expected, message))
             }
         }
     }
 
     pub fn start(&mut self) -> Result<(), Refusal> {
-        self.stepper()
-            .start(&mut self.position, &mut self.trail)
-            .map_err(|e| self.refusal("create", None, e))
+        self.stepper().start(&mut self.position, &mut self.trail).map_err(|e| self.refusal("create", None, e))
     }
 
     pub fn jump(&mut self, state: StateIndex) -> Result<(), Refusal> {
@@ -200,9 +181,7 @@ impl<'a> Turn<'a> {
         let mut position = self.position.clone();
         let mut trail = self.trail.clone();
         let result = match index {
-            Some(index) => self
-                .stepper()
-                .take(&mut position, index, payload, &mut trail),
+            Some(index) => self.stepper().take(&mut position, index, payload, &mut trail),
             None => Err(StepError::NotTaken),
         };
         match result {
@@ -223,21 +202,16 @@ impl<'a> Turn<'a> {
             _ => Vec::new(),
         };
         let (code, message) = match error {
-            StepError::Expression(problem) => (
-                RefusalCode::ExpressionFailed,
-                format!("`{event}` failed in `{state}`: {problem}"),
-            ),
+            StepError::Expression(problem) => {
+                (RefusalCode::ExpressionFailed, format!("`{event}` failed in `{state}`: {problem}"))
+            }
             StepError::Limit(steps) => (
                 RefusalCode::StepLimit,
-                format!(
-                    "`{event}` does not come to rest; it goes round in {}",
-                    steps.join(" ")
-                ),
+                format!("`{event}` does not come to rest; it goes round in {}", steps.join(" ")),
             ),
-            StepError::NotTaken if considered.is_empty() => (
-                RefusalCode::InvalidTransition,
-                format!("`{event}` is not possible in `{state}`"),
-            ),
+            StepError::NotTaken if considered.is_empty() => {
+                (RefusalCode::InvalidTransition, format!("`{event}` is not possible in `{state}`"))
+            }
             StepError::NotTaken => {
                 let guards = considered.iter().filter_map(|c| c.guard.as_ref());
                 let told: Vec<String> = guards
@@ -253,13 +227,7 @@ impl<'a> Turn<'a> {
             }
         };
         let allowed = self.allowed();
-        Refusal {
-            code,
-            message,
-            revision: self.expected,
-            allowed,
-            explain: considered,
-        }
+        Refusal { code, message, revision: self.expected, allowed, explain: considered }
     }
 
     /// The events that some active state has a transition for, whatever its guard says.
@@ -276,11 +244,7 @@ impl<'a> Turn<'a> {
             match self.position.timers.iter_mut().find(|t| t.id == *id) {
                 Some(timer) => timer.deadline = deadline,
                 None if self.trail.closed.is_none() => {
-                    self.position.timers.push(Timer {
-                        id: Arc::clone(id),
-                        deadline,
-                        payload: None,
-                    });
+                    self.position.timers.push(Timer { id: Arc::clone(id), deadline, payload: None });
                 }
                 None => {}
             }
@@ -294,24 +258,16 @@ impl<'a> Turn<'a> {
             resolved.answer = option;
             self.clarifications.push(resolved);
         }
-        self.position
-            .timers
-            .retain(|t| &*t.id != CLARIFICATION_TIMER);
+        self.position.timers.retain(|t| &*t.id != CLARIFICATION_TIMER);
     }
 
     pub fn forget_conversation(&mut self) {
         let locale = self.session.locale.take();
-        self.session = ConversationState {
-            locale,
-            ..ConversationState::default()
-        };
+        self.session = ConversationState { locale, ..ConversationState::default() };
     }
 
     pub fn locale(&self, conversation: &Conversation) -> String {
-        self.session
-            .locale
-            .clone()
-            .unwrap_or_else(|| conversation.locales[0].clone())
+        self.session.locale.clone().unwrap_or_else(|| conversation.locales[0].clone())
     }
 
     /// The replies of the actions taken, in the session's language.
@@ -323,12 +279,7 @@ impl<'a> Turn<'a> {
         let active = self.stepper().paths(&self.position.leaves);
         let no_event = Fields::new();
         let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
-            let scope = Scope {
-                context,
-                event: &no_event,
-                active: &active,
-                now: self.now,
-            };
+            let scope = Scope { context, event: &no_event, active: &active, now: self.now };
             let template = &conversation.replies[usize::from(reply.0)];
             conversation.render(template, &locale, scope, self.revision())
         };
@@ -342,11 +293,7 @@ impl<'a> Turn<'a> {
         let verdict = self.close(event);
         // Nobody waits for what a timer says: it has to be delivered.
         let unheard = matches!(self.input.cause, Cause::Timer { .. });
-        let effects = if unheard {
-            self.effects(&replies)
-        } else {
-            Vec::new()
-        };
+        let effects = if unheard { self.effects(&replies) } else { Vec::new() };
         let answer = Answer::Event(EventAnswer {
             id: self.after.instance.clone(),
             revision: self.after.revision,
@@ -362,12 +309,7 @@ impl<'a> Turn<'a> {
 
     fn effects(&self, replies: &[Reply]) -> Vec<Effect> {
         let effect = |(ordinal, reply): (usize, &Reply)| {
-            Effect::new(
-                &self.after.instance,
-                self.after.revision,
-                ordinal,
-                EffectKind::Reply(reply.clone()),
-            )
+            Effect::new(&self.after.instance, self.after.revision, ordinal, EffectKind::Reply(reply.clone()))
         };
         replies.iter().enumerate().map(effect).collect()
     }
@@ -375,10 +317,7 @@ impl<'a> Turn<'a> {
     /// Buttons shown now are the ones that count from now on.
     pub fn note_prompt(&mut self, replies: &[Reply]) {
         let prefix = format!("p{}.", self.revision());
-        let shown = replies
-            .iter()
-            .flat_map(|r| &r.options)
-            .any(|o| o.id.starts_with(&prefix));
+        let shown = replies.iter().flat_map(|r| &r.options).any(|o| o.id.starts_with(&prefix));
         if shown || self.stepper().paths(&self.position.leaves) != self.after.configuration {
             self.session.prompt_revision = self.revision();
         }
@@ -392,19 +331,14 @@ impl<'a> Turn<'a> {
         if let Some(reason) = self.trail.closed.take() {
             self.resolve_pending(ClarificationStatus::Cancelled, None);
             self.position.timers.clear();
-            self.after.closure = Some(Closure {
-                reason: reason.to_string(),
-                at: self.now,
-            });
+            self.after.closure = Some(Closure { reason: reason.to_string(), at: self.now });
         }
         let chart = &self.machine.chart;
         let path = |state: &StateIndex| Arc::clone(&chart.state(*state).path);
         self.after.configuration = self.stepper().paths(&self.position.leaves);
         let history = std::mem::take(&mut self.position.history);
-        self.after.history = history
-            .iter()
-            .map(|(state, kept)| (path(state), kept.iter().map(path).collect()))
-            .collect();
+        self.after.history =
+            history.iter().map(|(state, kept)| (path(state), kept.iter().map(path).collect())).collect();
         self.after.context = Arc::clone(&self.position.context);
         self.after.timers = std::mem::take(&mut self.position.timers);
         self.after.revision = self.revision();
@@ -427,12 +361,7 @@ impl<'a> Turn<'a> {
     /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
     /// aside under the new one comes back.
     fn keep_drafts(&mut self, was: &Fields) {
-        let Some(draft) = self
-            .machine
-            .conversation
-            .as_ref()
-            .and_then(|c| c.draft.as_ref())
-        else {
+        let Some(draft) = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref()) else {
             return;
         };
         let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
@@ -446,10 +375,7 @@ impl<'a> Turn<'a> {
         };
         let new = new.and_then(key);
         if let Some(old) = old.and_then(key) {
-            let kept = draft
-                .fields
-                .iter()
-                .filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
+            let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
             self.session.drafts.insert(old, kept.collect());
         }
         if let Some(kept) = new.and_then(|new| self.session.drafts.remove(&new)) {
@@ -468,10 +394,8 @@ impl<'a> Turn<'a> {
             self.session.topic = None;
             self.session.drafts.clear();
         } else if let Some(event) = &self.taken {
-            let starting = conversation
-                .intents
-                .iter()
-                .find(|i| i.starts.is_some() && i.event.as_deref() == Some(event));
+            let starting =
+                conversation.intents.iter().find(|i| i.starts.is_some() && i.event.as_deref() == Some(event));
             if let Some(intent) = starting
                 && self.session.topic.is_none()
             {
@@ -525,13 +449,9 @@ impl<'a> Turn<'a> {
 /// The snapshot's names as indices; `None` when the machine does not have them.
 pub(super) fn position_of(machine: &Machine, snapshot: &Snapshot) -> Option<Position> {
     let chart = &machine.chart;
-    let indices = |paths: &[Arc<str>]| -> Option<Vec<StateIndex>> {
-        paths.iter().map(|p| chart.by_path(p)).collect()
-    };
-    let history = snapshot
-        .history
-        .iter()
-        .map(|(state, kept)| Some((chart.by_path(state)?, indices(kept)?)));
+    let indices =
+        |paths: &[Arc<str>]| -> Option<Vec<StateIndex>> { paths.iter().map(|p| chart.by_path(p)).collect() };
+    let history = snapshot.history.iter().map(|(state, kept)| Some((chart.by_path(state)?, indices(kept)?)));
     Some(Position {
         leaves: indices(&snapshot.configuration)?,
         history: history.collect::<Option<_>>()?,
@@ -545,17 +465,8 @@ pub(super) fn allowed(machine: &Machine, leaves: &[StateIndex]) -> Vec<String> {
     let chart = &machine.chart;
     let offered = |event: &&Arc<str>| {
         let index = chart.event(event);
-        let any = |index| {
-            leaves
-                .iter()
-                .any(|leaf| !chart.candidates(*leaf, index).is_empty())
-        };
+        let any = |index| leaves.iter().any(|leaf| !chart.candidates(*leaf, index).is_empty());
         !super::is_internal(event) && index.is_some_and(any)
     };
-    chart
-        .events
-        .iter()
-        .filter(offered)
-        .map(ToString::to_string)
-        .collect()
+    chart.events.iter().filter(offered).map(ToString::to_string).collect()
 }

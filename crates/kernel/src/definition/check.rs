@@ -11,11 +11,7 @@ use crate::definition::{Definition, StateDefinition};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::machine::Machine;
 
-pub(crate) fn check(
-    definition: &Definition,
-    machine: Option<&Machine>,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
+pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnostics: &mut Vec<Diagnostic>) {
     if let Some(conversation) = &definition.conversation {
         labels_are_no_commands(conversation, diagnostics);
     }
@@ -39,24 +35,11 @@ fn collect_places(state: &StateDefinition, places: &mut Vec<Place>) {
     }
 }
 
-fn labels_are_no_commands(
-    conversation: &ConversationDefinition,
-    diagnostics: &mut Vec<Diagnostic>,
-) {
-    let urgent = conversation
-        .intents
-        .iter()
-        .filter(|i| i.priority == Priority::P0);
-    let phrases: BTreeSet<String> = urgent
-        .clone()
-        .flat_map(|i| &i.phrases)
-        .map(|p| normalise(&p.text.value))
-        .collect();
-    for intent in conversation
-        .intents
-        .iter()
-        .filter(|i| i.priority != Priority::P0)
-    {
+fn labels_are_no_commands(conversation: &ConversationDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    let urgent = conversation.intents.iter().filter(|i| i.priority == Priority::P0);
+    let phrases: BTreeSet<String> =
+        urgent.clone().flat_map(|i| &i.phrases).map(|p| normalise(&p.text.value)).collect();
+    for intent in conversation.intents.iter().filter(|i| i.priority != Priority::P0) {
         for (_, label) in &intent.label.0 {
             if phrases.contains(&normalise(&label.value)) {
                 diagnostics.push(Diagnostic::error(
@@ -82,11 +65,7 @@ fn unreachable_states(chart: &Chart, places: &[Place], diagnostics: &mut Vec<Dia
             Kind::Parallel => own.children.clone(),
             _ => own.initial.clone(),
         };
-        let targets = chart
-            .transitions
-            .iter()
-            .filter(|t| t.source == state)
-            .flat_map(|t| &t.targets);
+        let targets = chart.transitions.iter().filter(|t| t.source == state).flat_map(|t| &t.targets);
         let found: Vec<StateIndex> = children.into_iter().chain(targets.copied()).collect();
         for target in found {
             let with_ancestors = std::iter::once(target).chain(chart.ancestors(target));
@@ -118,17 +97,13 @@ fn waits_without_end(machine: &Machine, places: &[Place], diagnostics: &mut Vec<
         if state.kind != Kind::Atomic || !chart.eventless(index).is_empty() {
             continue;
         }
-        let timed = std::iter::once(index)
-            .chain(chart.ancestors(index))
-            .any(|s| !chart.state(s).after.is_empty());
+        let timed =
+            std::iter::once(index).chain(chart.ancestors(index)).any(|s| !chart.state(s).after.is_empty());
         if !timed {
             diagnostics.push(Diagnostic::warning(
                 "no_way_out_by_time",
                 places[number],
-                format!(
-                    "whoever is in `{}` and sends nothing stays there for ever",
-                    state.path
-                ),
+                format!("whoever is in `{}` and sends nothing stays there for ever", state.path),
                 "add `after: { 2h: … }` to it, to a state around it, or at the top".into(),
             ));
         }
@@ -145,18 +120,11 @@ fn never_chosen(chart: &Chart, places: &[Place], diagnostics: &mut Vec<Diagnosti
         };
         if chart.transitions[..at].iter().any(|t| wins(&t)) {
             let state = chart.state(transition.source);
-            let event = if transition.event.is_empty() {
-                "always"
-            } else {
-                &transition.event
-            };
+            let event = if transition.event.is_empty() { "always" } else { &transition.event };
             diagnostics.push(Diagnostic::warning(
                 "never_chosen",
                 places[usize::from(transition.source.0)],
-                format!(
-                    "a transition of `{}` for `{event}` stands behind one that always wins",
-                    state.path
-                ),
+                format!("a transition of `{}` for `{event}` stands behind one that always wins", state.path),
                 "give the earlier one a guard, or drop this one".into(),
             ));
         }
@@ -172,23 +140,14 @@ fn intents_are_heard(
         let Some(event) = &intent.event else { continue };
         let heard = chart.event(&event.value).is_some_and(|index| {
             let states = (0..chart.states.len()).map(|n| StateIndex(n as u16));
-            states
-                .filter(|s| chart.is_atomic(*s))
-                .any(|s| !chart.candidates(s, index).is_empty())
+            states.filter(|s| chart.is_atomic(*s)).any(|s| !chart.candidates(s, index).is_empty())
         });
         if !heard {
-            let events = chart
-                .events
-                .iter()
-                .map(|e| &**e)
-                .filter(|e| *e != event.value);
+            let events = chart.events.iter().map(|e| &**e).filter(|e| *e != event.value);
             diagnostics.push(Diagnostic::warning(
                 "unheard_event",
                 event.place,
-                format!(
-                    "no state takes the event `{}` of the intent `{}`",
-                    event.value, intent.name.value
-                ),
+                format!("no state takes the event `{}` of the intent `{}`", event.value, intent.name.value),
                 crate::diagnostic::nearest(&event.value, events),
             ));
         }

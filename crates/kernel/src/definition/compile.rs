@@ -7,8 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::chart::{
-    Action, Assigned, Chart, EventIndex, FieldIndex, Kind, ROOT, ReplyIndex, State, StateIndex,
-    Transition,
+    Action, Assigned, Chart, EventIndex, FieldIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition,
 };
 use crate::conversation::Conversation;
 use crate::definition::document::Placed;
@@ -40,21 +39,15 @@ pub(crate) fn compile(
     compiler.add_state(&definition.root, ROOT);
     if compiler.states.len() > STATES_MAX {
         let message = format!("the machine has {} states", compiler.states.len());
-        compiler.error(
-            "too_large",
-            definition.machine.place,
-            message,
-            format!("{STATES_MAX} are allowed"),
-        );
+        compiler.error("too_large", definition.machine.place, message, format!("{STATES_MAX} are allowed"));
         return None;
     }
     compiler.check_fields();
     let conversation = definition.conversation.as_ref().map(|written| {
         let conversation = Conversation::compile(written, definition, compiler.diagnostics);
         let numbered = conversation.replies.iter().enumerate();
-        compiler.reply_by_name = numbered
-            .map(|(n, reply)| (reply.name.clone(), ReplyIndex(n as u16)))
-            .collect();
+        compiler.reply_by_name =
+            numbered.map(|(n, reply)| (reply.name.clone(), ReplyIndex(n as u16))).collect();
         conversation
     });
     compiler.fill_states();
@@ -69,12 +62,7 @@ pub(crate) fn compile(
     }
     if compiler.chart.events.len() > EVENTS_MAX {
         let message = format!("the machine has {} events", compiler.chart.events.len());
-        compiler.error(
-            "too_large",
-            definition.machine.place,
-            message,
-            format!("{EVENTS_MAX} are allowed"),
-        );
+        compiler.error("too_large", definition.machine.place, message, format!("{EVENTS_MAX} are allowed"));
         return None;
     }
     let safe_state = compiler.safe_state();
@@ -102,15 +90,8 @@ struct Compiler<'a, 'd> {
 }
 
 impl<'a> Compiler<'a, '_> {
-    fn error(
-        &mut self,
-        code: &'static str,
-        place: Place,
-        message: String,
-        help: impl Into<String>,
-    ) {
-        self.diagnostics
-            .push(Diagnostic::error(code, place, message, help.into()));
+    fn error(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, place, message, help.into()));
     }
 
     /// Numbers a state and its descendants in document order.
@@ -146,11 +127,8 @@ impl<'a> Compiler<'a, '_> {
             done_event: None,
             reason: written.reason.as_deref().map(Arc::from),
         });
-        let children: Vec<StateIndex> = written
-            .states
-            .iter()
-            .map(|child| self.add_state(child, index))
-            .collect();
+        let children: Vec<StateIndex> =
+            written.states.iter().map(|child| self.add_state(child, index)).collect();
         let end = StateIndex(u16::try_from(self.states.len()).unwrap_or(u16::MAX));
         let state = &mut self.chart.states[usize::from(index.0)];
         state.children = children;
@@ -171,17 +149,9 @@ impl<'a> Compiler<'a, '_> {
 
     fn check_fields(&mut self) {
         for (at, field) in self.definition.context.iter().enumerate() {
-            if self.definition.context[..at]
-                .iter()
-                .any(|f| f.name.value == field.name.value)
-            {
+            if self.definition.context[..at].iter().any(|f| f.name.value == field.name.value) {
                 let message = format!("the field `{}` is declared twice", field.name.value);
-                self.error(
-                    "duplicate_name",
-                    field.name.place,
-                    message,
-                    "drop one of them",
-                );
+                self.error("duplicate_name", field.name.place, message, "drop one of them");
             }
         }
     }
@@ -222,9 +192,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn listens(&self, event: &str) -> bool {
-        self.states
-            .iter()
-            .any(|s| s.on.iter().any(|(name, _)| name.value == event))
+        self.states.iter().any(|s| s.on.iter().any(|(name, _)| name.value == event))
     }
 
     fn check_event_name(&mut self, event: &Placed<String>) {
@@ -232,7 +200,12 @@ impl<'a> Compiler<'a, '_> {
         let good = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-' | '.');
         if event.value.is_empty() || !name.chars().all(good) || name.starts_with(TIMER_PREFIX) {
             let message = format!("`{}` is no name for an event", event.value);
-            self.error("bad_name", event.place, message, "use letters, digits, _, - and dots; `prefix.*` and `*` match many; `after.` is reserved");
+            self.error(
+                "bad_name",
+                event.place,
+                message,
+                "use letters, digits, _, - and dots; `prefix.*` and `*` match many; `after.` is reserved",
+            );
         }
     }
 
@@ -241,8 +214,7 @@ impl<'a> Compiler<'a, '_> {
         let kind = self.chart.state(index).kind;
         let place = written.name.place;
         let name = &written.name.value;
-        let listens =
-            !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
+        let listens = !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
         match kind {
             Kind::Final if listens || !written.states.is_empty() => {
                 let message = format!("the final state `{name}` has transitions or children");
@@ -324,10 +296,7 @@ impl<'a> Compiler<'a, '_> {
             },
             Kind::ShallowHistory | Kind::DeepHistory => {
                 let targets = &written.default_target;
-                targets
-                    .iter()
-                    .filter_map(|target| self.target(index, target))
-                    .collect()
+                targets.iter().filter_map(|target| self.target(index, target)).collect()
             }
             _ => Vec::new(),
         }
@@ -363,9 +332,7 @@ impl<'a> Compiler<'a, '_> {
             None => {
                 let scopes = self.chart.ancestors(source);
                 let outward = std::iter::once(source).filter(|s| *s == ROOT).chain(scopes);
-                outward
-                    .into_iter()
-                    .find_map(|scope| self.below(scope, &name.value))
+                outward.into_iter().find_map(|scope| self.below(scope, &name.value))
             }
         };
         if found.is_none() {
@@ -381,23 +348,12 @@ impl<'a> Compiler<'a, '_> {
         found
     }
 
-    fn transitions(
-        &mut self,
-        source: StateIndex,
-        event: &str,
-        written: &'a [TransitionDefinition],
-    ) {
+    fn transitions(&mut self, source: StateIndex, event: &str, written: &'a [TransitionDefinition]) {
         for transition in written {
-            let targets: Vec<StateIndex> = transition
-                .target
-                .iter()
-                .filter_map(|target| self.target(source, target))
-                .collect();
+            let targets: Vec<StateIndex> =
+                transition.target.iter().filter_map(|target| self.target(source, target)).collect();
             self.check_targets(&targets, transition);
-            let guard = transition
-                .guard
-                .as_ref()
-                .and_then(|guard| self.expression(guard, true));
+            let guard = transition.guard.as_ref().and_then(|guard| self.expression(guard, true));
             let actions = self.actions(&transition.actions);
             self.chart.transitions.push(Transition {
                 source,
@@ -416,16 +372,11 @@ impl<'a> Compiler<'a, '_> {
     fn check_targets(&mut self, targets: &[StateIndex], transition: &TransitionDefinition) {
         for (at, one) in targets.iter().enumerate() {
             for other in &targets[..at] {
-                let common = self
-                    .chart
-                    .ancestors(*one)
-                    .find(|a| self.chart.is_descendant(*other, *a));
+                let common = self.chart.ancestors(*one).find(|a| self.chart.is_descendant(*other, *a));
                 let orthogonal = common.is_some_and(|c| self.chart.state(c).kind == Kind::Parallel);
                 if !orthogonal {
-                    let (one, other) = (
-                        self.chart.state(*one).path.clone(),
-                        self.chart.state(*other).path.clone(),
-                    );
+                    let (one, other) =
+                        (self.chart.state(*one).path.clone(), self.chart.state(*other).path.clone());
                     self.error(
                         "illegal_target",
                         transition.place,
@@ -438,10 +389,7 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn actions(&mut self, written: &'a [ActionDefinition]) -> Vec<Action> {
-        written
-            .iter()
-            .filter_map(|action| self.action(action))
-            .collect()
+        written.iter().filter_map(|action| self.action(action)).collect()
     }
 
     fn action(&mut self, written: &ActionDefinition) -> Option<Action> {
@@ -490,11 +438,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                 };
                 let name = field.value.as_str().into();
-                Some(Action::Assign {
-                    field: FieldIndex(number as u16),
-                    name,
-                    value,
-                })
+                Some(Action::Assign { field: FieldIndex(number as u16), name, value })
             }
         }
     }
@@ -510,12 +454,9 @@ impl<'a> Compiler<'a, '_> {
             let index = StateIndex(number as u16);
             for accept in &self.states[number].accepts {
                 let event = match &accept.event {
-                    Some(event) if self.chart.event(&event.value).is_some() => {
-                        Some(event.value.clone())
-                    }
+                    Some(event) if self.chart.event(&event.value).is_some() => Some(event.value.clone()),
                     Some(event) => {
-                        let names: Vec<String> =
-                            self.chart.events.iter().map(|e| e.to_string()).collect();
+                        let names: Vec<String> = self.chart.events.iter().map(|e| e.to_string()).collect();
                         let help = nearest(&event.value, names.iter().map(String::as_str));
                         self.error(
                             "unknown_event",
@@ -602,10 +543,7 @@ pub(crate) fn compile_expression(
         Err(problem) => {
             error(
                 "bad_expression",
-                format!(
-                    "the expression `{}` cannot be used: {problem}",
-                    shorten(&source.value)
-                ),
+                format!("the expression `{}` cannot be used: {problem}", shorten(&source.value)),
                 "see docs/definitions.md for what an expression may say".into(),
             );
             return None;
@@ -614,11 +552,7 @@ pub(crate) fn compile_expression(
     let fields = || definition.context.iter().map(|f| f.name.value.as_str());
     for name in &expression.reads().context.names {
         if !fields().any(|field| field == name) {
-            error(
-                "unknown_field",
-                format!("the context has no field `{name}`"),
-                nearest(name, fields()),
-            );
+            error("unknown_field", format!("the context has no field `{name}`"), nearest(name, fields()));
         }
     }
     if !may_read_event && expression.reads().event != FieldsRead::default() {

@@ -56,10 +56,9 @@ impl Node {
             NodeKind::Float(f) => Value::from(*f),
             NodeKind::Text(t) => Value::from(t.as_str()),
             NodeKind::List(items) => items.iter().map(Node::to_json).collect(),
-            NodeKind::Map(entries) => entries
-                .iter()
-                .map(|(key, node)| (key.value.clone(), node.to_json()))
-                .collect(),
+            NodeKind::Map(entries) => {
+                entries.iter().map(|(key, node)| (key.value.clone(), node.to_json())).collect()
+            }
         }
     }
 }
@@ -80,17 +79,10 @@ pub fn read(source: &str) -> Result<Node, Box<Diagnostic>> {
     let options = serde_saphyr::options! { strict_booleans: true };
     let parsed: Result<Raw, _> = serde_saphyr::from_str_with_options(source, options);
     parsed.map(Node::from).map_err(|error| {
-        let place = error.location().map(place_of).unwrap_or(Place {
-            line: 1,
-            column: 1,
-            ..Place::default()
-        });
+        let place =
+            error.location().map(place_of).unwrap_or(Place { line: 1, column: 1, ..Place::default() });
         let text = error.to_string();
-        let message = text
-            .lines()
-            .next()
-            .unwrap_or("unreadable")
-            .trim_start_matches("error: ");
+        let message = text.lines().next().unwrap_or("unreadable").trim_start_matches("error: ");
         Box::new(Diagnostic::error(
             "syntax",
             place,
@@ -134,13 +126,7 @@ impl From<Raw> for Node {
                     .into_iter()
                     .map(|(key, value)| {
                         let place = place_of(key.referenced);
-                        (
-                            Placed {
-                                value: key.value,
-                                place,
-                            },
-                            Node::from(value),
-                        )
+                        (Placed { value: key.value, place }, Node::from(value))
                     })
                     .collect(),
             ),

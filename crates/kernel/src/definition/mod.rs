@@ -117,16 +117,9 @@ pub struct TransitionDefinition {
 
 #[derive(Clone, Debug)]
 pub enum ActionDefinition {
-    Assign {
-        field: Placed<String>,
-        value: AssignedValue,
-    },
-    Reply {
-        name: Placed<String>,
-    },
-    Raise {
-        event: Placed<String>,
-    },
+    Assign { field: Placed<String>, value: AssignedValue },
+    Reply { name: Placed<String> },
+    Raise { event: Placed<String> },
 }
 
 #[derive(Clone, Debug)]
@@ -151,11 +144,7 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
         let machine = compile::compile(&definition, source, &mut diagnostics);
         // What follows from an error is not worth a warning: a machine without its beginning reaches nothing.
         let sound = !diagnostics.iter().any(is_error);
-        check::check(
-            &definition,
-            machine.as_ref().filter(|_| sound),
-            &mut diagnostics,
-        );
+        check::check(&definition, machine.as_ref().filter(|_| sound), &mut diagnostics);
         machine
     });
     diagnostic::sort(&mut diagnostics);

@@ -47,27 +47,9 @@ const STATE_KEYS: [&str; 15] = [
     "meta",
     "tags",
 ];
-const TRANSITION_KEYS: [&str; 10] = [
-    "target",
-    "guard",
-    "actions",
-    "assign",
-    "reply",
-    "raise",
-    "reenter",
-    "reason",
-    "loop",
-    "description",
-];
-const FIELD_KEYS: [&str; 7] = [
-    "type",
-    "items",
-    "nullable",
-    "required",
-    "keep",
-    "default",
-    "description",
-];
+const TRANSITION_KEYS: [&str; 10] =
+    ["target", "guard", "actions", "assign", "reply", "raise", "reenter", "reason", "loop", "description"];
+const FIELD_KEYS: [&str; 7] = ["type", "items", "nullable", "required", "keep", "default", "description"];
 
 const FIELD_KINDS: [(&str, FieldKind); 7] = [
     ("string", FieldKind::String),
@@ -84,47 +66,23 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
     let mut reader = Reader { diagnostics };
     let top = reader.entries(node, "a definition", &ROOT_KEYS)?;
     let machine = match top.get("machine") {
-        Some(name) => reader
-            .text(name, "`machine`")
-            .filter(|name| reader.name(name, "a machine")),
+        Some(name) => reader.text(name, "`machine`").filter(|name| reader.name(name, "a machine")),
         None => {
             let message = "the definition has no `machine`".to_owned();
-            reader.error(
-                "missing_key",
-                top.place,
-                message,
-                "name it: `machine: my_machine`",
-            );
+            reader.error("missing_key", top.place, message, "name it: `machine: my_machine`");
             None
         }
     };
-    let version = top
-        .get("version")
-        .and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
-    let context = top
-        .get("context")
-        .map(|c| read_context(&mut reader, c))
-        .unwrap_or_default();
-    let safe_state = top
-        .get("safe_state")
-        .and_then(|s| reader.text(s, "`safe_state`"));
-    let name = Placed {
-        value: String::new(),
-        place: top.place,
-    };
+    let version = top.get("version").and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
+    let context = top.get("context").map(|c| read_context(&mut reader, c)).unwrap_or_default();
+    let safe_state = top.get("safe_state").and_then(|s| reader.text(s, "`safe_state`"));
+    let name = Placed { value: String::new(), place: top.place };
     let root = read_state_entries(&mut reader, name, &top, 0);
     if root.states.is_empty() {
         let message = "the definition has no `states`".to_owned();
-        reader.error(
-            "missing_key",
-            top.place,
-            message,
-            "list them: `states: { idle: {}, … }`",
-        );
+        reader.error("missing_key", top.place, message, "list them: `states: { idle: {}, … }`");
     }
-    let conversation = top
-        .get("conversation")
-        .and_then(|c| read_conversation(&mut reader, c));
+    let conversation = top.get("conversation").and_then(|c| read_conversation(&mut reader, c));
     Some(Definition {
         machine: machine?,
         version: version.and_then(|v| u32::try_from(v).ok()).unwrap_or(1),
@@ -139,17 +97,10 @@ fn read_context(reader: &mut Reader<'_>, node: &Node) -> Vec<FieldDefinition> {
     let Some(fields) = reader.named(node, "`context`") else {
         return Vec::new();
     };
-    fields
-        .iter()
-        .filter_map(|(name, field)| read_field(reader, name, field))
-        .collect()
+    fields.iter().filter_map(|(name, field)| read_field(reader, name, field)).collect()
 }
 
-fn read_field(
-    reader: &mut Reader<'_>,
-    name: &Placed<String>,
-    node: &Node,
-) -> Option<FieldDefinition> {
+fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Option<FieldDefinition> {
     reader.name(name, "a context field");
     let what = format!("the field `{}`", name.value);
     let entries = reader.entries(node, &what, &FIELD_KEYS)?;
@@ -157,29 +108,11 @@ fn read_field(
         Some(kind) => reader.choice(kind, "the type of a field", &FIELD_KINDS)?,
         None => FieldKind::Any,
     };
-    let items = entries
-        .get("items")
-        .and_then(|i| reader.choice(i, "`items`", &FIELD_KINDS));
-    let mut flag = |key: &str| {
-        entries
-            .get(key)
-            .and_then(|f| reader.boolean(f, key))
-            .unwrap_or(false)
-    };
+    let items = entries.get("items").and_then(|i| reader.choice(i, "`items`", &FIELD_KINDS));
+    let mut flag = |key: &str| entries.get(key).and_then(|f| reader.boolean(f, key)).unwrap_or(false);
     let (nullable, required, keep) = (flag("nullable"), flag("required"), flag("keep"));
-    let default = entries.get("default").map(|node| Placed {
-        value: node.to_json(),
-        place: node.place,
-    });
-    let field = FieldDefinition {
-        name: name.clone(),
-        kind,
-        items,
-        nullable,
-        required,
-        keep,
-        default,
-    };
+    let default = entries.get("default").map(|node| Placed { value: node.to_json(), place: node.place });
+    let field = FieldDefinition { name: name.clone(), kind, items, nullable, required, keep, default };
     if let Some(Placed { value, place }) = &field.default
         && let Err(message) = field.accepts(value)
     {
@@ -201,11 +134,7 @@ impl FieldDefinition {
     pub fn accepts(&self, value: &Value) -> Result<(), String> {
         if value.is_null() {
             let allowed = self.nullable || self.kind == FieldKind::Any;
-            return if allowed {
-                Ok(())
-            } else {
-                Err(format!("must be {}, not null", self.kind.noun()))
-            };
+            return if allowed { Ok(()) } else { Err(format!("must be {}, not null", self.kind.noun())) };
         }
         if !self.kind.holds(value) {
             return Err(format!("must be {}, not {value}", self.kind.noun()));
@@ -214,11 +143,7 @@ impl FieldDefinition {
             return Ok(());
         };
         match items.iter().position(|item| !kind.holds(item)) {
-            Some(at) => Err(format!(
-                "has {} at [{at}], which must be {}",
-                items[at],
-                kind.noun()
-            )),
+            Some(at) => Err(format!("has {} at [{at}], which must be {}", items[at], kind.noun())),
             None => Ok(()),
         }
     }
@@ -250,12 +175,7 @@ impl FieldKind {
     }
 }
 
-fn read_state(
-    reader: &mut Reader<'_>,
-    name: &Placed<String>,
-    node: &Node,
-    depth: usize,
-) -> StateDefinition {
+fn read_state(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node, depth: usize) -> StateDefinition {
     reader.name(name, "a state");
     let what = format!("the state `{}`", name.value);
     match reader.entries(node, &what, &STATE_KEYS) {
@@ -272,59 +192,27 @@ fn read_state_entries(
 ) -> StateDefinition {
     let mut state = StateDefinition::empty(name);
     state.kind = read_kind(reader, entries);
-    state.initial = entries
-        .get("initial")
-        .and_then(|i| reader.text(i, "`initial`"));
+    state.initial = entries.get("initial").and_then(|i| reader.text(i, "`initial`"));
     if let Some(children) = entries.get("states") {
         state.states = read_states(reader, children, depth + 1);
     }
     if let Some(on) = entries.get("on").and_then(|on| reader.named(on, "`on`")) {
-        state.on = on
-            .iter()
-            .map(|(event, t)| (event.clone(), read_transitions(reader, t)))
-            .collect();
+        state.on = on.iter().map(|(event, t)| (event.clone(), read_transitions(reader, t))).collect();
     }
-    if let Some(after) = entries
-        .get("after")
-        .and_then(|a| reader.named(a, "`after`"))
-    {
+    if let Some(after) = entries.get("after").and_then(|a| reader.named(a, "`after`")) {
         for (delay, transitions) in after.iter() {
             let transitions = read_transitions(reader, transitions);
             if let Some(value) = reader.delay(delay) {
-                state.after.push((
-                    Placed {
-                        value,
-                        place: delay.place,
-                    },
-                    transitions,
-                ));
+                state.after.push((Placed { value, place: delay.place }, transitions));
             }
         }
     }
-    state.always = entries
-        .get("always")
-        .map(|a| read_transitions(reader, a))
-        .unwrap_or_default();
-    state.entry = entries
-        .get("entry")
-        .map(|e| read_actions(reader, e))
-        .unwrap_or_default();
-    state.exit = entries
-        .get("exit")
-        .map(|e| read_actions(reader, e))
-        .unwrap_or_default();
-    state.accepts = entries
-        .get("accepts")
-        .map(|a| read_accepts(reader, a))
-        .unwrap_or_default();
-    state.default_target = entries
-        .get("target")
-        .map(|t| reader.texts(t, "`target`"))
-        .unwrap_or_default();
-    state.reason = entries
-        .get("reason")
-        .and_then(|r| reader.text(r, "`reason`"))
-        .map(|reason| reason.value);
+    state.always = entries.get("always").map(|a| read_transitions(reader, a)).unwrap_or_default();
+    state.entry = entries.get("entry").map(|e| read_actions(reader, e)).unwrap_or_default();
+    state.exit = entries.get("exit").map(|e| read_actions(reader, e)).unwrap_or_default();
+    state.accepts = entries.get("accepts").map(|a| read_accepts(reader, a)).unwrap_or_default();
+    state.default_target = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
+    state.reason = entries.get("reason").and_then(|r| reader.text(r, "`reason`")).map(|reason| reason.value);
     state
 }
 
@@ -336,26 +224,14 @@ fn read_kind(reader: &mut Reader<'_>, entries: &Entries<'_>) -> StateKind {
         ("atomic", StateKind::Normal),
         ("compound", StateKind::Normal),
     ];
-    let kind = entries
-        .get("type")
-        .and_then(|t| reader.choice(t, "the type of a state", &kinds));
-    let depths = [
-        ("shallow", StateKind::ShallowHistory),
-        ("deep", StateKind::DeepHistory),
-    ];
-    let history = entries
-        .get("history")
-        .and_then(|h| reader.choice(h, "`history`", &depths));
+    let kind = entries.get("type").and_then(|t| reader.choice(t, "the type of a state", &kinds));
+    let depths = [("shallow", StateKind::ShallowHistory), ("deep", StateKind::DeepHistory)];
+    let history = entries.get("history").and_then(|h| reader.choice(h, "`history`", &depths));
     match (kind.unwrap_or(StateKind::Normal), history) {
         (StateKind::ShallowHistory, Some(depth)) => depth,
         (kind, Some(_)) => {
             let message = "`history` stands on a state that is no history state".to_owned();
-            reader.error(
-                "bad_value",
-                entries.place,
-                message,
-                "add `type: history`, or drop `history`",
-            );
+            reader.error("bad_value", entries.place, message, "add `type: history`, or drop `history`");
             kind
         }
         (kind, None) => kind,
@@ -365,39 +241,25 @@ fn read_kind(reader: &mut Reader<'_>, entries: &Entries<'_>) -> StateKind {
 fn read_states(reader: &mut Reader<'_>, node: &Node, depth: usize) -> Vec<StateDefinition> {
     if depth > STATE_DEPTH_MAX {
         let message = format!("states are nested deeper than {STATE_DEPTH_MAX} levels");
-        reader.error(
-            "too_deep",
-            node.place,
-            message,
-            "flatten the machine, or split it in two",
-        );
+        reader.error("too_deep", node.place, message, "flatten the machine, or split it in two");
         return Vec::new();
     }
     let Some(states) = reader.named(node, "`states`") else {
         return Vec::new();
     };
-    states
-        .iter()
-        .map(|(name, state)| read_state(reader, name, state, depth))
-        .collect()
+    states.iter().map(|(name, state)| read_state(reader, name, state, depth)).collect()
 }
 
 /// `target`, `{ target: …, guard: … }`, or a list of such.
 fn read_transitions(reader: &mut Reader<'_>, node: &Node) -> Vec<TransitionDefinition> {
     let items = reader.one_or_many(node);
-    items
-        .into_iter()
-        .filter_map(|item| read_transition(reader, item))
-        .collect()
+    items.into_iter().filter_map(|item| read_transition(reader, item)).collect()
 }
 
 fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDefinition> {
     let mut transition = TransitionDefinition::to(node.place, Vec::new());
     if let NodeKind::Text(target) = &node.kind {
-        transition.target.push(Placed {
-            value: target.clone(),
-            place: node.place,
-        });
+        transition.target.push(Placed { value: target.clone(), place: node.place });
         return Some(transition);
     }
     if !matches!(node.kind, NodeKind::Map(_)) {
@@ -405,28 +267,18 @@ fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDef
         return None;
     }
     let entries = reader.entries(node, "a transition", &TRANSITION_KEYS)?;
-    transition.target = entries
-        .get("target")
-        .map(|t| reader.texts(t, "`target`"))
-        .unwrap_or_default();
+    transition.target = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
     transition.guard = entries.get("guard").and_then(|g| reader.text(g, "`guard`"));
     transition.actions = read_inline_actions(reader, &entries);
     if let Some(actions) = entries.get("actions") {
         transition.actions.extend(read_actions(reader, actions));
     }
-    transition.reenter = entries
-        .get("reenter")
-        .and_then(|r| reader.boolean(r, "`reenter`"))
-        .unwrap_or(false);
-    transition.reason = entries
-        .get("reason")
-        .and_then(|r| reader.text(r, "`reason`"))
-        .map(|reason| reason.value);
+    transition.reenter = entries.get("reenter").and_then(|r| reader.boolean(r, "`reenter`")).unwrap_or(false);
+    transition.reason =
+        entries.get("reason").and_then(|r| reader.text(r, "`reason`")).map(|reason| reason.value);
     let loops = [("normal", true), ("report", false)];
-    transition.loop_normal = entries
-        .get("loop")
-        .and_then(|l| reader.choice(l, "`loop`", &loops))
-        .unwrap_or(false);
+    transition.loop_normal =
+        entries.get("loop").and_then(|l| reader.choice(l, "`loop`", &loops)).unwrap_or(false);
     Some(transition)
 }
 
@@ -449,19 +301,11 @@ fn read_inline_actions(reader: &mut Reader<'_>, entries: &Entries<'_>) -> Vec<Ac
             "assign" => actions.extend(read_assigns(reader, node)),
             "reply" => {
                 let names = reader.texts(node, "`reply`");
-                actions.extend(
-                    names
-                        .into_iter()
-                        .map(|name| ActionDefinition::Reply { name }),
-                );
+                actions.extend(names.into_iter().map(|name| ActionDefinition::Reply { name }));
             }
             "raise" => {
                 let events = reader.texts(node, "`raise`");
-                actions.extend(
-                    events
-                        .into_iter()
-                        .map(|event| ActionDefinition::Raise { event }),
-                );
+                actions.extend(events.into_iter().map(|event| ActionDefinition::Raise { event }));
             }
             _ => {}
         }
@@ -475,16 +319,12 @@ fn read_assigns(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionDefinition> {
     };
     let assign = |(field, value): (&Placed<String>, &Node)| {
         let value = match &value.kind {
-            NodeKind::Text(source) => AssignedValue::Expression(Placed {
-                value: source.clone(),
-                place: value.place,
-            }),
+            NodeKind::Text(source) => {
+                AssignedValue::Expression(Placed { value: source.clone(), place: value.place })
+            }
             _ => AssignedValue::Literal(value.to_json()),
         };
-        ActionDefinition::Assign {
-            field: field.clone(),
-            value,
-        }
+        ActionDefinition::Assign { field: field.clone(), value }
     };
     fields.iter().map(assign).collect()
 }
@@ -500,21 +340,12 @@ fn read_accepts(reader: &mut Reader<'_>, node: &Node) -> Vec<Accept> {
     if let NodeKind::Map(entries) = &node.kind {
         let mut accepts = Vec::new();
         for (key, event) in entries {
-            let word = Node {
-                kind: NodeKind::Text(key.value.clone()),
-                place: key.place,
-            };
+            let word = Node { kind: NodeKind::Text(key.value.clone()), place: key.place };
             let kind = reader.choice(&word, "what a state accepts", &kinds);
             let event = reader.text(event, "the event of an accepted input");
             if let (Some(kind), Some(event)) = (kind, event) {
-                let kind = Placed {
-                    value: kind,
-                    place: key.place,
-                };
-                accepts.push(Accept {
-                    kind,
-                    event: Some(event),
-                });
+                let kind = Placed { value: kind, place: key.place };
+                accepts.push(Accept { kind, event: Some(event) });
             }
         }
         return accepts;
@@ -522,13 +353,7 @@ fn read_accepts(reader: &mut Reader<'_>, node: &Node) -> Vec<Accept> {
     let items = reader.one_or_many(node);
     let accept = |item: &Node| {
         let kind = reader.choice(item, "what a state accepts", &kinds)?;
-        Some(Accept {
-            kind: Placed {
-                value: kind,
-                place: item.place,
-            },
-            event: None,
-        })
+        Some(Accept { kind: Placed { value: kind, place: item.place }, event: None })
     };
     items.into_iter().filter_map(accept).collect()
 }

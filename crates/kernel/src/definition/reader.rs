@@ -21,10 +21,7 @@ pub struct Entries<'n> {
 
 impl<'n> Entries<'n> {
     pub fn get(&self, key: &str) -> Option<&'n Node> {
-        self.entries
-            .iter()
-            .find(|(k, _)| k.value == key)
-            .map(|(_, node)| *node)
+        self.entries.iter().find(|(k, _)| k.value == key).map(|(_, node)| *node)
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&'n Placed<String>, &'n Node)> + '_ {
@@ -33,34 +30,17 @@ impl<'n> Entries<'n> {
 }
 
 impl Reader<'_> {
-    pub fn error(
-        &mut self,
-        code: &'static str,
-        place: Place,
-        message: String,
-        help: impl Into<String>,
-    ) {
-        self.diagnostics
-            .push(Diagnostic::error(code, place, message, help.into()));
+    pub fn error(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, place, message, help.into()));
     }
 
     pub fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
         let message = format!("{what} must be {expected}, not {}", node.noun());
-        self.error(
-            "wrong_type",
-            node.place,
-            message,
-            format!("write {expected} here"),
-        );
+        self.error("wrong_type", node.place, message, format!("write {expected} here"));
     }
 
     /// A map of which only `known` keys may occur.
-    pub fn entries<'n>(
-        &mut self,
-        node: &'n Node,
-        what: &str,
-        known: &[&str],
-    ) -> Option<Entries<'n>> {
+    pub fn entries<'n>(&mut self, node: &'n Node, what: &str, known: &[&str]) -> Option<Entries<'n>> {
         let all = self.named(node, what)?;
         let mut entries = Vec::new();
         for (key, value) in all.entries {
@@ -68,31 +48,19 @@ impl Reader<'_> {
                 entries.push((key, value));
             } else {
                 let message = format!("{what} has no key `{}`", key.value);
-                self.error(
-                    "unknown_key",
-                    key.place,
-                    message,
-                    nearest(&key.value, known.iter().copied()),
-                );
+                self.error("unknown_key", key.place, message, nearest(&key.value, known.iter().copied()));
             }
         }
-        Some(Entries {
-            place: all.place,
-            entries,
-        })
+        Some(Entries { place: all.place, entries })
     }
 
     /// A map whose keys are the author's own names.
     pub fn named<'n>(&mut self, node: &'n Node, what: &str) -> Option<Entries<'n>> {
         match &node.kind {
-            NodeKind::Map(entries) => Some(Entries {
-                place: node.place,
-                entries: entries.iter().map(|(k, v)| (k, v)).collect(),
-            }),
-            NodeKind::Null => Some(Entries {
-                place: node.place,
-                entries: Vec::new(),
-            }),
+            NodeKind::Map(entries) => {
+                Some(Entries { place: node.place, entries: entries.iter().map(|(k, v)| (k, v)).collect() })
+            }
+            NodeKind::Null => Some(Entries { place: node.place, entries: Vec::new() }),
             _ => {
                 self.wrong_type(node, what, "a map");
                 None
@@ -102,10 +70,7 @@ impl Reader<'_> {
 
     pub fn text(&mut self, node: &Node, what: &str) -> Option<Placed<String>> {
         match &node.kind {
-            NodeKind::Text(text) => Some(Placed {
-                value: text.clone(),
-                place: node.place,
-            }),
+            NodeKind::Text(text) => Some(Placed { value: text.clone(), place: node.place }),
             _ => {
                 self.wrong_type(node, what, "text");
                 None
@@ -129,12 +94,7 @@ impl Reader<'_> {
             NodeKind::Int(value) if (low..=high).contains(&value) => Some(value),
             NodeKind::Int(value) => {
                 let message = format!("{what} is {value}");
-                self.error(
-                    "bad_value",
-                    node.place,
-                    message,
-                    format!("write a number from {low} to {high}"),
-                );
+                self.error("bad_value", node.place, message, format!("write a number from {low} to {high}"));
                 None
             }
             _ => {
@@ -147,12 +107,7 @@ impl Reader<'_> {
     pub fn delay(&mut self, text: &Placed<String>) -> Option<Delay> {
         Delay::parse(&text.value)
             .map_err(|message| {
-                self.error(
-                    "bad_delay",
-                    text.place,
-                    message,
-                    "a number and a unit: d, h, m, s or ms",
-                );
+                self.error("bad_delay", text.place, message, "a number and a unit: d, h, m, s or ms");
             })
             .ok()
     }
@@ -168,10 +123,7 @@ impl Reader<'_> {
 
     pub fn texts(&mut self, node: &Node, what: &str) -> Vec<Placed<String>> {
         let items = self.one_or_many(node);
-        items
-            .into_iter()
-            .filter_map(|item| self.text(item, what))
-            .collect()
+        items.into_iter().filter_map(|item| self.text(item, what)).collect()
     }
 
     /// One of a few words.
