@@ -134,6 +134,15 @@ impl Lexicon {
         of(locale).or_else(|| of(None))
     }
 
+    /// The language of a text whose phrase, or whose keywords, belong to one language alone.
+    pub fn language(&self, normal: &str) -> Option<&str> {
+        let whole = self.phrases.get(bare(normal)).into_iter().flatten();
+        let words = normal.split_whitespace().take(TOKENS_MAX).filter_map(|w| self.keywords.get(bare(w)));
+        let mut locales = whole.chain(words.flatten()).map(|listed| listed.locale.as_deref());
+        let first = locales.next()??;
+        locales.all(|locale| locale == Some(first)).then_some(first)
+    }
+
     /// What each intent is worth for a normalised text: in the given language, and if that says nothing in all.
     pub fn recognise(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
         let found = self.recognise_in(normal, locale);

@@ -3,22 +3,22 @@
 //! Pure. The definition governs; candidates only advise. Every rule leaves its verdict in the trace, also when it does
 //! not apply, so that any decision explains itself. It moves nothing: `decide` carries out the `Act`.
 
+mod choice;
+mod reading;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::chart::{Chart, ReplyIndex, StateIndex};
 use crate::conversation::answer::{Answered, match_answer};
 use crate::conversation::clarification::{Choice, Clarification, ClarificationStatus};
-use crate::conversation::definition::ConflictPenalty;
 use crate::conversation::message::{Confidence, Message, Rule, TraceStep};
-use crate::conversation::recognise::normalise;
+use crate::conversation::recognise::{bare, normalise};
+use crate::conversation::route::reading::Reading;
 use crate::conversation::{Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority};
 use crate::definition::AcceptKind;
 use crate::input::Fields;
 use crate::time::Timestamp;
-
-/// A question offers at most this many readings, and "none of these".
-const READINGS_MAX: usize = 2;
 
 /// What is to be done about a message.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,18 +80,6 @@ pub(crate) struct Router<'a> {
     pub now: Timestamp,
     pub trace: Vec<TraceStep>,
     pub resolution: Resolution,
-}
-
-/// An intent that the message may mean.
-#[derive(Clone, Debug)]
-struct Reading {
-    intent: IntentIndex,
-    raw: Confidence,
-    adjusted: Confidence,
-    conflicts: bool,
-    /// From a caller's classifier, which has seen the text.
-    by_caller: bool,
-    parameters: Fields,
 }
 
 /// A rule's decision before it is put together with the trace.
@@ -277,14 +265,11 @@ impl<'a> Router<'a> {
     }
 
     fn r5_answer(&mut self) -> Option<Chosen> {
-        let (Some(question), Some(text)) = (self.pending(), self.message.text.as_deref()) else {
-            self.passed(Rule::R5, "no question waits for this");
+        let Some(text) = self.message.text.as_deref().filter(|_| self.message.quoted.is_none()) else {
+            self.passed(Rule::R5, "no text, or one that quotes another message");
             return None;
         };
-        if self.message.quoted.is_some() {
-            self.passed(Rule::R5, "the message quotes another one");
-            return None;
-        }
+        let Some(question) = self.pending() else { return self.r5_menu(text) };
         match match_answer(self.conversation, question, text, self.locale) {
             Answered::Option(option, how) => Some(self.answered(Rule::R5, question, option, how)),
             Answered::Ambiguous => {
@@ -296,6 +281,29 @@ impl<'a> Router<'a> {
                 None
             }
         }
+    }
+
+    /// Without buttons, a menu is answered by a number or by its words.
+    fn r5_menu(&mut self, text: &str) -> Option<Chosen> {
+        let normal = normalise(text);
+        let answer = bare(&normal);
+        let shown = &self.session.prompt;
+        let number = answer.parse::<usize>().ok().filter(|_| self.accepted(AcceptKind::Number).is_none());
+        let locale = self.locale.unwrap_or(&self.conversation.locales[0]);
+        let labelled = |name: &&String| {
+            let intent = self.conversation.intent_by_name(name);
+            intent.is_some_and(|i| bare(&normalise(&self.conversation.label(i, locale))) == answer)
+        };
+        let by_number = number.and_then(|n| shown.get(n.checked_sub(1)?));
+        let name = by_number.or_else(|| shown.iter().find(labelled));
+        let Some(intent) = name.and_then(|name| self.conversation.intent_by_name(name)) else {
+            self.passed(Rule::R5, "no question waits for this, and it names nothing of the menu");
+            return None;
+        };
+        let how = if by_number.is_some() { "its number" } else { "its label" };
+        let label = &self.intent(intent).name;
+        self.applied(Rule::R5, format!("`{label}` of the menu shown last, by {how}"));
+        Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
     }
 
     fn ask_again(&mut self, question: &Clarification) -> Chosen {
@@ -434,182 +442,16 @@ impl<'a> Router<'a> {
         self.leaves.iter().any(|leaf| !self.chart.candidates(*leaf, event).is_empty())
     }
 
-    /// R8 and R9: candidates merged, filtered to known intents, and adjusted. The most urgent and best first.
-    fn readings(&self, normal: &str) -> Vec<Reading> {
-        let mut readings: Vec<Reading> = Vec::new();
-        for candidate in &self.message.candidates {
-            let Some(intent) = self.conversation.intent_by_name(&candidate.intent) else {
-                continue;
-            };
-            let known = readings.iter_mut().find(|r| r.intent == intent);
-            let reading = Reading::new(intent, candidate.confidence, Some(&candidate.parameters));
-            match known {
-                Some(known) if known.raw >= reading.raw => {}
-                Some(known) => *known = reading,
-                None => readings.push(reading),
-            }
-        }
-        if self.message.candidates.is_empty() {
-            let found = self.conversation.lexicon.recognise(normal, self.locale);
-            readings.extend(found.into_iter().map(|(intent, raw)| Reading::new(intent, raw, None)));
-        }
-        for reading in &mut readings {
-            reading.conflicts = self.conflicts(reading);
-            reading.adjusted = match (reading.conflicts, self.conversation.thresholds.conflict) {
-                (false, _) => reading.raw,
-                (true, ConflictPenalty::Subtract(penalty)) => reading.raw.minus(penalty),
-                (true, ConflictPenalty::Multiply(share)) => {
-                    let product = u32::from(reading.raw.points()) * u32::from(share.points()) / 10_000;
-                    Confidence::basis_points(product as u16)
-                }
-            };
-        }
-        let priority = |r: &Reading| self.intent(r.intent).priority;
-        readings.sort_by_key(|r| (priority(r), std::cmp::Reverse(r.adjusted), r.intent));
-        readings
-    }
-
-    /// It starts something else than the session is about, or names another entity. P0 never conflicts.
-    fn conflicts(&self, reading: &Reading) -> bool {
-        let intent = self.intent(reading.intent);
-        if intent.priority == Priority::P0 {
-            return false;
-        }
-        let other_topic = match (&intent.starts, &self.session.topic) {
-            (Some(starts), Some(topic)) => starts != topic,
-            _ => false,
-        };
-        let other_entity = intent.entity.as_ref().is_some_and(|(parameter, field)| {
-            let named = reading.parameters.get(parameter).or(self.message.parameters.get(parameter));
-            let own = self.context.get(field).filter(|value| !value.is_null());
-            matches!((named, own), (Some(named), Some(own)) if named != own)
-        });
-        other_topic || other_entity
-    }
-
-    fn note_readings(&mut self, readings: &[Reading]) {
-        let told = |r: &Reading| format!("{} {}", self.intent(r.intent).name, r.raw);
-        let all: Vec<String> = readings.iter().map(told).collect();
-        let penalised =
-            |r: &Reading| format!("{} {} becomes {}", self.intent(r.intent).name, r.raw, r.adjusted);
-        let conflicting: Vec<String> = readings.iter().filter(|r| r.conflicts).map(penalised).collect();
-        match all.is_empty() {
-            true => self.passed(Rule::R8, "no candidate"),
-            false => self.applied(Rule::R8, all.join(", ")),
-        }
-        match conflicting.is_empty() {
-            true => self.passed(Rule::R9, "nothing conflicts"),
-            false => self.applied(Rule::R9, conflicting.join(", ")),
-        }
-    }
-
-    /// Conflicting, and sure enough before the penalty that it may not lose silently.
-    fn must_ask(&self, reading: &Reading) -> bool {
-        reading.conflicts && reading.raw >= self.conversation.thresholds.confidence
-    }
-
-    fn eligible<'r>(&self, readings: &'r [Reading]) -> Vec<&'r Reading> {
-        let enough = self.conversation.thresholds.confidence;
-        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
-        readings.iter().filter(|r| r.adjusted >= enough).filter(known).collect()
-    }
-
-    fn r10_conflict(&mut self, readings: &[Reading]) -> Option<Chosen> {
-        let best = self.eligible(readings).first().map(|r| self.intent(r.intent).priority);
-        let strong = |r: &&Reading| {
-            let priority = self.intent(r.intent).priority;
-            self.must_ask(r) && best.is_none_or(|best| priority <= best)
-        };
-        let Some(reading) = readings.iter().find(strong) else {
-            self.passed(Rule::R10, "no strong candidate conflicts");
-            return None;
-        };
-        let name = &self.intent(reading.intent).name;
-        self.applied(Rule::R10, format!("`{name}` at {} conflicts with the session; asked", reading.raw));
-        let choices = vec![Choice::Continue, Choice::Intent(name.clone())];
-        let original = self.original(reading);
-        Some(Chosen::of(reading, Act::Ask(Question { sentence: "ask_switch", choices, original })))
-    }
-
-    /// The message with what its reading brought along, so that the answer replays the same.
-    fn original(&self, reading: &Reading) -> Message {
-        let mut original = self.message.clone();
-        for (name, value) in &reading.parameters {
-            original.parameters.insert(name.clone(), value.clone());
-        }
-        original
-    }
-
-    fn r11_choose(&mut self, readings: &[Reading]) -> Option<Chosen> {
-        let eligible = self.eligible(readings);
-        let Some(first) = eligible.first() else {
-            self.passed(Rule::R11, format!("nothing reaches {}", self.conversation.thresholds.confidence));
-            self.passed(Rule::R12, "nothing to choose from");
-            return None;
-        };
-        let intent = self.intent(first.intent);
-        let rivals: Vec<&&Reading> = eligible[1..]
-            .iter()
-            .filter(|r| self.intent(r.intent).priority == intent.priority)
-            .filter(|r| first.adjusted.minus(r.adjusted) < self.conversation.thresholds.ambiguity)
-            .collect();
-        if let Some(rival) = rivals.first() {
-            let gap = first.adjusted.minus(rival.adjusted);
-            let other = &self.intent(rival.intent).name;
-            self.applied(Rule::R11, format!("`{}` at {} is first", intent.name, first.adjusted));
-            self.applied(Rule::R12, format!("`{other}` is only {gap} behind; asked"));
-            let choices = self.choices(std::iter::once(*first).chain(rivals.into_iter().copied()));
-            let original = self.message.clone();
-            return Some(Chosen::of(first, Act::Ask(Question { sentence: "which_one", choices, original })));
-        }
-        self.applied(Rule::R11, format!("`{}` at {} is the best", intent.name, first.adjusted));
-        let original = self.original(first);
-        if intent.destructive {
-            self.applied(Rule::R12, "destructive; asked whether to be sure");
-            return Some(Chosen::of(first, confirmation(intent, original)));
-        }
-        self.passed(Rule::R12, "no rival of the same priority is close");
-        Some(self.take(first.intent, first.raw, first.adjusted, original))
-    }
-
-    /// The best readings, and "none of these". What would be refused here is offered only if nothing else is left.
-    fn choices<'r>(&self, readings: impl Iterator<Item = &'r Reading>) -> Vec<Choice> {
-        let choice = |r: &Reading| Choice::Intent(self.intent(r.intent).name.clone());
-        let (open, closed): (Vec<&Reading>, Vec<&Reading>) = readings.partition(|r| self.is_open(r.intent));
-        let offered = if open.is_empty() { closed } else { open };
-        offered.into_iter().take(READINGS_MAX).map(choice).chain([Choice::NoneOfThese]).collect()
-    }
-
-    fn r13_fallback(&mut self, readings: &[Reading]) -> Chosen {
-        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
-        let likely = |r: &&Reading| r.raw >= self.conversation.thresholds.suggestion;
-        let mut likely: Vec<&Reading> = readings.iter().filter(known).filter(likely).collect();
-        likely.sort_by_key(|r| std::cmp::Reverse(r.raw));
-        let Some(best) = likely.first().copied() else {
-            return self.ladder("nothing was understood");
-        };
-        self.applied(Rule::R13, format!("best raw is {}: asked what was meant", best.raw));
-        let choices = self.choices(likely.into_iter());
-        let original = self.original(best);
-        Chosen::of(best, Act::Ask(Question { sentence: "did_you_mean", choices, original }))
-    }
-
-    fn ladder(&mut self, because: &'static str) -> Chosen {
-        let ladder = &self.conversation.ladder;
-        let failures = self.session.failures as usize;
-        let step = ladder.get(failures.min(ladder.len().saturating_sub(1))).copied();
-        let step = step.unwrap_or(LadderStep::Rephrase);
-        self.applied(Rule::R13, format!("{because}; failure {}: {step:?}", failures + 1));
-        Chosen::plain(Act::Fallback(step))
-    }
-
     /// Does what an intent is for.
     fn take(&self, index: IntentIndex, raw: Confidence, adjusted: Confidence, message: Message) -> Chosen {
         let intent = self.intent(index);
         let act = match &intent.event {
             _ if intent.hand_over => Act::HandOver,
             _ if intent.resume => Act::Resume,
-            Some(event) => Act::Dispatch { event: Arc::clone(event), message },
+            Some(event) => {
+                let message = with_parameters(message, &intent.name);
+                Act::Dispatch { event: Arc::clone(event), message }
+            }
             None => Act::Inline(intent.reply),
         };
         Chosen { act, intent: Some(index), raw, adjusted }
@@ -622,16 +464,12 @@ fn confirmation(intent: &Intent, original: Message) -> Act {
     Act::Ask(Question { sentence: "ask_certain", choices, original })
 }
 
-impl Reading {
-    /// With parameters, it comes from the caller.
-    fn new(intent: IntentIndex, raw: Confidence, parameters: Option<&Fields>) -> Self {
-        Self {
-            intent,
-            raw,
-            adjusted: raw,
-            conflicts: false,
-            by_caller: parameters.is_some(),
-            parameters: parameters.cloned().unwrap_or_default(),
-        }
+/// The message with what the caller's best candidate for an intent found in it.
+fn with_parameters(mut message: Message, intent: &str) -> Message {
+    let of_intent = message.candidates.iter().filter(|c| c.intent == intent);
+    let best = of_intent.max_by_key(|c| c.confidence).map(|c| c.parameters.clone());
+    for (name, value) in best.unwrap_or_default() {
+        message.parameters.entry(name).or_insert(value);
     }
+    message
 }

@@ -29,6 +29,9 @@ pub struct ConversationState {
     /// The revision whose reply showed the buttons that still count.
     #[serde(default)]
     pub prompt_revision: Revision,
+    /// The intents behind those buttons, in their order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prompt: Vec<String>,
     /// Media that came before anybody knew what for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_media: Vec<Media>,

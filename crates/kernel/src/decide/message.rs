@@ -41,6 +41,10 @@ pub(super) fn decide_message(
     if let Some(locale) = message.locale.as_deref().and_then(|tag| conversation.base_locale(tag)) {
         turn.session.locale = Some(locale.to_owned());
     }
+    if turn.session.locale.is_none() {
+        let text = normalise(message.text.as_deref().unwrap_or_default());
+        turn.session.locale = conversation.lexicon.language(&text).map(str::to_owned);
+    }
     let decision = router(&turn, conversation, message).route();
     Ok(carry_out(turn, conversation, message, decision))
 }
@@ -232,11 +236,6 @@ impl Speaker<'_, '_> {
     /// hardly something to be kept.
     fn dispatch(&mut self, event: &str, message: &Message) -> Told {
         let mut payload = message.parameters.clone();
-        for candidate in &message.candidates {
-            for (name, value) in &candidate.parameters {
-                payload.entry(name.clone()).or_insert_with(|| value.clone());
-            }
-        }
         let mut media = self.turn.session.held_media.clone();
         media.extend(message.media.iter().cloned());
         if let Some(text) = &message.text {

@@ -314,12 +314,19 @@ impl<'a> Turn<'a> {
         replies.iter().enumerate().map(effect).collect()
     }
 
-    /// Buttons shown now are the ones that count from now on.
+    /// Buttons shown now are the ones that count from now on; those of a state that was left count no more. A number
+    /// means what was shown last: behind a question, not even live buttons of a menu.
     pub fn note_prompt(&mut self, replies: &[Reply]) {
         let prefix = format!("p{}.", self.revision());
-        let shown = replies.iter().flat_map(|r| &r.options).any(|o| o.id.starts_with(&prefix));
-        if shown || self.stepper().paths(&self.position.leaves) != self.after.configuration {
+        let options: Vec<&str> = replies.iter().flat_map(|r| &r.options).map(|o| o.id.as_str()).collect();
+        let of_menu = |id: &&str| id.strip_prefix(&prefix).map(str::to_owned);
+        let shown: Vec<String> = options.iter().filter_map(of_menu).collect();
+        let moved = self.stepper().paths(&self.position.leaves) != self.after.configuration;
+        if !shown.is_empty() || moved {
             self.session.prompt_revision = self.revision();
+        }
+        if !options.is_empty() || moved {
+            self.session.prompt = shown;
         }
     }
 

@@ -44,6 +44,7 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
     ];
     after.conversation = Some(Arc::new(ConversationState {
         prompt_revision: kernel::id::Revision(2),
+        prompt: vec!["done".into()],
         locale: Some("fr".into()),
         topic: Some("progress".into()),
         pending: Some(pending),
