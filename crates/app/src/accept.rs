@@ -281,7 +281,7 @@ const PROBLEM_TYPE: &str = "application/problem+json";
 
 fn problem(status: StatusCode, code: &str, detail: &str) -> String {
     serde_json::json!({
-        "type": "about:blank",
+        "type": format!("urn:statewright:problem:{code}"),
         "title": status.canonical_reason(),
         "status": status.as_u16(),
         "detail": detail,
@@ -455,7 +455,7 @@ mod tests {
             let (head, body) = answer.split_once("\r\n\r\n").unwrap();
             assert!(head.contains("\r\nconnection: close"), "{head}");
             let body: serde_json::Value = serde_json::from_str(body).unwrap();
-            let expected = serde_json::json!({"type": "about:blank", "title": "Request Timeout", "status": 408,
+            let expected = serde_json::json!({"type": "urn:statewright:problem:body_timeout", "title": "Request Timeout", "status": 408,
                 "detail": "the body did not arrive in time", "code": "body_timeout", "retryable": true});
             assert_eq!(body, expected);
         }

@@ -348,13 +348,15 @@ impl Shard {
             Owner::Request(request) => kind_of(&request.input),
         };
         let outcome = match &*receipt.answer {
-            Answer::Message(answer) => format!("{:?}", answer.outcome).to_lowercase(),
+            Answer::Message(answer) => answer.outcome.as_str().to_owned(),
             Answer::Event(_) => "taken".to_owned(),
             Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
         };
+        let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
+        let machine = after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
+        let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
+        self.metrics.inputs.get_or_create(&labels).inc();
         if let Some(after) = after {
-            let labels = OutcomeLabels { machine: after.machine.to_string(), kind, outcome };
-            self.metrics.inputs.get_or_create(&labels).inc();
             if matches!(owner, Owner::Timer) {
                 self.metrics.timers_fired.inc();
                 fired.timers += 1;

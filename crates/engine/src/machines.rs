@@ -88,6 +88,10 @@ impl Machines {
         let Some(machine) = machine else {
             return Err(MachinesError::Diagnostics(diagnostics));
         };
+        if let Some(current) = self.current(&machine.name).ok().filter(|current| current.hash == machine.hash)
+        {
+            return Ok((current, diagnostics));
+        }
         let stored = StoredDefinition {
             hash: machine.hash.clone(),
             machine: machine.name.clone(),

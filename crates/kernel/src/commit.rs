@@ -82,6 +82,9 @@ pub struct MessageAnswer {
     pub clarification: Option<ClarificationView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closure_reason: Option<String>,
+    /// Why the state did not take what was understood, for the outcome `refused`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
     pub why: Why,
 }
 

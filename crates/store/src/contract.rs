@@ -73,7 +73,7 @@ macro_rules! store_contract {
             load_session_returns_highest_ordinal
             tenants_do_not_see_each_other
             tenants_may_use_the_same_names
-            definitions_survive_and_are_saved_once
+            definitions_are_kept_once_and_the_last_saved_is_last
             // Timers.
             due_instances_are_claimed_once
             the_longest_due_is_claimed_first

@@ -90,13 +90,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError>;
 
-    /// Keeps a definition's source for the instances that are pinned to it. Saving one twice is nothing.
+    /// Keeps a definition's source for the instances that are pinned to it. One that is saved again is kept once, and
+    /// is the last of `definitions` from then on: what was activated last is current after a restart too.
     ///
     /// # Errors
     /// When it could not be saved durably.
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError>;
 
-    /// All definitions ever saved, oldest first. A corrupt record is quarantined and left out; saving the definition
+    /// All definitions ever saved, the one saved last at the end. A corrupt record is quarantined and left out; saving the definition
     /// again mends it.
     ///
     /// # Errors

@@ -196,9 +196,8 @@ impl Store for MemoryStore {
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
         let mut tables = self.tables();
-        if !tables.definitions.iter().any(|d| d.hash == definition.hash) {
-            tables.definitions.push(definition.clone());
-        }
+        tables.definitions.retain(|known| known.hash != definition.hash);
+        tables.definitions.push(definition.clone());
         Ok(())
     }
 

@@ -150,7 +150,7 @@ impl Chat {
         match &*answer {
             Answer::Message(answer) => {
                 self.show(&answer.reply);
-                say!("  ({}, {:?}, {})", answer.state, answer.outcome, rule(answer));
+                say!("  ({}, {}, {})", answer.state, answer.outcome.as_str(), rule(answer));
                 self.last = Some(answer.clone());
                 Ok(())
             }
@@ -193,9 +193,8 @@ impl Chat {
         let by = Delay::parse(by).map_err(Failure)?;
         let now = self.engine.clock().advance(by).unwrap_or_default();
         let report = self.engine.recover()?;
-        let closed: Vec<String> =
-            report.closed.iter().map(|(reason, n)| format!("{n} closed: {reason}")).collect();
-        say!("  it is {now}; {} timer(s) fired {}", report.timers_fired, closed.join(", "));
+        let closed = report.closed.iter().map(|(reason, n)| format!(", {n} session(s) closed: {reason}"));
+        say!("  it is {now}; {} timer(s) fired{}", report.timers_fired, closed.collect::<String>());
         let session = self.engine.session(&self.tenant, &self.machine, &self.subject);
         if let (Ok(session), true) = (session, report.timers_fired > 0) {
             say!("  ({})", session.state());
@@ -204,19 +203,16 @@ impl Chat {
     }
 
     fn why(&self) -> Result<(), Failure> {
-        let Some(answer) = &self.last else {
-            return Err(Failure("nothing was said yet".into()));
-        };
+        let Some(answer) = &self.last else { return Err(Failure("nothing was said yet".into())) };
         let intent = answer.why.intent.as_deref().unwrap_or("no intent");
-        say!(
-            "  {} decided: {intent}, raw {}, adjusted {}",
-            rule(answer),
-            answer.why.raw,
-            answer.why.adjusted
-        );
+        let (raw, adjusted) = (answer.why.raw, answer.why.adjusted);
+        say!("  {} decided: {intent}, raw {raw}, adjusted {adjusted}", rule(answer));
+        if let Some(refusal) = &answer.refusal {
+            say!("  refused: {}", refusal.message);
+        }
         for step in &answer.why.trace {
             let mark = if step.applied { "*" } else { " " };
-            say!("  {mark} {:>3?}  {}", step.rule, step.because);
+            say!("  {mark} {:>3}  {}", format!("{:?}", step.rule), step.because);
         }
         Ok(())
     }
@@ -249,8 +245,11 @@ impl Chat {
                 Ok(())
             }
             Answer::Refused(refusal) => {
-                let allowed = refusal.allowed.join(", ");
-                Err(Failure(format!("{}; allowed: {allowed}", refusal.message)))
+                let allowed = match refusal.allowed.is_empty() {
+                    true => String::new(),
+                    false => format!("; allowed: {}", refusal.allowed.join(", ")),
+                };
+                Err(Failure(format!("{}{allowed}", refusal.message)))
             }
             Answer::Message(_) => Ok(()),
         }

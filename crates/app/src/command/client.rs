@@ -284,6 +284,13 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
 fn tell_explanation(explanation: &Value) {
     let accepted = explanation["accepted"] == json!(true);
     say!("in `{}` it would be {}", text(&explanation["state"]), if accepted { "taken" } else { "refused" });
+    let message = &explanation["answer"]["message"];
+    if message.is_object() {
+        say!("outcome {}, then in `{}`", text(&message["outcome"]), text(&message["state"]));
+        for reply in message["reply"].as_array().into_iter().flatten() {
+            say!("  {}", text(&reply["text"]));
+        }
+    }
     if let Some(message) = explanation["refusal"]["message"].as_str() {
         say!("{message}");
     }

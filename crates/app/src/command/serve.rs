@@ -1,5 +1,6 @@
 //! `dev` and `serve`: the server, from its settings to its orderly end.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -73,9 +74,9 @@ pub(crate) struct DevArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Settings file; flags and environment win over it
-    #[arg(long, value_name = "FILE", default_value = "statewright.toml")]
-    config: PathBuf,
+    /// Settings file; flags and environment win over it [default: statewright.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
@@ -128,7 +129,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
     let ServeArgs { server, config, api_keys } = args;
-    let file = read_config(&config)?;
+    let file = read_config(config.as_deref())?;
     init_log(server.log.or(file.log));
     let machines = match file.machines {
         Some(dirs) if server.machines.dirs.is_empty() => dirs,
@@ -156,15 +157,15 @@ fn init_log(choice: Option<LogChoice>) {
     telemetry::init(format, None);
 }
 
-fn read_config(path: &Path) -> Result<ConfigFile, Failure> {
+/// A file that is named must be there; the default one need not.
+fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
+    let path = named.unwrap_or(Path::new("statewright.toml"));
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
             return Ok(ConfigFile::default());
         }
-        Err(error) => {
-            return Err(Failure(format!("failed to read {}: {error}", path.display())));
-        }
+        Err(error) => return Err(Failure(format!("failed to read {}: {error}", path.display()))),
     };
     toml::from_str(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))
 }
@@ -194,13 +195,9 @@ fn run(server: Server) -> CommandResult {
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
         let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
-        let shutdown = {
-            let app = Arc::clone(&app);
-            async move {
-                stop_signal().await;
-                tracing::info!("stopping: open requests are finished first");
-                app.stop();
-            }
+        let shutdown = async {
+            stop_signal().await;
+            tracing::info!("stopping: open requests are finished first");
         };
         let cut = accept::serve(listener, http::router(app), Limits::default(), shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");

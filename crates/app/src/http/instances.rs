@@ -144,8 +144,8 @@ pub async fn list(
     query.machine = request::parsed(machine)?;
     query.subject = request::parsed(subject)?;
     query.due_before = within.map(|within| app.engine.clock().now().plus(within));
-    if let (Some(machine), Some(state)) = (&query.machine, &asked.state) {
-        let machine = app.engine.machines().current(machine)?;
+    let machine = query.machine.as_ref().map(|name| app.engine.machines().current(name)).transpose()?;
+    if let (Some(machine), Some(state)) = (machine, &asked.state) {
         let known = |path: &str| machine.chart.by_path(path).is_some();
         if let Some(unknown) = state.split(',').find(|path| !known(path)) {
             let paths = machine.chart.states.iter().skip(1).map(|s| &*s.path);

@@ -13,7 +13,6 @@ pub mod problem;
 mod request;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -42,7 +41,6 @@ pub struct App {
     pub public_url: String,
     pub twilio_auth_token: Option<String>,
     pub started: Instant,
-    pub stopping: AtomicBool,
 }
 
 pub type Shared = Arc<App>;
@@ -54,13 +52,8 @@ impl App {
         public_url: String,
         twilio_auth_token: Option<String>,
     ) -> Self {
-        let (started, stopping) = (Instant::now(), AtomicBool::new(false));
-        Self { engine, access, public_url, twilio_auth_token, started, stopping }
-    }
-
-    /// From here on `/readyz` says no, so that balancers send nobody new.
-    pub fn stop(&self) {
-        self.stopping.store(true, Ordering::SeqCst);
+        let started = Instant::now();
+        Self { engine, access, public_url, twilio_auth_token, started }
     }
 
     /// Hands an input to the engine and waits for its durable answer.
@@ -129,6 +122,7 @@ pub fn router(app: Shared) -> Router {
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::wrong_method)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(axum::middleware::from_fn(request::traced))
         .with_state(app)
 }
 

@@ -8,7 +8,6 @@ use axum::response::{IntoResponse, Response};
 use engine::{EngineError, RecoveryReport};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::Ordering;
 
 use crate::http::problem::Problem;
 use crate::http::{Shared, request, tenant};
@@ -34,20 +33,17 @@ struct Readiness {
     ready: bool,
     store: String,
     machines: usize,
-    stopping: bool,
 }
 
-/// Whether new work should be sent here: the store answers, and nobody has asked us to stop.
+/// Whether new work should be sent here: the store answers. A server that is stopping does not answer at all.
 pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
     app.read(|app| {
-        let stopping = app.stopping.load(Ordering::SeqCst);
         let store = app.engine.store().next_due().map(|_| "ok".to_owned());
-        let ready = store.is_ok() && !stopping;
+        let ready = store.is_ok();
         let readiness = Readiness {
             ready,
             store: store.unwrap_or_else(|error| error.to_string()),
             machines: app.engine.machines().all().len(),
-            stopping,
         };
         Ok(request::json(if ready { 200 } else { 503 }, &readiness, None))
     })

@@ -174,6 +174,9 @@ impl IntoResponse for Problem {
         let mut response = (status, body).into_response();
         let headers = response.headers_mut();
         headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
+        if self.0.status == 401 {
+            headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));
         }

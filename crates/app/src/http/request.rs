@@ -1,12 +1,15 @@
 //! What every handler needs of a request: its body, its key, its trace, and the JSON of a response.
 
 use axum::body::Bytes;
+use axum::extract::Request;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use kernel::id::{InputKey, Revision};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument;
 
 use crate::http::problem::Problem;
 use crate::telemetry::{Traceparent, fresh_trace_id};
@@ -14,7 +17,14 @@ use crate::telemetry::{Traceparent, fresh_trace_id};
 /// A JSON body of a known shape; an empty one stands for `{}`.
 pub fn body<T: DeserializeOwned>(bytes: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
     let bytes = bytes?;
-    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
+    let text: &[u8] = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        None => b"{}",
+        Some(b'{') => &bytes,
+        Some(_) => {
+            let detail = "the body is not what it should be: expected a JSON object, `{…}`";
+            return Err(Problem::bad_request("malformed_body", detail));
+        }
+    };
     serde_json::from_slice(text).map_err(|error| {
         Problem::bad_request("malformed_body", format!("the body is not what it should be: {error}"))
     })
@@ -53,7 +63,25 @@ pub fn expected(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
     })
 }
 
-/// The trace that a request belongs to, or a new one.
+/// Gives every request its trace: the caller's, or a fresh one. It is on every line of the log that the request
+/// causes, stored with its transition, and told in the answer.
+pub async fn traced(mut request: Request, next: Next) -> Response {
+    let headers = request.headers_mut();
+    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
+    let trace = parent.and_then(Traceparent::parse).unwrap_or_else(Traceparent::fresh);
+    let header = HeaderValue::try_from(trace.onward().header()).ok();
+    if let Some(header) = header.clone() {
+        headers.insert("traceparent", header);
+    }
+    let span = tracing::info_span!("request", trace_id = trace.trace_id());
+    let mut response = next.run(request).instrument(span).await;
+    if let Some(header) = header {
+        response.headers_mut().insert("traceparent", header);
+    }
+    response
+}
+
+/// The trace that `traced` has given to a request.
 pub fn trace_id(headers: &HeaderMap) -> String {
     let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
     parent.and_then(Traceparent::parse).map_or_else(fresh_trace_id, |parent| parent.trace_id().to_owned())

@@ -172,6 +172,21 @@ pub enum MessageOutcome {
     Fallback,
 }
 
+impl MessageOutcome {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Dispatched => "dispatched",
+            Self::Clarifying => "clarifying",
+            Self::MediaHeld => "media_held",
+            Self::Inline => "inline",
+            Self::Refused => "refused",
+            Self::Ignored => "ignored",
+            Self::HandedOver => "handed_over",
+            Self::Fallback => "fallback",
+        }
+    }
+}
+
 /// The chosen intent and the whole reasoning behind an outcome.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Why {

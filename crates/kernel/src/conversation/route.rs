@@ -303,7 +303,9 @@ impl<'a> Router<'a> {
         let how = if by_number.is_some() { "its number" } else { "its label" };
         let label = &self.intent(intent).name;
         self.applied(Rule::R5, format!("`{label}` of the menu shown last, by {how}"));
-        Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
+        // The words chose; they are nothing to be kept.
+        let message = Message { text: None, ..self.message.clone() };
+        Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, message))
     }
 
     fn ask_again(&mut self, question: &Clarification) -> Chosen {
@@ -325,14 +327,11 @@ impl<'a> Router<'a> {
                 let Some(intent) = self.conversation.intent_by_name(name) else {
                     return self.ladder("the intent is gone from the definition");
                 };
-                let confirmed = matches!(option.choice, Choice::Confirmed(_));
-                if self.intent(intent).destructive && !confirmed {
-                    self.applied(Rule::R12, "destructive; asked whether to be sure");
-                    return Chosen::certain(confirmation(self.intent(intent), original), intent);
+                match option.choice {
+                    Choice::Confirmed(_) => Chosen::certain(self.act_of(intent, original), intent),
+                    _ => self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, original),
                 }
-                self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, original)
             }
-            // What was said goes into the session, unless it was no more than the command that is now given up.
             Choice::Continue => match self
                 .accepted(AcceptKind::Text)
                 .filter(|_| original.text.is_some() && !self.is_command(&original))
@@ -424,7 +423,8 @@ impl<'a> Router<'a> {
     fn is_sure(&self, reading: &Reading) -> bool {
         let thresholds = &self.conversation.thresholds;
         let needed = if reading.by_caller { thresholds.confidence } else { thresholds.free_text };
-        reading.adjusted >= needed && self.is_open(reading.intent)
+        let known = self.intent(reading.intent).priority != Priority::P4;
+        known && reading.adjusted >= needed && self.is_open(reading.intent)
     }
 
     /// Whether the active states offer a transition for the intent's event, or it needs none.
@@ -442,10 +442,26 @@ impl<'a> Router<'a> {
         self.leaves.iter().any(|leaf| !self.chart.candidates(*leaf, event).is_empty())
     }
 
-    /// Does what an intent is for.
-    fn take(&self, index: IntentIndex, raw: Confidence, adjusted: Confidence, message: Message) -> Chosen {
+    /// Does what an intent is for, or asks first whether to be sure.
+    fn take(
+        &mut self,
+        index: IntentIndex,
+        raw: Confidence,
+        adjusted: Confidence,
+        message: Message,
+    ) -> Chosen {
+        let act = if self.intent(index).destructive {
+            self.applied(Rule::R12, "destructive; asked whether to be sure");
+            confirmation(self.intent(index), message)
+        } else {
+            self.act_of(index, message)
+        };
+        Chosen { act, intent: Some(index), raw, adjusted }
+    }
+
+    fn act_of(&self, index: IntentIndex, message: Message) -> Act {
         let intent = self.intent(index);
-        let act = match &intent.event {
+        match &intent.event {
             _ if intent.hand_over => Act::HandOver,
             _ if intent.resume => Act::Resume,
             Some(event) => {
@@ -453,8 +469,7 @@ impl<'a> Router<'a> {
                 Act::Dispatch { event: Arc::clone(event), message }
             }
             None => Act::Inline(intent.reply),
-        };
-        Chosen { act, intent: Some(index), raw, adjusted }
+        }
     }
 }
 

@@ -67,15 +67,21 @@ fn considered(
     let Some(position) = position_of(machine, before) else {
         return Vec::new();
     };
+    // What a message's event carries is the router's business; its trace and its refusal explain it.
     let (event, payload) = match (&input.cause, decided) {
-        (Cause::Event { event, payload, .. }, _) => (event.clone(), payload.clone()),
-        (_, Ok(commit)) => (commit.entry.event.clone(), Default::default()),
+        (Cause::Event { event, payload, .. }, _) => (event, payload),
+        (_, Ok(commit)) => match &commit.entry.answer {
+            Answer::Message(answer) => {
+                return answer.refusal.iter().flat_map(|r| r.explain.clone()).collect();
+            }
+            _ => return Vec::new(),
+        },
         (_, Err(refusal)) => return refusal.explain.clone(),
     };
-    match machine.chart.event(&event) {
-        Some(index) if !is_internal(&event) => {
+    match machine.chart.event(event) {
+        Some(index) if !is_internal(event) => {
             let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
-            stepper.consider(&position, index, &payload)
+            stepper.consider(&position, index, payload)
         }
         _ => Vec::new(),
     }

@@ -155,11 +155,11 @@ fn carry_out(
     turn.restart_idle_timers();
     turn.note_prompt(&told.reply);
     let pending = turn.session.pending.as_ref().map(Clarification::view);
-    let mut verdict = turn.close(outcome_name(told.outcome));
-    if let Some(refusal) = told.refusal {
+    let mut verdict = turn.close(told.outcome.as_str());
+    if let Some(refusal) = &told.refusal {
         verdict.success = false;
         verdict.code = Some(refusal.code.as_str().to_owned());
-        verdict.reason = Some(refusal.message);
+        verdict.reason = Some(refusal.message.clone());
     }
     let why = Why {
         rule: decision.rule,
@@ -177,22 +177,10 @@ fn carry_out(
         transition: transition_of(&verdict).filter(|_| verdict.success),
         clarification: pending,
         closure_reason: turn.after.closure.as_ref().map(|c| c.reason.clone()),
+        refusal: told.refusal,
         why,
     });
     turn.commit(verdict, Some(message.clone()), answer, Vec::new())
-}
-
-fn outcome_name(outcome: MessageOutcome) -> &'static str {
-    match outcome {
-        MessageOutcome::Dispatched => "dispatched",
-        MessageOutcome::Clarifying => "clarifying",
-        MessageOutcome::MediaHeld => "media_held",
-        MessageOutcome::Inline => "inline",
-        MessageOutcome::Refused => "refused",
-        MessageOutcome::Ignored => "ignored",
-        MessageOutcome::HandedOver => "handed_over",
-        MessageOutcome::Fallback => "fallback",
-    }
 }
 
 /// Carries out an act and finds the words for it.
@@ -241,7 +229,9 @@ impl Speaker<'_, '_> {
         if let Some(text) = &message.text {
             payload.insert("text".into(), Value::from(text.trim()));
             payload.insert("is_phrase".into(), self.is_phrase(text).into());
-            if let Ok(number) = text.trim().parse::<f64>() {
+            if let Ok(number) = text.trim().parse::<i64>() {
+                payload.insert("number".into(), Value::from(number));
+            } else if let Ok(number) = text.trim().parse::<f64>() {
                 payload.insert("number".into(), Value::from(number));
             }
         }

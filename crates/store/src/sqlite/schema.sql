@@ -112,16 +112,19 @@ SELECT
     i.closure_reason                                                             AS closure_reason,
     json_extract(i.body, '$.context')                                            AS session_metadata,
     (
-        SELECT json_group_array(json_object(
-            'from_state', json_extract(l.body, '$.from'),
-            'to_state', json_extract(l.body, '$.to'),
-            'event', json_extract(l.body, '$.event'),
-            'success', json(CASE json_extract(l.body, '$.success') WHEN 1 THEN 'true' ELSE 'false' END),
-            'reason', json_extract(l.body, '$.reason'),
-            'at', json_extract(l.body, '$.at')
-        ) ORDER BY l.seq)
-        FROM log AS l
-        WHERE l.owner = i.row
+        SELECT json_group_array(json(step)) FROM (
+            SELECT json_object(
+                'from_state', json_extract(l.body, '$.from'),
+                'to_state', json_extract(l.body, '$.to'),
+                'event', json_extract(l.body, '$.event'),
+                'success', json(CASE json_extract(l.body, '$.success') WHEN 1 THEN 'true' ELSE 'false' END),
+                'reason', json_extract(l.body, '$.reason'),
+                'at', json_extract(l.body, '$.at')
+            ) AS step
+            FROM log AS l
+            WHERE l.owner = i.row
+            ORDER BY l.seq
+        )
     )                                                                            AS transition_history,
     i.revision                                                                   AS revision,
     strftime('%Y-%m-%dT%H:%M:%fZ', i.updated_at / 1000.0, 'unixepoch')           AS last_activity,

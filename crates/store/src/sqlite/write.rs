@@ -320,21 +320,11 @@ fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::
     Ok(claims)
 }
 
-static FIND_DEFINITION: LazyLock<String> = LazyLock::new(|| DEFINITIONS.select(&[]) + "WHERE t.hash = ?1");
-
 /// Saves a definition that is not there, or is there damaged.
 pub(super) fn save_definition(
     connection: &Connection,
     definition: &StoredDefinition,
 ) -> rusqlite::Result<()> {
-    let mut select = connection.prepare_cached(&FIND_DEFINITION)?;
-    let is_there = match select.query([definition.hash.as_str()])?.next()? {
-        Some(row) => DEFINITIONS.verify(row).is_ok(),
-        None => false,
-    };
-    if is_there {
-        return Ok(());
-    }
     let checksum = DEFINITIONS.checksum(&[
         text(definition.hash.as_str()),
         text(definition.machine.as_str()),
@@ -343,10 +333,8 @@ pub(super) fn save_definition(
         text(&definition.source),
     ]);
     let mut upsert = connection.prepare_cached(
-        "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT (hash) DO UPDATE SET machine = excluded.machine, version = excluded.version,
-             saved_at = excluded.saved_at, checksum = excluded.checksum, source = excluded.source",
+        "INSERT OR REPLACE INTO definitions (hash, machine, version, saved_at, checksum, source)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
     upsert.execute(params![
         definition.hash.as_str(),

@@ -3,7 +3,7 @@
 use crate::conversation::clarification::Choice;
 use crate::conversation::message::Rule;
 use crate::conversation::route::reading::Reading;
-use crate::conversation::route::{Act, Chosen, Question, Router, confirmation};
+use crate::conversation::route::{Act, Chosen, Question, Router};
 use crate::conversation::{LadderStep, Priority};
 
 /// A question offers at most this many readings, and "none of these".
@@ -50,13 +50,8 @@ impl Router<'_> {
             return Some(Chosen::of(first, Act::Ask(Question { sentence: "which_one", choices, original })));
         }
         self.applied(Rule::R11, format!("`{}` at {} is the best", intent.name, first.adjusted));
-        let original = self.message.clone();
-        if intent.destructive {
-            self.applied(Rule::R12, "destructive; asked whether to be sure");
-            return Some(Chosen::of(first, confirmation(intent, original)));
-        }
         self.passed(Rule::R12, "no rival of the same priority is close");
-        Some(self.take(first.intent, first.raw, first.adjusted, original))
+        Some(self.take(first.intent, first.raw, first.adjusted, self.message.clone()))
     }
 
     /// The best readings, and "none of these". What would be refused here is offered only if nothing else is left.
