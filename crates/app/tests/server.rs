@@ -124,9 +124,10 @@ fn wrong_input_gets_a_clear_error_and_stores_nothing() {
     let server = Server::dev(&dir.path().join("s.db"), &[]);
     let send = messages("ann");
     let large = json!({"message_id": "1", "text": "x".repeat(10_000_000)}).to_string();
-    let posts: [(&str, &str, u16, &str, &str); 10] = [
+    let posts: [(&str, &str, u16, &str, &str); 11] = [
         (&send, "{\"message_id\": ", 400, "malformed_body", "line 1"),
         (&send, "{\"message_id\": \"1\", \"txet\": \"update\"}", 400, "malformed_body", "txet"),
+        (&send, "[\"1\", \"update\"]", 400, "malformed_body", "object"),
         (&send, "{\"text\": \"update\"}", 400, "missing_key", "message_id"),
         (&send, "{\"message_id\": \"\", \"text\": \"update\"}", 400, "malformed_body", "empty"),
         (

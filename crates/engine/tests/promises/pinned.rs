@@ -54,3 +54,14 @@ fn a_definition_with_an_error_changes_nothing() {
     assert_eq!(current.hash, world.machine.hash);
     assert_eq!(world.store.definitions().unwrap().len(), 1);
 }
+
+#[test]
+fn the_definition_activated_last_is_current_after_a_restart_too() {
+    let world = World::new();
+    let now = world.clock.now();
+    for source in [changed(), definition()] {
+        world.machines.activate(&*world.store, &source, now).unwrap();
+    }
+    let restarted = Machines::from_store(&*world.store).unwrap();
+    assert_eq!(restarted.current(&world.machine.name).unwrap().hash, world.machine.hash);
+}
