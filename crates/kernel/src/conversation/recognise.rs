@@ -222,13 +222,13 @@ fn is_negated(tokens: &[&str], at: usize) -> bool {
     after || before.iter().any(|t| NEGATIONS.contains(t))
 }
 
-/// One slip in a word of four to seven letters, two in a longer one (Damerau-Levenshtein distance).
+/// One slip in a word of four to seven letters, two in a longer one (optimal string alignment distance).
 pub fn is_near(one: &str, other: &str) -> bool {
     let letters = other.chars().count();
     if letters < NEAR_LETTERS_MIN || one.chars().count().abs_diff(letters) > 2 {
         return false;
     }
-    strsim::damerau_levenshtein(one, other) <= if letters < 8 { 1 } else { 2 }
+    strsim::osa_distance(one, other) <= if letters < 8 { 1 } else { 2 }
 }
 
 #[cfg(test)]
