@@ -74,8 +74,8 @@ const DELAY_MS_MAX: i64 = 36_525 * 86_400_000;
 impl Delay {
     pub const ZERO: Delay = Delay(0);
 
-    pub fn from_millis(ms: i64) -> Self {
-        Self(ms.max(0))
+    pub const fn from_millis(ms: i64) -> Self {
+        Self(if ms < 0 { 0 } else { ms })
     }
 
     pub fn from_secs(seconds: i64) -> Self {

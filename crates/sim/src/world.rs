@@ -35,6 +35,11 @@ const WORDS: [&str; 14] = [
     "2",
     "gibberish",
 ];
+/// One commit in so many fails while the store is ill.
+const FAILS_ONE_IN: usize = 6;
+const NEVER: usize = usize::MAX / 8;
+/// Silence that ends a session, in the shipped definition.
+const SESSION_LIFE: Delay = Delay::from_millis(2 * 3_600_000);
 /// How often a client repeats an unanswered key; a store that fails every sixth time answers long before.
 const REPEATS_MAX: usize = 200;
 
@@ -84,6 +89,7 @@ pub fn run(seed: u64, steps: usize) -> Result<Report, Failure> {
     for step in 0..steps {
         world.step().map_err(|what| Failure { seed, step, what })?;
     }
+    world.settle().map_err(|what| Failure { seed, step: steps, what })?;
     world.check().map_err(|what| Failure { seed, step: steps, what })?;
     Ok(world.report)
 }
@@ -92,7 +98,7 @@ impl World {
     fn new(seed: u64) -> Self {
         let disk = Arc::new(MemoryStore::new());
         let clock = Clock::virtual_at(Timestamp::from_millis(1_767_603_600_000));
-        let engine = start(&disk, &clock, seed);
+        let engine = start(&disk, &clock, seed, FAILS_ONE_IN);
         let (random, report) = (Random::new(seed), Report::default());
         Self { seed, random, disk, clock, engine, answered: Vec::new(), report }
     }
@@ -174,7 +180,16 @@ impl World {
     /// Everything in memory is gone; the disk stays.
     fn crash(&mut self) {
         self.report.crashes += 1;
-        self.engine = start(&self.disk, &self.clock, self.seed ^ (self.report.crashes as u64) << 32);
+        let seed = self.seed ^ (self.report.crashes as u64) << 32;
+        self.engine = start(&self.disk, &self.clock, seed, FAILS_ONE_IN);
+    }
+
+    /// The store gets well, claims of those who failed run out, and everything that is due is caught up.
+    fn settle(&mut self) -> Result<(), String> {
+        self.engine = start(&self.disk, &self.clock, self.seed, NEVER);
+        self.clock.advance(Delay::from_secs(60));
+        let report = self.engine.recover().map_err(|e| e.to_string())?;
+        if report.complete { Ok(()) } else { Err("recovery did not get to its end".to_owned()) }
     }
 
     fn check(&mut self) -> Result<(), String> {
@@ -243,16 +258,15 @@ fn check_session(session: &Snapshot, entries: &[Entry], now: Timestamp) -> Resul
     if session.is_closed() != session.timers.is_empty() {
         return Err(format!("{name} in {} has the timers {:?}", session.state(), session.timers));
     }
-    // Two hours of silence end a session; recovery may have failed on the last step, so a lease's time is allowed.
     let silent = now.since(session.updated_at);
-    if !session.is_closed() && silent > Delay::from_secs(3 * 3_600) {
+    if !session.is_closed() && silent >= SESSION_LIFE {
         return Err(format!("{name} is stuck in {} for {silent}", session.state()));
     }
     Ok(())
 }
 
-fn start(disk: &Arc<MemoryStore>, clock: &Clock, seed: u64) -> Engine {
-    let store = Arc::new(FaultyStore::new(Arc::clone(disk), seed, 6));
+fn start(disk: &Arc<MemoryStore>, clock: &Clock, seed: u64, fails_one_in: usize) -> Engine {
+    let store = Arc::new(FaultyStore::new(Arc::clone(disk), seed, fails_one_in));
     let machines = Machines::default();
     machines
         .activate(&**disk, DEFINITION, clock.now())
