@@ -63,17 +63,11 @@ impl Access {
     }
 
     /// A provider cannot send our key; its signature stands for it, and its messages belong to the first tenant.
-    pub fn channel_tenant(
-        &self,
-        headers: &HeaderMap,
-        by_key: impl FnOnce() -> Result<TenantId, Problem>,
-    ) -> Result<TenantId, Problem> {
-        match self {
-            Self::Keys(keys) if !headers.contains_key("authorization") => match keys.first() {
-                Some((_, tenant)) => Ok(tenant.clone()),
-                None => by_key(),
-            },
-            _ => by_key(),
+    pub fn channel_tenant(&self, headers: &HeaderMap) -> Result<TenantId, Problem> {
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        match (self, text("authorization")) {
+            (Self::Keys(keys), None) if !keys.is_empty() => Ok(keys[0].1.clone()),
+            (_, authorization) => self.tenant(authorization, text("x-tenant")),
         }
     }
 }

@@ -1,28 +1,26 @@
 //! Providers' webhooks: verified, decoded, handed to the engine as messages, answered in the provider's own words.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{OriginalUri, Path, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use kernel::commit::Answer;
 use kernel::id::{MachineName, Subject};
-use kernel::input::{Cause, Input};
+use kernel::input::Cause;
 
 use crate::channels::twilio::{self, Inbound};
 use crate::http::problem::Problem;
-use crate::http::{App, Shared, request, tenant};
+use crate::http::request::{Caller, RawBody, Segments};
+use crate::http::{App, Shared};
 
 /// A WhatsApp message of Twilio's; the reply is TwiML.
 pub async fn twilio(
     State(app): State<Shared>,
-    Path(machine): Path<String>,
+    Segments(machine): Segments<MachineName>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    RawBody(bytes): RawBody,
 ) -> Result<Response, Problem> {
-    let tenant = app.access.channel_tenant(&headers, || tenant(&app, &headers))?;
-    let bytes = bytes?;
+    let tenant = app.access.channel_tenant(&headers)?;
     let is_json = headers
         .get("content-type")
         .and_then(|value| value.to_str().ok())
@@ -50,18 +48,10 @@ pub async fn twilio(
     let Inbound::Message { key, from, message, .. } = inbound else {
         return Ok(twiml(&[]));
     };
-    let input = Input {
-        tenant,
-        key,
-        cause: Cause::Message {
-            machine: request::parsed(MachineName::parse(&machine))?,
-            subject: request::parsed(Subject::parse(&from))?,
-            message,
-        },
-        expected: None,
-        by: Some("twilio".into()),
-        trace_id: Some(request::trace_id(&headers)),
-    };
+    let subject = Subject::parse(&from).map_err(|problem| Problem::bad_request("bad_webhook", problem))?;
+    let caller = Caller::of(tenant, &headers);
+    let cause = Cause::Message { machine, subject, message };
+    let input = caller.input("MessageSid", Some(key), Some("twilio".into()), cause)?;
     let submitted = app.submit(input).await?;
     match &*submitted.answer {
         Answer::Message(answer) => Ok(twiml(&answer.reply)),

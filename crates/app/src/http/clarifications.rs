@@ -1,20 +1,19 @@
 //! Clarifications: listed, and answered by an option's id.
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::extract::State;
 use axum::response::Response;
+use engine::EngineError;
 use kernel::conversation::{Clarification, ClarificationStatus, ReplyOption};
+use kernel::diagnostic::nearest;
 use kernel::id::{InputKey, InstanceId, MachineName, Subject};
-use kernel::input::{Cause, Input};
+use kernel::input::Cause;
 use kernel::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::ClarificationQuery;
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, List};
-use crate::http::{Shared, answered, tenant};
+use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::{Shared, answered};
 
 #[derive(Debug, Serialize)]
 struct ClarificationRow {
@@ -62,31 +61,30 @@ pub struct ClarificationsQuery {
 
 pub async fn list(
     State(app): State<Shared>,
-    headers: HeaderMap,
-    query: Result<Query<ClarificationsQuery>, QueryRejection>,
+    caller: Caller,
+    Asked(asked): Asked<ClarificationsQuery>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let Query(asked) = query?;
-    let status = asked.status.as_deref().map(|text| {
-        ClarificationStatus::parse(text).ok_or_else(|| {
-            let known = ClarificationStatus::ALL.map(ClarificationStatus::as_str);
-            let help = kernel::diagnostic::nearest(text, known.into_iter());
-            Problem::bad_request("bad_query", format!("there is no status `{text}`; {help}"))
-        })
-    });
-    let status = status.transpose()?;
+    let status = asked.status.as_deref().map(parse_status).transpose()?;
     let limit = request::limit(asked.limit)?;
-    let query = ClarificationQuery { tenant, status, id: None, cursor: asked.cursor, limit };
+    let query = ClarificationQuery { tenant: caller.tenant, status, id: None, cursor: asked.cursor, limit };
     app.read(move |app| {
-        let page = app.engine.store().clarifications(&query).map_err(engine::EngineError::from)?;
+        let page = app.engine.store().clarifications(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, ClarificationRow::from), None))
     })
     .await
 }
 
+fn parse_status(text: &str) -> Result<ClarificationStatus, Problem> {
+    ClarificationStatus::parse(text).ok_or_else(|| {
+        let known = ClarificationStatus::ALL.map(ClarificationStatus::as_str);
+        let help = nearest(text, known.into_iter());
+        Problem::bad_request("bad_query", format!("there is no status `{text}`; {help}"))
+    })
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AnswerBody {
+pub struct AnswerBody {
     key: Option<InputKey>,
     option: String,
     by: Option<String>,
@@ -94,25 +92,16 @@ struct AnswerBody {
 
 pub async fn answer(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    Segments(clarification): Segments<String>,
+    caller: Caller,
+    Body(body): Body<AnswerBody>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let AnswerBody { key, option, by } = request::body(bytes)?;
-    let key = request::key(key, &headers, "key")?;
+    let AnswerBody { key, option, by } = body;
     // The instance is the part of the id before the revision that asked.
-    let instance = id.rsplit_once(':').and_then(|(instance, _)| InstanceId::parse(instance).ok());
+    let instance = clarification.rsplit_once(':').and_then(|(instance, _)| InstanceId::parse(instance).ok());
     let Some(instance) = instance else {
-        return Err(Problem::not_found(format!("there is no clarification `{id}`")));
+        return Err(Problem::not_found(format!("there is no clarification `{clarification}`")));
     };
-    let input = Input {
-        tenant,
-        key,
-        cause: Cause::Answer { instance, clarification: id, option },
-        expected: request::expected(&headers)?,
-        by,
-        trace_id: Some(request::trace_id(&headers)),
-    };
+    let input = caller.input("key", key, by, Cause::Answer { instance, clarification, option })?;
     Ok(answered(&app.submit(input).await?))
 }

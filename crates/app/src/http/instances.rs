@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
-use axum::http::HeaderMap;
+use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
-use engine::Engine;
+use engine::{Engine, EngineError};
 use kernel::commit::{Answer, Entry};
-use kernel::conversation::{Message, Why};
+use kernel::conversation::{Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
+use kernel::diagnostic::nearest;
 use kernel::id::{InputKey, InstanceId, MachineName, Revision, Subject};
-use kernel::input::{Cause, Fields, Input};
+use kernel::input::{Cause, Fields};
+use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, List};
-use crate::http::{Shared, answered, tenant};
-use crate::telemetry::fresh_trace_id;
+use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::{Shared, answered};
 
 /// An instance as its reader sees it.
 #[derive(Debug, Serialize)]
@@ -70,7 +69,7 @@ impl InstanceView {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CreateBody {
+pub struct CreateBody {
     machine: MachineName,
     id: Option<InstanceId>,
     subject: Option<Subject>,
@@ -82,36 +81,26 @@ struct CreateBody {
 
 pub async fn create(
     State(app): State<Shared>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    caller: Caller,
+    Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let CreateBody { machine, id, subject, context, key, by } = request::body(bytes)?;
-    let input = Input {
-        tenant,
-        key: request::key(key, &headers, "key")?,
-        cause: Cause::Create { machine, id, subject, context },
-        expected: None,
-        by,
-        trace_id: Some(request::trace_id(&headers)),
-    };
+    let CreateBody { machine, id, subject, context, key, by } = body;
+    let input = caller.input("key", key, by, Cause::Create { machine, id, subject, context })?;
     let submitted = app.submit(input).await?;
     let mut response = answered(&submitted);
     if matches!(&*submitted.answer, Answer::Event(_)) {
-        *response.status_mut() = axum::http::StatusCode::CREATED;
+        *response.status_mut() = StatusCode::CREATED;
     }
     Ok(response)
 }
 
 pub async fn show(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    Segments(id): Segments<InstanceId>,
+    caller: Caller,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let id = request::parsed(InstanceId::parse(&id))?;
     app.read(move |app| {
-        let snapshot = app.engine.instance(&tenant, &id)?;
+        let snapshot = app.engine.instance(&caller.tenant, &id)?;
         Ok(request::json(200, &InstanceView::of(&app.engine, &snapshot), Some(snapshot.revision)))
     })
     .await
@@ -120,55 +109,55 @@ pub async fn show(
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    machine: Option<String>,
+    machine: Option<MachineName>,
     state: Option<String>,
-    subject: Option<String>,
+    subject: Option<Subject>,
     closed: Option<bool>,
-    expiring_within: Option<String>,
+    expiring_within: Option<Delay>,
     cursor: Option<String>,
     limit: Option<usize>,
 }
 
 pub async fn list(
     State(app): State<Shared>,
-    headers: HeaderMap,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    caller: Caller,
+    Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let Query(asked) = query?;
-    let machine = asked.machine.as_deref().map(MachineName::parse).transpose();
-    let subject = asked.subject.as_deref().map(Subject::parse).transpose();
-    let within = asked.expiring_within.as_deref().map(Delay::parse).transpose();
-    let within = within.map_err(|problem| Problem::bad_request("bad_query", problem))?;
-    let mut query = InstanceQuery::of(tenant);
-    query.machine = request::parsed(machine)?;
-    query.subject = request::parsed(subject)?;
-    query.due_before = within.map(|within| app.engine.clock().now().plus(within));
-    let machine = query.machine.as_ref().map(|name| app.engine.machines().current(name)).transpose()?;
+    let machine = asked.machine.as_ref().map(|name| app.engine.machines().current(name)).transpose()?;
     if let (Some(machine), Some(state)) = (machine, &asked.state) {
-        let known = |path: &str| machine.chart.by_path(path).is_some();
-        if let Some(unknown) = state.split(',').find(|path| !known(path)) {
-            let paths = machine.chart.states.iter().skip(1).map(|s| &*s.path);
-            let help = kernel::diagnostic::nearest(unknown, paths);
-            let detail = format!("the machine `{}` has no state `{unknown}`; {help}", machine.name);
-            return Err(Problem::bad_request("unknown_state", detail));
-        }
+        known_states(&machine, state)?;
     }
-    query.state = asked.state;
-    query.closed = asked.closed;
-    query.cursor = asked.cursor;
-    query.limit = request::limit(asked.limit)?;
+    let query = InstanceQuery {
+        machine: asked.machine,
+        state: asked.state,
+        subject: asked.subject,
+        closed: asked.closed,
+        due_before: asked.expiring_within.map(|within| app.engine.clock().now().plus(within)),
+        cursor: asked.cursor,
+        limit: request::limit(asked.limit)?,
+        ..InstanceQuery::of(caller.tenant)
+    };
     app.read(move |app| {
-        let page = app.engine.store().instances(&query).map_err(engine::EngineError::from)?;
+        let page = app.engine.store().instances(&query).map_err(EngineError::from)?;
         let list = List::of(page, |snapshot| InstanceView::of(&app.engine, &snapshot));
         Ok(request::json(200, &list, None))
     })
     .await
 }
 
+/// Every path of a configuration must be a state of the machine, or nothing would ever be found.
+fn known_states(machine: &Machine, configuration: &str) -> Result<(), Problem> {
+    let known = |path: &&str| machine.chart.by_path(path).is_some();
+    let Some(unknown) = configuration.split(',').find(|path| !known(path)) else { return Ok(()) };
+    let paths = machine.chart.states.iter().skip(1).map(|state| &*state.path);
+    let help = nearest(unknown, paths);
+    let detail = format!("the machine `{}` has no state `{unknown}`; {help}", machine.name);
+    Err(Problem::bad_request("unknown_state", detail))
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EventBody {
+pub struct EventBody {
     key: Option<InputKey>,
     event: String,
     #[serde(default)]
@@ -178,20 +167,12 @@ struct EventBody {
 
 pub async fn post_event(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    Segments(instance): Segments<InstanceId>,
+    caller: Caller,
+    Body(body): Body<EventBody>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let EventBody { key, event, payload, by } = request::body(bytes)?;
-    let input = Input {
-        tenant,
-        key: request::key(key, &headers, "key")?,
-        cause: Cause::Event { instance: request::parsed(InstanceId::parse(&id))?, event, payload },
-        expected: request::expected(&headers)?,
-        by,
-        trace_id: Some(request::trace_id(&headers)),
-    };
+    let EventBody { key, event, payload, by } = body;
+    let input = caller.input("key", key, by, Cause::Event { instance, event, payload })?;
     Ok(answered(&app.submit(input).await?))
 }
 
@@ -206,7 +187,7 @@ struct EntryView {
     key: InputKey,
     success: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
-    outcome: Option<kernel::conversation::MessageOutcome>,
+    outcome: Option<MessageOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -255,18 +236,15 @@ pub struct PageQuery {
 
 pub async fn history(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    query: Result<Query<PageQuery>, QueryRejection>,
+    Segments(instance): Segments<InstanceId>,
+    caller: Caller,
+    Asked(page): Asked<PageQuery>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let Query(page) = query?;
-    let instance = request::parsed(InstanceId::parse(&id))?;
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
-        app.engine.instance(&tenant, &instance)?;
-        let query = HistoryQuery { tenant, instance, cursor: page.cursor, limit };
-        let page = app.engine.store().history(&query).map_err(engine::EngineError::from)?;
+        app.engine.instance(&caller.tenant, &instance)?;
+        let query = HistoryQuery { tenant: caller.tenant, instance, cursor: page.cursor, limit };
+        let page = app.engine.store().history(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, EntryView::from), None))
     })
     .await
@@ -275,7 +253,7 @@ pub async fn history(
 /// An event or a message, as it would be sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ExplainBody {
+pub struct ExplainBody {
     event: Option<String>,
     #[serde(default)]
     payload: Fields,
@@ -284,35 +262,28 @@ struct ExplainBody {
 
 pub async fn explain(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    Segments(instance): Segments<InstanceId>,
+    caller: Caller,
+    Body(body): Body<ExplainBody>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let instance = request::parsed(InstanceId::parse(&id))?;
-    let body: ExplainBody = request::body(bytes)?;
     app.read(move |app| {
-        let snapshot = app.engine.instance(&tenant, &instance)?;
+        let snapshot = app.engine.instance(&caller.tenant, &instance)?;
         let cause = match (body.event, body.message) {
             (Some(event), None) => Cause::Event { instance, event, payload: body.payload },
             (None, Some(message)) => {
                 let subject = snapshot.subject.clone().ok_or_else(|| {
-                    Problem::bad_request(
-                        "no_subject",
-                        "the instance has no subject, so nobody sends it messages",
-                    )
+                    let detail = "the instance has no subject, so nobody sends it messages";
+                    Problem::bad_request("no_subject", detail)
                 })?;
                 Cause::Message { machine: snapshot.machine.clone(), subject, message }
             }
-            _ => {
-                return Err(Problem::bad_request("malformed_body", "send either `event` or `message`"));
-            }
+            _ => return Err(Problem::bad_request("malformed_body", "send either `event` or `message`")),
         };
-        let key = request::parsed(InputKey::parse("explain"))?;
-        let input = Input { tenant, key, cause, expected: None, by: None, trace_id: None };
+        // Nothing is saved under it.
+        let key = caller.key_or_fresh(None);
+        let input = caller.input("key", key, None, cause)?;
         let machine = app.engine.machine_of(&snapshot)?;
-        let now = app.engine.clock().now();
-        let explanation = kernel::decide::explain(&machine, &snapshot, &input, now);
+        let explanation = kernel::decide::explain(&machine, &snapshot, &input, app.engine.clock().now());
         Ok(request::json(200, &explanation, Some(snapshot.revision)))
     })
     .await
@@ -320,7 +291,7 @@ pub async fn explain(
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RecoverBody {
+pub struct RecoverBody {
     reason: String,
     key: Option<InputKey>,
     by: Option<String>,
@@ -329,25 +300,12 @@ struct RecoverBody {
 /// Puts the instance into its safe state. Without a key, each request is one of its own.
 pub async fn recover(
     State(app): State<Shared>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    Segments(instance): Segments<InstanceId>,
+    caller: Caller,
+    Body(body): Body<RecoverBody>,
 ) -> Result<Response, Problem> {
-    let tenant = tenant(&app, &headers)?;
-    let RecoverBody { reason, key, by } = request::body(bytes)?;
-    let has_key = key.is_some() || headers.contains_key("idempotency-key");
-    let key = if has_key {
-        request::key(key, &headers, "key")?
-    } else {
-        request::parsed(InputKey::parse(&fresh_trace_id()))?
-    };
-    let input = Input {
-        tenant,
-        key,
-        cause: Cause::Recover { instance: request::parsed(InstanceId::parse(&id))?, reason },
-        expected: request::expected(&headers)?,
-        by,
-        trace_id: Some(request::trace_id(&headers)),
-    };
+    let RecoverBody { reason, key, by } = body;
+    let key = caller.key_or_fresh(key);
+    let input = caller.input("key", key, by, Cause::Recover { instance, reason })?;
     Ok(answered(&app.submit(input).await?))
 }

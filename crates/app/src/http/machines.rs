@@ -1,19 +1,18 @@
 //! Definitions: checked, activated, listed.
 
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{Path, State};
-use axum::http::HeaderMap;
+use std::sync::Arc;
+
+use axum::extract::State;
 use axum::response::Response;
-use engine::MachinesError;
+use engine::{EngineError, MachinesError};
 use kernel::diagnostic::Diagnostic;
 use kernel::id::MachineName;
 use kernel::machine::Machine;
 use serde::Serialize;
 
+use crate::http::Shared;
 use crate::http::problem::Problem;
-use crate::http::request::{self, List};
-use crate::http::{Shared, tenant};
+use crate::http::request::{self, Caller, List, RawBody, Segments};
 
 #[derive(Debug, Serialize)]
 struct MachineView {
@@ -31,8 +30,7 @@ struct MachineView {
 
 impl MachineView {
     fn of(machine: &Machine) -> Self {
-        let public =
-            |event: &&std::sync::Arc<str>| !event.starts_with("after.") && !event.starts_with("done.state.");
+        let public = |event: &&Arc<str>| !event.starts_with("after.") && !event.starts_with("done.state.");
         Self {
             name: machine.name.to_string(),
             version: machine.version,
@@ -46,8 +44,9 @@ impl MachineView {
     }
 }
 
-fn text(bytes: Result<Bytes, BytesRejection>) -> Result<String, Problem> {
-    String::from_utf8(bytes?.to_vec())
+/// A definition as text.
+fn source(RawBody(bytes): RawBody) -> Result<String, Problem> {
+    String::from_utf8(bytes.to_vec())
         .map_err(|_| Problem::bad_request("malformed_body", "a definition is YAML or JSON in UTF-8"))
 }
 
@@ -57,13 +56,8 @@ struct Checked {
     diagnostics: Vec<Diagnostic>,
 }
 
-pub async fn check(
-    State(app): State<Shared>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
-) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let source = text(bytes)?;
+pub async fn check(State(app): State<Shared>, _: Caller, body: RawBody) -> Result<Response, Problem> {
+    let source = source(body)?;
     app.read(move |_| {
         let (machine, diagnostics) = kernel::definition::load(&source);
         Ok(request::json(200, &Checked { valid: machine.is_some(), diagnostics }, None))
@@ -74,15 +68,14 @@ pub async fn check(
 /// Makes a definition the current one of its name. Instances of other versions stay on theirs.
 pub async fn activate(
     State(app): State<Shared>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    Segments(name): Segments<MachineName>,
+    _: Caller,
+    body: RawBody,
 ) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let source = text(bytes)?;
+    let source = source(body)?;
     app.read(move |app| {
         let (machine, _) = kernel::definition::load(&source);
-        if let Some(machine) = machine.filter(|machine| machine.name.as_str() != name) {
+        if let Some(machine) = machine.filter(|machine| machine.name != name) {
             let detail =
                 format!("the definition is of `{}`, but was sent to /v1/machines/{name}", machine.name);
             return Err(Problem::bad_request("wrong_machine", detail));
@@ -91,8 +84,8 @@ pub async fn activate(
         let activated = engine.machines().activate(engine.store(), &source, engine.clock().now());
         let (machine, diagnostics) = activated.map_err(|error| match error {
             MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
-            MachinesError::Commit(error) => Problem::from(engine::EngineError::from(error)),
-            MachinesError::Load(error) => Problem::from(engine::EngineError::from(error)),
+            MachinesError::Commit(error) => Problem::from(EngineError::from(error)),
+            MachinesError::Load(error) => Problem::from(EngineError::from(error)),
             MachinesError::Incompatible { .. } => Problem::internal(),
         })?;
         let view = MachineView { diagnostics, ..MachineView::of(&machine) };
@@ -101,33 +94,30 @@ pub async fn activate(
     .await
 }
 
-pub async fn list(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let machines = app.engine.machines().all();
-    let data = machines.iter().map(|machine| MachineView::of(machine)).collect();
-    Ok(request::json(200, &List { data, next_cursor: None, has_more: false }, None))
+pub async fn list(State(app): State<Shared>, _: Caller) -> Response {
+    listed(&app.engine.machines().all())
 }
 
 pub async fn show(
     State(app): State<Shared>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
+    Segments(name): Segments<MachineName>,
+    _: Caller,
 ) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let machine = app.engine.machines().current(&request::parsed(MachineName::parse(&name))?)?;
+    let machine = app.engine.machines().current(&name)?;
     let view = MachineView { source: Some(machine.source.to_string()), ..MachineView::of(&machine) };
     Ok(request::json(200, &view, None))
 }
 
 pub async fn versions(
     State(app): State<Shared>,
-    Path(name): Path<String>,
-    headers: HeaderMap,
+    Segments(name): Segments<MachineName>,
+    _: Caller,
 ) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let name = request::parsed(MachineName::parse(&name))?;
     app.engine.machines().current(&name)?;
-    let versions = app.engine.machines().versions(&name);
-    let data = versions.iter().map(|machine| MachineView::of(machine)).collect();
-    Ok(request::json(200, &List { data, next_cursor: None, has_more: false }, None))
+    Ok(listed(&app.engine.machines().versions(&name)))
+}
+
+fn listed(machines: &[Arc<Machine>]) -> Response {
+    let views = machines.iter().map(|machine| MachineView::of(machine)).collect();
+    request::json(200, &List::whole(views), None)
 }

@@ -21,7 +21,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use engine::{Answered, Engine, Submitted};
 use kernel::commit::Answer;
-use kernel::id::TenantId;
 use kernel::input::Input;
 
 use crate::access::Access;
@@ -124,10 +123,4 @@ pub fn router(app: Shared) -> Router {
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(axum::middleware::from_fn(request::traced))
         .with_state(app)
-}
-
-/// Who asks, from the key or, in `dev`, from `X-Tenant`.
-fn tenant(app: &App, headers: &axum::http::HeaderMap) -> Result<TenantId, Problem> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    app.access.tenant(text("authorization"), text("x-tenant"))
 }

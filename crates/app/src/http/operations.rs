@@ -1,16 +1,15 @@
 //! Running the server: health, figures, information, recovery, the virtual clock.
 
-use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::BytesRejection;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
 use engine::{EngineError, RecoveryReport};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::http::Shared;
 use crate::http::problem::Problem;
-use crate::http::{Shared, request, tenant};
+use crate::http::request::{self, Body, Caller};
 
 /// What a person sees who opens the address in a browser.
 pub async fn welcome(State(app): State<Shared>) -> String {
@@ -101,14 +100,13 @@ pub async fn info(State(app): State<Shared>) -> Response {
 }
 
 /// Fires all that is due, now, and says what that was.
-pub async fn recovery(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
+pub async fn recovery(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
     app.read(|app| Ok(request::json(200, &app.engine.recover()?, None))).await
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AdvanceBody {
+pub struct AdvanceBody {
     by: Delay,
 }
 
@@ -121,11 +119,9 @@ struct Advanced {
 /// Moves the virtual clock and fires what comes due by it.
 pub async fn advance_clock(
     State(app): State<Shared>,
-    headers: HeaderMap,
-    bytes: Result<Bytes, BytesRejection>,
+    _: Caller,
+    Body(AdvanceBody { by }): Body<AdvanceBody>,
 ) -> Result<Response, Problem> {
-    tenant(&app, &headers)?;
-    let AdvanceBody { by } = request::body(bytes)?;
     app.read(move |app| {
         let Some(now) = app.engine.clock().advance(by) else {
             let detail =

@@ -1,6 +1,6 @@
 //! Errors as RFC 9457 problem documents. The only place that knows HTTP statuses of refusals and failures.
 
-use axum::extract::rejection::{BytesRejection, QueryRejection};
+use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use engine::EngineError;
@@ -155,12 +155,6 @@ impl From<BytesRejection> for Problem {
             return Self::new(413, "body_too_large", "The body is too large", detail);
         }
         Self::bad_request("unreadable_body", format!("the body could not be read: {}", rejection.body_text()))
-    }
-}
-
-impl From<QueryRejection> for Problem {
-    fn from(rejection: QueryRejection) -> Self {
-        Self::bad_request("bad_query", rejection.body_text())
     }
 }
 

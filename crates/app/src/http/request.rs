@@ -1,74 +1,172 @@
-//! What every handler needs of a request: its body, its key, its trace, and the JSON of a response.
+//! What handlers take from a request and give back: who asks, path segments, queries, bodies, and JSON.
+//!
+//! Each extractor turns its failure into a `Problem`, so that no handler sees a malformed request.
 
-use axum::body::Bytes;
-use axum::extract::Request;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use kernel::id::{InputKey, Revision};
+use bytes::Bytes;
+use kernel::id::{InputKey, Revision, TenantId};
+use kernel::input::{Cause, Input};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tracing::Instrument;
 
+use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::telemetry::{Traceparent, fresh_trace_id};
 
-/// A JSON body of a known shape; an empty one stands for `{}`.
-pub fn body<T: DeserializeOwned>(bytes: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
-    let bytes = bytes?;
-    let text: &[u8] = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        None => b"{}",
-        Some(b'{') => &bytes,
-        Some(_) => {
-            let detail = "the body is not what it should be: expected a JSON object, `{…}`";
-            return Err(Problem::bad_request("malformed_body", detail));
+/// Who asks, and what the headers say about the input.
+#[derive(Debug)]
+pub struct Caller {
+    pub tenant: TenantId,
+    pub trace_id: String,
+    if_match: Option<String>,
+    idempotency_key: Option<String>,
+}
+
+impl FromRequestParts<Shared> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        let tenant = app.access.tenant(text(headers, "authorization"), text(headers, "x-tenant"))?;
+        Ok(Self::of(tenant, headers))
+    }
+}
+
+impl Caller {
+    pub fn of(tenant: TenantId, headers: &HeaderMap) -> Self {
+        let owned = |name: &str| text(headers, name).map(str::to_owned);
+        Self {
+            tenant,
+            trace_id: trace_id(headers),
+            if_match: owned("if-match"),
+            idempotency_key: owned("idempotency-key"),
         }
-    };
-    serde_json::from_slice(text).map_err(|error| {
-        Problem::bad_request("malformed_body", format!("the body is not what it should be: {error}"))
-    })
+    }
+
+    /// An input of this caller. Its key is the body's, under `field`, else the header's.
+    pub fn input(
+        self,
+        field: &str,
+        key: Option<InputKey>,
+        by: Option<String>,
+        cause: Cause,
+    ) -> Result<Input, Problem> {
+        let expected = self.expected()?;
+        let key = match (key, &self.idempotency_key) {
+            (Some(key), _) => key,
+            (None, Some(header)) => {
+                let key = InputKey::parse(header.trim_matches('"'));
+                key.map_err(|problem| Problem::bad_request("bad_key", problem))?
+            }
+            (None, None) => {
+                let detail = format!(
+                    "every input needs a key, so that a repeat is taken once: send `{field}` in the body or the header Idempotency-Key"
+                );
+                return Err(Problem::bad_request("missing_key", detail));
+            }
+        };
+        Ok(Input { tenant: self.tenant, key, cause, expected, by, trace_id: Some(self.trace_id) })
+    }
+
+    /// The key of an input that may do without: each request then is one of its own.
+    pub fn key_or_fresh(&self, key: Option<InputKey>) -> Option<InputKey> {
+        let fresh = || InputKey::parse(&fresh_trace_id()).ok();
+        key.or_else(|| if self.idempotency_key.is_some() { None } else { fresh() })
+    }
+
+    /// The revision that `If-Match` asks for.
+    fn expected(&self) -> Result<Option<Revision>, Problem> {
+        let Some(header) = self.if_match.as_deref().map(str::trim).filter(|header| *header != "*") else {
+            return Ok(None);
+        };
+        let number = header.trim_start_matches("W/").trim_matches('"').parse();
+        number.map(|number| Some(Revision(number))).map_err(|_| {
+            let detail = format!("If-Match is {header}; it takes a revision such as \"42\"");
+            Problem::bad_request("bad_if_match", detail)
+        })
+    }
 }
 
-/// The key in the body, else in `Idempotency-Key`.
-pub fn key(own: Option<InputKey>, headers: &HeaderMap, field: &str) -> Result<InputKey, Problem> {
-    if let Some(key) = own {
-        return Ok(key);
-    }
-    let Some(header) = headers.get("idempotency-key") else {
-        let detail = format!(
-            "every input needs a key, so that a repeat is taken once: send `{field}` in the body or the header Idempotency-Key"
-        );
-        return Err(Problem::bad_request("missing_key", detail));
-    };
-    let text = header.to_str().unwrap_or_default().trim_matches('"');
-    InputKey::parse(text).map_err(|problem| Problem::bad_request("bad_key", problem))
+fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
-/// The revision that `If-Match` asks for.
-pub fn expected(headers: &HeaderMap) -> Result<Option<Revision>, Problem> {
-    let Some(header) = headers.get("if-match") else {
-        return Ok(None);
-    };
-    let text = header.to_str().unwrap_or_default().trim();
-    if text == "*" {
-        return Ok(None);
+/// The segments of the path that the route names; identifiers are checked on the way.
+#[derive(Debug)]
+pub struct Segments<T>(pub T);
+
+impl<T: DeserializeOwned + Send> FromRequestParts<Shared> for Segments<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        match Path::from_request_parts(parts, app).await {
+            Ok(Path(segments)) => Ok(Self(segments)),
+            Err(rejection) => Err(Problem::bad_request("bad_identifier", rejection.body_text())),
+        }
     }
-    let number = text.trim_start_matches("W/").trim_matches('"').parse();
-    number.map(|n| Some(Revision(n))).map_err(|_| {
-        Problem::bad_request(
-            "bad_if_match",
-            format!("If-Match is {text}; it takes a revision such as \"42\""),
-        )
-    })
+}
+
+/// The query, of a known shape.
+#[derive(Debug)]
+pub struct Asked<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequestParts<Shared> for Asked<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
+        match Query::from_request_parts(parts, app).await {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(rejection) => Err(Problem::bad_request("bad_query", rejection.body_text())),
+        }
+    }
+}
+
+/// A JSON object of a known shape; an empty body stands for `{}`.
+#[derive(Debug)]
+pub struct Body<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<Shared> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        let RawBody(bytes) = RawBody::from_request(request, app).await?;
+        let malformed = |what: String| {
+            Problem::bad_request("malformed_body", format!("the body is not what it should be: {what}"))
+        };
+        let object: &[u8] = match bytes.iter().find(|byte| !byte.is_ascii_whitespace()) {
+            None => b"{}",
+            Some(b'{') => &bytes,
+            Some(_) => return Err(malformed("expected a JSON object, `{…}`".to_owned())),
+        };
+        serde_json::from_slice(object).map(Self).map_err(|error| malformed(error.to_string()))
+    }
+}
+
+/// A body as it came, within the limit.
+#[derive(Debug)]
+pub struct RawBody(pub Bytes);
+
+impl FromRequest<Shared> for RawBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, app: &Shared) -> Result<Self, Problem> {
+        let bytes: Result<Bytes, BytesRejection> = Bytes::from_request(request, app).await;
+        Ok(Self(bytes?))
+    }
 }
 
 /// Gives every request its trace: the caller's, or a fresh one. It is on every line of the log that the request
 /// causes, stored with its transition, and told in the answer.
 pub async fn traced(mut request: Request, next: Next) -> Response {
     let headers = request.headers_mut();
-    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    let trace = parent.and_then(Traceparent::parse).unwrap_or_else(Traceparent::fresh);
+    let parent = text(headers, "traceparent").and_then(Traceparent::parse);
+    let trace = parent.unwrap_or_else(Traceparent::fresh);
     let header = HeaderValue::try_from(trace.onward().header()).ok();
     if let Some(header) = header.clone() {
         headers.insert("traceparent", header);
@@ -82,15 +180,13 @@ pub async fn traced(mut request: Request, next: Next) -> Response {
 }
 
 /// The trace that `traced` has given to a request.
-pub fn trace_id(headers: &HeaderMap) -> String {
-    let parent = headers.get("traceparent").and_then(|value| value.to_str().ok());
-    parent.and_then(Traceparent::parse).map_or_else(fresh_trace_id, |parent| parent.trace_id().to_owned())
+fn trace_id(headers: &HeaderMap) -> String {
+    let trace = text(headers, "traceparent").and_then(Traceparent::parse);
+    trace.map_or_else(fresh_trace_id, |trace| trace.trace_id().to_owned())
 }
 
 pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> Response {
-    let Ok(bytes) = serde_json::to_vec(body) else {
-        return Problem::internal().into_response();
-    };
+    let Ok(bytes) = serde_json::to_vec(body) else { return Problem::internal().into_response() };
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = (status, bytes).into_response();
     let headers = response.headers_mut();
@@ -114,6 +210,10 @@ impl<T> List<T> {
         let has_more = page.next.is_some();
         Self { data: page.data.into_iter().map(view).collect(), next_cursor: page.next, has_more }
     }
+
+    pub fn whole(data: Vec<T>) -> Self {
+        Self { data, next_cursor: None, has_more: false }
+    }
 }
 
 /// From 1 to 1000, 100 if nothing is said.
@@ -122,8 +222,4 @@ pub fn limit(asked: Option<usize>) -> Result<usize, Problem> {
         n @ 1..=1000 => Ok(n),
         n => Err(Problem::bad_request("bad_query", format!("limit is {n}; it may be 1 to 1000"))),
     }
-}
-
-pub fn parsed<T>(result: Result<T, String>) -> Result<T, Problem> {
-    result.map_err(|problem| Problem::bad_request("bad_identifier", problem))
 }
