@@ -3,6 +3,7 @@
 //! Everything here is a function of its arguments: no clock, no randomness, no files, no network, no threads but the
 //! one that compiles expressions on a deep stack. One call makes a `Commit` of an `Input`; a store saves it whole.
 
+mod bound;
 pub mod chart;
 pub mod commit;
 pub mod conversation;

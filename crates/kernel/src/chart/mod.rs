@@ -3,6 +3,7 @@
 //! Owns the shape that `definition::compile` fills and `step` runs on. States are numbered in document order, so
 //! that sorting indices is sorting in document order, and a state's descendants are a range.
 
+mod run;
 pub mod step;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
 use crate::expression::Expression;
 use crate::time::Delay;
 
@@ -207,17 +209,21 @@ impl Chart {
     }
 }
 
-/// Whether what is written in `on` takes an event: its name, `prefix.*`, or `*` for any but timers.
-fn matches_event(written: &str, event: &str) -> bool {
+/// Whether what is written in `on` takes an event: its name; `prefix.*` for `prefix` and all below it; `*` for any
+/// but timers and done events, which come of themselves and would make a catch-all answer what nobody sent.
+pub(crate) fn matches_event(written: &str, event: &str) -> bool {
     if written == event {
         return !written.is_empty();
     }
-    if event.starts_with(crate::definition::TIMER_PREFIX) {
+    if event.starts_with(TIMER_PREFIX) {
         return false;
     }
     match written.strip_suffix('*') {
-        Some("") => true,
-        Some(prefix) => prefix.ends_with('.') && event.starts_with(prefix),
+        Some("") => !event.starts_with(DONE_PREFIX),
+        Some(prefix) => prefix.strip_suffix('.').is_some_and(|prefix| {
+            let below = event.strip_prefix(prefix);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        }),
         None => false,
     }
 }

@@ -9,8 +9,10 @@ mod turn;
 
 use std::sync::Arc;
 
+use crate::bound;
 use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
+use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
@@ -42,6 +44,15 @@ pub fn decide(
     {
         let message = format!("the instance is at revision {revision}, not {expected}");
         return Err(Refusal::new(RefusalCode::StaleRevision, revision, message));
+    }
+    let payload = match &input.cause {
+        Cause::Event { payload, .. } => Some(payload),
+        Cause::Message { message, .. } => Some(&message.parameters),
+        _ => None,
+    };
+    if let Some(Err(problem)) = payload.map(bound::check) {
+        let message = format!("the payload {problem}");
+        return Err(Refusal::new(RefusalCode::InvalidContext, revision, message));
     }
     match (&input.cause, before) {
         (
@@ -211,7 +222,7 @@ fn take_event(
 
 /// Events that only the machine itself may raise.
 fn is_internal(event: &str) -> bool {
-    event.starts_with(crate::definition::TIMER_PREFIX) || event.starts_with("done.state.")
+    event.starts_with(TIMER_PREFIX) || event.starts_with(DONE_PREFIX)
 }
 
 fn fire(

@@ -231,7 +231,7 @@ impl<'a> Turn<'a> {
                 RefusalCode::StepLimit,
                 format!(
                     "`{event}` does not come to rest; it goes round in {}",
-                    steps.join(" ")
+                    steps.join(", ")
                 ),
             ),
             StepError::NotTaken if considered.is_empty() => (

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use crate::chart::{
     Action, Assigned, Chart, EventIndex, FieldIndex, Kind, ROOT, ReplyIndex, State, StateIndex,
-    Transition,
+    Transition, matches_event,
 };
 use crate::conversation::Conversation;
 use crate::definition::document::Placed;
 use crate::definition::{
-    ActionDefinition, AssignedValue, Definition, StateDefinition, StateKind, TIMER_PREFIX,
-    TransitionDefinition,
+    ActionDefinition, AssignedValue, DONE_PREFIX, Definition, StateDefinition, StateKind,
+    TIMER_PREFIX, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::{Expression, FieldsRead};
@@ -212,9 +212,8 @@ impl<'a> Compiler<'a, '_> {
                 self.transitions(index, &event.value, transitions);
             }
             self.transitions(index, "", &written.always);
-            let done = format!("done.state.{}", self.chart.state(index).path);
-            let listened = self.chart.transitions.iter().any(|t| *t.event == *done);
-            let done_event = (listened || self.listens(&done)).then(|| self.event(&done));
+            let done = format!("{DONE_PREFIX}{}", self.chart.state(index).path);
+            let done_event = self.listens(&done).then(|| self.event(&done));
             let state = &mut self.chart.states[number];
             (state.initial, state.entry, state.exit) = (initial, entry, exit);
             (state.after, state.done_event) = (after, done_event);
@@ -222,9 +221,10 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn listens(&self, event: &str) -> bool {
-        self.states
-            .iter()
-            .any(|s| s.on.iter().any(|(name, _)| name.value == event))
+        self.states.iter().any(|s| {
+            s.on.iter()
+                .any(|(name, _)| matches_event(&name.value, event))
+        })
     }
 
     fn check_event_name(&mut self, event: &Placed<String>) {

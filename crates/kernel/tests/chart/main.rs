@@ -1,0 +1,15 @@
+//! The statechart step as text: small definitions, the inputs given, and what each must do.
+//!
+//! A line is `input -> state; what changed`. Expected lines are worked out by hand from appendix D of the W3C's SCXML
+//! recommendation, with the differences that `chart::run` names.
+
+mod player;
+mod properties;
+
+mod context;
+mod final_states;
+mod hierarchy;
+mod history;
+mod parallel;
+mod raised;
+mod timers;
