@@ -9,8 +9,8 @@ use crate::input::Fields;
 
 /// The JSON of a context. A person's session takes a few KiB; a hundred times that is a loop that only appends.
 pub const CONTEXT_BYTES_MAX: usize = 256 * 1024;
-/// Lists and objects within one another. JSON readers, ours too, give up at 128 levels, and a snapshot wraps a
-/// context in some of its own: what is deeper could be written and never be read again.
+/// Lists and objects within one another. JSON readers commonly give up at 128 levels, and a snapshot wraps a context
+/// in some of its own: what is deeper could be written and never be read again.
 pub const DEPTH_MAX: usize = 64;
 
 /// # Errors

@@ -24,6 +24,9 @@ pub struct EventIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransitionIndex(pub u16);
 
+/// As many transitions as there are to try, over all atomic states and events: 8 MB, which no drawn chart reaches.
+const POOL_MAX: usize = 4_000_000;
+
 /// The root is always the first state.
 pub const ROOT: StateIndex = StateIndex(0);
 
@@ -167,44 +170,66 @@ impl Chart {
     }
 
     /// Fills the dense tables once states, transitions and events are complete.
-    pub(crate) fn index(&mut self) {
+    ///
+    /// # Errors
+    /// When a few wildcards high up, times all states and events, would fill the memory.
+    pub(crate) fn index(&mut self) -> Result<(), String> {
         let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
         self.is_flat = !self.states.iter().skip(1).any(nested)
             && self.states[0].kind == Kind::Compound
             && !eventless;
+        let taken: Vec<Vec<EventIndex>> =
+            self.transitions.iter().map(|t| self.taken_by(t)).collect();
+        let mut by_source: Vec<Vec<TransitionIndex>> = vec![Vec::new(); self.states.len()];
+        for (number, transition) in self.transitions.iter().enumerate() {
+            by_source[usize::from(transition.source.0)].push(TransitionIndex(number as u16));
+        }
         self.table = vec![(0, 0); self.states.len() * self.events.len()];
         self.eventless = vec![(0, 0); self.states.len()];
+        let mut rows: Vec<Vec<TransitionIndex>> = vec![Vec::new(); self.events.len()];
         for number in 0..self.states.len() {
             let state = StateIndex(number as u16);
             if !self.is_atomic(state) {
                 continue;
             }
-            let chain: Vec<StateIndex> = std::iter::once(state)
-                .chain(self.ancestors(state))
-                .collect();
-            self.eventless[number] = self.pool_of(&chain, |t| t.event.is_empty());
-            for event in 0..self.events.len() {
-                let name = Arc::clone(&self.events[event]);
-                let row = number * self.events.len() + event;
-                self.table[row] = self.pool_of(&chain, |t| matches_event(&t.event, &name));
-            }
-        }
-    }
-
-    fn pool_of(
-        &mut self,
-        chain: &[StateIndex],
-        wanted: impl Fn(&Transition) -> bool,
-    ) -> (u32, u32) {
-        let start = self.pool.len() as u32;
-        for source in chain {
-            for (number, transition) in self.transitions.iter().enumerate() {
-                if transition.source == *source && wanted(transition) {
-                    self.pool.push(TransitionIndex(number as u16));
+            let mut always = Vec::new();
+            let chain = std::iter::once(state).chain(self.ancestors(state));
+            for transition in chain.flat_map(|source| &by_source[usize::from(source.0)]) {
+                if self.transition(*transition).event.is_empty() {
+                    always.push(*transition);
+                }
+                for event in &taken[usize::from(transition.0)] {
+                    rows[usize::from(event.0)].push(*transition);
                 }
             }
+            self.eventless[number] = self.add_to_pool(&mut always);
+            for (event, row) in rows.iter_mut().enumerate() {
+                self.table[number * self.events.len() + event] = self.add_to_pool(row);
+            }
+            if self.pool.len() > POOL_MAX {
+                return Err(format!(
+                    "its transitions, states and events come to more than {POOL_MAX} combinations"
+                ));
+            }
         }
+        Ok(())
+    }
+
+    fn taken_by(&self, transition: &Transition) -> Vec<EventIndex> {
+        if !transition.event.ends_with('*') {
+            return self.event(&transition.event).into_iter().collect();
+        }
+        let numbered = self.events.iter().enumerate();
+        numbered
+            .filter(|(_, name)| matches_event(&transition.event, name))
+            .map(|(number, _)| EventIndex(number as u16))
+            .collect()
+    }
+
+    fn add_to_pool(&mut self, row: &mut Vec<TransitionIndex>) -> (u32, u32) {
+        let start = self.pool.len() as u32;
+        self.pool.append(row);
         (start, self.pool.len() as u32)
     }
 }

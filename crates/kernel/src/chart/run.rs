@@ -266,7 +266,6 @@ impl<'a> Run<'a> {
         for (index, domain) in transitions.iter().zip(domains) {
             if let Some(domain) = domain {
                 self.add_targets(&self.chart.transition(*index).targets, domain, &mut entered);
-                entered.remove(&domain);
             }
         }
         self.enter(&entered)

@@ -46,6 +46,22 @@ go     -> a; n=110; text="110"
     );
 }
 
+#[test]
+fn fractions_are_read_back_to_the_last_bit() {
+    check(
+        "
+initial: a
+states:
+  a: { on: { go: { assign: { seen: '0.6 + 1.0 / 3.0' } }, same: { guard: 'context.seen == 0.6 + 1.0 / 3.0', actions: L(same) } } }
+",
+        "
+create -> a
+go     -> a; seen=0.9333333333333333
+same   -> a; log same
+",
+    );
+}
+
 const GROWING: &str = "
 initial: a
 states:

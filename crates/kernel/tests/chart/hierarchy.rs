@@ -226,4 +226,16 @@ sub.z.y -> a; log below
 subway  -> a; log any
 ",
     );
+    check(
+        "
+initial: a
+states:
+  a: { initial: w, after: { 10s: b }, states: { w: { on: { '*': { actions: L(any) } } } } }
+  b: {}
+",
+        "
+create -> a.w; timers after.10s.a@10
+@10    -> after.10s.a: b; timers none
+",
+    );
 }

@@ -3,6 +3,8 @@
 //! A line is `input -> state; what changed`. Expected lines are worked out by hand from appendix D of the W3C's SCXML
 //! recommendation, with the differences that `chart::run` names.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod player;
 mod properties;
 
