@@ -45,15 +45,7 @@ pub fn decide(
         let message = format!("the instance is at revision {revision}, not {expected}");
         return Err(Refusal::new(RefusalCode::StaleRevision, revision, message));
     }
-    let payload = match &input.cause {
-        Cause::Event { payload, .. } => Some(payload),
-        Cause::Message { message, .. } => Some(&message.parameters),
-        _ => None,
-    };
-    if let Some(Err(problem)) = payload.map(bound::check) {
-        let message = format!("the payload {problem}");
-        return Err(Refusal::new(RefusalCode::InvalidContext, revision, message));
-    }
+    check_payload(input, revision)?;
     match (&input.cause, before) {
         (
             Cause::Create {
@@ -104,6 +96,19 @@ pub fn decide(
             recover(machine, before, input, now, reason)
         }
     }
+}
+
+/// What comes with an input is bounded before anything looks at it.
+fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
+    let payload = match &input.cause {
+        Cause::Event { payload, .. } => payload,
+        Cause::Message { message, .. } => &message.parameters,
+        _ => return Ok(()),
+    };
+    bound::check(payload).map_err(|problem| {
+        let message = format!("the payload {problem}");
+        Refusal::new(RefusalCode::InvalidContext, revision, message)
+    })
 }
 
 /// The commit that only writes a refused input to the log of its instance.
