@@ -179,8 +179,18 @@ impl Chart {
         self.is_flat = !self.states.iter().skip(1).any(nested)
             && self.states[0].kind == Kind::Compound
             && !eventless;
-        let taken: Vec<Vec<EventIndex>> =
-            self.transitions.iter().map(|t| self.taken_by(t)).collect();
+        let too_many = || {
+            format!("its transitions, states and events come to more than {POOL_MAX} combinations")
+        };
+        let mut taken: Vec<Vec<EventIndex>> = Vec::with_capacity(self.transitions.len());
+        let mut combinations = 0;
+        for transition in &self.transitions {
+            taken.push(self.taken_by(transition));
+            combinations += taken.last().map_or(0, Vec::len);
+            if combinations > POOL_MAX {
+                return Err(too_many());
+            }
+        }
         let mut by_source: Vec<Vec<TransitionIndex>> = vec![Vec::new(); self.states.len()];
         for (number, transition) in self.transitions.iter().enumerate() {
             by_source[usize::from(transition.source.0)].push(TransitionIndex(number as u16));
@@ -208,9 +218,7 @@ impl Chart {
                 self.table[number * self.events.len() + event] = self.add_to_pool(row);
             }
             if self.pool.len() > POOL_MAX {
-                return Err(format!(
-                    "its transitions, states and events come to more than {POOL_MAX} combinations"
-                ));
+                return Err(too_many());
             }
         }
         Ok(())
