@@ -14,6 +14,11 @@ pub struct Place {
     pub length: u32,
 }
 
+impl Place {
+    /// Where a text begins; for what is wrong with all of it.
+    pub const START: Place = Place { line: 1, column: 1, offset: 0, length: 0 };
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
@@ -81,10 +86,19 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_key(|d| (d.place.line, d.place.column, d.severity));
 }
 
+/// Comparing two names takes the product of their lengths.
+const GUESSED_CHARS_MAX: usize = 100;
+
 /// A remedy that names the nearest of the known names, or all of them where they are few.
 pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    let length = wrong.chars().count();
+    let alike = |name: &&str| {
+        let other = name.chars().count();
+        length <= GUESSED_CHARS_MAX && length.abs_diff(other) <= 1 + other / 4
+    };
     let close = known
         .clone()
+        .filter(alike)
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.chars().count() / 4)
         .min();
@@ -95,8 +109,16 @@ pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) ->
     names.sort_unstable();
     names.dedup();
     match names.len() {
-        0 => "there are none to choose from".into(),
+        0 => "none is declared here; declare it first".into(),
         1..=16 => format!("known here: {}", names.join(", ")),
         more => format!("known here: {}, … ({more} in all)", names[..12].join(", ")),
+    }
+}
+
+/// What an author wrote, as much of it as a message can show.
+pub(crate) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(100) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
     }
 }

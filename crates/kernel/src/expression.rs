@@ -137,11 +137,9 @@ impl FieldsRead {
 }
 
 fn compile_here(source: Arc<str>) -> Result<Expression, String> {
-    let program = ENVIRONMENT.compile(&source).map_err(|errors| {
-        let text = errors.to_string();
-        let line = text.lines().next().unwrap_or("not CEL");
-        format!("not a CEL expression: {}", line.trim_start_matches("ERROR: "))
-    })?;
+    let program = ENVIRONMENT
+        .compile(&source)
+        .map_err(|errors| format!("not a CEL expression: {}", first_error(&errors.to_string())))?;
     let mut survey = Survey::default();
     survey.visit(program.expression(), 1)?;
     let known = |name: &&String| !ROOTS.contains(&name.as_str());
@@ -151,6 +149,22 @@ fn compile_here(source: Arc<str>) -> Result<Expression, String> {
         ));
     }
     Ok(Expression { source, program, reads: survey.reads })
+}
+
+/// The first line of the parser's report without its file's name and its list of all that it would have taken.
+fn first_error(report: &str) -> String {
+    let line = report.lines().next().unwrap_or_default();
+    let line = line.trim_start_matches("ERROR: ").trim_start_matches("<input>:");
+    let Some((place, problem)) = line.split_once(": ") else {
+        return line.to_owned();
+    };
+    let problem = problem.trim_start_matches("Syntax error: ");
+    let problem = problem.split(" expecting ").next().unwrap_or(problem);
+    let problem = problem.replace("mismatched input", "did not expect").replace("'<EOF>'", "its end");
+    match place.split_once(':') {
+        Some(("1", column)) => format!("{problem}, at character {column}"),
+        _ => format!("{problem}, at {place}"),
+    }
 }
 
 /// One walk over the syntax tree: its depth, nesting of comprehensions, and the names it reads.

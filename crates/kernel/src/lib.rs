@@ -1,8 +1,9 @@
 //! The pure part of Statewright: definitions, the statechart step, expressions, routing, and `decide`.
 //!
-//! Everything here is a function of its arguments: no clock, no randomness, no files, no network, no threads but the
-//! one that compiles expressions on a deep stack. One call makes a `Commit` of an `Input`; a store saves it whole.
+//! Everything here is a function of its arguments: no clock, no randomness, no files, no network, no threads but those
+//! that read definitions and compile expressions on a deep stack. One call makes a `Commit` of an `Input`; a store saves it whole.
 
+mod bound;
 pub mod chart;
 pub mod commit;
 pub mod conversation;

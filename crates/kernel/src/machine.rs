@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::bound;
 use crate::chart::{Chart, StateIndex};
 use crate::conversation::Conversation;
 use crate::definition::{FieldDefinition, FieldKind};
@@ -30,7 +31,7 @@ impl Machine {
     /// The context of a new instance: defaults, overlaid with what the creator gave.
     ///
     /// # Errors
-    /// All that is wrong with `given`, each with its path: unknown, missing and ill-typed fields.
+    /// All that is wrong with `given`, each with its path: unknown, missing and ill-typed fields, and too much of all.
     pub fn initial_context(&self, given: &Fields) -> Result<Fields, Vec<String>> {
         let mut problems: Vec<String> = given
             .keys()
@@ -59,6 +60,9 @@ impl Machine {
                 problems.push(format!("context.{name} {problem}"));
             }
             context.insert(name.clone(), value);
+        }
+        if let Err(problem) = bound::check(&context) {
+            problems.push(format!("the context {problem}"));
         }
         if problems.is_empty() { Ok(context) } else { Err(problems) }
     }

@@ -34,7 +34,7 @@ pub enum RefusalCode {
     UnknownEvent,
     /// No such instance, or no such clarification, for this tenant.
     NotFound,
-    /// A context field is missing, unknown, or of the wrong type.
+    /// A context field is missing, unknown, or of the wrong type; or a context or payload is too large or too deep.
     InvalidContext,
     /// The instance exists already.
     InstanceExists,

@@ -3,6 +3,7 @@
 //! Owns the shape that `definition::compile` fills and `step` runs on. States are numbered in document order, so
 //! that sorting indices is sorting in document order, and a state's descendants are a range.
 
+mod run;
 pub mod step;
 
 use std::collections::HashMap;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
 use crate::expression::Expression;
 use crate::time::Delay;
 
@@ -21,6 +23,9 @@ pub struct EventIndex(pub u16);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransitionIndex(pub u16);
+
+/// As many transitions as there are to try, over all atomic states and events: 8 MB, which no drawn chart reaches.
+const POOL_MAX: usize = 4_000_000;
 
 /// The root is always the first state.
 pub const ROOT: StateIndex = StateIndex(0);
@@ -171,52 +176,91 @@ impl Chart {
     }
 
     /// Fills the dense tables once states, transitions and events are complete.
-    pub(crate) fn index(&mut self) {
+    ///
+    /// # Errors
+    /// When a few wildcards high up, times all states and events, would fill the memory.
+    pub(crate) fn index(&mut self) -> Result<(), String> {
         let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
         self.is_flat =
             !self.states.iter().skip(1).any(nested) && self.states[0].kind == Kind::Compound && !eventless;
+        let too_many =
+            || format!("its transitions, states and events come to more than {POOL_MAX} combinations");
+        let mut taken: Vec<Vec<EventIndex>> = Vec::with_capacity(self.transitions.len());
+        let mut combinations = 0;
+        for transition in &self.transitions {
+            taken.push(self.taken_by(transition));
+            combinations += taken.last().map_or(0, Vec::len);
+            if combinations > POOL_MAX {
+                return Err(too_many());
+            }
+        }
+        let mut by_source: Vec<Vec<TransitionIndex>> = vec![Vec::new(); self.states.len()];
+        for (number, transition) in self.transitions.iter().enumerate() {
+            by_source[usize::from(transition.source.0)].push(TransitionIndex(number as u16));
+        }
         self.table = vec![(0, 0); self.states.len() * self.events.len()];
         self.eventless = vec![(0, 0); self.states.len()];
+        let mut rows: Vec<Vec<TransitionIndex>> = vec![Vec::new(); self.events.len()];
         for number in 0..self.states.len() {
             let state = StateIndex(number as u16);
             if !self.is_atomic(state) {
                 continue;
             }
-            let chain: Vec<StateIndex> = std::iter::once(state).chain(self.ancestors(state)).collect();
-            self.eventless[number] = self.pool_of(&chain, |t| t.event.is_empty());
-            for event in 0..self.events.len() {
-                let name = Arc::clone(&self.events[event]);
-                let row = number * self.events.len() + event;
-                self.table[row] = self.pool_of(&chain, |t| matches_event(&t.event, &name));
-            }
-        }
-    }
-
-    fn pool_of(&mut self, chain: &[StateIndex], wanted: impl Fn(&Transition) -> bool) -> (u32, u32) {
-        let start = self.pool.len() as u32;
-        for source in chain {
-            for (number, transition) in self.transitions.iter().enumerate() {
-                if transition.source == *source && wanted(transition) {
-                    self.pool.push(TransitionIndex(number as u16));
+            let mut always = Vec::new();
+            let chain = std::iter::once(state).chain(self.ancestors(state));
+            for transition in chain.flat_map(|source| &by_source[usize::from(source.0)]) {
+                if self.transition(*transition).event.is_empty() {
+                    always.push(*transition);
+                }
+                for event in &taken[usize::from(transition.0)] {
+                    rows[usize::from(event.0)].push(*transition);
                 }
             }
+            self.eventless[number] = self.add_to_pool(&mut always);
+            for (event, row) in rows.iter_mut().enumerate() {
+                self.table[number * self.events.len() + event] = self.add_to_pool(row);
+            }
+            if self.pool.len() > POOL_MAX {
+                return Err(too_many());
+            }
         }
+        Ok(())
+    }
+
+    fn taken_by(&self, transition: &Transition) -> Vec<EventIndex> {
+        if !transition.event.ends_with('*') {
+            return self.event(&transition.event).into_iter().collect();
+        }
+        let numbered = self.events.iter().enumerate();
+        numbered
+            .filter(|(_, name)| matches_event(&transition.event, name))
+            .map(|(number, _)| EventIndex(number as u16))
+            .collect()
+    }
+
+    fn add_to_pool(&mut self, row: &mut Vec<TransitionIndex>) -> (u32, u32) {
+        let start = self.pool.len() as u32;
+        self.pool.append(row);
         (start, self.pool.len() as u32)
     }
 }
 
-/// Whether what is written in `on` takes an event: its name, `prefix.*`, or `*` for any but timers.
-fn matches_event(written: &str, event: &str) -> bool {
+/// Whether what is written in `on` takes an event: its name; `prefix.*` for `prefix` and all below it; `*` for any
+/// but timers and done events, which come of themselves and would make a catch-all answer what nobody sent.
+pub(crate) fn matches_event(written: &str, event: &str) -> bool {
     if written == event {
         return !written.is_empty();
     }
-    if event.starts_with(crate::definition::TIMER_PREFIX) {
+    if event.starts_with(TIMER_PREFIX) {
         return false;
     }
     match written.strip_suffix('*') {
-        Some("") => true,
-        Some(prefix) => prefix.ends_with('.') && event.starts_with(prefix),
+        Some("") => !event.starts_with(DONE_PREFIX),
+        Some(prefix) => prefix.strip_suffix('.').is_some_and(|prefix| {
+            let below = event.strip_prefix(prefix);
+            below.is_some_and(|below| below.is_empty() || below.starts_with('.'))
+        }),
         None => false,
     }
 }

@@ -1,27 +1,20 @@
-//! The statechart step: one event, carried through small steps until the chart is at rest.
+//! The statechart step: where an instance stands, and what an event makes of it.
 //!
-//! The algorithm is that of the W3C's SCXML recommendation (appendix D); functions name the procedure that they
-//! implement. A transition into its own source's descendants is internal unless it says `reenter`. A flat
-//! chart takes the short path, which allocates nothing for a transition that changes no context.
-//! On an error the position is left half-way and must be thrown away.
+//! Owns the ways in: `start`, `take`, `jump`, and `consider`, which asks without taking. What happens then is a big
+//! step (`run`). A flat chart takes the short path, which does the same and allocates nothing for a transition that
+//! changes no context. On an error the position is left half-way and must be thrown away.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, LazyLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use crate::chart::{
-    Action, Assigned, Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex,
-};
+use crate::chart::run::{NO_PAYLOAD, Run};
+use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
 use crate::definition::FieldDefinition;
 use crate::expression::Scope;
 use crate::input::Fields;
 use crate::refusal::{Considered, GuardVerdict};
 use crate::snapshot::Timer;
 use crate::time::Timestamp;
-
-/// More small steps than any sensible chart takes for one event; what reaches it goes round in a circle.
-pub const SMALL_STEPS_MAX: usize = 256;
-
-static NO_PAYLOAD: LazyLock<Fields> = LazyLock::new(Fields::new);
 
 /// Where an instance stands in its chart.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -68,12 +61,8 @@ impl<'a> Stepper<'a> {
     /// # Errors
     /// As `take`.
     pub fn start(self, position: &mut Position, trail: &mut Trail) -> Result<(), StepError> {
-        let mut run = Run::new(self, position, &NO_PAYLOAD, trail);
-        let initial = run.initial_of(ROOT);
-        let mut entered = BTreeSet::from([ROOT]);
-        run.add_targets(&initial, ROOT, &mut entered);
-        run.enter(&entered)?;
-        run.settle()
+        let initial = &self.chart.state(ROOT).initial;
+        Run::new(self, position, &NO_PAYLOAD, trail).begin(initial)
     }
 
     /// Takes one event.
@@ -90,13 +79,12 @@ impl<'a> Stepper<'a> {
         if self.chart.is_flat {
             return self.take_flat(position, event, payload, trail);
         }
-        let mut run = Run::new(self, position, payload, trail);
+        let run = Run::new(self, position, payload, trail);
         let enabled = run.select_transitions(event);
         if enabled.is_empty() {
             return Err(StepError::NotTaken);
         }
-        run.microstep(&enabled)?;
-        run.settle()
+        run.carry_on(&enabled)
     }
 
     /// Puts the chart into `state` as if by a transition from the root, without leaving anything out.
@@ -112,12 +100,7 @@ impl<'a> Stepper<'a> {
         position.timers.clear();
         position.leaves.clear();
         position.history.clear();
-        let mut run = Run::new(self, position, &NO_PAYLOAD, trail);
-        run.active.clear();
-        let mut entered = BTreeSet::from([ROOT]);
-        run.add_targets(&[state], ROOT, &mut entered);
-        run.enter(&entered)?;
-        run.settle()
+        Run::new(self, position, &NO_PAYLOAD, trail).begin(&[state])
     }
 
     /// The short path: one active state, no hierarchy, nothing eventless.
@@ -133,10 +116,11 @@ impl<'a> Stepper<'a> {
         let Some(chosen) = candidates.into_iter().find(|t| self.enabled(*t, position, payload)) else {
             return Err(StepError::NotTaken);
         };
-        trail.taken.push(chosen);
         let transition = self.chart.transition(chosen);
         let target = transition.targets.first().copied();
-        let moves = target.filter(|to| *to != from || transition.reenter);
+        // A state stays when it leads to itself, unless it says `reenter`; what the top leads to is always entered.
+        let stays = |to: StateIndex| to == transition.source && !transition.reenter;
+        let moves = target.filter(|to| !stays(*to));
         let simple = moves.is_none_or(|to| {
             let (from, to) = (self.chart.state(from), self.chart.state(to));
             to.kind == Kind::Atomic
@@ -146,18 +130,16 @@ impl<'a> Stepper<'a> {
                 && to.after.is_empty()
         });
         if simple && transition.actions.is_empty() {
+            trail.taken.push(chosen);
             if let Some(to) = moves {
                 position.leaves[0] = to;
             }
             return Ok(());
         }
-        let mut run = Run::new(self, position, payload, trail);
-        run.trail.taken.pop();
-        run.microstep(&[chosen])?;
-        run.settle()
+        Run::new(self, position, payload, trail).carry_on(&[chosen])
     }
 
-    fn enabled(self, transition: TransitionIndex, position: &Position, payload: &Fields) -> bool {
+    pub(super) fn enabled(self, transition: TransitionIndex, position: &Position, payload: &Fields) -> bool {
         match &self.chart.transition(transition).guard {
             None => true,
             Some(guard) => {
@@ -207,358 +189,5 @@ impl<'a> Stepper<'a> {
             }
         }
         considered
-    }
-}
-
-/// One big step in progress.
-struct Run<'a> {
-    stepper: Stepper<'a>,
-    chart: &'a Chart,
-    position: &'a mut Position,
-    payload: &'a Fields,
-    trail: &'a mut Trail,
-    /// All active states, ancestors included.
-    active: BTreeSet<StateIndex>,
-    /// Raised and done events, before anything from outside.
-    internal: VecDeque<EventIndex>,
-    reason: Option<Arc<str>>,
-}
-
-impl<'a> Run<'a> {
-    fn new(
-        stepper: Stepper<'a>,
-        position: &'a mut Position,
-        payload: &'a Fields,
-        trail: &'a mut Trail,
-    ) -> Self {
-        let chart = stepper.chart;
-        let mut active: BTreeSet<StateIndex> = position.leaves.iter().copied().collect();
-        for leaf in &position.leaves {
-            active.extend(chart.ancestors(*leaf));
-        }
-        Self { stepper, chart, position, payload, trail, active, internal: VecDeque::new(), reason: None }
-    }
-
-    /// Eventless transitions before internal events, until neither is left (`mainEventLoop`, its inner part).
-    fn settle(&mut self) -> Result<(), StepError> {
-        for _ in 0..SMALL_STEPS_MAX {
-            if self.trail.closed.is_some() {
-                self.position.timers.clear();
-                return Ok(());
-            }
-            let mut enabled = self.select_eventless();
-            while enabled.is_empty() {
-                let Some(event) = self.internal.pop_front() else {
-                    return Ok(());
-                };
-                // Raised and done events carry no payload.
-                self.payload = &NO_PAYLOAD;
-                enabled = self.select_transitions(event);
-            }
-            self.microstep(&enabled)?;
-        }
-        let last = self.trail.taken.iter().rev().take(8).rev();
-        let step = |index: &TransitionIndex| {
-            let transition = self.chart.transition(*index);
-            let event = if transition.event.is_empty() { "always" } else { &transition.event };
-            format!("{} --{event}-->", self.chart.state(transition.source).path)
-        };
-        Err(StepError::Limit(last.map(step).collect()))
-    }
-
-    fn select_transitions(&self, event: EventIndex) -> Vec<TransitionIndex> {
-        self.select(|leaf| self.chart.candidates(leaf, event))
-    }
-
-    fn select_eventless(&self) -> Vec<TransitionIndex> {
-        self.select(|leaf| self.chart.eventless(leaf))
-    }
-
-    /// `selectTransitions`: for each atomic state the first enabled transition of it or its ancestors.
-    fn select<'c>(&self, candidates: impl Fn(StateIndex) -> &'c [TransitionIndex]) -> Vec<TransitionIndex> {
-        let mut enabled = Vec::new();
-        for leaf in &self.position.leaves {
-            let mut offered = candidates(*leaf).iter().copied();
-            if let Some(first) = offered.find(|t| self.stepper.enabled(*t, self.position, self.payload))
-                && !enabled.contains(&first)
-            {
-                enabled.push(first);
-            }
-        }
-        self.remove_conflicting(&enabled)
-    }
-
-    /// `removeConflictingTransitions`: of two that leave a common state, the one of the descendant wins, else
-    /// the one that comes first.
-    fn remove_conflicting(&self, enabled: &[TransitionIndex]) -> Vec<TransitionIndex> {
-        let mut kept: Vec<TransitionIndex> = Vec::new();
-        for one in enabled {
-            let leaves = self.exit_set(*one);
-            let conflicts = |other: &TransitionIndex| !self.exit_set(*other).is_disjoint(&leaves);
-            let source = |t: TransitionIndex| self.chart.transition(t).source;
-            let preempted = kept
-                .iter()
-                .any(|other| conflicts(other) && !self.chart.is_descendant(source(*one), source(*other)));
-            if !preempted {
-                kept.retain(|other| !conflicts(other));
-                kept.push(*one);
-            }
-        }
-        kept
-    }
-
-    /// `computeExitSet` for one transition.
-    fn exit_set(&self, transition: TransitionIndex) -> BTreeSet<StateIndex> {
-        match self.domain(transition) {
-            None => BTreeSet::new(),
-            Some(domain) => {
-                let inside = |s: &&StateIndex| self.chart.is_descendant(**s, domain);
-                self.active.iter().filter(inside).copied().collect()
-            }
-        }
-    }
-
-    /// `getTransitionDomain`: the state whose descendants are left and entered; `None` for a targetless one.
-    fn domain(&self, index: TransitionIndex) -> Option<StateIndex> {
-        let transition = self.chart.transition(index);
-        let targets = self.effective_targets(&transition.targets);
-        if targets.is_empty() {
-            return None;
-        }
-        let source = transition.source;
-        let within = |t: &StateIndex| *t == source || self.chart.is_descendant(*t, source);
-        let holds_children = matches!(self.chart.state(source).kind, Kind::Compound | Kind::Atomic);
-        if !transition.reenter && holds_children && targets.iter().all(within) {
-            return Some(source);
-        }
-        let holds_all = |ancestor: &StateIndex| {
-            let compound = self.chart.state(*ancestor).kind == Kind::Compound || *ancestor == ROOT;
-            compound && targets.iter().all(|t| self.chart.is_descendant(*t, *ancestor))
-        };
-        self.chart.ancestors(source).find(holds_all).or(Some(ROOT))
-    }
-
-    /// `getEffectiveTargetStates`: history states stand for what they remember.
-    fn effective_targets(&self, targets: &[StateIndex]) -> Vec<StateIndex> {
-        let mut effective = Vec::new();
-        for target in targets {
-            if !self.chart.is_history(*target) {
-                effective.push(*target);
-            } else if let Some(remembered) = self.position.history.get(target) {
-                effective.extend(remembered);
-            } else {
-                effective.extend(self.effective_targets(&self.initial_of(*target)));
-            }
-        }
-        effective
-    }
-
-    fn initial_of(&self, state: StateIndex) -> Vec<StateIndex> {
-        self.chart.state(state).initial.clone()
-    }
-
-    fn microstep(&mut self, transitions: &[TransitionIndex]) -> Result<(), StepError> {
-        let mut left = BTreeSet::new();
-        let mut entered = BTreeSet::new();
-        for transition in transitions {
-            left.extend(self.exit_set(*transition));
-        }
-        for transition in transitions {
-            if let Some(domain) = self.domain(*transition) {
-                let targets = self.chart.transition(*transition).targets.clone();
-                self.add_targets(&targets, domain, &mut entered);
-                entered.remove(&domain);
-            }
-        }
-        self.exit(&left)?;
-        for index in transitions {
-            self.trail.taken.push(*index);
-            let transition = self.chart.transition(*index);
-            if transition.reason.is_some() {
-                self.reason.clone_from(&transition.reason);
-            }
-            self.act(&transition.actions)?;
-        }
-        self.enter(&entered)
-    }
-
-    /// `exitStates`: history is recorded first, then states are left from the innermost out.
-    fn exit(&mut self, left: &BTreeSet<StateIndex>) -> Result<(), StepError> {
-        for state in left {
-            for child in &self.chart.state(*state).children {
-                self.remember(*state, *child);
-            }
-        }
-        for state in left.iter().rev() {
-            let exited = self.chart.state(*state);
-            self.act(&exited.exit)?;
-            for (_, event) in &exited.after {
-                let id = self.chart.event_name(*event);
-                self.position.timers.retain(|timer| timer.id != *id);
-            }
-            self.active.remove(state);
-        }
-        self.position.leaves.retain(|leaf| !left.contains(leaf));
-        Ok(())
-    }
-
-    fn remember(&mut self, parent: StateIndex, child: StateIndex) {
-        let inside = |s: &&StateIndex| match self.chart.state(child).kind {
-            Kind::DeepHistory => self.chart.is_atomic(**s) && self.chart.is_descendant(**s, parent),
-            Kind::ShallowHistory => self.chart.state(**s).parent == parent,
-            _ => false,
-        };
-        if self.chart.is_history(child) {
-            let remembered: Vec<StateIndex> = self.active.iter().filter(inside).copied().collect();
-            self.position.history.insert(child, remembered);
-        }
-    }
-
-    /// `computeEntrySet` for the targets of one transition.
-    fn add_targets(&self, targets: &[StateIndex], domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        let effective = self.effective_targets(targets);
-        for target in &effective {
-            self.add_descendants(*target, entered);
-        }
-        for target in &effective {
-            self.add_ancestors(*target, domain, entered);
-        }
-    }
-
-    /// `addDescendantStatesToEnter`
-    fn add_descendants(&self, state: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        entered.insert(state);
-        match self.chart.state(state).kind {
-            Kind::Compound => {
-                let targets = self.effective_targets(&self.initial_of(state));
-                for target in &targets {
-                    self.add_descendants(*target, entered);
-                }
-                for target in &targets {
-                    self.add_ancestors(*target, state, entered);
-                }
-            }
-            Kind::Parallel => self.add_regions(state, entered),
-            _ => {}
-        }
-    }
-
-    /// `addAncestorStatesToEnter`
-    fn add_ancestors(&self, state: StateIndex, domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        for ancestor in self.chart.ancestors(state) {
-            if ancestor == domain || !self.chart.is_descendant(ancestor, domain) {
-                break;
-            }
-            entered.insert(ancestor);
-            if self.chart.state(ancestor).kind == Kind::Parallel {
-                self.add_regions(ancestor, entered);
-            }
-        }
-    }
-
-    fn add_regions(&self, parallel: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        for region in &self.chart.state(parallel).children {
-            let inside = |s: &StateIndex| *s == *region || self.chart.is_descendant(*s, *region);
-            if !self.chart.is_history(*region) && !entered.iter().any(inside) {
-                self.add_descendants(*region, entered);
-            }
-        }
-    }
-
-    /// `enterStates`: from the outermost in; timers start, entry actions run, done events are raised.
-    fn enter(&mut self, entered: &BTreeSet<StateIndex>) -> Result<(), StepError> {
-        for state in entered {
-            let state = *state;
-            if !self.active.insert(state) {
-                continue;
-            }
-            if self.chart.is_atomic(state) {
-                let at = self.position.leaves.partition_point(|leaf| *leaf < state);
-                self.position.leaves.insert(at, state);
-            }
-            let entering = self.chart.state(state);
-            for (delay, event) in &entering.after {
-                let timer = Timer {
-                    id: Arc::clone(self.chart.event_name(*event)),
-                    deadline: self.stepper.now.plus(*delay),
-                    payload: None,
-                };
-                self.position.timers.push(timer);
-            }
-            self.act(&entering.entry)?;
-            if entering.kind == Kind::Final {
-                self.finish(state);
-            }
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self, state: StateIndex) {
-        let parent = self.chart.state(state).parent;
-        if parent == ROOT {
-            let own = self.chart.state(state).reason.clone();
-            let path = || Arc::clone(&self.chart.state(state).path);
-            self.trail.closed = Some(self.reason.take().or(own).unwrap_or_else(path));
-            return;
-        }
-        self.internal.extend(self.chart.state(parent).done_event);
-        let grandparent = self.chart.state(parent).parent;
-        if self.chart.state(grandparent).kind == Kind::Parallel {
-            let regions = &self.chart.state(grandparent).children;
-            let mut regions = regions.iter().filter(|r| !self.chart.is_history(**r));
-            if regions.all(|region| self.is_in_final(*region)) {
-                self.internal.extend(self.chart.state(grandparent).done_event);
-                if grandparent == ROOT {
-                    let reason = self.reason.take().unwrap_or_else(|| "completed".into());
-                    self.trail.closed = Some(reason);
-                }
-            }
-        }
-    }
-
-    /// `isInFinalState`
-    fn is_in_final(&self, state: StateIndex) -> bool {
-        let children = &self.chart.state(state).children;
-        match self.chart.state(state).kind {
-            Kind::Compound => {
-                children.iter().any(|c| self.chart.state(*c).kind == Kind::Final && self.active.contains(c))
-            }
-            Kind::Parallel => children.iter().all(|c| self.is_in_final(*c)),
-            _ => false,
-        }
-    }
-
-    /// `executeContent`
-    fn act(&mut self, actions: &[Action]) -> Result<(), StepError> {
-        for action in actions {
-            match action {
-                Action::Reply(reply) => {
-                    self.trail.replies.push((*reply, Arc::clone(&self.position.context)));
-                }
-                Action::Raise(event) => self.internal.push_back(*event),
-                Action::Assign { field, name, value } => {
-                    let value = match value {
-                        Assigned::Literal(value) => value.clone(),
-                        Assigned::Expression(expression) => {
-                            let active = self.stepper.paths(&self.position.leaves);
-                            let scope = Scope {
-                                context: &self.position.context,
-                                event: self.payload,
-                                active: &active,
-                                now: self.stepper.now,
-                            };
-                            let failed = |e| StepError::Expression(format!("`{}`: {e}", expression.source));
-                            expression.evaluate(scope).map_err(failed)?
-                        }
-                    };
-                    let field = &self.stepper.fields[usize::from(field.0)];
-                    field
-                        .accepts(&value)
-                        .map_err(|problem| StepError::Expression(format!("context.{name} {problem}")))?;
-                    Arc::make_mut(&mut self.position.context).insert(name.to_string(), value);
-                }
-            }
-        }
-        Ok(())
     }
 }

@@ -161,6 +161,7 @@ fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<D
     while let Some(at) = rest.find(['{', '}']) {
         literal.push_str(&rest[..at]);
         let brace = &rest[at..=at];
+        let start = text.value.len() - rest.len() + at;
         rest = &rest[at + 1..];
         if let Some(after) = rest.strip_prefix(brace) {
             literal.push_str(brace);
@@ -171,13 +172,15 @@ fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<D
         let Some(end) = end else {
             diagnostics.push(Diagnostic::error(
                 "bad_template",
-                text.place,
+                text.part(start..start + 1),
                 format!("a `{brace}` without its partner"),
                 "write an expression in braces, `{context.name}`; a brace itself is written twice".into(),
             ));
             return parts;
         };
-        let source = Placed { value: rest[..end].trim().to_owned(), place: text.place };
+        let written = rest[..end].trim();
+        let start = start + 1 + (rest.len() - rest.trim_start().len());
+        let source = Placed { value: written.to_owned(), place: text.part(start..start + written.len()) };
         if let Some(expression) = compile_expression(&source, definition, false, diagnostics) {
             parts.push(Part::Text(std::mem::take(&mut literal)));
             parts.push(Part::Expression(expression));

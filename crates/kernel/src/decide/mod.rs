@@ -10,8 +10,10 @@ mod turn;
 
 use std::sync::Arc;
 
+use crate::bound;
 use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
+use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
@@ -45,6 +47,7 @@ pub fn decide(
         let message = format!("the instance is at revision {revision}, not {expected}");
         return Err(Refusal::new(RefusalCode::StaleRevision, revision, message));
     }
+    check_payload(input, revision)?;
     match (&input.cause, before) {
         (Cause::Create { id, subject, context, .. }, before) => {
             create(machine, before, input, now, id.clone(), subject.clone(), context)
@@ -64,6 +67,19 @@ pub fn decide(
         }
         (Cause::Recover { reason, .. }, Some(before)) => recover(machine, before, input, now, reason),
     }
+}
+
+/// What comes with an input is bounded before anything looks at it.
+fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
+    let payload = match &input.cause {
+        Cause::Event { payload, .. } => payload,
+        Cause::Message { message, .. } => &message.parameters,
+        _ => return Ok(()),
+    };
+    bound::check(payload).map_err(|problem| {
+        let message = format!("the payload {problem}");
+        Refusal::new(RefusalCode::InvalidContext, revision, message)
+    })
 }
 
 /// The commit that only writes a refused input to the log of its instance.
@@ -154,7 +170,7 @@ fn take_event(
 
 /// Events that only the machine itself may raise.
 fn is_internal(event: &str) -> bool {
-    event.starts_with(crate::definition::TIMER_PREFIX) || event.starts_with("done.state.")
+    event.starts_with(TIMER_PREFIX) || event.starts_with(DONE_PREFIX)
 }
 
 fn fire(

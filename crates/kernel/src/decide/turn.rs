@@ -207,7 +207,7 @@ impl<'a> Turn<'a> {
             }
             StepError::Limit(steps) => (
                 RefusalCode::StepLimit,
-                format!("`{event}` does not come to rest; it goes round in {}", steps.join(" ")),
+                format!("`{event}` does not come to rest; it goes round in {}", steps.join(", ")),
             ),
             StepError::NotTaken if considered.is_empty() => {
                 (RefusalCode::InvalidTransition, format!("`{event}` is not possible in `{state}`"))

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use crate::chart::{Chart, Kind, ROOT, StateIndex};
 use crate::conversation::definition::{ConversationDefinition, Priority};
 use crate::conversation::normalise;
-use crate::definition::{Definition, StateDefinition};
-use crate::diagnostic::{Diagnostic, Place};
+use crate::definition::{ActionDefinition, Definition, StateDefinition, TIMER_PREFIX};
+use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::machine::Machine;
 
 pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnostics: &mut Vec<Diagnostic>) {
@@ -21,7 +21,10 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
     let chart = &machine.chart;
     unreachable_states(chart, &places, diagnostics);
     waits_without_end(machine, &places, diagnostics);
-    never_chosen(chart, &places, diagnostics);
+    let mut transitions = Vec::new();
+    collect_transitions(&definition.root, &mut transitions);
+    never_chosen(chart, &transitions, diagnostics);
+    raised_events_are_heard(chart, &definition.root, diagnostics);
     if let Some(conversation) = &definition.conversation {
         intents_are_heard(chart, conversation, diagnostics);
     }
@@ -32,6 +35,16 @@ fn collect_places(state: &StateDefinition, places: &mut Vec<Place>) {
     places.push(state.name.place);
     for child in &state.states {
         collect_places(child, places);
+    }
+}
+
+/// The place of each transition, in the order in which they are compiled.
+fn collect_transitions(state: &StateDefinition, places: &mut Vec<Place>) {
+    let after = state.after.iter().flat_map(|(_, transitions)| transitions);
+    let on = state.on.iter().flat_map(|(_, transitions)| transitions);
+    places.extend(after.chain(on).chain(&state.always).map(|t| t.place));
+    for child in &state.states {
+        collect_transitions(child, places);
     }
 }
 
@@ -111,7 +124,7 @@ fn waits_without_end(machine: &Machine, places: &[Place], diagnostics: &mut Vec<
 }
 
 /// An earlier transition for the same event without a guard always wins.
-fn never_chosen(chart: &Chart, places: &[Place], diagnostics: &mut Vec<Diagnostic>) {
+fn never_chosen(chart: &Chart, transitions: &[Place], diagnostics: &mut Vec<Diagnostic>) {
     for (at, transition) in chart.transitions.iter().enumerate() {
         let wins = |earlier: &&crate::chart::Transition| {
             earlier.source == transition.source
@@ -123,12 +136,52 @@ fn never_chosen(chart: &Chart, places: &[Place], diagnostics: &mut Vec<Diagnosti
             let event = if transition.event.is_empty() { "always" } else { &transition.event };
             diagnostics.push(Diagnostic::warning(
                 "never_chosen",
-                places[usize::from(transition.source.0)],
-                format!("a transition of `{}` for `{event}` stands behind one that always wins", state.path),
+                transitions[at],
+                format!(
+                    "this transition of {} for `{event}` stands behind one that always wins",
+                    match &*state.path {
+                        "" => "the top".to_owned(),
+                        path => format!("`{path}`"),
+                    }
+                ),
                 "give the earlier one a guard, or drop this one".into(),
             ));
         }
     }
+}
+
+/// A raised event that no state takes is lost.
+fn raised_events_are_heard(chart: &Chart, state: &StateDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    let after = state.after.iter().flat_map(|(_, transitions)| transitions);
+    let on = state.on.iter().flat_map(|(_, transitions)| transitions);
+    let of_transitions = after.chain(on).chain(&state.always).flat_map(|t| &t.actions);
+    for action in of_transitions.chain(&state.entry).chain(&state.exit) {
+        if let ActionDefinition::Raise { event } = action
+            && !is_heard(chart, &event.value)
+        {
+            diagnostics.push(Diagnostic::warning(
+                "unheard_event",
+                event.place,
+                format!("no state takes the event `{}` that is raised here", event.value),
+                nearest(&event.value, other_events(chart, &event.value)),
+            ));
+        }
+    }
+    for child in &state.states {
+        raised_events_are_heard(chart, child, diagnostics);
+    }
+}
+
+fn is_heard(chart: &Chart, event: &str) -> bool {
+    chart.event(event).is_some_and(|index| {
+        let mut states = (0..chart.states.len()).map(|n| StateIndex(n as u16));
+        states.any(|s| chart.is_atomic(s) && !chart.candidates(s, index).is_empty())
+    })
+}
+
+fn other_events<'c>(chart: &'c Chart, event: &'c str) -> impl Iterator<Item = &'c str> + Clone {
+    let names = chart.events.iter().map(|name| &**name);
+    names.filter(move |name| *name != event && !name.starts_with(TIMER_PREFIX) && is_heard(chart, name))
 }
 
 fn intents_are_heard(
@@ -138,17 +191,12 @@ fn intents_are_heard(
 ) {
     for intent in &conversation.intents {
         let Some(event) = &intent.event else { continue };
-        let heard = chart.event(&event.value).is_some_and(|index| {
-            let states = (0..chart.states.len()).map(|n| StateIndex(n as u16));
-            states.filter(|s| chart.is_atomic(*s)).any(|s| !chart.candidates(s, index).is_empty())
-        });
-        if !heard {
-            let events = chart.events.iter().map(|e| &**e).filter(|e| *e != event.value);
+        if !is_heard(chart, &event.value) {
             diagnostics.push(Diagnostic::warning(
                 "unheard_event",
                 event.place,
                 format!("no state takes the event `{}` of the intent `{}`", event.value, intent.name.value),
-                crate::diagnostic::nearest(&event.value, events),
+                nearest(&event.value, other_events(chart, &event.value)),
             ));
         }
     }

@@ -3,19 +3,44 @@
 //! Owns reading the syntax, with the budgets that keep a hostile file from exhausting memory. It knows nothing of
 //! machines. YAML 1.2 only: `on`, `yes` and `no` are words, not booleans.
 
+use std::ops::Range;
+
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 use serde_saphyr::{Location, Spanned};
 
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, shorten};
 
 /// Larger than any definition that a person could review.
 pub const SOURCE_BYTES_MAX: usize = 1024 * 1024;
+/// Each level of states is two of maps; what is in the innermost state has room besides.
+const DEPTH_MAX: usize = 96;
+/// Reading takes some 30 KiB a level without optimisation, more than a test's or a worker's stack holds.
+const READ_STACK_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Clone, Debug)]
 pub struct Placed<T> {
     pub value: T,
     pub place: Place,
+}
+
+impl Placed<String> {
+    /// The place of a part of the text, in bytes; of the whole where quoting or folding hides the part.
+    pub(crate) fn part(&self, part: Range<usize>) -> Place {
+        let (whole, length) = (self.place, self.value.len());
+        let quotes = (whole.length as usize).wrapping_sub(length);
+        if !matches!(quotes, 0 | 2) || self.value.contains('\n') {
+            return whole;
+        }
+        let narrow = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let before = self.value[..part.start].chars().count();
+        Place {
+            line: whole.line,
+            column: whole.column + narrow(quotes / 2 + before),
+            offset: whole.offset + narrow(quotes / 2 + part.start),
+            length: narrow(part.len()),
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +66,8 @@ impl Node {
         match self.kind {
             NodeKind::Null => "nothing",
             NodeKind::Bool(_) => "a boolean",
-            NodeKind::Int(_) | NodeKind::Float(_) => "a number",
+            NodeKind::Int(_) => "a number",
+            NodeKind::Float(_) => "a fraction",
             NodeKind::Text(_) => "text",
             NodeKind::List(_) => "a list",
             NodeKind::Map(_) => "a map",
@@ -71,25 +97,65 @@ pub fn read(source: &str) -> Result<Node, Box<Diagnostic>> {
     if source.len() > SOURCE_BYTES_MAX {
         return Err(Box::new(Diagnostic::error(
             "too_large",
-            Place::default(),
+            Place::START,
             format!("the definition has {} bytes", source.len()),
             format!("a definition may have {SOURCE_BYTES_MAX} bytes; split the machine"),
         )));
     }
-    let options = serde_saphyr::options! { strict_booleans: true };
+    std::thread::scope(|scope| {
+        std::thread::Builder::new()
+            .stack_size(READ_STACK_BYTES)
+            .spawn_scoped(scope, || parse(source))
+            .map_err(|error| unreadable(Place::START, &format!("no thread to read it on: {error}")))?
+            .join()
+            .unwrap_or_else(|_| Err(unreadable(Place::START, "the YAML parser gave up on it")))
+    })
+}
+
+fn parse(source: &str) -> Result<Node, Box<Diagnostic>> {
+    let budget = serde_saphyr::budget! { max_depth: DEPTH_MAX, flow_nesting_limit: DEPTH_MAX };
+    let options = serde_saphyr::options! { strict_booleans: true, budget: budget };
     let parsed: Result<Raw, _> = serde_saphyr::from_str_with_options(source, options);
     parsed.map(Node::from).map_err(|error| {
-        let place =
-            error.location().map(place_of).unwrap_or(Place { line: 1, column: 1, ..Place::default() });
+        let place = error.location().map_or(Place::START, |location| {
+            let place = place_of(location);
+            match place.offset {
+                0 => at(source, place.line, place.column),
+                _ => place,
+            }
+        });
         let text = error.to_string();
-        let message = text.lines().next().unwrap_or("unreadable").trim_start_matches("error: ");
-        Box::new(Diagnostic::error(
-            "syntax",
-            place,
-            format!("not valid YAML or JSON: {message}"),
-            "mend the syntax here; what follows could not be read".into(),
-        ))
+        let message = text.lines().next().unwrap_or("unreadable");
+        unreadable(place, message.trim_start_matches("error: "))
     })
+}
+
+/// `message` is the parser's own, which begins with the place and is addressed to a programmer.
+fn unreadable(place: Place, message: &str) -> Box<Diagnostic> {
+    let behind_place = message.split_once(": ").filter(|(place, _)| place.starts_with("line "));
+    let message = behind_place.map_or(message, |(_, message)| message);
+    let (message, help) = if let Some(key) = message.strip_prefix("duplicate mapping key: ") {
+        let key = key.split(',').next().unwrap_or(key);
+        (format!("the key `{key}` is there twice"), "merge the two, or rename one of them")
+    } else if message.starts_with("multiple YAML documents") {
+        ("there is a second document".to_owned(), "write one machine into one file, without `---`")
+    } else if message.starts_with("tabs disallowed") {
+        ("a line is indented with a tab".to_owned(), "indent with spaces")
+    } else {
+        (message.to_owned(), "mend the syntax here; what follows could not be read")
+    };
+    let message = format!("not valid YAML or JSON: {}", shorten(&message));
+    Box::new(Diagnostic::error("syntax", place, message, help.into()))
+}
+
+/// The place of a line and a column, for errors that carry no offset.
+fn at(source: &str, line: u32, column: u32) -> Place {
+    let before = source.split_inclusive('\n').take(line.saturating_sub(1) as usize);
+    let start: usize = before.map(str::len).sum();
+    let mut chars = source[start..].char_indices().map(|(offset, _)| offset);
+    let within = chars.nth(column.saturating_sub(1) as usize);
+    let offset = within.map_or(source.len(), |within| start + within);
+    Place { line, column, offset: u32::try_from(offset).unwrap_or(u32::MAX), length: 0 }
 }
 
 fn place_of(location: Location) -> Place {

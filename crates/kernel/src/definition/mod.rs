@@ -19,8 +19,10 @@ use crate::time::Delay;
 pub(crate) use compile::compile_expression;
 pub use document::Placed;
 
-/// The event that every definition may count on to name its own timers.
+/// Begins the names of timers' events, which no definition may use otherwise.
 pub(crate) const TIMER_PREFIX: &str = "after.";
+/// What a compound or parallel state raises when it is done is this and its path.
+pub(crate) const DONE_PREFIX: &str = "done.state.";
 
 #[derive(Clone, Debug)]
 pub struct Definition {

@@ -61,7 +61,7 @@ const FIELD_KINDS: [(&str, FieldKind); 7] = [
     ("any", FieldKind::Any),
 ];
 
-/// `None` when there is too little to go on: no map, no name, no states.
+/// `None` when there is too little to go on: no map. A machine without a good name has an empty one.
 pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Definition> {
     let mut reader = Reader { diagnostics };
     let top = reader.entries(node, "a definition", &ROOT_KEYS)?;
@@ -84,7 +84,7 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
     }
     let conversation = top.get("conversation").and_then(|c| read_conversation(&mut reader, c));
     Some(Definition {
-        machine: machine?,
+        machine: machine.unwrap_or_else(|| root.name.clone()),
         version: version.and_then(|v| u32::try_from(v).ok()).unwrap_or(1),
         context,
         safe_state,
@@ -230,8 +230,9 @@ fn read_kind(reader: &mut Reader<'_>, entries: &Entries<'_>) -> StateKind {
     match (kind.unwrap_or(StateKind::Normal), history) {
         (StateKind::ShallowHistory, Some(depth)) => depth,
         (kind, Some(_)) => {
+            let place = entries.get("history").map_or(entries.place, |h| h.place);
             let message = "`history` stands on a state that is no history state".to_owned();
-            reader.error("bad_value", entries.place, message, "add `type: history`, or drop `history`");
+            reader.error("bad_value", place, message, "add `type: history`, or drop `history`");
             kind
         }
         (kind, None) => kind,

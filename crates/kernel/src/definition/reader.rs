@@ -3,7 +3,8 @@
 //! Definitions are read with it, and the files that stand beside them; it knows nothing of either.
 
 use crate::definition::document::{Node, NodeKind, Placed};
-use crate::diagnostic::{Diagnostic, Place, nearest};
+use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
+use crate::id::IDENTIFIER_BYTES_MAX;
 use crate::time::Delay;
 
 /// The diagnostics so far; each `read_…` notes what is wrong and returns what could be read.
@@ -36,7 +37,12 @@ impl Reader<'_> {
 
     pub fn wrong_type(&mut self, node: &Node, what: &str, expected: &str) {
         let message = format!("{what} must be {expected}, not {}", node.noun());
-        self.error("wrong_type", node.place, message, format!("write {expected} here"));
+        let scalar = matches!(node.kind, NodeKind::Bool(_) | NodeKind::Int(_) | NodeKind::Float(_));
+        let help = match expected {
+            "text" if scalar => "put it in quotes to make it text".to_owned(),
+            _ => format!("write {expected} here"),
+        };
+        self.error("wrong_type", node.place, message, help);
     }
 
     /// A map of which only `known` keys may occur.
@@ -142,15 +148,15 @@ impl Reader<'_> {
     pub fn name(&mut self, name: &Placed<String>, what: &str) -> bool {
         let mut chars = name.value.chars();
         let head = chars.next().is_some_and(|c| c.is_alphabetic() || c == '_');
-        let good = head && chars.all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let made_of = head && chars.all(|c| c.is_alphanumeric() || c == '_' || c == '-');
+        let good = made_of && name.value.len() <= IDENTIFIER_BYTES_MAX;
         if !good {
-            let message = format!("`{}` is no name for {what}", name.value);
-            self.error(
-                "bad_name",
-                name.place,
-                message,
-                "use letters, digits, _ and -, beginning with a letter",
-            );
+            let message = format!("`{}` is no name for {what}", shorten(&name.value));
+            let help = match made_of {
+                true => "choose a shorter one",
+                false => "use letters, digits, _ and -, beginning with a letter or _",
+            };
+            self.error("bad_name", name.place, message, help);
         }
         good
     }

@@ -1,0 +1,301 @@
+//! From a `Definition` to a `Machine`: names become indices, expressions become programs.
+//!
+//! Notes every name that leads nowhere and every expression that is none. Returns a machine only so that `check` can
+//! look at it; `load` throws it away when an error was noted.
+
+mod names;
+mod shape;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
+use crate::conversation::Conversation;
+use crate::definition::document::Placed;
+use crate::definition::{
+    DONE_PREFIX, Definition, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition,
+};
+use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
+use crate::expression::{Expression, FieldsRead};
+use crate::id::{DefinitionHash, MachineName};
+use crate::machine::Machine;
+
+/// The tables are states times events; this keeps them below 64 MB.
+const STATES_MAX: usize = 2_000;
+const EVENTS_MAX: usize = 4_000;
+/// Each is resolved and checked against the others; it also keeps `TransitionIndex` in 16 bits.
+const TRANSITIONS_MAX: usize = 20_000;
+/// A context is written whole at every revision.
+const FIELDS_MAX: usize = 1_000;
+/// Whoever has so many errors mends some of them first; guessing what each meant would take minutes.
+const GUESSES_MAX: usize = 200;
+
+pub(crate) fn compile(
+    definition: &Definition,
+    source: &str,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Machine> {
+    let mut compiler = Compiler {
+        definition,
+        diagnostics,
+        chart: Chart::default(),
+        states: Vec::new(),
+        reply_by_name: HashMap::new(),
+    };
+    compiler.add_state(&definition.root, ROOT);
+    let transitions = compiler.states.iter().map(|state| transitions_in(state)).sum();
+    let within = compiler.within(compiler.states.len(), STATES_MAX, "states")
+        & compiler.within(transitions, TRANSITIONS_MAX, "transitions")
+        & compiler.within(definition.context.len(), FIELDS_MAX, "context fields");
+    if !within {
+        return None;
+    }
+    let conversation = definition.conversation.as_ref().map(|written| {
+        let conversation = Conversation::compile(written, definition, compiler.diagnostics);
+        let numbered = conversation.replies.iter().enumerate();
+        compiler.reply_by_name =
+            numbered.map(|(n, reply)| (reply.name.clone(), ReplyIndex(n as u16))).collect();
+        conversation
+    });
+    compiler.fill_states();
+    let mut conversation = conversation;
+    if let Some(conversation) = &mut conversation {
+        for intent in &conversation.intents {
+            if let Some(event) = &intent.event {
+                compiler.event(event);
+            }
+        }
+        conversation.accepts = compiler.accepts();
+    }
+    if !compiler.within(compiler.chart.events.len(), EVENTS_MAX, "events") {
+        return None;
+    }
+    let safe_state = compiler.safe_state();
+    if let Err(problem) = compiler.chart.index() {
+        let message = format!("the machine is too large: {problem}");
+        let help = "move transitions from the top into the states that need them, or split the machine";
+        compiler.error("too_large", definition.machine.place, message, help);
+        return None;
+    }
+    let chart = compiler.chart;
+    Some(Machine {
+        name: MachineName::parse(&definition.machine.value).ok()?,
+        version: definition.version,
+        hash: DefinitionHash::of(source),
+        source: source.into(),
+        fields: definition.context.clone(),
+        chart,
+        safe_state: safe_state?,
+        conversation,
+    })
+}
+
+/// What is written under `on`, `after` and `always`; a key without a transition counts as one.
+fn transitions_in(state: &StateDefinition) -> usize {
+    let on = state.on.iter().map(|(_, transitions)| transitions.len().max(1));
+    let after = state.after.iter().map(|(_, transitions)| transitions.len().max(1));
+    on.chain(after).sum::<usize>() + state.always.len()
+}
+
+struct Compiler<'a, 'd> {
+    definition: &'a Definition,
+    diagnostics: &'d mut Vec<Diagnostic>,
+    chart: Chart,
+    /// The written state of each index.
+    states: Vec<&'a StateDefinition>,
+    reply_by_name: HashMap<String, ReplyIndex>,
+}
+
+impl<'a> Compiler<'a, '_> {
+    fn error(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::error(code, place, message, help.into()));
+    }
+
+    fn within(&mut self, count: usize, limit: usize, what: &str) -> bool {
+        if count > limit {
+            let message = format!("the machine has {count} {what}");
+            let help = format!("{limit} are allowed; split the machine");
+            self.error("too_large", self.definition.machine.place, message, help);
+        }
+        count <= limit
+    }
+
+    /// The remedy for a name that leads nowhere.
+    fn nearest<'n>(&self, wrong: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
+        match self.diagnostics.len() < GUESSES_MAX {
+            true => nearest(wrong, known),
+            false => "mend the errors above first".into(),
+        }
+    }
+
+    /// Numbers a state and its descendants in document order.
+    fn add_state(&mut self, written: &'a StateDefinition, parent: StateIndex) -> StateIndex {
+        let index = StateIndex(u16::try_from(self.states.len()).unwrap_or(u16::MAX));
+        let path: Arc<str> = match self.states.len() {
+            0 => "".into(),
+            _ => match &*self.chart.state(parent).path {
+                "" => written.name.value.as_str().into(),
+                above => format!("{above}.{}", written.name.value).into(),
+            },
+        };
+        let kind = match written.kind {
+            StateKind::Normal if written.states.is_empty() => Kind::Atomic,
+            StateKind::Normal => Kind::Compound,
+            StateKind::Parallel => Kind::Parallel,
+            StateKind::Final => Kind::Final,
+            StateKind::ShallowHistory => Kind::ShallowHistory,
+            StateKind::DeepHistory => Kind::DeepHistory,
+        };
+        self.states.push(written);
+        self.chart.state_by_path.insert(Arc::clone(&path), index);
+        self.chart.states.push(State {
+            path,
+            kind,
+            parent,
+            children: Vec::new(),
+            end: index,
+            initial: Vec::new(),
+            entry: Vec::new(),
+            exit: Vec::new(),
+            after: Vec::new(),
+            done_event: None,
+            reason: written.reason.as_deref().map(Arc::from),
+        });
+        let children: Vec<StateIndex> =
+            written.states.iter().map(|child| self.add_state(child, index)).collect();
+        let end = StateIndex(u16::try_from(self.states.len()).unwrap_or(u16::MAX));
+        let state = &mut self.chart.states[usize::from(index.0)];
+        state.children = children;
+        state.end = end;
+        index
+    }
+
+    fn event(&mut self, name: &str) -> EventIndex {
+        if let Some(index) = self.chart.event(name) {
+            return index;
+        }
+        let index = EventIndex(u16::try_from(self.chart.events.len()).unwrap_or(u16::MAX));
+        let name: Arc<str> = name.into();
+        self.chart.events.push(Arc::clone(&name));
+        self.chart.event_by_name.insert(name, index);
+        index
+    }
+
+    fn fill_states(&mut self) {
+        for number in 0..self.states.len() {
+            let index = StateIndex(number as u16);
+            let written = self.states[number];
+            self.check_shape(index, written);
+            let initial = self.initial(index, written);
+            let entry = self.actions(&written.entry);
+            let exit = self.actions(&written.exit);
+            let mut after = Vec::new();
+            self.check_delays(written);
+            for (delay, transitions) in &written.after {
+                let id = match &*self.chart.state(index).path {
+                    "" => format!("{TIMER_PREFIX}{}", delay.value),
+                    path => format!("{TIMER_PREFIX}{}.{path}", delay.value),
+                };
+                let event = self.event(&id);
+                after.push((delay.value, event));
+                self.transitions(index, &id, transitions);
+            }
+            for (event, transitions) in &written.on {
+                self.check_event_name(event, true);
+                if !event.value.ends_with('*') {
+                    self.event(&event.value);
+                }
+                self.transitions(index, &event.value, transitions);
+            }
+            self.transitions(index, "", &written.always);
+            let done = format!("{DONE_PREFIX}{}", self.chart.state(index).path);
+            let can_end = matches!(self.chart.state(index).kind, Kind::Compound | Kind::Parallel);
+            let done_event = (can_end && self.listens(&done)).then(|| self.event(&done));
+            let state = &mut self.chart.states[number];
+            (state.initial, state.entry, state.exit) = (initial, entry, exit);
+            (state.after, state.done_event) = (after, done_event);
+        }
+    }
+
+    fn listens(&self, event: &str) -> bool {
+        self.states.iter().any(|s| s.on.iter().any(|(name, _)| matches_event(&name.value, event)))
+    }
+
+    fn transitions(&mut self, source: StateIndex, event: &str, written: &'a [TransitionDefinition]) {
+        for transition in written {
+            let found = transition.target.iter();
+            let targets: Vec<(StateIndex, Place)> =
+                found.filter_map(|target| Some((self.target(source, target)?, target.place))).collect();
+            self.check_targets(&targets);
+            let targets = targets.into_iter().map(|(target, _)| target).collect();
+            let guard = transition.guard.as_ref().and_then(|guard| self.expression(guard, true));
+            let actions = self.actions(&transition.actions);
+            self.chart.transitions.push(Transition {
+                source,
+                event: event.into(),
+                guard,
+                targets,
+                actions,
+                reenter: transition.reenter,
+                reason: transition.reason.as_deref().map(Arc::from),
+                loop_normal: transition.loop_normal,
+            });
+        }
+    }
+
+    fn expression(&mut self, source: &Placed<String>, may_read_event: bool) -> Option<Expression> {
+        compile_expression(source, self.definition, may_read_event, self.diagnostics)
+    }
+}
+
+/// Compiles an expression and checks the context fields that it names.
+pub(crate) fn compile_expression(
+    source: &Placed<String>,
+    definition: &Definition,
+    may_read_event: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Expression> {
+    let mut error = |code, place, message, help: String| {
+        diagnostics.push(Diagnostic::error(code, place, message, help));
+    };
+    let expression = match Expression::compile(&source.value) {
+        Ok(expression) => expression,
+        Err(problem) => {
+            error(
+                "bad_expression",
+                source.place,
+                format!("the expression `{}` cannot be used: {problem}", shorten(&source.value)),
+                "write CEL, such as `context.count > 3 && event.text != \"\"`".into(),
+            );
+            return None;
+        }
+    };
+    let fields = || definition.context.iter().map(|f| f.name.value.as_str());
+    for name in &expression.reads().context.names {
+        if !fields().any(|field| field == name) {
+            let message = format!("the context has no field `{name}`");
+            let place = place_of_field(source, "context.", name);
+            error("unknown_field", place, message, nearest(name, fields()));
+        }
+    }
+    if !may_read_event && expression.reads().event != FieldsRead::default() {
+        error(
+            "bad_expression",
+            place_of_field(source, "", "event"),
+            "`event` is not known here".into(),
+            "a reply may use context, active and now; assign what it needs to the context first".into(),
+        );
+    }
+    Some(expression)
+}
+
+/// Where an expression first names `name` behind `before`.
+fn place_of_field(source: &Placed<String>, before: &str, name: &str) -> Place {
+    let written = format!("{before}{name}");
+    let ends = |at: &usize| {
+        let rest = source.value[at + written.len()..].chars().next();
+        rest.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+    };
+    let mut found = source.value.match_indices(&written).map(|(at, _)| at);
+    found.find(ends).map_or(source.place, |at| source.part(at + before.len()..at + written.len()))
+}

@@ -1,0 +1,236 @@
+//! From names to indices: states that are led to, fields that are assigned, replies, events that input becomes.
+
+use crate::chart::{Action, Assigned, FieldIndex, Kind, ROOT, StateIndex};
+use crate::definition::compile::Compiler;
+use crate::definition::document::Placed;
+use crate::definition::{ActionDefinition, AssignedValue, StateDefinition, TransitionDefinition};
+
+impl<'a> Compiler<'a, '_> {
+    pub(super) fn initial(&mut self, index: StateIndex, written: &'a StateDefinition) -> Vec<StateIndex> {
+        match self.chart.state(index).kind {
+            Kind::Compound => match &written.initial {
+                Some(initial) => self.child(index, initial).into_iter().collect(),
+                None => {
+                    let what = if index == ROOT {
+                        "the machine".to_owned()
+                    } else {
+                        format!("the state `{}`", written.name.value)
+                    };
+                    let first = &written.states[0].name.value;
+                    self.error(
+                        "missing_key",
+                        written.name.place,
+                        format!("{what} has no `initial`"),
+                        format!("say where it begins: `initial: {first}`"),
+                    );
+                    Vec::new()
+                }
+            },
+            Kind::ShallowHistory | Kind::DeepHistory => {
+                let targets = &written.default_target;
+                targets.iter().filter_map(|target| self.default_of(index, target)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What a history state stands for while there is nothing to remember: states that it could remember.
+    fn default_of(&mut self, history: StateIndex, name: &Placed<String>) -> Option<StateIndex> {
+        let found = self.target(history, name)?;
+        let parent = self.chart.state(history).parent;
+        let inside = self.chart.is_descendant(found, parent) && !self.chart.is_history(found);
+        if !inside {
+            let message = format!(
+                "`{}` is nothing that the history state `{}` could remember",
+                name.value,
+                self.chart.state(history).path
+            );
+            let help = "name a state beside the history state, or one inside such a state";
+            self.error("illegal_target", name.place, message, help);
+        }
+        inside.then_some(found)
+    }
+
+    /// A direct child, or a dotted path below it.
+    fn child(&mut self, parent: StateIndex, name: &Placed<String>) -> Option<StateIndex> {
+        let found = self.below(parent, &name.value);
+        if found.is_none() {
+            let children = self.states[usize::from(parent.0)].states.iter();
+            let help = self.nearest(&name.value, children.map(|s| s.name.value.as_str()));
+            self.error(
+                "unknown_target",
+                name.place,
+                format!("`initial` names `{}`, which is no state here", name.value),
+                help,
+            );
+        }
+        found
+    }
+
+    pub(super) fn below(&self, parent: StateIndex, path: &str) -> Option<StateIndex> {
+        match &*self.chart.state(parent).path {
+            "" => self.chart.by_path(path).filter(|s| *s != ROOT),
+            above => self.chart.by_path(&format!("{above}.{path}")),
+        }
+    }
+
+    /// A target by name: `.child` below the source, else the nearest scope outwards that has the name.
+    pub(super) fn target(&mut self, source: StateIndex, name: &Placed<String>) -> Option<StateIndex> {
+        let found = match name.value.strip_prefix('.') {
+            Some(child) => self.below(source, child),
+            None => {
+                let scopes = self.chart.ancestors(source);
+                let outward = std::iter::once(source).filter(|s| *s == ROOT).chain(scopes);
+                outward.into_iter().find_map(|scope| self.below(scope, &name.value))
+            }
+        };
+        if found.is_none() {
+            let paths = self.chart.states.iter().skip(1).map(|s| &*s.path);
+            let help = self.nearest(&name.value, paths);
+            self.error(
+                "unknown_target",
+                name.place,
+                format!("the target `{}` is no state", name.value),
+                help,
+            );
+        }
+        found
+    }
+
+    /// The declared safe state, else the initial one.
+    pub(super) fn safe_state(&mut self) -> Option<StateIndex> {
+        let Some(written) = &self.definition.safe_state else {
+            let root = self.chart.state(ROOT);
+            return root.initial.first().or(root.children.first()).copied();
+        };
+        let found = self.below(ROOT, &written.value);
+        match found {
+            None => {
+                let paths = self.chart.states.iter().skip(1).map(|s| &*s.path);
+                let help = self.nearest(&written.value, paths);
+                self.error(
+                    "unknown_target",
+                    written.place,
+                    format!("`safe_state` names `{}`, which is no state", written.value),
+                    help,
+                );
+            }
+            Some(state) if self.chart.state(state).kind == Kind::Final => {
+                self.error(
+                    "illegal_state",
+                    written.place,
+                    format!("the safe state `{}` is final", written.value),
+                    "a recovered instance must be able to go on; choose another",
+                );
+            }
+            Some(_) => {}
+        }
+        found
+    }
+    pub(super) fn actions(&mut self, written: &'a [ActionDefinition]) -> Vec<Action> {
+        written.iter().filter_map(|action| self.action(action)).collect()
+    }
+
+    fn action(&mut self, written: &ActionDefinition) -> Option<Action> {
+        match written {
+            ActionDefinition::Raise { event } => {
+                self.check_event_name(event, false);
+                Some(Action::Raise(self.event(&event.value)))
+            }
+            ActionDefinition::Reply { name } => {
+                let found = self.reply_by_name.get(&name.value).copied();
+                if found.is_none() {
+                    let names: Vec<&str> = self.reply_by_name.keys().map(String::as_str).collect();
+                    let help = self.nearest(&name.value, names.into_iter());
+                    self.error(
+                        "unknown_reply",
+                        name.place,
+                        format!("there is no reply `{}`", name.value),
+                        help,
+                    );
+                }
+                found.map(Action::Reply)
+            }
+            ActionDefinition::Assign { field, value } => {
+                let fields = &self.definition.context;
+                let Some(number) = fields.iter().position(|f| f.name.value == field.value) else {
+                    let help = self.nearest(&field.value, fields.iter().map(|f| f.name.value.as_str()));
+                    self.error(
+                        "unknown_field",
+                        field.place,
+                        format!("the context has no field `{}`", field.value),
+                        help,
+                    );
+                    return None;
+                };
+                let value = match value {
+                    AssignedValue::Expression(source) => {
+                        Assigned::Expression(Box::new(self.expression(source, true)?))
+                    }
+                    AssignedValue::Literal(value) => {
+                        if let Err(problem) = fields[number].accepts(value) {
+                            self.error(
+                                "bad_value",
+                                field.place,
+                                format!("context.{} {problem}", field.value),
+                                "write a value of the field's type",
+                            );
+                        }
+                        Assigned::Literal(value.clone())
+                    }
+                };
+                let name = field.value.as_str().into();
+                Some(Action::Assign { field: FieldIndex(number as u16), name, value })
+            }
+        }
+    }
+
+    /// What each atomic state takes without an intent: its own `accepts`, else its nearest ancestor's.
+    pub(super) fn accepts(&mut self) -> crate::conversation::Accepts {
+        let mut accepts = crate::conversation::Accepts::default();
+        for number in 1..self.states.len() {
+            let index = StateIndex(number as u16);
+            for accept in &self.states[number].accepts {
+                let event = match &accept.event {
+                    Some(event) if self.chart.event(&event.value).is_some() => Some(event.value.clone()),
+                    Some(event) => {
+                        let names: Vec<String> = self.chart.events.iter().map(|e| e.to_string()).collect();
+                        let help = self.nearest(&event.value, names.iter().map(String::as_str));
+                        self.error(
+                            "unknown_event",
+                            event.place,
+                            format!("no state takes the event `{}`", event.value),
+                            help,
+                        );
+                        None
+                    }
+                    None => {
+                        let own = self.states[number].on.iter();
+                        let stays = |t: &TransitionDefinition| t.target.is_empty();
+                        let event = own
+                            .into_iter()
+                            .find(|(_, ts)| ts.iter().any(stays))
+                            .map(|(e, _)| e.value.clone());
+                        if event.is_none() {
+                            let message = format!(
+                                "the state `{}` accepts input, but has no transition without a target to take it",
+                                self.states[number].name.value
+                            );
+                            self.error(
+                                "missing_event",
+                                accept.kind.place,
+                                message,
+                                "name the event: `accepts: { text: my_event }`",
+                            );
+                        }
+                        event
+                    }
+                };
+                if let Some(event) = event {
+                    accepts.insert(index, accept.kind.value, event.as_str().into());
+                }
+            }
+        }
+        accepts
+    }
+}

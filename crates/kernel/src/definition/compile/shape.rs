@@ -1,0 +1,148 @@
+//! What the parts of a chart may not be, whatever they are called: shapes that no step could run on.
+//!
+//! Names are not looked for twice among siblings: a key that is there twice is an error of syntax.
+
+use crate::chart::{Kind, ROOT, StateIndex};
+use crate::definition::compile::Compiler;
+use crate::definition::document::Placed;
+use crate::definition::{StateDefinition, TIMER_PREFIX};
+use crate::diagnostic::{Place, shorten};
+use crate::id::IDENTIFIER_BYTES_MAX;
+
+impl Compiler<'_, '_> {
+    /// A name, or, where events are listened to, a pattern of names.
+    pub(super) fn check_event_name(&mut self, event: &Placed<String>, may_be_pattern: bool) {
+        let name = match event.value.as_str() {
+            "*" if may_be_pattern => return,
+            pattern if may_be_pattern => pattern.strip_suffix(".*").unwrap_or(pattern),
+            name => name,
+        };
+        let good = |c: char| c.is_alphanumeric() || matches!(c, '_' | '-');
+        let word = |word: &str| !word.is_empty() && word.chars().all(good);
+        let help = match name.starts_with(TIMER_PREFIX) {
+            true => "names that begin with `after.` are the timers' own; choose another",
+            false if name.len() > IDENTIFIER_BYTES_MAX => "choose a shorter one",
+            false if name.split('.').all(word) => return,
+            false if may_be_pattern => {
+                "use letters, digits, _ and -, in words joined by dots; `prefix.*` and `*` match many"
+            }
+            false => "use letters, digits, _ and -, in words joined by dots",
+        };
+        let message = format!("`{}` is no name for an event", shorten(&event.value));
+        self.error("bad_name", event.place, message, help);
+    }
+
+    pub(super) fn check_delays(&mut self, state: &StateDefinition) {
+        for (at, (delay, _)) in state.after.iter().enumerate() {
+            if state.after[..at].iter().any(|(d, _)| d.value == delay.value) {
+                let message = format!("the delay of {} is there twice", delay.value);
+                let help = "write both transitions as a list under one of them";
+                self.error("duplicate_name", delay.place, message, help);
+            }
+        }
+    }
+
+    /// What a state of one kind may not have.
+    pub(super) fn check_shape(&mut self, index: StateIndex, written: &StateDefinition) {
+        let kind = self.chart.state(index).kind;
+        let place = written.name.place;
+        let name = &written.name.value;
+        let listens = !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
+        match kind {
+            Kind::Final if listens || !written.states.is_empty() => {
+                let message = format!("the final state `{name}` has transitions or children");
+                self.error(
+                    "illegal_state",
+                    place,
+                    message,
+                    "a final state stays final; drop them, or drop `type: final`",
+                );
+            }
+            Kind::ShallowHistory | Kind::DeepHistory => self.check_history(index, written),
+            Kind::Final if self.parent_kind(index) == Kind::Parallel => {
+                let message = format!("the final state `{name}` is a region of a parallel state");
+                let help = "put it into a region: a parallel state is done when each region is";
+                self.error("illegal_state", place, message, help);
+            }
+            Kind::Parallel if written.initial.is_some() => {
+                let place = written.initial.as_ref().map_or(place, |initial| initial.place);
+                let message = format!("the parallel state `{name}` has `initial`");
+                self.error(
+                    "illegal_state",
+                    place,
+                    message,
+                    "all regions of a parallel state are active; drop `initial`",
+                );
+            }
+            _ => {}
+        }
+        let history = matches!(kind, Kind::ShallowHistory | Kind::DeepHistory);
+        if !history && let Some(target) = written.default_target.first() {
+            let message = format!("the state `{name}` has a `target`");
+            self.error(
+                "illegal_state",
+                target.place,
+                message,
+                "only history states and transitions have targets",
+            );
+        }
+    }
+
+    fn check_history(&mut self, index: StateIndex, written: &StateDefinition) {
+        let (name, place) = (&written.name.value, written.name.place);
+        let acts = !written.entry.is_empty() || !written.exit.is_empty();
+        let listens = !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
+        if listens || !written.states.is_empty() || acts {
+            let message = format!("the history state `{name}` has more than a `target`");
+            self.error("illegal_state", place, message, "a history state only remembers; drop the rest");
+        }
+        if self.chart.state(index).parent == ROOT {
+            let message = format!("the history state `{name}` is at the top");
+            let help =
+                "the top is never left, so there is nothing to remember; put it into a state with children";
+            self.error("illegal_state", place, message, help);
+        }
+        if written.default_target.is_empty() {
+            let message = format!("the history state `{name}` has no `target`");
+            self.error(
+                "missing_key",
+                place,
+                message,
+                "say where to go when there is nothing to remember: `target: …`",
+            );
+        }
+    }
+
+    fn parent_kind(&self, state: StateIndex) -> Kind {
+        self.chart.state(self.chart.state(state).parent).kind
+    }
+
+    /// Whether two states lie in different regions; a history state lies where its parent does.
+    fn are_orthogonal(&self, one: StateIndex, other: StateIndex) -> bool {
+        let stands_for = |state: StateIndex| match self.chart.is_history(state) {
+            true => self.chart.state(state).parent,
+            false => state,
+        };
+        let (one, other) = (stands_for(one), stands_for(other));
+        let nested =
+            one == other || self.chart.is_descendant(one, other) || self.chart.is_descendant(other, one);
+        let mut above = self.chart.ancestors(one);
+        let common = above.find(|a| self.chart.is_descendant(other, *a));
+        !nested && common.is_some_and(|c| self.chart.state(c).kind == Kind::Parallel)
+    }
+
+    /// Several targets must be in different regions of a parallel state.
+    pub(super) fn check_targets(&mut self, targets: &[(StateIndex, Place)]) {
+        for (at, (one, place)) in targets.iter().enumerate() {
+            for (other, _) in &targets[..at] {
+                if !self.are_orthogonal(*one, *other) {
+                    let path = |state: StateIndex| &self.chart.state(state).path;
+                    let message =
+                        format!("`{}` and `{}` cannot be active together", path(*other), path(*one));
+                    let help = "several targets are entered together: they must lie in different regions of a parallel state";
+                    self.error("illegal_target", *place, message, help);
+                }
+            }
+        }
+    }
+}

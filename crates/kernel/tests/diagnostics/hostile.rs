@@ -1,0 +1,107 @@
+//! Files that are no definition at all, some of them on purpose: an error, soon, and never a panic.
+
+use std::fmt::Write;
+
+use kernel::definition::load;
+
+/// The code and the message of the one error that `source` gets.
+fn only_error(source: &str) -> (&'static str, String) {
+    let (machine, diagnostics) = load(source);
+    assert!(machine.is_none());
+    assert_eq!(diagnostics.len(), 1, "{diagnostics:?}");
+    let rendered = diagnostics[0].render("m.yaml", source);
+    assert!(rendered.len() < 2_000, "{rendered}");
+    (diagnostics[0].code, diagnostics[0].message.clone())
+}
+
+#[test]
+fn file_larger_than_a_definition_may_be_is_not_even_read() {
+    let source = format!("machine: m\n# {}\n", "x".repeat(2 * 1024 * 1024));
+    assert_eq!(only_error(&source).0, "too_large");
+}
+
+#[test]
+fn deep_nesting_is_an_error() {
+    for deep in [
+        "[".repeat(100_000),
+        "{a: ".repeat(100_000),
+        (0..700).fold(String::new(), |mut text, depth| {
+            let _ = writeln!(text, "{}a:", " ".repeat(depth));
+            text
+        }),
+        "- ".repeat(100_000),
+        format!("{}1{}", "[".repeat(50_000), "]".repeat(50_000)),
+    ] {
+        assert_eq!(only_error(&deep).0, "syntax");
+    }
+}
+
+#[test]
+fn aliases_that_multiply_are_an_error() {
+    let mut source = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for level in 1..12 {
+        let aliases = vec![format!("*a{}", level - 1); 10].join(", ");
+        let _ = writeln!(source, "a{level}: &a{level} [{aliases}]");
+    }
+    assert_eq!(only_error(&source).0, "syntax");
+    assert_eq!(only_error("a: &a [*a]\n").0, "syntax");
+}
+
+#[test]
+fn bytes_that_are_no_text_are_an_error() {
+    for source in ["\u{0}", "\u{1b}[31m", "a: \"\\x\"", "%YAML 9.9\n---\na: 1", "!!binary x", "? [a, b]\n: c"]
+    {
+        let (machine, diagnostics) = load(source);
+        assert!(machine.is_none() && !diagnostics.is_empty(), "{source:?}");
+    }
+}
+
+#[test]
+fn anchors_that_are_used_fairly_are_no_error() {
+    let source = "
+machine: m
+initial: a
+states:
+  a: &waits { after: { 1h: b }, on: { go: b } }
+  b: *waits
+";
+    let (machine, diagnostics) = load(source);
+    assert!(machine.is_some(), "{diagnostics:?}");
+}
+
+/// As large as a definition may be, in every direction at once: each is refused or compiled within seconds.
+#[test]
+fn definitions_that_multiply_do_not_stall() {
+    let head = "machine: m\ninitial: s0\nafter: { 1h: s0 }\n";
+    let states = |count: usize, body: &dyn Fn(usize) -> String| {
+        (0..count).fold(String::from("states:\n"), |mut text, n| {
+            let _ = writeln!(text, "  s{n}: {{{}}}", body(n));
+            text
+        })
+    };
+    let wildcards = format!("on: {{'*': [{}]}}\n", vec!["s0"; 15_000].join(","));
+    let events = |n: usize| format!("on: {{e{n}: s0, f{n}: s0}}");
+    for source in [
+        format!("{head}{wildcards}{}", states(1_900, &events)),
+        format!("{head}{}", states(1_900, &|n| format!("on: {{e{n}: [{}]}}", vec!["s0"; 120].join(",")))),
+        format!(
+            "{head}{}",
+            states(1_900, &|n| format!("on: {{e{n}: nowhere_{n}_at_all, f: no_{n}, g: no}}"))
+        ),
+        format!(
+            "{head}states: {{s0: {{on: {{go: {}}}}}, {}: {{}}}}",
+            "x".repeat(400_000),
+            "x".repeat(400_001)
+        ),
+        format!(
+            "{head}context: {{{}}}\nstates: {{s0: {{}}}}",
+            (0..70_000).map(|n| format!("a{n}: ,")).collect::<String>()
+        ),
+    ] {
+        let (machine, diagnostics) = load(&source);
+        assert!(machine.is_none(), "{}", &source[..100]);
+        assert!(!diagnostics.is_empty());
+    }
+    let (machine, _) = load(&format!("{head}{}", states(1_900, &events)));
+    assert!(machine.is_some());
+}
