@@ -112,6 +112,7 @@ impl<'m> Player<'m> {
                 break;
             };
             lines.push(format!("{timer}: {}", told(before.as_ref(), result)));
+            assert!(lines.len() < 50, "timers fire for ever: {}", lines.join(" / "));
         }
         match lines.is_empty() {
             true => "nothing is due".into(),
