@@ -11,6 +11,7 @@ use cel::objects::{Key, Map as CelMap};
 use cel::{Context, Env, Program, Value as CelValue};
 use serde_json::Value;
 
+use crate::diagnostic::nearest;
 use crate::input::Fields;
 use crate::time::Timestamp;
 
@@ -167,6 +168,32 @@ fn first_error(report: &str) -> String {
     }
 }
 
+/// CEL's own functions, as far as they are built in here. Operators have names like `_+_`.
+const FUNCTIONS: [&str; 13] = [
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "string",
+    "int",
+    "uint",
+    "double",
+    "bytes",
+    "bool",
+    "type",
+    "dyn",
+];
+
+/// An expression that calls what is not there would fail each time it runs; a guard would be false for ever.
+fn known_function(name: &str) -> Result<(), String> {
+    let operator = !name.starts_with(|c: char| c.is_ascii_alphabetic());
+    if operator || FUNCTIONS.contains(&name) {
+        return Ok(());
+    }
+    Err(format!("there is no function `{name}`; {}", nearest(name, FUNCTIONS.into_iter())))
+}
+
 /// One walk over the syntax tree: its depth, nesting of comprehensions, and the names it reads.
 #[derive(Default)]
 struct Survey {
@@ -195,6 +222,7 @@ impl Survey {
                 _ => self.visit(&select.operand, depth + 1),
             },
             Expr::Call(call) => {
+                known_function(&call.func_name)?;
                 let target = call.target.as_deref().into_iter();
                 target.chain(&call.args).try_for_each(|part| self.visit(part, depth + 1))
             }
@@ -356,12 +384,37 @@ mod tests {
     fn errors_name_what_is_wrong() {
         for (source, part) in [
             ("contxt.n", "`contxt` is unknown"),
+            ("max(1, 2)", "there is no function `max`"),
+            ("event.task_id.startswith('t')", "did you mean `startsWith`?"),
             ("context.n +", "not a CEL expression"),
             ("event.missing == 1", "missing"),
             ("context.n + 'a'", "Int(2)"),
         ] {
             let error = run(source).unwrap_err();
             assert!(error.contains(part), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_function_that_is_known_is_there() {
+        let calls = [
+            "size('a')",
+            "'a'.contains('a')",
+            "'a'.startsWith('a')",
+            "'a'.endsWith('a')",
+            "'a'.matches('a')",
+            "string(1)",
+            "int('1')",
+            "uint(1)",
+            "double(1)",
+            "string(bytes('a'))",
+            "bool('true')",
+            "type(1) == type(2)",
+            "dyn(1)",
+        ];
+        for (name, call) in FUNCTIONS.iter().zip(calls) {
+            assert!(call.contains(name), "{name} {call}");
+            assert!(run(call).is_ok(), "{call}: {:?}", run(call));
         }
     }
 

@@ -134,8 +134,15 @@ impl Chart {
         &self.transitions[usize::from(index.0)]
     }
 
+    /// The event of this name. One that nothing names is taken for the longest wildcard that takes it; a wildcard
+    /// has a row of its own in the tables, and is no name itself.
     pub fn event(&self, name: &str) -> Option<EventIndex> {
-        self.event_by_name.get(name).copied()
+        let named = self.event_by_name.get(name).filter(|_| !is_wildcard(name));
+        named.copied().or_else(|| {
+            let taking = self.events.iter().filter(|e| is_wildcard(e) && matches_event(e, name));
+            let longest = taking.max_by_key(|written| written.len())?;
+            self.event_by_name.get(longest).copied()
+        })
     }
 
     pub fn event_name(&self, index: EventIndex) -> &Arc<str> {
@@ -244,6 +251,10 @@ impl Chart {
         self.pool.append(row);
         (start, self.pool.len() as u32)
     }
+}
+
+fn is_wildcard(event: &str) -> bool {
+    event.ends_with('*')
 }
 
 /// Whether what is written in `on` takes an event: its name; `prefix.*` for `prefix` and all below it; `*` for any

@@ -8,7 +8,7 @@ mod answer;
 pub mod clarification;
 pub(crate) mod definition;
 pub mod message;
-mod recognise;
+pub(crate) mod recognise;
 mod route;
 mod state;
 mod texts;

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 
 use crate::chart::{Chart, Kind, ROOT, StateIndex};
 use crate::conversation::definition::{ConversationDefinition, Priority};
-use crate::conversation::normalise;
+use crate::conversation::recognise::{bare, normalise};
 use crate::definition::{ActionDefinition, Definition, StateDefinition, TIMER_PREFIX};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::machine::Machine;
@@ -51,10 +51,10 @@ fn collect_transitions(state: &StateDefinition, places: &mut Vec<Place>) {
 fn labels_are_no_commands(conversation: &ConversationDefinition, diagnostics: &mut Vec<Diagnostic>) {
     let urgent = conversation.intents.iter().filter(|i| i.priority == Priority::P0);
     let phrases: BTreeSet<String> =
-        urgent.clone().flat_map(|i| &i.phrases).map(|p| normalise(&p.text.value)).collect();
+        urgent.clone().flat_map(|i| &i.phrases).map(|p| bare(&normalise(&p.text.value)).to_owned()).collect();
     for intent in conversation.intents.iter().filter(|i| i.priority != Priority::P0) {
         for (_, label) in &intent.label.0 {
-            if phrases.contains(&normalise(&label.value)) {
+            if phrases.contains(bare(&normalise(&label.value))) {
                 diagnostics.push(Diagnostic::error(
                     "label_is_command",
                     label.place,

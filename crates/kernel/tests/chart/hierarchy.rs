@@ -220,6 +220,8 @@ create  -> a
 sub     -> a; log below
 sub.z   -> a; log below
 sub.z.y -> a; log below
+sub.new -> a; log below
+unheard -> a; log any
 subway  -> a; log any
 ",
     );

@@ -171,8 +171,8 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn event(&mut self, name: &str) -> EventIndex {
-        if let Some(index) = self.chart.event(name) {
-            return index;
+        if let Some(index) = self.chart.event_by_name.get(name) {
+            return *index;
         }
         let index = EventIndex(u16::try_from(self.chart.events.len()).unwrap_or(u16::MAX));
         let name: Arc<str> = name.into();
@@ -202,9 +202,7 @@ impl<'a> Compiler<'a, '_> {
             }
             for (event, transitions) in &written.on {
                 self.check_event_name(event, true);
-                if !event.value.ends_with('*') {
-                    self.event(&event.value);
-                }
+                self.event(&event.value);
                 self.transitions(index, &event.value, transitions);
             }
             self.transitions(index, "", &written.always);
