@@ -222,13 +222,15 @@ fn is_negated(tokens: &[&str], at: usize) -> bool {
     after || before.iter().any(|t| NEGATIONS.contains(t))
 }
 
-/// One slip in a word of four to seven letters, two in a longer one (optimal string alignment distance).
+/// One slip in a word of four to seven letters, two in a longer one (optimal string alignment distance). A slip that
+/// spoils both ends of a word is too much to guess at; asking for one of them spares measuring most pairs.
 pub fn is_near(one: &str, other: &str) -> bool {
+    let same_end =
+        one.chars().next() == other.chars().next() || one.chars().next_back() == other.chars().next_back();
     let letters = other.chars().count();
-    if letters < NEAR_LETTERS_MIN || one.chars().count().abs_diff(letters) > 2 {
-        return false;
-    }
-    strsim::osa_distance(one, other) <= if letters < 8 { 1 } else { 2 }
+    let slips_max = if letters < 8 { 1 } else { 2 };
+    let near = same_end && letters >= NEAR_LETTERS_MIN && one.chars().count().abs_diff(letters) <= slips_max;
+    near && strsim::osa_distance(one, other) <= slips_max
 }
 
 #[cfg(test)]
