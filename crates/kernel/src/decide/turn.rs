@@ -20,6 +20,9 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot, Timer};
 use crate::time::Timestamp;
 
+/// Drafts kept for one session: each holds up to a context's worth of data.
+const DRAFTS_MAX: usize = 20;
+
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     pub machine: &'a Machine,
@@ -383,7 +386,12 @@ impl<'a> Turn<'a> {
         let new = new.and_then(key);
         if let Some(old) = old.and_then(key) {
             let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
-            self.session.drafts.insert(old, kept.collect());
+            self.session.drafts.insert(old.clone(), kept.collect());
+            // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
+            while self.session.drafts.len() > DRAFTS_MAX {
+                let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
+                self.session.drafts.remove(&first);
+            }
         }
         if let Some(kept) = new.and_then(|new| self.session.drafts.remove(&new)) {
             Arc::make_mut(&mut self.position.context).extend(kept);

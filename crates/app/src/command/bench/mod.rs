@@ -51,7 +51,6 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
     if cfg!(debug_assertions) {
         eprintln!("statewright: this is a debug build; its figures mean nothing (use `cargo xtask bench`)");
     }
-    // The log is part of what a server does, but here standard error is a terminal or nothing at all.
     let time = Duration::from_secs(args.seconds.max(1));
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = tempfile::Builder::new().prefix("statewright-bench").tempdir_in(base)?;
