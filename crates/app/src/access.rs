@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
+use crate::http::text;
 
 #[derive(Debug)]
 pub enum Access {
@@ -64,10 +65,9 @@ impl Access {
 
     /// A provider cannot send our key; its signature stands for it, and its messages belong to the first tenant.
     pub fn channel_tenant(&self, headers: &HeaderMap) -> Result<TenantId, Problem> {
-        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-        match (self, text("authorization")) {
+        match (self, text(headers, "authorization")?) {
             (Self::Keys(keys), None) if !keys.is_empty() => Ok(keys[0].1.clone()),
-            (_, authorization) => self.tenant(authorization, text("x-tenant")),
+            (_, authorization) => self.tenant(authorization, text(headers, "x-tenant")?),
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::metrics::OutcomeLabels;
 use crate::shard::Shard;
 use crate::{EngineError, Request, Submitted};
 
+/// Timers of one instance fired in one turn; what is due beyond them waits for the next.
+const INSTANCE_TIMERS_MAX: usize = 64;
+
 /// Commits that are decided but not yet saved, and what the world looks like if they will be.
 #[derive(Default)]
 pub(crate) struct Batch {
@@ -30,6 +33,8 @@ pub(crate) struct Batch {
     owners: Vec<Owner>,
     /// Repeats of a key whose first is in this batch.
     followers: Vec<(usize, Request)>,
+    /// Refused because of what this batch may or may not save: decided again when that is known.
+    deferred: Vec<Request>,
     snapshots: HashMap<InstanceKey, Arc<Snapshot>>,
     sessions: HashMap<SessionKey, InstanceId>,
     receipts: HashMap<ReceiptId, usize>,
@@ -46,6 +51,10 @@ enum Owner {
 pub(crate) struct Fired {
     pub timers: usize,
     pub closed: BTreeMap<String, usize>,
+    /// The store did not do its part; it is tried again later.
+    pub failed: bool,
+    /// Something is still due.
+    pub more: bool,
 }
 
 impl Batch {
@@ -105,17 +114,20 @@ impl Shard {
                     let commit = refused(&before, &request.input, &refusal, now);
                     batch.push(commit, Owner::Request(request));
                 }
+                Some(before) if batch.snapshots.contains_key(&key_of(&before)) => {
+                    batch.deferred.push(request);
+                }
                 before => {
                     // What is refused without a trace may be a repeat, or have been judged by a hot copy.
                     match self.store.receipt(receipt) {
                         Ok(Some((instance, entry))) => {
-                            return self.replay(request, &receipt_of(instance, entry));
+                            return self.replay(request, &receipt_of((instance, entry)));
                         }
                         Ok(None) => {}
                         Err(error) => return (request.answer)(Err(error.into())),
                     }
                     if let Some(before) = before.filter(|_| request.attempts == 0) {
-                        self.hot.forget(&(before.tenant.clone(), before.instance.clone()));
+                        self.hot.forget(&key_of(&before));
                         request.attempts = 1;
                         return self.decide_into(batch, request, now);
                     }
@@ -165,21 +177,15 @@ impl Shard {
         let machine = match (&input.cause, &before) {
             (Cause::Create { machine, .. }, _) => self.machines.current(machine)?,
             (Cause::Message { machine, .. }, before) => match before.as_ref().filter(|b| !b.is_closed()) {
-                Some(open) => self.machine_of(open)?,
+                Some(open) => self.machines.of(open)?,
                 None => self.machines.current(machine)?,
             },
-            (_, Some(before)) => self.machine_of(before)?,
+            (_, Some(before)) => self.machines.of(before)?,
             (_, None) => {
                 return Err(EngineError::NotFound { what: "such instance".into() });
             }
         };
         Ok((machine, before))
-    }
-
-    fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        self.machines.by_hash(&snapshot.definition).ok_or_else(|| EngineError::NotFound {
-            what: format!("definition {} of `{}`", snapshot.definition.as_str(), snapshot.machine),
-        })
     }
 
     fn find(&mut self, batch: &Batch, key: &InstanceKey) -> Result<Option<Arc<Snapshot>>, EngineError> {
@@ -218,13 +224,13 @@ impl Shard {
         questions: bool,
     ) -> Result<Arc<Snapshot>, EngineError> {
         let mut current = before;
-        loop {
+        for _ in 0..INSTANCE_TIMERS_MAX {
             let due = current.timers.iter().filter(|t| t.deadline <= now);
             let due = due.filter(|t| questions || &*t.id != CLARIFICATION_TIMER);
             let Some(timer) = due.min_by_key(|t| t.deadline) else {
                 return Ok(current);
             };
-            let machine = self.machine_of(&current)?;
+            let machine = self.machines.of(&current)?;
             let input = timer_input(&current.tenant, &current.instance, &timer.id, timer.deadline);
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
@@ -238,6 +244,7 @@ impl Shard {
                 }
             }
         }
+        Ok(current)
     }
 
     /// Fires the timers of instances that the store says are due.
@@ -258,9 +265,9 @@ impl Shard {
     }
 
     /// Commits a batch and answers. Returns what its timers did, and the requests that have to be decided again.
-    fn commit(&mut self, batch: Batch) -> (Fired, Vec<Request>) {
+    fn commit(&mut self, mut batch: Batch) -> (Fired, Vec<Request>) {
         let mut fired = Fired::default();
-        let mut again = Vec::new();
+        let mut again = std::mem::take(&mut batch.deferred);
         if batch.commits.is_empty() {
             return (fired, again);
         }
@@ -274,6 +281,7 @@ impl Shard {
             Err(error) => {
                 self.metrics.commit_errors.inc();
                 tracing::error!(commits = batch.len(), "failed to commit a batch: {error}");
+                fired.failed = true;
                 self.give_back(batch, &error);
                 return (fired, again);
             }
@@ -282,7 +290,11 @@ impl Shard {
         for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes) {
             let receipt = match outcome {
                 Outcome::Committed => Some((self.committed(commit, &owner, &mut fired), true)),
-                Outcome::Duplicate(first) => Some((receipt_of(first.0, first.1), false)),
+                Outcome::Duplicate(first) => {
+                    // It was decided on a copy that another server has overtaken.
+                    self.forget(&commit);
+                    Some((receipt_of(*first), false))
+                }
                 Outcome::Stale => {
                     self.metrics.stale.inc();
                     self.forget(&commit);
@@ -292,11 +304,7 @@ impl Shard {
             match (owner, &receipt) {
                 (Owner::Timer, _) => {}
                 (Owner::Request(request), Some((receipt, fresh))) if *fresh => {
-                    let answer = Ok(Submitted {
-                        instance: receipt.instance.clone(),
-                        answer: Arc::clone(&receipt.answer),
-                        replayed: false,
-                    });
+                    let answer = Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: false });
                     (request.answer)(answer);
                 }
                 (Owner::Request(request), Some((receipt, _))) => self.replay(request, receipt),
@@ -313,23 +321,29 @@ impl Shard {
         (fired, again)
     }
 
+    /// Decides once more, or says in the end why that leads nowhere.
     fn try_again(&self, mut request: Request, again: &mut Vec<Request>) {
         request.attempts += 1;
-        if request.attempts >= self.settings.attempts_max {
-            let detail = format!(
-                "the instance changed under {} decisions in a row; repeat it with the same key",
-                request.attempts
-            );
-            return (request.answer)(Err(EngineError::Unavailable(detail)));
+        if request.attempts < self.settings.attempts_max {
+            return again.push(request);
         }
-        again.push(request);
+        match self.store.receipt(request.input.receipt_id()) {
+            Ok(Some(found)) => self.replay(request, &receipt_of(found)),
+            Err(error) => (request.answer)(Err(error.into())),
+            Ok(None) => {
+                let detail = format!(
+                    "the instance changed under {} decisions in a row; repeat it with the same key",
+                    request.attempts
+                );
+                (request.answer)(Err(EngineError::Unavailable(detail)));
+            }
+        }
     }
 
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
         let Commit { tenant, instance, after, entry, .. } = commit;
-        let receipt =
-            Receipt { instance: instance.clone(), digest: entry.digest, answer: Arc::new(entry.answer) };
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
         tracing::info!(
             trace_id = entry.trace_id.as_deref().unwrap_or(""),
             tenant = %tenant,
@@ -395,7 +409,7 @@ impl Shard {
                 false => None,
             };
             match found {
-                Some((instance, entry)) => self.replay(request, &receipt_of(instance, entry)),
+                Some((instance, entry)) => self.replay(request, &receipt_of((instance, entry))),
                 None => (request.answer)(Err(error.clone().into())),
             }
         }
@@ -409,20 +423,12 @@ impl Shard {
             return self.refuse(request, refusal);
         }
         self.metrics.replayed.inc();
-        (request.answer)(Ok(Submitted {
-            instance: receipt.instance.clone(),
-            answer: Arc::clone(&receipt.answer),
-            replayed: true,
-        }));
+        (request.answer)(Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: true }));
     }
 
     fn refuse(&self, request: Request, refusal: Refusal) {
-        let instance = match request.input.target() {
-            Some(Target::Instance(id)) => id,
-            _ => InstanceId::derive(Timestamp::default(), &[]),
-        };
         let answer = Arc::new(Answer::Refused(refusal));
-        (request.answer)(Ok(Submitted { instance, answer, replayed: false }));
+        (request.answer)(Ok(Submitted { answer, replayed: false }));
     }
 
     fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
@@ -435,8 +441,12 @@ impl Shard {
     }
 }
 
-fn receipt_of(instance: InstanceId, entry: Entry) -> Receipt {
-    Receipt { instance, digest: entry.digest, answer: Arc::new(entry.answer) }
+fn key_of(snapshot: &Snapshot) -> InstanceKey {
+    (snapshot.tenant.clone(), snapshot.instance.clone())
+}
+
+fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {
+    Receipt { digest: entry.digest, answer: Arc::new(entry.answer) }
 }
 
 fn kind_of(input: &Input) -> &'static str {

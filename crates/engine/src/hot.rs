@@ -17,7 +17,6 @@ pub(crate) type SessionKey = (TenantId, MachineName, Subject);
 /// What a repeat of a key gets.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
-    pub instance: InstanceId,
     pub digest: Digest,
     pub answer: Arc<Answer>,
 }

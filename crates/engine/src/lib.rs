@@ -21,8 +21,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
 use kernel::decide::{Explanation, explain};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Input, Target};
-use kernel::machine::Machine;
+use kernel::input::Input;
 use kernel::snapshot::Snapshot;
 use store::{CommitError, LoadError, Store};
 
@@ -38,7 +37,6 @@ pub type Answered = Result<Submitted, EngineError>;
 /// An answer that is as durable as the store promises.
 #[derive(Clone, Debug)]
 pub struct Submitted {
-    pub instance: InstanceId,
     pub answer: Arc<Answer>,
     /// The key was handled before, and this is what it got then.
     pub replayed: bool,
@@ -174,7 +172,8 @@ impl Engine {
         receiver.recv().unwrap_or(Err(EngineError::Stopping))
     }
 
-    /// Fires everything that is due and reports it; for operators, and after the virtual clock was moved.
+    /// Fires what is due and reports it; for operators, and after the virtual clock was moved. On the machine's clock it
+    /// takes no longer than half a second, and the report says whether that was enough.
     ///
     /// # Errors
     /// When the engine is stopping.
@@ -185,33 +184,13 @@ impl Engine {
         receiver.recv().map_err(|_| EngineError::Stopping)
     }
 
-    /// What an input would do, without doing it. Reads the store, not the shard's cache.
+    /// What an input would do to an instance, without doing it.
     ///
     /// # Errors
-    /// When there is nothing to explain it on.
-    pub fn explain(&self, input: &Input) -> Result<Explanation, EngineError> {
-        let before = match input.target() {
-            Some(Target::Instance(instance)) => self.store.load(&input.tenant, &instance)?,
-            Some(Target::Subject(machine, subject)) => {
-                self.store.load_session(&input.tenant, &machine, &subject)?
-            }
-            None => None,
-        };
-        let Some(before) = before else {
-            return Err(EngineError::NotFound { what: target_name(input) });
-        };
-        let machine = self.machine_of(&before)?;
-        Ok(explain(&machine, &before, input, self.clock.now()))
-    }
-
-    /// The machine that an instance is pinned to.
-    ///
-    /// # Errors
-    /// When its definition is not known here.
-    pub fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        self.machines.by_hash(&snapshot.definition).ok_or_else(|| EngineError::NotFound {
-            what: format!("definition {} of `{}`", snapshot.definition.as_str(), snapshot.machine),
-        })
+    /// When the definition that the instance is pinned to is not known here.
+    pub fn explain(&self, before: &Snapshot, input: &Input) -> Result<Explanation, EngineError> {
+        let machine = self.machines.of(before)?;
+        Ok(explain(&machine, before, input, self.clock.now()))
     }
 
     /// # Errors
@@ -272,19 +251,25 @@ impl Drop for Engine {
     }
 }
 
-fn target_name(input: &Input) -> String {
-    match &input.cause {
-        Cause::Message { subject, .. } => format!("session of `{subject}`"),
-        _ => match input.target() {
-            Some(Target::Instance(instance)) => format!("instance `{instance}`"),
-            _ => "instance".to_owned(),
-        },
-    }
-}
-
 fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("shard".into())
-        .spawn(move || shard.run(&waiting))
+        .spawn(move || {
+            let _end = EndTogether;
+            shard.run(&waiting);
+        })
         .expect("a server that cannot start one thread cannot serve")
+}
+
+/// A server whose shard has panicked would refuse everything and look healthy: the process ends instead, and whoever
+/// started it starts it again. Nothing that was answered is lost by that.
+struct EndTogether;
+
+impl Drop for EndTogether {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!("the shard has panicked; the process ends");
+            std::process::abort();
+        }
+    }
 }

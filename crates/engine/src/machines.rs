@@ -4,12 +4,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use kernel::definition;
 use kernel::diagnostic::{Diagnostic, nearest};
 use kernel::id::{DefinitionHash, MachineName};
 use kernel::machine::Machine;
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{CommitError, LoadError, Store, StoredDefinition};
 
@@ -18,6 +19,8 @@ use crate::EngineError;
 #[derive(Debug, Default)]
 pub struct Machines {
     known: RwLock<Known>,
+    /// Held while one definition is saved and made current, so that memory and store agree on which came last.
+    activation: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -31,11 +34,6 @@ struct Known {
 pub enum MachinesError {
     /// Something is wrong with it; warnings are among these, errors first of all.
     Diagnostics(Vec<Diagnostic>),
-    /// The store has a definition that this release cannot load.
-    Incompatible {
-        machine: MachineName,
-        version: u32,
-    },
     Load(LoadError),
     Commit(CommitError),
 }
@@ -44,9 +42,6 @@ impl fmt::Display for MachinesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Diagnostics(all) => write!(f, "the definition has {} problem(s)", all.len()),
-            Self::Incompatible { machine, version } => {
-                write!(f, "the stored version {version} of `{machine}` cannot be loaded by this release")
-            }
             Self::Load(error) => error.fmt(f),
             Self::Commit(error) => error.fmt(f),
         }
@@ -59,16 +54,20 @@ impl Machines {
     /// All definitions that the store has; the last saved of a name is current.
     ///
     /// # Errors
-    /// When the store cannot be read, or holds a definition that no longer loads.
+    /// When the store cannot be read. A definition that no longer loads is left out and logged.
     pub fn from_store(store: &dyn Store) -> Result<Self, MachinesError> {
         let machines = Self::default();
         for stored in store.definitions().map_err(MachinesError::Load)? {
-            let (machine, _) = definition::load(&stored.source);
-            let Some(machine) = machine else {
-                let (machine, version) = (stored.machine, stored.version);
-                return Err(MachinesError::Incompatible { machine, version });
-            };
-            machines.insert(Arc::new(machine));
+            match definition::load(&stored.source).0 {
+                Some(machine) => machines.insert(Arc::new(machine)),
+                // Its instances are refused with `definition`; everybody else goes on.
+                None => tracing::error!(
+                    machine = %stored.machine,
+                    version = stored.version,
+                    hash = stored.hash.as_str(),
+                    "failed to load a stored definition: this release does not accept it"
+                ),
+            }
         }
         Ok(machines)
     }
@@ -88,6 +87,7 @@ impl Machines {
         let Some(machine) = machine else {
             return Err(MachinesError::Diagnostics(diagnostics));
         };
+        let _one_at_a_time = self.activation.lock().expect("no thread panics while it holds this lock");
         if let Some(current) = self.current(&machine.name).ok().filter(|current| current.hash == machine.hash)
         {
             return Ok((current, diagnostics));
@@ -118,6 +118,16 @@ impl Machines {
         known.current.get(name).cloned().ok_or_else(|| EngineError::UnknownMachine {
             name: name.to_string(),
             help: nearest(name.as_str(), known.current.keys().map(MachineName::as_str)),
+        })
+    }
+
+    /// The machine that an instance is pinned to.
+    ///
+    /// # Errors
+    /// When its definition is not known here.
+    pub fn of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
+        self.by_hash(&snapshot.definition).ok_or_else(|| EngineError::NotFound {
+            what: format!("definition {} of `{}`", snapshot.definition.as_str(), snapshot.machine),
         })
     }
 

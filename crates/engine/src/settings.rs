@@ -6,7 +6,7 @@ use kernel::time::Delay;
 pub struct Settings {
     /// Inputs in one batch. 64 is as good as 1,024 for a disk, and keeps the wait short.
     pub batch_inputs_max: usize,
-    /// Timers fired between two batches of inputs, so that a backlog of them starves nobody.
+    /// Instances whose timers are fired between two batches of inputs, so that a backlog of them starves nobody.
     pub batch_timers_max: usize,
     /// Inputs waiting for the shard; at ten thousand commits a second this is a second's work.
     pub queue_inputs_max: usize,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use kernel::time::Timestamp;
+use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
 use store::Store;
 
@@ -21,9 +21,11 @@ use crate::settings::Settings;
 use crate::{Job, Request};
 
 /// Longest nap when nothing is due: other servers over the same store may set timers that this one has not seen.
-const NAP_MAX: Duration = Duration::from_secs(1);
-/// Recovery before the first input is served takes at most this; the rest is caught up between inputs.
+const NAP_MAX: Delay = Delay::from_millis(1_000);
+/// Recovery takes at most this, so that inputs need not wait for long; the rest is caught up between them.
 const RECOVERY_MAX: Duration = Duration::from_millis(500);
+
+const ASK_NOW: Timestamp = Timestamp::EPOCH;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -46,8 +48,8 @@ pub(crate) struct Shard {
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub hot: Hot,
-    /// When the store next has to be asked for due timers.
-    next_due: Option<Timestamp>,
+    /// When the store next has to be asked for due timers; the beginning of time means now.
+    next_due: Timestamp,
     next_clean_up: Timestamp,
 }
 
@@ -61,7 +63,7 @@ impl Shard {
     ) -> Self {
         let hot = Hot::new(settings.cached_instances_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
-        Self { store, machines, clock, metrics, settings, hot, next_due: None, next_clean_up }
+        Self { store, machines, clock, metrics, settings, hot, next_due: ASK_NOW, next_clean_up }
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>) {
@@ -109,16 +111,14 @@ impl Shard {
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {
             // Whoever asked may have gone away.
-            let _ = recovery.send(self.recover(Duration::MAX));
+            let at_most = if self.clock.is_virtual() { Duration::MAX } else { RECOVERY_MAX };
+            let _ = recovery.send(self.recover(at_most));
         }
     }
 
     /// Keeps the earliest of the wake-up calls.
     pub fn watch(&mut self, wake_at: Option<Timestamp>) {
-        self.next_due = match (self.next_due, wake_at) {
-            (Some(known), Some(new)) => Some(known.min(new)),
-            (known, new) => known.or(new),
-        };
+        self.next_due = wake_at.map_or(self.next_due, |wake_at| wake_at.min(self.next_due));
     }
 
     /// On a virtual clock nothing comes due by waiting: whoever moves it asks for a recovery.
@@ -127,46 +127,46 @@ impl Shard {
             return Duration::MAX;
         }
         let now = self.clock.now();
-        let until = |at: Timestamp| Duration::from_millis(at.since(now).as_millis().unsigned_abs());
-        self.next_due.map_or(NAP_MAX, until).min(NAP_MAX)
+        let until = self.next_due.since(now).as_millis();
+        Duration::from_millis(until.min(NAP_MAX.as_millis()).unsigned_abs())
     }
 
-    /// One bounded batch of timers, if any may be due. Returns what it did and whether there may be more.
-    fn fire_due(&mut self, now: Timestamp) -> (Fired, bool) {
-        if self.next_due.is_some_and(|due| due > now) {
-            return (Fired::default(), false);
+    /// One bounded batch of timers, if any may be due.
+    fn fire_due(&mut self, now: Timestamp) -> Fired {
+        if self.next_due > now {
+            return Fired::default();
         }
-        let limit = self.settings.batch_timers_max;
         let lease_until = now.plus(self.settings.claim_lease);
-        let claimed = match self.store.claim_due(now, lease_until, limit) {
-            Ok(claimed) => claimed,
+        let claimed = self.store.claim_due(now, lease_until, self.settings.batch_timers_max);
+        // Whatever comes next, the store is asked again soon: other servers may have set timers.
+        let soon = now.plus(NAP_MAX);
+        let mut fired = match claimed {
+            Ok(claimed) => self.fire_claimed(claimed, now),
             Err(error) => {
                 tracing::error!("failed to ask for due timers: {error}");
-                self.next_due = Some(now.plus(kernel::time::Delay::from_secs(1)));
-                return (Fired::default(), false);
+                Fired { failed: true, ..Fired::default() }
             }
         };
-        let more = claimed.len() == limit;
-        let fired = self.fire_claimed(claimed, now);
-        if !more {
-            let far = now.plus(kernel::time::Delay::from_secs(3_600));
-            self.next_due = Some(self.store.next_due().ok().flatten().unwrap_or(far));
-        }
-        (fired, more)
+        self.next_due = match self.store.next_due() {
+            Ok(next) if !fired.failed => next.map_or(soon, |next| next.min(soon)),
+            _ => soon,
+        };
+        fired.more = self.next_due <= now;
+        fired
     }
 
     fn recover(&mut self, at_most: Duration) -> RecoveryReport {
         let started = Instant::now();
         let mut report = RecoveryReport::default();
-        self.next_due = None;
+        self.next_due = ASK_NOW;
         loop {
-            let (fired, more) = self.fire_due(self.clock.now());
+            let fired = self.fire_due(self.clock.now());
             report.timers_fired += fired.timers;
             for (reason, count) in fired.closed {
                 *report.closed.entry(reason).or_default() += count;
             }
-            report.complete = !more;
-            if !more || started.elapsed() >= at_most {
+            report.complete = !fired.more && !fired.failed;
+            if !fired.more || started.elapsed() >= at_most {
                 break;
             }
         }
@@ -187,8 +187,7 @@ impl Shard {
             Ok(report) => {
                 self.metrics.cleaned_up.inc_by(report.entries_deleted as u64);
                 // A full batch leaves more for the next turn.
-                let pause =
-                    if report.more { kernel::time::Delay::ZERO } else { self.settings.clean_up_every };
+                let pause = if report.more { Delay::ZERO } else { self.settings.clean_up_every };
                 self.next_clean_up = now.plus(pause);
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 
+use crate::conversation::Message;
 use crate::input::Fields;
 
 /// The JSON of a context. A person's session takes a few KiB; a hundred times that is a loop that only appends.
@@ -27,6 +28,33 @@ pub fn check_value(value: &Value) -> Result<(), String> {
     let mut measure = Measure::default();
     let within = measure.add(value, 1);
     measure.verdict(within)
+}
+
+/// All that comes with one message. It may wait in a snapshot for an answer, and media that is held waits thirty-fold.
+pub const MESSAGE_BYTES_MAX: usize = 32 * 1024;
+
+/// # Errors
+/// A fragment such as "has 40000 bytes; 32768 are allowed".
+pub fn check_message(message: &Message) -> Result<(), String> {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let media = message.media.iter().map(|m| m.url.len() + m.kind.len());
+    let mut bytes = text(&message.text) + text(&message.payload) + media.sum::<usize>();
+    for candidate in &message.candidates {
+        check(&candidate.parameters)?;
+        bytes += candidate.intent.len() + 16;
+    }
+    let parameters = message.candidates.iter().map(|c| &c.parameters).chain([&message.parameters]);
+    bytes += parameters.filter(|p| !p.is_empty()).map(fields_bytes).sum::<usize>();
+    if bytes <= MESSAGE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!("has {bytes} bytes; {MESSAGE_BYTES_MAX} are allowed"))
+}
+
+fn fields_bytes(fields: &Fields) -> usize {
+    let mut measure = Measure::default();
+    fields.iter().all(|(name, value)| measure.add_text(name) && measure.add(value, 1));
+    measure.bytes
 }
 
 /// What has been counted; each `add` is false as soon as it is too much, and then stops.

@@ -119,7 +119,7 @@ impl Expression {
             [("context", scope.context, &self.reads.context), ("event", scope.event, &self.reads.event)];
         for (root, fields, read) in sides {
             for name in &read.names {
-                let value = fields.get(name).cloned().unwrap_or(Value::Null);
+                let value = fields.get(name).map_or(Value::Null, abridged);
                 values.insert(format!("{root}.{name}"), value);
             }
         }
@@ -128,6 +128,19 @@ impl Expression {
             values.insert("active".into(), paths.collect());
         }
         values
+    }
+}
+
+/// Longer values are told by their size: an explanation is stored with every refusal.
+const EXPLAINED_BYTES_MAX: usize = 1024;
+
+fn abridged(value: &Value) -> Value {
+    let text = value.to_string();
+    match value {
+        _ if text.len() <= EXPLAINED_BYTES_MAX => value.clone(),
+        Value::Array(items) => Value::from(format!("a list of {} items", items.len())),
+        Value::Object(fields) => Value::from(format!("an object of {} fields", fields.len())),
+        _ => Value::from(format!("{}…", text.chars().take(200).collect::<String>())),
     }
 }
 

@@ -78,9 +78,10 @@ impl Input {
         let scope = match &self.cause {
             Cause::Create { machine, .. } => ["create", machine.as_str(), ""],
             Cause::Message { machine, subject, .. } => ["subject", machine.as_str(), subject.as_str()],
+            // Apart from the callers' own keys: nobody outside can use one up.
+            Cause::Timer { instance, .. } => ["timer", instance.as_str(), ""],
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
-            | Cause::Timer { instance, .. }
             | Cause::Recover { instance, .. } => ["instance", instance.as_str(), ""],
         };
         let [kind, name, subject] = scope;

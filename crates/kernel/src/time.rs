@@ -15,6 +15,8 @@ impl Timestamp {
     /// The last instant that can be written as RFC 3339 (the year 9999); later sums saturate here.
     const LAST_MS: i64 = 253_402_207_200_000;
 
+    pub const EPOCH: Timestamp = Timestamp(0);
+
     pub fn from_millis(ms: i64) -> Self {
         Self(ms.clamp(0, Self::LAST_MS))
     }

@@ -48,6 +48,7 @@ macro_rules! store_contract {
             $backend, $open,
             // Commits.
             stale_commit_writes_nothing
+            a_commit_on_what_was_not_saved_is_stale
             repeated_key_returns_first_entry
             repeated_key_in_one_batch_is_a_duplicate
             a_repeat_is_a_duplicate_whatever_its_revision

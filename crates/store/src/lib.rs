@@ -25,7 +25,9 @@ pub use sqlite::SqliteStore;
 /// A durable home for instances, their log, their clarifications, their outbox and their definitions.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Saves a batch in its order, acknowledged when it is as durable as `info` says. Each commit is saved whole or
-    /// not at all, and its outcome says which; a commit sees those before it in the batch.
+    /// not at all, and its outcome says which; a commit sees those before it in the batch. Once one on an instance was
+    /// not saved, the later ones of the batch on it are stale: they were decided on what was not saved, even where the
+    /// revision happens to fit.
     ///
     /// # Errors
     /// When the batch as a whole was not saved, or nobody can tell. No outcome is known then.

@@ -3,7 +3,7 @@
 //!
 //! Owns no cleverness. Every answer is found by looking at everything that could be meant.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::commit::{Commit, Effect, Entry};
@@ -74,10 +74,17 @@ impl Store for MemoryStore {
         let mut tables = self.tables();
         let mut undo = Vec::new();
         let mut outcomes = Vec::with_capacity(batch.len());
+        let mut passed_over = BTreeSet::new();
         for commit in batch {
             debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
-            match tables.save(commit, &mut undo) {
-                Ok(outcome) => outcomes.push(outcome),
+            let instance = (&commit.tenant, &commit.instance);
+            match tables.save(commit, passed_over.contains(&instance), &mut undo) {
+                Ok(outcome) => {
+                    if outcome != Outcome::Committed {
+                        passed_over.insert(instance);
+                    }
+                    outcomes.push(outcome);
+                }
                 Err(detail) => {
                     tables.undo(undo);
                     return Err(CommitError::Unavailable(detail));
@@ -234,6 +241,7 @@ impl Store for MemoryStore {
                 Some(closure) => figures.closed.entry((machine, closure.reason.clone())),
             };
             *count.or_default() += 1;
+            figures.latest_change = figures.latest_change.max(Some(snapshot.updated_at));
         }
         for status in ClarificationStatus::ALL {
             let all = tables.clarifications.values();
@@ -254,8 +262,9 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
-    /// Saves one commit, or says why the batch must not be saved at all.
-    fn save(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<Outcome, String> {
+    /// Saves one commit, or says why the batch must not be saved at all. `passed_over`: an earlier one of the batch on
+    /// its instance was not saved.
+    fn save(&mut self, commit: &Commit, passed_over: bool, undo: &mut Vec<Undo>) -> Result<Outcome, String> {
         if let Some(found) = self.receipt(commit.entry.receipt) {
             return Ok(Outcome::Duplicate(Box::new(found)));
         }
@@ -263,7 +272,7 @@ impl Tables {
         let before = self.instances.get(&key).map(|held| &held.snapshot);
         let revision = before.map_or(Revision::NONE, |s| s.revision);
         let is_refusal_of_nothing = before.is_none() && commit.after.is_none();
-        if revision != commit.expected || is_refusal_of_nothing {
+        if passed_over || revision != commit.expected || is_refusal_of_nothing {
             return Ok(Outcome::Stale);
         }
         if let Some(after) = &commit.after {

@@ -115,4 +115,6 @@ pub struct StoreStatistics {
     pub clarifications: BTreeMap<&'static str, u64>,
     pub effects_pending: u64,
     pub quarantined: u64,
+    /// When an instance last changed.
+    pub latest_change: Option<Timestamp>,
 }

@@ -32,7 +32,8 @@ pub enum Inbound {
         key: InputKey,
         /// Such as `whatsapp:+15005550006`.
         from: String,
-        to: String,
+        /// The business's own number, if Twilio says it.
+        to: Option<String>,
         message: Message,
     },
     /// How far one of our own messages has come.
@@ -142,8 +143,8 @@ pub fn decode(params: &[(String, String)]) -> Result<Inbound, DecodeError> {
     }
     Ok(Inbound::Message {
         key: params.required_as("MessageSid", InputKey::parse)?,
-        from: params.address("From")?,
-        to: params.address("To")?,
+        from: params.sender()?,
+        to: params.filled("To").map(str::to_owned),
         message: Message {
             text: params.filled("Body").map(str::to_owned),
             payload: params.filled("ButtonPayload").or_else(|| params.filled("ListId")).map(str::to_owned),
@@ -215,8 +216,8 @@ impl<'a> Parameters<'a> {
     }
 
     /// An address becomes a subject, so it is held to what a subject may be.
-    fn address(&self, name: &str) -> Result<String, DecodeError> {
-        self.required_as(name, |text| Subject::parse(text).map(|_| text.to_owned()))
+    fn sender(&self) -> Result<String, DecodeError> {
+        self.required_as("From", |text| Subject::parse(text).map(|_| text.to_owned()))
     }
 
     /// A status callback has no `Body`; a message's own `SmsStatus` is `received`.
@@ -510,7 +511,7 @@ mod tests {
         Inbound::Message {
             key: InputKey::parse("SM1").unwrap(),
             from: "whatsapp:+1555".to_owned(),
-            to: "whatsapp:+1666".to_owned(),
+            to: Some("whatsapp:+1666".to_owned()),
             message,
         }
     }
@@ -598,7 +599,6 @@ mod tests {
                 "a\nb",
                 "the parameter `From` is wrong: the subject contains the control character '\\n'",
             ),
-            ("To", "", "the parameter `To` is missing"),
             ("NumMedia", "-1", "the parameter `NumMedia` is wrong: `-1` is no count"),
             ("NumMedia", "4000000000", "the parameter `MediaUrl0` is missing"),
             (

@@ -219,7 +219,7 @@ impl Chat {
 
     fn state(&self) -> Result<(), Failure> {
         let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
-        let machine = self.engine.machine_of(&session)?;
+        let machine = self.engine.machines().of(&session)?;
         let waiting = kernel::decide::waiting_for(&machine, &session);
         say!("  {} at revision {}", session.state(), session.revision);
         if let Some(closure) = &session.closure {

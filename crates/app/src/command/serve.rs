@@ -167,7 +167,11 @@ fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
         }
         Err(error) => return Err(Failure(format!("failed to read {}: {error}", path.display()))),
     };
-    toml::from_str(&text).map_err(|error| Failure(format!("{}: {error}", path.display())))
+    toml::from_str(&text).map_err(|error| {
+        // The line itself may hold a key: only its number is told.
+        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+        Failure(format!("{}, line {line}: {}", path.display(), error.message()))
+    })
 }
 
 fn run(server: Server) -> CommandResult {
@@ -175,6 +179,12 @@ fn run(server: Server) -> CommandResult {
     let machines = Arc::new(Machines::from_store(&*store)?);
     for dir in &server.machines {
         load_machines(&machines, &*store, dir, &server.clock)?;
+    }
+    // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
+    if server.clock.is_virtual()
+        && let Some(latest) = store.statistics()?.latest_change
+    {
+        server.clock.advance(latest.since(server.clock.now()));
     }
     let durability = store.info().durability;
     let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());

@@ -49,7 +49,7 @@ pub async fn twilio(
         return Ok(twiml(&[]));
     };
     let subject = Subject::parse(&from).map_err(|problem| Problem::bad_request("bad_webhook", problem))?;
-    let caller = Caller::of(tenant, &headers);
+    let caller = Caller::of(tenant, &headers)?;
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("MessageSid", Some(key), Some("twilio".into()), cause)?;
     let submitted = app.submit(input).await?;

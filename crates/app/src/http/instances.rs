@@ -10,7 +10,7 @@ use kernel::commit::{Answer, Entry};
 use kernel::conversation::{Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
-use kernel::id::{InputKey, InstanceId, MachineName, Revision, Subject};
+use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
 use kernel::input::{Cause, Fields};
 use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, Timer};
@@ -28,6 +28,7 @@ pub struct InstanceView {
     id: InstanceId,
     machine: MachineName,
     version: u32,
+    definition: DefinitionHash,
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<Subject>,
     state: String,
@@ -45,12 +46,13 @@ pub struct InstanceView {
 
 impl InstanceView {
     pub fn of(engine: &Engine, snapshot: &Snapshot) -> Self {
-        let machine = engine.machine_of(snapshot).ok();
+        let machine = engine.machines().of(snapshot).ok();
         let closure = snapshot.closure.as_ref();
         Self {
             id: snapshot.instance.clone(),
             machine: snapshot.machine.clone(),
             version: snapshot.version,
+            definition: snapshot.definition.clone(),
             subject: snapshot.subject.clone(),
             state: snapshot.state(),
             configuration: snapshot.configuration.clone(),
@@ -282,8 +284,7 @@ pub async fn explain(
         // Nothing is saved under it.
         let key = caller.key_or_fresh(None);
         let input = caller.input("key", key, None, cause)?;
-        let machine = app.engine.machine_of(&snapshot)?;
-        let explanation = kernel::decide::explain(&machine, &snapshot, &input, app.engine.clock().now());
+        let explanation = app.engine.explain(&snapshot, &input)?;
         Ok(request::json(200, &explanation, Some(snapshot.revision)))
     })
     .await

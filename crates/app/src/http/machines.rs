@@ -86,7 +86,6 @@ pub async fn activate(
             MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
             MachinesError::Commit(error) => Problem::from(EngineError::from(error)),
             MachinesError::Load(error) => Problem::from(EngineError::from(error)),
-            MachinesError::Incompatible { .. } => Problem::internal(),
         })?;
         let view = MachineView { diagnostics, ..MachineView::of(&machine) };
         Ok(request::json(200, &view, None))

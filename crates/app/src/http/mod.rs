@@ -25,6 +25,7 @@ use kernel::input::Input;
 
 use crate::access::Access;
 use problem::Problem;
+pub(crate) use request::text;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -33,20 +33,20 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         let headers = &parts.headers;
-        let tenant = app.access.tenant(text(headers, "authorization"), text(headers, "x-tenant"))?;
-        Ok(Self::of(tenant, headers))
+        let tenant = app.access.tenant(text(headers, "authorization")?, text(headers, "x-tenant")?)?;
+        Self::of(tenant, headers)
     }
 }
 
 impl Caller {
-    pub fn of(tenant: TenantId, headers: &HeaderMap) -> Self {
-        let owned = |name: &str| text(headers, name).map(str::to_owned);
-        Self {
+    pub fn of(tenant: TenantId, headers: &HeaderMap) -> Result<Self, Problem> {
+        let owned = |name: &str| text(headers, name).map(|value| value.map(str::to_owned));
+        Ok(Self {
             tenant,
             trace_id: trace_id(headers),
-            if_match: owned("if-match"),
-            idempotency_key: owned("idempotency-key"),
-        }
+            if_match: owned("if-match")?,
+            idempotency_key: owned("idempotency-key")?,
+        })
     }
 
     /// An input of this caller. Its key is the body's, under `field`, else the header's.
@@ -93,8 +93,13 @@ impl Caller {
     }
 }
 
-fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    headers.get(name).and_then(|value| value.to_str().ok())
+/// A header's text. One that is there but unreadable must not count as absent: what it asked for would not be done.
+pub fn text<'h>(headers: &'h HeaderMap, name: &str) -> Result<Option<&'h str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    value
+        .to_str()
+        .map(Some)
+        .map_err(|_| Problem::bad_request("bad_header", format!("the header {name} is not plain ASCII text")))
 }
 
 /// The segments of the path that the route names; identifiers are checked on the way.
@@ -165,7 +170,7 @@ impl FromRequest<Shared> for RawBody {
 /// causes, stored with its transition, and told in the answer.
 pub async fn traced(mut request: Request, next: Next) -> Response {
     let headers = request.headers_mut();
-    let parent = text(headers, "traceparent").and_then(Traceparent::parse);
+    let parent = traceparent(headers);
     let trace = parent.unwrap_or_else(Traceparent::fresh);
     let header = HeaderValue::try_from(trace.onward().header()).ok();
     if let Some(header) = header.clone() {
@@ -179,10 +184,14 @@ pub async fn traced(mut request: Request, next: Next) -> Response {
     response
 }
 
+/// One that cannot be read is no trace, as W3C has it.
+fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
+    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse)
+}
+
 /// The trace that `traced` has given to a request.
 fn trace_id(headers: &HeaderMap) -> String {
-    let trace = text(headers, "traceparent").and_then(Traceparent::parse);
-    trace.map_or_else(fresh_trace_id, |trace| trace.trace_id().to_owned())
+    traceparent(headers).map_or_else(fresh_trace_id, |trace| trace.trace_id().to_owned())
 }
 
 pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> Response {

@@ -39,7 +39,7 @@ fn the_same_id_twenty_times_at_once_is_one_transition_and_one_answer() {
 fn a_key_with_another_payload_is_refused() {
     let world = World::new();
     let engine = world.engine();
-    let instance = world.place("ana", "awaiting_action");
+    let instance = world.place("ana", "collecting_data");
     engine.call(says("ben", "k1", "update")).unwrap();
     let other_text = engine.call(says("ben", "k1", "cancel")).unwrap();
     engine.call(event(&instance, "k1", "add_data", json!({ "text": "a" }))).unwrap();

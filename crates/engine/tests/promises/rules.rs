@@ -17,8 +17,8 @@ const STATES: [&str; 7] = [
 ];
 
 /// Where each event leads from each state; `-` is a refusal. The states are those that are not final, in their order.
-/// `cancel` and `timeout` leave every state that waits for the person; `add_data` before a collection was started,
-/// `switch_task` and `report_incident` are what the bot's forerunner did not have.
+/// `cancel` and `timeout` leave every state that waits for the person; `switch_task` and `report_incident` are what the
+/// bot's forerunner did not have.
 #[rustfmt::skip]
 const TABLE: [(&str, [&str; 5]); 14] = [
     // event                  idle              task_selection     awaiting_action         collecting_data         confirmation_pending
@@ -27,7 +27,7 @@ const TABLE: [(&str, [&str; 5]); 14] = [
     ("task_selected",        ["-",              "awaiting_action", "-",                    "-",                    "-"]),
     ("start_collection",     ["-",              "-",               "collecting_data",      "-",                    "-"]),
     ("request_confirmation", ["-",              "-",               "confirmation_pending", "confirmation_pending", "-"]),
-    ("add_data",             ["-",              "-",               "collecting_data",      "collecting_data",      "-"]),
+    ("add_data",             ["-",              "-",               "-",                    "collecting_data",      "-"]),
     ("confirm",              ["-",              "-",               "-",                    "-",                    "completed"]),
     ("continue_editing",     ["-",              "-",               "-",                    "-",                    "collecting_data"]),
     ("force_abandon",        ["abandoned",      "abandoned",       "abandoned",            "abandoned",            "abandoned"]),

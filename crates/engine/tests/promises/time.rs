@@ -2,10 +2,12 @@
 
 use std::sync::{Arc, Mutex};
 
-use engine::{Machines, Settings};
+use engine::{Clock, Engine, Machines, Settings};
 use kernel::commit::Commit;
 use kernel::conversation::{Media, Message};
-use kernel::input::Cause;
+use kernel::id::{InputKey, InstanceId, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::time::{Delay, Timestamp};
 use store::{SqliteStore, Store};
 use tempfile::TempDir;
 
@@ -133,4 +135,33 @@ fn a_restart_loses_nothing() {
     let context = world.session("ana").context;
     assert_eq!(context["incidents"][0], "report an incident");
     assert_eq!(context["photos"][0], "https://example.org/1.jpg");
+}
+
+/// Whoever fires a timer may set the next: what is still due must not wait for that one.
+#[test]
+fn a_backlog_is_fired_whole_also_when_its_timers_set_new_ones() {
+    const LAMPS: usize = 150;
+    let source = "machine: lamp\ninitial: dark\nstates:\n  dark: { after: { 1h: bright } }\n  bright: { after: { 1h: dark } }\n";
+    let store = Arc::new(store::MemoryStore::new());
+    let clock = Clock::virtual_at(Timestamp::from_millis(1_767_603_600_000));
+    let machines = Machines::default();
+    machines.activate(&*store, source, clock.now()).unwrap();
+    let settings = Settings { batch_timers_max: 8, ..Settings::default() };
+    let engine = Engine::start(store.clone(), Arc::new(machines), clock.clone(), settings);
+    for lamp in 0..LAMPS {
+        let cause = Cause::Create {
+            machine: kernel::id::MachineName::parse("lamp").unwrap(),
+            id: Some(InstanceId::parse(&format!("lamp-{lamp}")).unwrap()),
+            subject: None,
+            context: Default::default(),
+        };
+        let key = InputKey::parse(&format!("k{lamp}")).unwrap();
+        let tenant = TenantId::default_tenant();
+        engine.call(Input { tenant, key, cause, expected: None, by: None, trace_id: None }).unwrap();
+    }
+    clock.advance(Delay::from_secs(3_600)).unwrap();
+    let report = engine.recover().unwrap();
+    assert_eq!((report.timers_fired, report.complete), (LAMPS, true));
+    let open = store.statistics().unwrap().open;
+    assert_eq!(open, [(("lamp".to_owned(), "bright".to_owned()), LAMPS as u64)].into());
 }

@@ -100,8 +100,9 @@ impl Confidence {
         if !(0.0..=1.0).contains(&share) {
             return Err(format!("the confidence {share} is not between 0 and 1"));
         }
-        // In range, so the rounded value fits.
-        Ok(Self((share * 10_000.0).round() as u16))
+        // In range, so it fits. Rounded down, or 0.69995 would pass for 0.70; the billionth undoes what binary fractions
+        // lose of such as 0.57.
+        Ok(Self((share * 10_000.0 + 1e-9).floor() as u16))
     }
 
     pub fn minus(self, other: Confidence) -> Self {

@@ -1,5 +1,6 @@
 //! What `decide` does about a message: a session is found or begun, the router is asked, and its act is carried out.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -8,7 +9,8 @@ use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, MessageAnswer};
 use crate::conversation::{
     Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation, ConversationState,
-    Decision, IntentIndex, LadderStep, Message, MessageOutcome, Question, Reply, Router, Why, normalise,
+    Decision, IntentIndex, LadderStep, Message, MessageOutcome, Priority, Question, Reply, Router, Why,
+    normalise,
 };
 use crate::decide::turn::Turn;
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
@@ -231,7 +233,7 @@ impl Speaker<'_, '_> {
             payload.insert("is_phrase".into(), self.is_phrase(text).into());
             if let Ok(number) = text.trim().parse::<i64>() {
                 payload.insert("number".into(), Value::from(number));
-            } else if let Ok(number) = text.trim().parse::<f64>() {
+            } else if let Some(number) = text.trim().parse::<f64>().ok().filter(|n| n.is_finite()) {
                 payload.insert("number".into(), Value::from(number));
             }
         }
@@ -337,14 +339,17 @@ impl Speaker<'_, '_> {
         held.extend(media);
         let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
         held.drain(..surplus);
-        let reply = Reply { text: self.words("ask_media"), ..self.menu() };
+        let reply = Reply {
+            text: self.words("ask_media"),
+            ..self.menu(|p| matches!(p, Priority::P1 | Priority::P2))
+        };
         Told::new(MessageOutcome::MediaHeld, vec![reply])
     }
 
     fn fallback(&mut self, step: LadderStep) -> Told {
         let reply = match step {
             LadderStep::Rephrase => self.with_prompt("rephrase"),
-            LadderStep::Menu => vec![self.menu()],
+            LadderStep::Menu => vec![self.menu(|_| true)],
             LadderStep::HandOver => {
                 self.turn.session.handed_over = true;
                 return Told::new(MessageOutcome::HandedOver, vec![self.sentence("handed_over")]);
@@ -359,15 +364,23 @@ impl Speaker<'_, '_> {
         Told::new(MessageOutcome::Fallback, reply)
     }
 
-    /// Every intent that can be had at this point, as buttons.
-    fn menu(&self) -> Reply {
+    /// The intents that can be had at this point, as buttons; of several that do the same, the first.
+    fn menu(&self, wanted: impl Fn(Priority) -> bool) -> Reply {
         let takes = |event: &str| self.turn.allowed().iter().any(|allowed| allowed == event);
         let open = |index: &IntentIndex| {
             let intent = self.conversation.intent(*index);
-            !intent.resume && intent.event.as_deref().is_none_or(takes)
+            let known = intent.priority != Priority::P4;
+            known && !intent.resume && intent.event.as_deref().is_none_or(takes)
         };
         let all = (0..self.conversation.intents.len()).map(|n| IntentIndex(n as u16));
-        let intents: Vec<IntentIndex> = all.filter(open).take(MENU_ENTRIES_MAX).collect();
+        let mut offered = BTreeSet::new();
+        let first = |index: &IntentIndex| match &self.conversation.intent(*index).event {
+            Some(event) => offered.insert(Arc::clone(event)),
+            None => true,
+        };
+        let of_priority = |index: &IntentIndex| wanted(self.conversation.intent(*index).priority);
+        let intents = all.filter(of_priority).filter(open).filter(first).take(MENU_ENTRIES_MAX);
+        let intents: Vec<IntentIndex> = intents.collect();
         let locale = self.turn.locale(self.conversation);
         let options = self.conversation.prompt_options(&intents, &locale, self.turn.revision());
         Reply { text: self.words("menu"), options, media: Vec::new() }

@@ -73,7 +73,12 @@ pub fn decide(
 fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
     let payload = match &input.cause {
         Cause::Event { payload, .. } => payload,
-        Cause::Message { message, .. } => &message.parameters,
+        Cause::Message { message, .. } => {
+            bound::check_message(message).map_err(|problem| {
+                Refusal::new(RefusalCode::InvalidContext, revision, format!("the message {problem}"))
+            })?;
+            &message.parameters
+        }
         _ => return Ok(()),
     };
     bound::check(payload).map_err(|problem| {
@@ -156,13 +161,13 @@ fn take_event(
     payload: &Fields,
 ) -> Result<Commit, Refusal> {
     let mut turn = Turn::resume(machine, before, input, now)?;
+    turn.open()?;
     if machine.chart.event(event).is_none_or(|_| is_internal(event)) {
         let known = machine.chart.events.iter().map(|e| &**e).filter(|e| !is_internal(e));
         let help = crate::diagnostic::nearest(event, known);
         let message = format!("the machine `{}` has no event `{event}`; {help}", machine.name);
         return Err(Refusal::new(RefusalCode::UnknownEvent, before.revision, message));
     }
-    turn.open()?;
     turn.take(event, payload)?;
     turn.restart_idle_timers();
     Ok(turn.commit_event(event, None))

@@ -10,6 +10,7 @@ use crate::definition::{
     StateDefinition, StateKind, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place};
+use crate::time::Delay;
 
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
@@ -202,7 +203,16 @@ fn read_state_entries(
     if let Some(after) = entries.get("after").and_then(|a| reader.named(a, "`after`")) {
         for (delay, transitions) in after.iter() {
             let transitions = read_transitions(reader, transitions);
-            if let Some(value) = reader.delay(delay) {
+            let value = reader.delay(delay);
+            if value == Some(Delay::ZERO) {
+                let message = "`after` nothing at all comes at once".to_owned();
+                reader.error(
+                    "bad_delay",
+                    delay.place,
+                    message,
+                    "write a longer delay, or `always` for a transition without one",
+                );
+            } else if let Some(value) = value {
                 state.after.push((Placed { value, place: delay.place }, transitions));
             }
         }

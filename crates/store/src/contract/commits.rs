@@ -64,6 +64,23 @@ pub fn stale_commit_writes_nothing(open: Open<'_>) {
     assert_eq!(effects(&*store), 0);
 }
 
+/// Another server has made revision 2 meanwhile. What was decided on our own, unsaved revision 2 must not be saved over
+/// it, though its number fits; nor what stands behind a repeat.
+pub fn a_commit_on_what_was_not_saved_is_stale(open: Open<'_>) {
+    let store = open();
+    let first = committed(&*store, Draft::creation("a"));
+    let theirs = committed(&*store, Draft::change(&first).key("theirs").state("theirs"));
+    let ours = Draft::change(&first).key("ours").state("ours");
+    let next = Draft::change(&ours.snapshot()).key("next").state("next");
+    let outcomes = store.commit(&[ours.build(), next.build()]);
+    assert_eq!(outcomes, Ok(vec![Outcome::Stale, Outcome::Stale]));
+    let repeat = Draft::change(&first).key("theirs").state("ours");
+    let next = Draft::change(&repeat.snapshot()).key("next").state("next");
+    let outcomes = store.commit(&[repeat.build(), next.build()]).expect("the store is there");
+    assert!(matches!(outcomes[..], [Outcome::Duplicate(_), Outcome::Stale]), "{outcomes:?}");
+    assert_eq!(loaded(&*store, &theirs.tenant, &theirs.instance), Some(theirs));
+}
+
 pub fn repeated_key_returns_first_entry(open: Open<'_>) {
     let store = open();
     let first = Draft::creation("a").key("k");
@@ -122,14 +139,15 @@ pub fn a_commit_is_whole(open: Open<'_>) {
 pub fn a_batch_keeps_its_good_commits(open: Open<'_>) {
     let store = open();
     let before = committed(&*store, Draft::creation("b"));
-    let now = committed(&*store, Draft::change(&before));
+    committed(&*store, Draft::change(&before));
+    let other = committed(&*store, Draft::creation("d"));
     let repeated = Draft::creation("a").key("b-1");
     let batch = [
         Draft::creation("a").build(),
         Draft::change(&before).key("stale").build(),
         Draft::creation("c").build(),
         repeated.key("a-1").build(),
-        Draft::change(&now).state("last").build(),
+        Draft::change(&other).state("last").build(),
     ];
     let expected = vec![
         Outcome::Committed,

@@ -235,6 +235,9 @@ pub fn statistics_count(open: Open<'_>) {
         clarifications: statuses(2, 1),
         effects_pending: 2,
         quarantined: 0,
+        latest_change: store.statistics().expect("the store answers").latest_change,
     };
+    let listed = store.instances(&InstanceQuery::of(tenant("t"))).expect("the store answers").data;
+    assert_eq!(expected.latest_change, listed.iter().map(|s| s.updated_at).max());
     assert_eq!(store.statistics(), Ok(expected));
 }

@@ -210,6 +210,9 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
         let mut select = connection.prepare_cached(sql)?;
         select.query_row((), |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
     };
+    let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
+    let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
+    figures.latest_change = latest.map(Timestamp::from_millis);
     figures.effects_pending = count("SELECT count(*) FROM outbox")?;
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;
     Ok(figures)

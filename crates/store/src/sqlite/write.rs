@@ -2,6 +2,7 @@
 //!
 //! One connection writes, so that what is read in a transaction here is still so when it is acted upon.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use kernel::commit::Entry;
@@ -25,17 +26,33 @@ pub(super) fn commit(
     batch: &[Prepared<'_>],
     seq: &mut i64,
 ) -> Result<Vec<Outcome>, CommitError> {
-    let save_next = |prepared| save(connection, prepared, seq);
-    batch.iter().map(save_next).collect()
+    let mut passed_over = HashSet::new();
+    let mut outcomes = Vec::with_capacity(batch.len());
+    for prepared in batch {
+        let instance = (prepared.commit.tenant.as_str(), prepared.commit.instance.as_str());
+        let outcome = save(connection, prepared, passed_over.contains(&instance), seq)?;
+        if outcome != Outcome::Committed {
+            passed_over.insert(instance);
+        }
+        outcomes.push(outcome);
+    }
+    Ok(outcomes)
 }
 
-fn save(connection: &Connection, prepared: &Prepared<'_>, seq: &mut i64) -> Result<Outcome, CommitError> {
+/// `passed_over`: an earlier commit of the batch on this instance was not saved, so this one stands on nothing.
+fn save(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+    passed_over: bool,
+    seq: &mut i64,
+) -> Result<Outcome, CommitError> {
     match find_receipt(connection, prepared.receipt) {
         Ok(None) => {}
         Ok(Some(found)) => return Ok(Outcome::Duplicate(Box::new(found))),
         Err(fault) => return give_up(connection, fault),
     }
-    let Some(owner) = save_instance(connection, prepared)? else {
+    let owner = if passed_over { None } else { save_instance(connection, prepared)? };
+    let Some(owner) = owner else {
         return Ok(Outcome::Stale);
     };
     *seq += 1;

@@ -22,6 +22,8 @@ use crate::machine::Machine;
 
 /// The tables are states times events; this keeps them below 64 MB.
 const STATES_MAX: usize = 2_000;
+/// Intents and replies are numbered in sixteen bits; no router could tell this many apart.
+const INTENTS_MAX: usize = 10_000;
 const EVENTS_MAX: usize = 4_000;
 /// Each is resolved and checked against the others; it also keeps `TransitionIndex` in 16 bits.
 const TRANSITIONS_MAX: usize = 20_000;
@@ -44,9 +46,11 @@ pub(crate) fn compile(
     };
     compiler.add_state(&definition.root, ROOT);
     let transitions = compiler.states.iter().map(|state| transitions_in(state)).sum();
+    let intents = definition.conversation.as_ref().map_or(0, |c| c.intents.len() + c.replies.len());
     let within = compiler.within(compiler.states.len(), STATES_MAX, "states")
         & compiler.within(transitions, TRANSITIONS_MAX, "transitions")
-        & compiler.within(definition.context.len(), FIELDS_MAX, "context fields");
+        & compiler.within(definition.context.len(), FIELDS_MAX, "context fields")
+        & compiler.within(intents, INTENTS_MAX, "intents and replies");
     if !within {
         return None;
     }
