@@ -211,9 +211,14 @@ impl<'a> Run<'a> {
         }
         let source = transition.source;
         let within = |t: &StateIndex| *t == source || self.chart.is_descendant(*t, source);
-        let holds_children = matches!(self.chart.state(source).kind, Kind::Compound | Kind::Atomic);
-        if !transition.reenter && holds_children && targets.iter().all(within) {
-            return Some(source);
+        if !transition.reenter && targets.iter().all(within) {
+            match self.chart.state(source).kind {
+                Kind::Compound => return Some(source),
+                // To itself and from nowhere else: nothing is left, so nothing may be entered either, even if another
+                // transition of the same step leaves the state.
+                Kind::Atomic => return None,
+                _ => {}
+            }
         }
         let holds_all = |ancestor: &StateIndex| {
             let compound = self.chart.state(*ancestor).kind == Kind::Compound || *ancestor == ROOT;

@@ -176,3 +176,23 @@ out    -> q; n=1; seen=[]; text="0"
 "#,
     );
 }
+
+#[test]
+fn a_state_that_targets_itself_does_not_survive_a_region_that_leaves() {
+    check(
+        "
+initial: p
+states:
+  a: {}
+  p:
+    type: parallel
+    states:
+      r: { initial: r1, on: { go: a }, states: { r1: {} } }
+      s: { initial: s1, states: { s1: { on: { go: { target: s1, actions: L(stayed) } } } } }
+",
+        "
+create -> p.r.r1,p.s.s1
+go     -> a; log stayed
+",
+    );
+}
