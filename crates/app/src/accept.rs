@@ -51,7 +51,7 @@ impl Default for Limits {
             connections: 768,
             // A round trip or two on a bad line, and long enough to keep a gateway's connection warm.
             header_deadline: Duration::from_secs(10),
-            // The largest webhooks have 3 MB: 100 kB a second. Providers give up after 15 s.
+            // The largest body that is taken has 1 MiB: 35 kB a second. Providers give up after 15 s.
             body_deadline: Duration::from_secs(30),
             // Orchestrators kill after 30 s; what is left is for the store to close.
             drain: Duration::from_secs(20),

@@ -14,7 +14,7 @@ use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
 use store::{CommitError, Outcome};
 
@@ -225,9 +225,8 @@ impl Shard {
     ) -> Result<Arc<Snapshot>, EngineError> {
         let mut current = before;
         for _ in 0..INSTANCE_TIMERS_MAX {
-            let due = current.timers.iter().filter(|t| t.deadline <= now);
-            let due = due.filter(|t| questions || &*t.id != CLARIFICATION_TIMER);
-            let Some(timer) = due.min_by_key(|t| t.deadline) else {
+            let wanted = |timer: &Timer| questions || &*timer.id != CLARIFICATION_TIMER;
+            let Some(timer) = current.due_timer(now, wanted) else {
                 return Ok(current);
             };
             let machine = self.machines.of(&current)?;
@@ -265,9 +264,9 @@ impl Shard {
     }
 
     /// Commits a batch and answers. Returns what its timers did, and the requests that have to be decided again.
-    fn commit(&mut self, mut batch: Batch) -> (Fired, Vec<Request>) {
+    fn commit(&mut self, batch: Batch) -> (Fired, Vec<Request>) {
         let mut fired = Fired::default();
-        let mut again = std::mem::take(&mut batch.deferred);
+        let mut again = Vec::new();
         if batch.commits.is_empty() {
             return (fired, again);
         }
@@ -317,6 +316,9 @@ impl Shard {
                 Some(receipt) => self.replay(request, &receipt),
                 None => self.try_again(request, &mut again),
             }
+        }
+        for request in batch.deferred {
+            self.try_again(request, &mut again);
         }
         (fired, again)
     }
@@ -403,7 +405,7 @@ impl Shard {
             Owner::Timer => None,
         });
         let followers = batch.followers.into_iter().map(|(_, request)| request);
-        for request in requests.chain(followers) {
+        for request in requests.chain(followers).chain(batch.deferred) {
             let found = match unknown {
                 true => self.store.receipt(request.input.receipt_id()).ok().flatten(),
                 false => None,

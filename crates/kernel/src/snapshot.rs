@@ -76,9 +76,10 @@ impl Snapshot {
         self.timers.iter().map(|timer| timer.deadline).min()
     }
 
-    /// The timer that is due first at `now`; among equals the one set first.
-    pub fn due_timer(&self, now: Timestamp) -> Option<&Timer> {
-        self.timers.iter().filter(|t| t.deadline <= now).min_by_key(|t| t.deadline)
+    /// Of the wanted timers the one that is due first at `now`; among equals the one set first.
+    pub fn due_timer(&self, now: Timestamp, wanted: impl Fn(&Timer) -> bool) -> Option<&Timer> {
+        let due = self.timers.iter().filter(|t| t.deadline <= now && wanted(t));
+        due.min_by_key(|t| t.deadline)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use engine::{EngineError, Settings};
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
-use kernel::id::{InstanceId, MachineName, Subject, TenantId};
+use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
@@ -199,6 +199,25 @@ fn a_full_disk_is_said_and_reads_go_on() {
     };
     let read = engine.instance(&tenant(), &instance).unwrap();
     assert_eq!(read.revision.0, 1);
+}
+
+/// A due timer comes before the input, and the input's refusal then rests on what could not be saved.
+#[test]
+fn a_refusal_that_rests_on_an_unsaved_timer_is_answered_with_the_failure() {
+    let store = Wrapped::new(|call, batch, inner| match call {
+        1 => inner.commit(batch),
+        _ => Err(CommitError::Full("no room".into())),
+    });
+    let world = World::over(store);
+    let instance = world.place("ana", "collecting_data");
+    world.advance(&[], "3h");
+    let engine = world.engine();
+    let mut conditional = event(&instance, "k1", "add_data", json!({ "text": "a" }));
+    conditional.expected = Some(Revision(7));
+    let answered = engine.call(conditional);
+    let Err(EngineError::Full(_)) = answered else {
+        panic!("expected a full disk, got {answered:?}");
+    };
 }
 
 #[test]

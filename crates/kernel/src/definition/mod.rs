@@ -43,7 +43,7 @@ pub struct FieldDefinition {
     pub items: Option<FieldKind>,
     pub nullable: bool,
     pub required: bool,
-    /// Survives `reset` and `recover`.
+    /// Survives `recover`.
     pub keep: bool,
     pub default: Option<Placed<Value>>,
 }

@@ -76,7 +76,7 @@ impl<'m> Player<'m> {
 
     /// Fires the timer that is due first, if one is.
     pub fn fire(&mut self) -> Option<(String, Result<Commit, Refusal>)> {
-        let timer = self.snapshot.as_ref()?.due_timer(self.now)?.clone();
+        let timer = self.snapshot.as_ref()?.due_timer(self.now, |_| true)?.clone();
         let result = self.give(Cause::Timer {
             instance: instance(),
             timer: timer.id.to_string(),

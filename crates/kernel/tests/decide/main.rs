@@ -166,7 +166,7 @@ fn refused_event_only_writes_the_log() {
 #[test]
 fn timer_moves_the_instance_and_its_words_are_delivered() {
     let tracking = after(&[create(), event("track", json!({ "parcel": "P7" }))]);
-    let timer = tracking.after.as_ref().unwrap().due_timer(after_minutes(11)).unwrap();
+    let timer = tracking.after.as_ref().unwrap().due_timer(after_minutes(11), |_| true).unwrap();
     let cause = Cause::Timer { instance: instance(), timer: timer.id.to_string(), deadline: timer.deadline };
     check("timer", &next(&tracking, &input("k-timer", cause), 11).unwrap());
 }
