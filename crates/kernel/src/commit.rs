@@ -131,6 +131,8 @@ pub struct Effect {
 pub enum EffectKind {
     /// Something to read for the subject of the instance.
     Reply(Reply),
+    /// Something outside is called; its result comes back as an input that names the effect's key.
+    Call { id: String, src: String, input: Fields },
 }
 
 impl Effect {

@@ -75,6 +75,7 @@ impl Draft {
             history: Default::default(),
             context: Arc::new(Fields::new()),
             timers: Vec::new(),
+            invocations: Vec::new(),
             created_at: at(1_000),
             updated_at: at(1_000),
             closure: None,
@@ -144,7 +145,7 @@ impl Draft {
 
     /// Replaces all timers by one.
     pub fn timer(mut self, deadline: i64) -> Self {
-        self.after.timers = vec![Timer { id: "timeout".into(), deadline: at(deadline), payload: None }];
+        self.after.timers = vec![Timer::new("timeout".into(), at(deadline))];
         self
     }
 
@@ -154,7 +155,8 @@ impl Draft {
     }
 
     pub fn closed(mut self, reason: &str) -> Self {
-        self.after.closure = Some(Closure { reason: reason.to_owned(), at: self.after.updated_at });
+        self.after.closure =
+            Some(Closure { reason: reason.to_owned(), at: self.after.updated_at, output: Fields::new() });
         self
     }
 
