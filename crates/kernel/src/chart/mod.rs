@@ -11,6 +11,7 @@ pub mod step;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::chart::entry::Plan;
@@ -24,7 +25,9 @@ pub struct StateIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventIndex(pub u16);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A transition by its place in the definition: state by state, `after`, `on`, `on_done`, calls, `always`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct TransitionIndex(pub u16);
 
 /// As many transitions as there are to try, over all atomic states and events: 8 MB, which no drawn chart reaches.

@@ -113,6 +113,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         from: state.clone(),
         to: state,
         success: false,
+        transitions: Vec::new(),
         reason: Some(refusal.message.clone()),
         code: Some(refusal.code.as_str().to_owned()),
         by: input.by.clone(),

@@ -40,6 +40,8 @@ pub(super) struct Turn<'a> {
     /// What has to be delivered or called.
     effects: Vec<Effect>,
     from: String,
+    /// How many of the transitions taken belong to entering the chart.
+    taken_at_start: usize,
     /// The last event that the chart took.
     taken: Option<String>,
 }
@@ -139,6 +141,7 @@ impl<'a> Turn<'a> {
             trail: Trail::default(),
             clarifications: Vec::new(),
             effects: Vec::new(),
+            taken_at_start: 0,
             taken: None,
         }
     }
@@ -146,7 +149,7 @@ impl<'a> Turn<'a> {
     /// A session that begins with a message moves from its initial state, not from nothing.
     pub fn begin_here(&mut self) {
         self.from = self.after.state();
-        self.trail.taken.clear();
+        self.taken_at_start = self.trail.taken.len();
     }
 
     pub fn stepper(&self) -> Stepper<'a> {
@@ -389,7 +392,7 @@ impl<'a> Turn<'a> {
         }
         let to = self.after.state();
         Verdict {
-            moved: !self.trail.taken.is_empty() || self.from != to,
+            moved: self.trail.taken.len() > self.taken_at_start || self.from != to,
             from: std::mem::take(&mut self.from),
             to,
             event: self.taken.take().unwrap_or_else(|| event.to_owned()),
@@ -467,6 +470,7 @@ impl<'a> Turn<'a> {
             from: verdict.from,
             to: verdict.to,
             success: verdict.success,
+            transitions: self.trail.taken,
             reason: verdict.reason,
             code: verdict.code,
             by: self.input.by.clone(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kernel::chart::TransitionIndex;
 use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
@@ -237,6 +238,7 @@ impl Draft {
             event: "go".to_owned(),
             to: snapshot.state(),
             success: !self.is_refused,
+            transitions: if self.is_refused { Vec::new() } else { vec![TransitionIndex(7)] },
             reason: self.is_refused.then(|| "not now".to_owned()),
             code: None,
             by: Some("a test".to_owned()),
