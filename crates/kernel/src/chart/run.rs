@@ -457,8 +457,10 @@ impl<'a> Run<'a> {
         let scope = Scope {
             context: &self.position.context,
             event: self.payload,
+            event_name: "",
             active: &active,
             now: self.stepper.now,
+            locals: &[],
         };
         expression.evaluate(scope).map_err(|e| StepError::Expression(format!("`{}`: {e}", expression.source)))
     }

@@ -144,8 +144,14 @@ impl<'a> Stepper<'a> {
             None => true,
             Some(guard) => {
                 let active = if guard.reads().active { self.paths(&position.leaves) } else { Vec::new() };
-                let scope =
-                    Scope { context: &position.context, event: payload, active: &active, now: self.now };
+                let scope = Scope {
+                    context: &position.context,
+                    event: payload,
+                    event_name: "",
+                    active: &active,
+                    now: self.now,
+                    locals: &[],
+                };
                 guard.test(scope).unwrap_or(false)
             }
         }
@@ -158,7 +164,14 @@ impl<'a> Stepper<'a> {
     /// Every transition that an event leads to from here, in the order of choosing, with its guard's verdict.
     pub fn consider(self, position: &Position, event: EventIndex, payload: &Fields) -> Vec<Considered> {
         let active = self.paths(&position.leaves);
-        let scope = Scope { context: &position.context, event: payload, active: &active, now: self.now };
+        let scope = Scope {
+            context: &position.context,
+            event: payload,
+            event_name: "",
+            active: &active,
+            now: self.now,
+            locals: &[],
+        };
         let mut considered = Vec::new();
         let mut seen = BTreeSet::new();
         for leaf in &position.leaves {

@@ -436,6 +436,13 @@ impl Speaker<'_, '_> {
         let active: Vec<Arc<str>> = self.turn.stepper().paths(&self.turn.position.leaves);
         let no_event = Fields::new();
         let context = &self.turn.position.context;
-        say(Scope { context, event: &no_event, active: &active, now: self.turn.now })
+        say(Scope {
+            context,
+            event: &no_event,
+            event_name: "",
+            active: &active,
+            now: self.turn.now,
+            locals: &[],
+        })
     }
 }

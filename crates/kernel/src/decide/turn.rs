@@ -282,7 +282,14 @@ impl<'a> Turn<'a> {
         let active = self.stepper().paths(&self.position.leaves);
         let no_event = Fields::new();
         let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
-            let scope = Scope { context, event: &no_event, active: &active, now: self.now };
+            let scope = Scope {
+                context,
+                event: &no_event,
+                event_name: "",
+                active: &active,
+                now: self.now,
+                locals: &[],
+            };
             let template = &conversation.replies[usize::from(reply.0)];
             conversation.render(template, &locale, scope, self.revision())
         };

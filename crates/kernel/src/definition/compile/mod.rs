@@ -16,7 +16,7 @@ use crate::definition::{
     DONE_PREFIX, Definition, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
-use crate::expression::{Expression, FieldsRead};
+use crate::expression::{Expression, FieldsRead, Names};
 use crate::id::{DefinitionHash, MachineName};
 use crate::machine::Machine;
 
@@ -260,7 +260,8 @@ pub(crate) fn compile_expression(
     let mut error = |code, place, message, help: String| {
         diagnostics.push(Diagnostic::error(code, place, message, help));
     };
-    let expression = match Expression::compile(&source.value) {
+    let names = Names { context: &definition.context, locals: &[] };
+    let expression = match Expression::compile(&source.value, &names) {
         Ok(expression) => expression,
         Err(problem) => {
             error(
