@@ -45,8 +45,8 @@ pub fn of(cases: &[Case]) -> String {
     let _ = write!(
         text,
         "
-Of {} tests {} pass, {} differ on purpose and {} are out of scope. Left out are those on reading XML, on scripts, on
-invoked SCXML sessions and on sending over HTTP, and those that are a variant of one that is here.
+Of {} tests {} pass, {} differ on purpose and {} are out of scope. Most of the others in the report are
+about XML, scripts, data models, the variables of a session, invoked sessions, and sending over HTTP.
 ",
         cases.len(),
         count(Verdict::Passes),
