@@ -1,8 +1,8 @@
 //! Where one can get to: states that nobody reaches, states that nobody gets out of.
 
-use crate::chart::Action;
 use crate::chart::entry::History;
-use crate::chart::{Chart, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::chart::{Action, Chart, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::definition::TIMER_PREFIX;
 use crate::definition::check::{Checker, all_actions};
 
 impl Checker<'_, '_> {
