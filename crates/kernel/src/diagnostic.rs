@@ -2,6 +2,8 @@
 //!
 //! Owns the shape and how a diagnostic is printed. Who finds one is in `definition`.
 
+pub mod catalogue;
+
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,7 @@
 //! What a step costs in memory: nothing, where it changes nothing but the state.
 
+#![allow(clippy::unwrap_used)]
+
 use kernel::chart::step::{Occurrence, Position, Stepper, Trail};
 use kernel::definition::load;
 use kernel::input::Fields;

@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod document;
 mod hostile;
 
 use std::collections::BTreeSet;
@@ -14,6 +15,7 @@ use std::path::{Path, PathBuf};
 
 use kernel::definition::load;
 use kernel::diagnostic::Severity;
+use kernel::diagnostic::catalogue::CODES;
 
 fn crate_directory(below: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(below)
@@ -65,7 +67,7 @@ fn codes_in(directory: &Path, codes: &mut BTreeSet<String>) {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let calls = ["error(", "warning("];
+        let calls = ["error(", "warning(", "warn("];
         for after in calls.iter().flat_map(|call| text.split(call).skip(1)) {
             let Some(literal) = after.trim_start().strip_prefix('"') else {
                 continue;
@@ -90,6 +92,26 @@ fn every_code_has_a_case_and_every_case_shows_its_code() {
         let code = case.split('.').next().unwrap();
         assert!(diagnostics.iter().any(|d| d.code == code), "{case} does not show {code}");
     }
+}
+
+#[test]
+fn every_code_is_in_the_catalogue_once_and_nothing_else_is() {
+    let mut codes = BTreeSet::new();
+    codes_in(&crate_directory("src"), &mut codes);
+    let listed: Vec<&str> = CODES.iter().map(|(code, _)| *code).collect();
+    assert_eq!(listed.iter().map(|code| (*code).to_owned()).collect::<BTreeSet<_>>(), codes);
+    assert_eq!(listed.len(), codes.len(), "a code is listed twice");
+}
+
+#[test]
+fn document_shows_every_code_with_a_case() {
+    let document = document::of(&cases());
+    let path = crate_directory("../../docs/diagnostics.md");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&path, &document).unwrap();
+    }
+    let written = fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == document, "run this test with UPDATE_EXPECTED=1; it should read\n\n{document}");
 }
 
 #[test]
