@@ -8,7 +8,11 @@
 mod player;
 mod properties;
 
+mod actions;
+mod calls;
 mod context;
+mod delayed;
+mod failures;
 mod final_states;
 mod hierarchy;
 mod history;

@@ -3,11 +3,13 @@
 //! `check` compares a transcript. Every play runs twice, once with the snapshot written as JSON and read back
 //! between every two inputs; that makes no difference.
 
-use kernel::commit::{Answer, Commit};
+use std::collections::BTreeMap;
+
+use kernel::commit::{Answer, Commit, EffectKind};
 use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, Fields, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -31,11 +33,20 @@ pub struct Player<'m> {
     pub snapshot: Option<Snapshot>,
     now: Timestamp,
     count: usize,
+    /// The keys of the calls that were made last, by id.
+    calls: BTreeMap<String, String>,
 }
 
 impl<'m> Player<'m> {
     pub fn new(machine: &'m Machine, saves: bool) -> Self {
-        Self { machine, saves, snapshot: None, now: Timestamp::from_millis(0), count: 0 }
+        Self {
+            machine,
+            saves,
+            snapshot: None,
+            now: Timestamp::from_millis(0),
+            count: 0,
+            calls: BTreeMap::new(),
+        }
     }
 
     pub fn at(&mut self, seconds: i64) {
@@ -58,6 +69,11 @@ impl<'m> Player<'m> {
         };
         let commit = decide(self.machine, self.snapshot.as_ref(), &input, self.now)?;
         self.snapshot.clone_from(&commit.after);
+        for effect in &commit.effects {
+            if let EffectKind::Call { id, .. } = &effect.kind {
+                self.calls.insert(id.clone(), effect.key.clone());
+            }
+        }
         Ok(commit)
     }
 
@@ -87,10 +103,7 @@ impl<'m> Player<'m> {
 
     fn play(&mut self, input: &str) -> String {
         let (word, rest) = input.split_once(' ').unwrap_or((input, ""));
-        let fields: Fields = match rest {
-            "" => Fields::new(),
-            json => serde_json::from_str(json).unwrap(),
-        };
+        let fields: Fields = serde_json::from_str(rest).unwrap_or_default();
         let before = self.snapshot.clone();
         if let Some(seconds) = word.strip_prefix('@') {
             self.at(seconds.parse().unwrap());
@@ -98,10 +111,27 @@ impl<'m> Player<'m> {
         }
         let result = match word {
             "create" => self.create(fields),
+            "done" | "fail" => self.answer_call(word, rest),
             "recover" => self.give(Cause::Recover { instance: instance(), reason: "stuck".into() }),
             event => self.event(event, fields),
         };
         told(before.as_ref(), result)
+    }
+
+    /// `done ID {…}` or `fail ID {…}`, for the call of this id that was made last.
+    fn answer_call(&mut self, word: &str, rest: &str) -> Result<Commit, Refusal> {
+        let (id, json) = rest.split_once(' ').unwrap_or((rest, "{}"));
+        let fields = serde_json::from_str(json).unwrap();
+        let outcome = if word == "done" { CallOutcome::Done(fields) } else { CallOutcome::Failed(fields) };
+        self.give(Cause::Result { instance: instance(), call: self.calls[id].clone(), outcome })
+    }
+
+    /// Answers the call that has been under way for longest, if there is one.
+    pub fn answer_first(&mut self, done: bool) -> Option<Result<Commit, Refusal>> {
+        let call = self.snapshot.as_ref()?.invocations.first()?.key.clone();
+        let outcome =
+            if done { CallOutcome::Done(Fields::new()) } else { CallOutcome::Failed(Fields::new()) };
+        Some(self.give(Cause::Result { instance: instance(), call, outcome }))
     }
 
     fn fire_all(&mut self) -> String {
@@ -158,12 +188,26 @@ fn told(before: Option<&Snapshot>, result: Result<Commit, Refusal>) -> String {
         let timers: Vec<String> = after.timers.iter().map(timer).collect();
         line += &format!("; timers {}", if timers.is_empty() { "none".into() } else { timers.join(" ") });
     }
+    for effect in &commit.effects {
+        if let EffectKind::Call { id, src, input } = &effect.kind {
+            line += &format!("; calls {id} {src} {}", Value::Object(input.clone()));
+        }
+    }
+    let ids = |s: &Snapshot| s.invocations.iter().map(|call| call.id.to_string()).collect::<Vec<_>>();
+    let over: Vec<String> = before.map(ids).unwrap_or_default();
+    let over: Vec<String> = over.into_iter().filter(|id| !ids(&after).contains(id)).collect();
+    if !over.is_empty() {
+        line += &format!("; over {}", over.join(" "));
+    }
     let Answer::Event(answer) = commit.entry.answer else { panic!("an event is answered as one") };
     for reply in answer.reply {
         line += &format!("; says {:?}", reply.text);
     }
     if let Some(closure) = after.closure {
         line += &format!("; closed {}", closure.reason);
+        if !closure.output.is_empty() {
+            line += &format!(" with {}", Value::Object(closure.output));
+        }
     }
     line
 }

@@ -16,12 +16,15 @@ use crate::player::{Player, machine};
 enum Happening {
     Event(u8, i64),
     Pass(i64),
+    /// The first call that is under way brings a result, or an error.
+    Answer(bool),
 }
 
 fn happenings() -> impl Strategy<Value = Vec<Happening>> {
     let one = prop_oneof![
         4 => (0..5_u8, -2..4_i64).prop_map(|(event, x)| Happening::Event(event, x)),
         1 => (1..40_i64).prop_map(Happening::Pass),
+        1 => any::<bool>().prop_map(Happening::Answer),
     ];
     prop::collection::vec(one, 1..25)
 }
@@ -37,6 +40,7 @@ fn play(machine: &Machine, happenings: &[Happening], saves: bool) -> Vec<Result<
                 let payload = Fields::from_iter([("x".to_owned(), json!(x))]);
                 results.push(player.event(&format!("e{event}"), payload));
             }
+            Happening::Answer(done) => results.extend(player.answer_first(*done)),
             Happening::Pass(by) => {
                 seconds += by;
                 player.at(seconds);
@@ -60,7 +64,7 @@ const GUARDS: [&str; 5] = [
     "guard: '''b'' in active', ",
     "guard: 'event.missing', ",
 ];
-const ACTIONS: [&str; 8] = [
+const ACTIONS: [&str; 14] = [
     "",
     "",
     "actions: L(t), ",
@@ -69,9 +73,22 @@ const ACTIONS: [&str; 8] = [
     "actions: [{ raise: e1 }, L(r)], ",
     "reason: because, ",
     "assign: { seen: double(event.x) / 3.0 + 0.1 * double(context.n) }, ",
+    "raise: { event: e3, delay: 9s, data: { x: context.n } }, ",
+    "raise: { event: e4, delay: 'event.x * 3000', id: later }, ",
+    // An id has to be delayed somewhere before it can be cancelled.
+    "actions: [{ raise: [{ event: e3, delay: 9s }, { event: e4, delay: 9s, id: later }] }, { cancel: [e3, later] }], ",
+    "if: event.x > 1, then: L(yes), else: { raise: { event: e0, data: { x: 3 } } }, ",
+    "for_each: '[1, 2, event.x]', do: { assign: { n: context.n + item * index } }, ",
+    "assign: { text: event_name }, ",
 ];
 const ON_ENTRY: [&str; 5] = ["", "", "entry: L(in), ", "exit: L(out), ", "entry: { raise: e2 }, "];
-const AFTER: [&str; 4] = ["", "", "after: { 5s: a }, ", "after: { 7s: { actions: L(tick) }, 30s: b }, "];
+const AFTER: [&str; 5] = [
+    "",
+    "",
+    "invoke: { src: s, timeout: 11s, input: { n: context.n }, on_done: { actions: L(done) }, on_error: a }, ",
+    "after: { 5s: a }, ",
+    "after: { 7s: { actions: L(tick) }, 30s: b }, ",
+];
 
 /// A transition by five numbers, to one of `targets`.
 fn transition(numbers: [u8; 5], targets: &[&str]) -> String {

@@ -1,0 +1,115 @@
+//! What fails while it runs: an event that the chart may answer to, else a refusal that changes nothing.
+
+use crate::player::check;
+
+#[test]
+fn failing_action_ends_its_block_and_raises_an_error_that_the_chart_may_take() {
+    check(
+        "
+initial: a
+on: { error.execution: { target: failed, assign: { text: event.message } } }
+states:
+  a: { on: { go: { target: b, actions: [L(first), { assign: { n: event.n } }, L(second)] } } }
+  b: { entry: L(+b) }
+  failed: { entry: L(+failed), on: { again: a } }
+",
+        r#"
+create       -> a
+go {"n": 1}  -> b; log first second +b; n=1
+create       -> refused instance_exists
+"#,
+    );
+    check(
+        "
+initial: a
+on: { error.execution: { target: failed, assign: { text: event.message } } }
+states:
+  a: { on: { go: { target: b, actions: [L(first), { assign: { n: event.n } }, L(second)] } } }
+  b: { entry: L(+b) }
+  failed: { entry: L(+failed) }
+",
+        r#"
+create -> a
+go     -> failed; log first +b +failed; text="`event.n`: event.n is missing"
+"#,
+    );
+}
+
+#[test]
+fn failure_that_no_state_takes_refuses_the_event_and_changes_nothing() {
+    check(
+        "
+initial: a
+states:
+  a: { on: { go: { target: b, actions: [L(first), { assign: { n: event.n } }] } } }
+  b: { on: { leave: { target: c, assign: { n: event.n } } } }
+  c: { on: { error.execution: a } }
+",
+        r#"
+create       -> a
+go           -> refused expression_failed `go` failed in `a`: `event.n`: event.n is missing
+go {"n": 2}  -> b; log first; n=2
+leave        -> a
+"#,
+    );
+}
+
+#[test]
+fn failing_guard_is_false_and_says_so_once_if_anything_listens() {
+    check(
+        "
+initial: a
+states:
+  a:
+    on:
+      go: [{ guard: event.n > 0, target: b }, { guard: event.m > 0, target: c }]
+      error.execution: { actions: L(oops) }
+  b: { always: { guard: event.missing, target: c }, on: { error.execution: { actions: L(once) } } }
+  c: { on: { go: { guard: event.n > 0, target: a } } }
+",
+        r#"
+create             -> a
+go                 -> a; log oops oops
+go {"n": 0}        -> a; log oops
+go {"n": 0, "m": 0} -> refused guard_rejected
+go {"n": 1}        -> b; log once
+"#,
+    );
+}
+
+#[test]
+fn failure_on_the_way_to_the_end_refuses_the_event() {
+    check(
+        "
+initial: a
+on: { error.execution: { actions: L(never) } }
+states:
+  a: { exit: { assign: { n: event.n } }, on: { stop: f } }
+  f: { type: final }
+",
+        r#"
+create        -> a
+stop          -> refused expression_failed `stop` failed in `a`: `event.n`: event.n is missing
+stop {"n": 3} -> f; n=3; closed f
+"#,
+    );
+}
+
+#[test]
+fn evaluation_of_one_event_is_bounded_whatever_it_is_made_of() {
+    let test = |name: &str| {
+        format!("{{ guard: 'event.items.all(i, i == 0) && event.no == \"{name}\"', target: a }}")
+    };
+    let guards: Vec<String> = (0..60).map(|n| test(&n.to_string())).collect();
+    let items = serde_json::to_string(&vec![0; 2_500]).unwrap();
+    check(
+        &format!("initial: a\nstates:\n  a: {{ on: {{ go: [{}] }} }}\n", guards.join(", ")),
+        &format!(
+            "
+create -> a
+go {{\"items\": [0, 0], \"no\": \"x\"}} -> refused guard_rejected
+go {{\"items\": {items}, \"no\": \"x\"}} -> refused step_limit `go` takes more than 200000 steps of evaluation in `a`
+"
+        ),
+    );
+}
