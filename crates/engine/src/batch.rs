@@ -458,6 +458,7 @@ fn kind_of(input: &Input) -> &'static str {
         Cause::Message { .. } => "message",
         Cause::Answer { .. } => "answer",
         Cause::Timer { .. } => "timer",
+        Cause::Result { .. } => "result",
         Cause::Recover { .. } => "recover",
     }
 }

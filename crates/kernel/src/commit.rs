@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::chart::TransitionIndex;
 use crate::conversation::{
     Clarification, Message, MessageOutcome, Reply, Why, clarification::ClarificationView,
 };
@@ -44,6 +45,9 @@ pub struct Entry {
     pub from: String,
     pub to: String,
     pub success: bool,
+    /// The transitions that were taken, in order, by their place in the definition that the instance is pinned to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transitions: Vec<TransitionIndex>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +135,8 @@ pub struct Effect {
 pub enum EffectKind {
     /// Something to read for the subject of the instance.
     Reply(Reply),
+    /// Something outside is called; its result comes back as an input that names the effect's key.
+    Call { id: String, src: String, input: Fields },
 }
 
 impl Effect {

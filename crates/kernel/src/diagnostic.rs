@@ -110,7 +110,7 @@ pub fn nearest<'a>(wrong: &str, known: impl Iterator<Item = &'a str> + Clone) ->
     names.dedup();
     match names.len() {
         0 => "none is declared here; declare it first".into(),
-        1..=16 => format!("known here: {}", names.join(", ")),
+        1..=20 => format!("known here: {}", names.join(", ")),
         more => format!("known here: {}, … ({more} in all)", names[..12].join(", ")),
     }
 }

@@ -28,6 +28,26 @@ static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()
 
 const ROOTS: [&str; 4] = ["context", "event", "active", "now"];
 
+/// Words that no variable of an author can be called.
+pub(crate) const RESERVED: [&str; 16] = [
+    "context",
+    "event",
+    "event_name",
+    "active",
+    "now",
+    "index",
+    "true",
+    "false",
+    "null",
+    "in",
+    "has",
+    "size",
+    "int",
+    "double",
+    "string",
+    "bool",
+];
+
 /// A compiled expression with the names that it reads.
 #[derive(Debug)]
 pub struct Expression {

@@ -39,8 +39,25 @@ pub enum Cause {
     Answer { instance: InstanceId, clarification: String, option: String },
     /// A timer of the instance came due.
     Timer { instance: InstanceId, timer: String, deadline: Timestamp },
+    /// What was called from outside answers; `call` is the key of the call's effect.
+    Result { instance: InstanceId, call: String, outcome: CallOutcome },
     /// An operator puts the instance back into its safe state.
     Recover { instance: InstanceId, reason: String },
+}
+
+/// How a call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum CallOutcome {
+    Done(Fields),
+    /// With a `code` and a `message`, as far as there are any.
+    Failed(Fields),
+}
+
+impl CallOutcome {
+    pub fn fields(&self) -> &Fields {
+        let (Self::Done(fields) | Self::Failed(fields)) = self;
+        fields
+    }
 }
 
 /// Whose order an input belongs to: one instance, or the sessions of one subject, which come one after another.
@@ -68,6 +85,7 @@ impl Input {
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
             | Cause::Timer { instance, .. }
+            | Cause::Result { instance, .. }
             | Cause::Recover { instance, .. } => Some(Target::Instance(instance.clone())),
         }
     }
@@ -82,6 +100,7 @@ impl Input {
             Cause::Timer { instance, .. } => ["timer", instance.as_str(), ""],
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
+            | Cause::Result { instance, .. }
             | Cause::Recover { instance, .. } => ["instance", instance.as_str(), ""],
         };
         let [kind, name, subject] = scope;
@@ -108,6 +127,13 @@ impl Input {
             }
             Cause::Timer { timer, deadline, .. } => {
                 Digest::of_parts(&["timer", timer, &deadline.as_millis().to_string()])
+            }
+            Cause::Result { call, outcome, .. } => {
+                let kind = match outcome {
+                    CallOutcome::Done(_) => "done",
+                    CallOutcome::Failed(_) => "failed",
+                };
+                Digest::of_parts(&["result", call, kind, &fields(outcome.fields())])
             }
             Cause::Recover { reason, .. } => Digest::of_parts(&["recover", reason]),
         }

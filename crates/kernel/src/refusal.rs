@@ -50,6 +50,8 @@ pub enum RefusalCode {
     StepLimit,
     /// The clarification is no longer pending.
     ClarificationClosed,
+    /// The call that a result is for is not waited for any more.
+    CallOver,
     /// The machine is no conversation.
     NotAConversation,
 }
@@ -66,6 +68,7 @@ impl RefusalCode {
                 | Self::ExpressionFailed
                 | Self::StepLimit
                 | Self::ClarificationClosed
+                | Self::CallOver
         )
     }
 
@@ -84,6 +87,7 @@ impl RefusalCode {
             Self::ExpressionFailed => "expression_failed",
             Self::StepLimit => "step_limit",
             Self::ClarificationClosed => "clarification_closed",
+            Self::CallOver => "call_over",
             Self::NotAConversation => "not_a_conversation",
         }
     }

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::conversation::ConversationState;
+use crate::definition::TIMER_PREFIX;
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::time::Timestamp;
 
 /// The layout of a stored snapshot. A store refuses to read a higher one.
-pub const SNAPSHOT_FORMAT: u32 = 1;
+pub const SNAPSHOT_FORMAT: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -40,6 +40,10 @@ pub struct Snapshot {
     /// Delayed events with absolute deadlines, in the order in which they were set.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<Timer>,
+    /// Calls that have been made and have not come back. One that was under way when the server stopped is under way
+    /// still: its effect is in the outbox, its timeout among the timers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub invocations: Vec<Invocation>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,8 +57,47 @@ pub struct Snapshot {
 pub struct Timer {
     pub id: Arc<str>,
     pub deadline: Timestamp,
+    /// What comes, if it is not called as the timer is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<Value>,
+    pub event: Option<Arc<str>>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub payload: Fields,
+}
+
+/// A call to something outside that has not come back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Invocation {
+    pub id: Arc<str>,
+    /// What is called.
+    pub src: Arc<str>,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub input: Fields,
+    /// The key of its effect, `instance:revision:ordinal`, by which the result says what it is the result of.
+    pub key: String,
+}
+
+impl Timer {
+    pub fn new(id: Arc<str>, deadline: Timestamp) -> Self {
+        Self { id, deadline, event: None, payload: Fields::new() }
+    }
+
+    /// When a call has taken too long.
+    pub fn of_call(call: &str, deadline: Timestamp, event: Arc<str>) -> Self {
+        let payload = Fields::from_iter([
+            ("code".to_owned(), "timeout".into()),
+            ("message".to_owned(), format!("the call `{call}` brought no result in time").into()),
+        ]);
+        Self { id: Self::id_of_call(call).into(), deadline, event: Some(event), payload }
+    }
+
+    /// No other timer is called so: those of states have a delay behind the prefix.
+    pub fn id_of_call(call: &str) -> String {
+        format!("{TIMER_PREFIX}invoke.{call}")
+    }
+
+    pub fn event(&self) -> &Arc<str> {
+        self.event.as_ref().unwrap_or(&self.id)
+    }
 }
 
 /// How and when an instance ended. Present on every closed instance.
@@ -63,6 +106,9 @@ pub struct Closure {
     /// `completed`, `user_cancelled`, `timeout`, `forced`, `recovered`, or what the definition says.
     pub reason: String,
     pub at: Timestamp,
+    /// What the final state says that the instance has come to.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub output: Fields,
 }
 
 impl Snapshot {

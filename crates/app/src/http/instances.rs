@@ -11,7 +11,7 @@ use kernel::conversation::{Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
-use kernel::input::{Cause, Fields};
+use kernel::input::{CallOutcome, Cause, Fields};
 use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::{Delay, Timestamp};
@@ -38,6 +38,9 @@ pub struct InstanceView {
     waiting_for: Option<WaitingFor>,
     timers: Vec<Timer>,
     closure_reason: Option<String>,
+    /// What the final state says that the instance has come to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output: Option<Fields>,
     closed_at: Option<Timestamp>,
     handed_over: bool,
     created_at: Timestamp,
@@ -61,6 +64,7 @@ impl InstanceView {
             waiting_for: machine.map(|machine| waiting_for(&machine, snapshot)),
             timers: snapshot.timers.clone(),
             closure_reason: closure.map(|c| c.reason.clone()),
+            output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),
             closed_at: closure.map(|c| c.at),
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
             created_at: snapshot.created_at,
@@ -175,6 +179,37 @@ pub async fn post_event(
 ) -> Result<Response, Problem> {
     let EventBody { key, event, payload, by } = body;
     let input = caller.input("key", key, by, Cause::Event { instance, event, payload })?;
+    Ok(answered(&app.submit(input).await?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallBody {
+    key: Option<InputKey>,
+    result: Option<Fields>,
+    error: Option<Fields>,
+    by: Option<String>,
+}
+
+/// What was called brings its result, or its error. Without a key of its own the call's is the input's, so that a result
+/// which comes twice counts once.
+pub async fn answer_call(
+    State(app): State<Shared>,
+    Segments((instance, call)): Segments<(InstanceId, String)>,
+    caller: Caller,
+    Body(body): Body<CallBody>,
+) -> Result<Response, Problem> {
+    let CallBody { key, result, error, by } = body;
+    let outcome = match (result, error) {
+        (Some(result), None) => CallOutcome::Done(result),
+        (None, Some(error)) => CallOutcome::Failed(error),
+        _ => {
+            let detail = "give either `result` or `error`, each an object: {\"result\": {\"id\": 7}}";
+            return Err(Problem::bad_request("bad_request", detail));
+        }
+    };
+    let key = caller.key_or(key, &format!("call:{call}"));
+    let input = caller.input("key", key, by, Cause::Result { instance, call, outcome })?;
     Ok(answered(&app.submit(input).await?))
 }
 

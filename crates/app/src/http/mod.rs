@@ -102,6 +102,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances", post(instances::create).get(instances::list))
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
+        .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 24] = [
+const ROUTES: [(&str, &str, &str, &str); 25] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -28,6 +28,12 @@ const ROUTES: [(&str, &str, &str, &str); 24] = [
     ),
     ("get", "/v1/instances/{id}", "One instance, with its revision as ETag", ""),
     ("post", "/v1/instances/{id}/events", "Send an event; If-Match names the expected revision", "Event"),
+    (
+        "post",
+        "/v1/instances/{id}/calls/{call}",
+        "Bring the result of a call, or its error, by the key of the call's effect",
+        "CallAnswer",
+    ),
     ("get", "/v1/instances/{id}/history", "Every transition, refused ones too, oldest first", ""),
     (
         "post",
@@ -116,6 +122,7 @@ fn schemas() -> Value {
         })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
+        "CallAnswer": object(&[], json!({"result": fields, "error": fields, "key": text, "by": text})),
         "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields})),
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),

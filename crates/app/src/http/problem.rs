@@ -105,6 +105,7 @@ impl Problem {
             RefusalCode::InstanceExists => (409, "The instance exists"),
             RefusalCode::DefinitionMissing => (409, "The instance's definition is missing"),
             RefusalCode::ClarificationClosed => (409, "The clarification is no longer pending"),
+            RefusalCode::CallOver => (409, "The call is not waited for any more"),
             RefusalCode::InstanceClosed => (410, "The instance has ended"),
             RefusalCode::NotFound => (404, "There is no such thing"),
             RefusalCode::StaleRevision => (412, "The instance has changed"),

@@ -76,8 +76,13 @@ impl Caller {
 
     /// The key of an input that may do without: each request then is one of its own.
     pub fn key_or_fresh(&self, key: Option<InputKey>) -> Option<InputKey> {
-        let fresh = || InputKey::parse(&fresh_trace_id()).ok();
-        key.or_else(|| if self.idempotency_key.is_some() { None } else { fresh() })
+        self.key_or(key, &fresh_trace_id())
+    }
+
+    /// The key of an input that has one in the nature of things.
+    pub fn key_or(&self, key: Option<InputKey>, otherwise: &str) -> Option<InputKey> {
+        let otherwise = || InputKey::parse(otherwise).ok();
+        key.or_else(|| if self.idempotency_key.is_some() { None } else { otherwise() })
     }
 
     /// The revision that `If-Match` asks for.

@@ -231,9 +231,12 @@ impl Seen {
             Answer::Message(_) | Answer::Refused(_) => &[],
         });
         let told = effects.map(|effect| match &effect.kind {
-            EffectKind::Reply(reply) => reply,
+            EffectKind::Reply(reply) => reply.text.clone(),
+            EffectKind::Call { id, src, input } => {
+                format!("call {id}: {src} {}", Value::Object(input.clone()))
+            }
         });
-        set("effects", joined(told).into());
+        set("effects", told.collect::<Vec<_>>().join("\n").into());
         for (key, value) in self.describe_session() {
             set(key, value);
         }

@@ -7,7 +7,7 @@ use kernel::definition::document::{self, Node, NodeKind, Placed};
 use kernel::definition::reader::{Entries, Reader};
 use kernel::diagnostic::{Diagnostic, Place};
 use kernel::id::InputKey;
-use kernel::input::Fields;
+use kernel::input::{CallOutcome, Fields};
 use kernel::time::Delay;
 use serde_json::Value;
 
@@ -68,14 +68,21 @@ pub(super) enum Act {
     /// The server goes down, then the clock moves, then another comes up over the same store.
     Restart,
     Recover(String),
+    /// What a call of this id comes to.
+    Call {
+        id: String,
+        outcome: CallOutcome,
+    },
 }
 
 const FILE_KEYS: [&str; 2] = ["machine", "stories"];
 const STORY_KEYS: [&str; 3] = ["story", "given", "steps"];
 const GIVEN_KEYS: [&str; 3] = ["state", "context", "topic"];
-const ACTS: [&str; 5] = ["send", "event", "button", "restart", "recover"];
-const STEP_KEYS: [&str; 10] =
-    ["at", "after", "send", "event", "button", "restart", "recover", "payload", "key", "expect"];
+const ACTS: [&str; 6] = ["send", "event", "button", "restart", "recover", "call"];
+const STEP_KEYS: [&str; 13] = [
+    "at", "after", "send", "event", "button", "restart", "recover", "call", "payload", "result", "error",
+    "key", "expect",
+];
 const MESSAGE_KEYS: [&str; 8] =
     ["text", "media", "payload", "candidates", "parameters", "locale", "quoted", "key"];
 
@@ -159,6 +166,12 @@ fn read_step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
             "make two steps of it; what happens first comes first",
         );
     }
+    for key in ["result", "error"] {
+        if let Some(node) = entries.get(key).filter(|_| acts != ["call"]) {
+            let message = format!("`{key}` belongs to a `call`");
+            reader.error("bad_value", node.place, message, "name the call: `call: my_call`");
+        }
+    }
     if entries.get("payload").is_some() && acts != ["event"] {
         reader.error(
             "bad_value",
@@ -218,6 +231,19 @@ fn read_act(
             true => Some(Act::Restart),
             false => None,
         },
+        "call" => {
+            let mut get = |key: &str| entries.get(key).map(|node| fields(reader, node));
+            let outcome = match (get("result"), get("error")) {
+                (Some(result), None) => CallOutcome::Done(result),
+                (None, Some(error)) => CallOutcome::Failed(error),
+                _ => {
+                    let message = "a call comes to either a `result` or an `error`".to_owned();
+                    reader.error("missing_key", node.place, message, "write `result: { … }` beside it");
+                    return None;
+                }
+            };
+            Some(Act::Call { id: reader.text(node, "`call`")?.value, outcome })
+        }
         _ => Some(Act::Recover(reader.text(node, "`recover`")?.value)),
     }
 }

@@ -10,7 +10,7 @@ use kernel::conversation::{ClarificationStatus, Message};
 use kernel::decide::{Placement, place};
 use kernel::diagnostic::Place;
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{Cause, Input};
+use kernel::input::{CallOutcome, Cause, Input};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -210,9 +210,22 @@ impl Stage {
                 Cause::Event { instance: self.instance()?, event: event.clone(), payload: payload.clone() }
             }
             Act::Recover(reason) => Cause::Recover { instance: self.instance()?, reason: reason.clone() },
+            Act::Call { id, outcome } => self.result(id, outcome.clone())?,
             Act::Restart => return Err("a restart is no input".into()),
         };
         Ok(keyed(key, cause))
+    }
+
+    /// The answer to the call of this id that is under way.
+    fn result(&self, id: &str, outcome: CallOutcome) -> Result<Cause, String> {
+        let session = self.session()?.ok_or("there is no session yet")?;
+        let calls = &session.invocations;
+        let Some(call) = calls.iter().find(|call| &*call.id == id) else {
+            let under_way: Vec<&str> = calls.iter().map(|call| &*call.id).collect();
+            let known = if under_way.is_empty() { "none".to_owned() } else { under_way.join(", ") };
+            return Err(format!("no call `{id}` is under way; under way: {known}"));
+        };
+        Ok(Cause::Result { instance: session.instance.clone(), call: call.key.clone(), outcome })
     }
 
     fn message(&self, message: Message) -> Cause {

@@ -3,25 +3,31 @@
 //! Owns the shape that `definition::compile` fills and `step` runs on. States are numbered in document order, so
 //! that sorting indices is sorting in document order, and a state's descendants are a range.
 
+mod act;
+mod entry;
 mod run;
 pub mod step;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
+use crate::chart::entry::Plan;
+use crate::definition::{EXPRESSION_ERROR, TIMER_PREFIX, is_internal};
 use crate::expression::Expression;
 use crate::time::Delay;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StateIndex(pub u16);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventIndex(pub u16);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// A transition by its place in the definition: state by state, `after`, `on`, `on_done`, calls, `always`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct TransitionIndex(pub u16);
 
 /// As many transitions as there are to try, over all atomic states and events: 8 MB, which no drawn chart reaches.
@@ -38,8 +44,14 @@ pub struct Chart {
     pub events: Vec<Arc<str>>,
     pub event_by_name: HashMap<Arc<str>, EventIndex>,
     pub state_by_path: HashMap<Arc<str>, StateIndex>,
-    /// No hierarchy, no parallel regions, no history, no eventless transitions: the short path is open.
+    /// No hierarchy, no parallel regions, no history, no eventless transitions, nobody who listens to failures: the
+    /// short path is open.
     pub is_flat: bool,
+    has_history: bool,
+    /// What an expression that fails raises, if anything listens to it.
+    error_event: Option<EventIndex>,
+    /// What each transition leaves and enters, unless that depends on what a history state remembers.
+    plans: Vec<Option<Plan>>,
     /// For each atomic state and event, the range of `pool` that holds the transitions to try in order.
     table: Vec<(u32, u32)>,
     /// For each atomic state, the same for eventless transitions.
@@ -47,7 +59,7 @@ pub struct Chart {
     pool: Vec<TransitionIndex>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct State {
     /// Dotted from the root's children; empty for the root.
     pub path: Arc<str>,
@@ -58,18 +70,38 @@ pub struct State {
     pub end: StateIndex,
     /// For a compound state, its initial targets; for a history state, its default.
     pub initial: Vec<StateIndex>,
+    /// What is done on the way to `initial`.
+    pub initial_actions: Vec<Action>,
     pub entry: Vec<Action>,
     pub exit: Vec<Action>,
     /// Timers that run while the state is active, with their events.
     pub after: Vec<(Delay, EventIndex)>,
+    pub calls: Vec<Call>,
     /// Raised when a compound or parallel state is done, if anything listens.
     pub done_event: Option<EventIndex>,
     /// Why an instance that ends here is closed.
     pub reason: Option<Arc<str>>,
+    /// Entering does nothing but make the state active; leaving, but make it inactive.
+    pub is_entered_in_silence: bool,
+    pub is_left_in_silence: bool,
+    /// For a final state, the payload of what is raised, or the instance's output.
+    pub output: Vec<(Arc<str>, Computed)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A call to something outside that lasts as long as its state is active.
+#[derive(Debug)]
+pub struct Call {
+    pub id: Arc<str>,
+    pub src: Arc<str>,
+    pub input: Vec<(Arc<str>, Computed)>,
+    pub timeout: Delay,
+    pub done_event: EventIndex,
+    pub error_event: EventIndex,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
+    #[default]
     Atomic,
     Compound,
     Parallel,
@@ -93,18 +125,51 @@ pub struct Transition {
 
 #[derive(Debug)]
 pub enum Action {
-    Assign { field: FieldIndex, name: Arc<str>, value: Assigned },
+    Assign {
+        field: FieldIndex,
+        name: Arc<str>,
+        value: Computed,
+    },
     Reply(ReplyIndex),
-    Raise(EventIndex),
+    Raise {
+        event: EventIndex,
+        data: Vec<(Arc<str>, Computed)>,
+    },
+    /// Raises an event later, as one from outside.
+    RaiseLater {
+        event: EventIndex,
+        data: Vec<(Arc<str>, Computed)>,
+        id: Arc<str>,
+        delay: Wait,
+    },
+    Cancel(Arc<str>),
+    If {
+        condition: Expression,
+        then: Vec<Action>,
+        otherwise: Vec<Action>,
+    },
+    ForEach {
+        list: Expression,
+        body: Vec<Action>,
+    },
 }
 
+/// How long something is put off.
 #[derive(Debug)]
-pub enum Assigned {
+pub enum Wait {
+    Fixed(Delay),
+    /// Whole milliseconds.
+    Computed(Expression),
+}
+
+/// A value that is written down, or worked out when it is wanted.
+#[derive(Debug)]
+pub enum Computed {
     Expression(Box<Expression>),
     Literal(Value),
 }
 
-impl Assigned {
+impl Computed {
     /// Whether the value depends on a field of the event.
     pub fn reads_event(&self, field: &str) -> bool {
         match self {
@@ -114,6 +179,19 @@ impl Assigned {
             }
             Self::Literal(_) => false,
         }
+    }
+}
+
+impl Action {
+    /// Whether it, or an action within it, meets `condition`.
+    pub fn any(&self, condition: &impl Fn(&Action) -> bool) -> bool {
+        let within = |actions: &[Action]| actions.iter().any(|action| action.any(condition));
+        condition(self)
+            || match self {
+                Self::If { then, otherwise, .. } => within(then) || within(otherwise),
+                Self::ForEach { body, .. } => within(body),
+                _ => false,
+            }
     }
 }
 
@@ -189,8 +267,18 @@ impl Chart {
     pub(crate) fn index(&mut self) -> Result<(), String> {
         let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
-        self.is_flat =
-            !self.states.iter().skip(1).any(nested) && self.states[0].kind == Kind::Compound && !eventless;
+        self.error_event = self.event(EXPRESSION_ERROR);
+        self.has_history = (0..self.states.len()).any(|n| self.is_history(StateIndex(n as u16)));
+        for state in &mut self.states {
+            let waits = !state.after.is_empty() || !state.calls.is_empty();
+            state.is_entered_in_silence = state.entry.is_empty() && !waits;
+            state.is_left_in_silence = state.exit.is_empty() && !waits;
+        }
+        self.is_flat = !self.states.iter().skip(1).any(nested)
+            && self.states[0].kind == Kind::Compound
+            && !eventless
+            && self.error_event.is_none();
+        self.plans = self.transitions.iter().map(|transition| Plan::of(self, transition)).collect();
         let too_many =
             || format!("its transitions, states and events come to more than {POOL_MAX} combinations");
         let mut taken: Vec<Vec<EventIndex>> = Vec::with_capacity(self.transitions.len());
@@ -258,7 +346,7 @@ fn is_wildcard(event: &str) -> bool {
 }
 
 /// Whether what is written in `on` takes an event: its name; `prefix.*` for `prefix` and all below it; `*` for any
-/// but timers and done events, which come of themselves and would make a catch-all answer what nobody sent.
+/// that somebody sends or raises, but not for what comes of itself and would make a catch-all answer nobody.
 pub(crate) fn matches_event(written: &str, event: &str) -> bool {
     if written == event {
         return !written.is_empty();
@@ -267,7 +355,7 @@ pub(crate) fn matches_event(written: &str, event: &str) -> bool {
         return false;
     }
     match written.strip_suffix('*') {
-        Some("") => !event.starts_with(DONE_PREFIX),
+        Some("") => !is_internal(event),
         Some(prefix) => prefix.strip_suffix('.').is_some_and(|prefix| {
             let below = event.strip_prefix(prefix);
             below.is_some_and(|below| below.is_empty() || below.starts_with('.'))

@@ -1,105 +1,159 @@
 //! A big step in progress: one event, carried through small steps until the chart is at rest.
 //!
 //! The algorithm is that of the W3C's SCXML recommendation (appendix D); functions name the procedure that they
-//! implement. It differs in four places, each in favour of what an author expects: a transition into its own
-//! source's descendants is internal unless it says `reenter`; the top may itself be parallel; a parallel state
-//! whose last region to end is parallel itself is done as well; and ending leaves the final state active.
+//! implement, and `docs/statechart-conformance.md` says where it differs and why. What an expression that fails
+//! becomes, and what actions do, is in `act`; what is left and entered, in `entry`.
 //!
 //! `event` in expressions is the event that is being taken: for one from outside its payload, seen by every action
-//! and by the eventless transitions after it, until the first raised or done event; those carry no payload.
+//! and by the eventless transitions after it, until the first raised or done event, which has its own.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::{Arc, LazyLock};
 
 use serde_json::Value;
 
 use crate::bound;
-use crate::chart::step::{Position, StepError, Stepper, Trail};
-use crate::chart::{
-    Action, Assigned, Chart, EventIndex, FieldIndex, Kind, ROOT, StateIndex, TransitionIndex,
-};
-use crate::expression::{Expression, Scope};
+use crate::chart::act::Stopped;
+use crate::chart::entry::Entered;
+use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
+use crate::chart::{Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
 use crate::input::Fields;
-use crate::snapshot::Timer;
+use crate::snapshot::{Invocation, Timer};
 
 /// More small steps than any sensible chart takes for one event; what reaches it goes round in a circle.
 pub const SMALL_STEPS_MAX: usize = 256;
 
-pub(super) static NO_PAYLOAD: LazyLock<Fields> = LazyLock::new(Fields::new);
+static NO_PAYLOAD: LazyLock<Fields> = LazyLock::new(Fields::new);
+
+/// What comes with the event that is being taken.
+#[derive(Clone, Debug)]
+pub(super) enum Payload<'a> {
+    Nothing,
+    Given(&'a Fields),
+    Own(Arc<Fields>),
+}
+
+impl Payload<'_> {
+    pub fn fields(&self) -> &Fields {
+        match self {
+            Self::Nothing => &NO_PAYLOAD,
+            Self::Given(fields) => fields,
+            Self::Own(fields) => fields,
+        }
+    }
+}
+
+/// An event of the internal queue.
+#[derive(Debug)]
+pub(super) struct Raised {
+    pub event: EventIndex,
+    pub payload: Payload<'static>,
+    /// What failed, if that is why the event is there, and if nobody's taking it ends the step.
+    pub failed: Option<String>,
+}
+
+/// What may fail: a guard that does is false, and the event that tells of it may be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    Guard,
+    Action,
+}
 
 /// One big step in progress.
 pub(super) struct Run<'a> {
-    stepper: Stepper<'a>,
-    chart: &'a Chart,
-    position: &'a mut Position,
-    payload: &'a Fields,
-    trail: &'a mut Trail,
-    /// All active states, ancestors included.
-    active: BTreeSet<StateIndex>,
+    pub stepper: Stepper<'a>,
+    pub chart: &'a Chart,
+    pub position: &'a mut Position,
+    pub trail: &'a mut Trail,
+    pub event_name: &'a str,
+    pub payload: Payload<'a>,
     /// Raised and done events, before anything from outside.
-    internal: VecDeque<EventIndex>,
+    pub internal: VecDeque<Raised>,
+    /// Items and indices of the `for_each` that is running, the outermost first.
+    pub locals: Vec<Value>,
+    /// Actions so far.
+    pub actions: usize,
+    /// The context has to be measured before the chart rests.
+    pub assigned: bool,
     /// What the last transition that names one gives as the reason, should the chart end.
     reason: Option<Arc<str>>,
-    /// The context has to be measured before the chart rests.
-    assigned: bool,
+    /// States with calls that have been entered; the calls are made when the chart comes to rest.
+    calling: Vec<StateIndex>,
+    /// Guards that have failed: each says so once.
+    failing: Vec<TransitionIndex>,
 }
 
 impl<'a> Run<'a> {
-    pub fn new(
-        stepper: Stepper<'a>,
-        position: &'a mut Position,
-        payload: &'a Fields,
-        trail: &'a mut Trail,
-    ) -> Self {
-        let chart = stepper.chart;
-        let mut active: BTreeSet<StateIndex> = position.leaves.iter().copied().collect();
-        for leaf in &position.leaves {
-            active.extend(chart.ancestors(*leaf));
-        }
+    pub fn new(stepper: Stepper<'a>, position: &'a mut Position, trail: &'a mut Trail) -> Self {
         Self {
+            chart: stepper.chart,
             stepper,
-            chart,
             position,
-            payload,
             trail,
-            active,
+            event_name: "",
+            payload: Payload::Nothing,
             internal: VecDeque::new(),
-            reason: None,
+            locals: Vec::new(),
+            actions: 0,
             assigned: false,
+            reason: None,
+            calling: Vec::new(),
+            failing: Vec::new(),
         }
     }
 
-    /// Enters the chart at `targets`, whatever was active.
-    pub fn begin(mut self, targets: &[StateIndex]) -> Result<(), StepError> {
-        self.active.clear();
-        let mut entered = BTreeSet::from([ROOT]);
-        self.add_targets(targets, ROOT, &mut entered);
-        self.enter(&entered)?;
+    /// Enters the chart at `targets`, whatever was active (`interpret`).
+    pub fn begin(mut self, targets: &[StateIndex], by_default: bool) -> Result<(), StepError> {
+        self.position.active.clear();
+        self.position.leaves.clear();
+        self.enter(&self.chart.beginning(targets, by_default))?;
         self.settle()
     }
 
-    /// Takes the transitions that were selected for an event, and all that follows from them.
-    pub fn carry_on(mut self, enabled: &[TransitionIndex]) -> Result<(), StepError> {
-        self.microstep(enabled)?;
+    /// Takes an event from outside, and all that follows from it.
+    pub fn take(mut self, occurrence: Occurrence<'a>) -> Result<(), StepError> {
+        (self.event_name, self.payload) = (occurrence.name, Payload::Given(occurrence.payload));
+        let enabled = self.select_transitions(occurrence.event)?;
+        if enabled.is_empty() && self.internal.is_empty() {
+            return Err(StepError::NotTaken);
+        }
+        let taken = self.trail.taken.len();
+        self.microstep(&enabled)?;
+        self.settle()?;
+        // A guard may have failed, and nobody have answered to that either.
+        if self.trail.taken.len() == taken { Err(StepError::NotTaken) } else { Ok(()) }
+    }
+
+    /// Carries on with a transition that has been selected.
+    pub fn carry_on(mut self, occurrence: Occurrence<'a>, chosen: TransitionIndex) -> Result<(), StepError> {
+        (self.event_name, self.payload) = (occurrence.name, Payload::Given(occurrence.payload));
+        self.microstep(&[chosen])?;
         self.settle()
     }
 
-    /// Eventless transitions before internal events, until neither is left (`mainEventLoop`, its inner part).
+    /// Eventless transitions before internal events, until neither is left, then the calls of the states that have
+    /// been entered (`mainEventLoop`, its inner part).
     fn settle(&mut self) -> Result<(), StepError> {
         for _ in 0..SMALL_STEPS_MAX {
             if self.trail.closed.is_some() {
                 return self.end();
             }
-            let mut enabled = self.select_eventless();
+            let mut enabled = self.select_eventless()?;
             while enabled.is_empty() {
-                let Some(event) = self.internal.pop_front() else {
-                    return self.rest();
+                let Some(raised) = self.internal.pop_front() else {
+                    if self.calling.is_empty() {
+                        return self.rest();
+                    }
+                    self.make_calls()?;
+                    continue;
                 };
-                // Raised and done events carry no payload, which an eventless guard may ask about.
-                self.payload = &NO_PAYLOAD;
-                enabled = self.select_transitions(event);
-                if enabled.is_empty() {
-                    enabled = self.select_eventless();
+                self.event_name = self.chart.event_name(raised.event);
+                self.payload = raised.payload;
+                enabled = self.select_transitions(raised.event)?;
+                match raised.failed {
+                    Some(problem) if enabled.is_empty() => return Err(StepError::Expression(problem)),
+                    _ if enabled.is_empty() => enabled = self.select_eventless()?,
+                    _ => {}
                 }
             }
             self.microstep(&enabled)?;
@@ -109,11 +163,17 @@ impl<'a> Run<'a> {
 
     /// `exitInterpreter`: the exit actions of all that is still active run; the configuration stays to be read.
     fn end(&mut self) -> Result<(), StepError> {
-        let active: Vec<StateIndex> = self.active.iter().rev().copied().collect();
+        let chart = self.chart;
+        let active: Vec<StateIndex> = self.position.active.iter().rev().copied().collect();
         for state in active {
-            self.act(&self.chart.state(state).exit)?;
+            self.act(&chart.state(state).exit)?;
+        }
+        // Nothing is taken any more, so nobody can answer to a failure.
+        if let Some(problem) = self.internal.drain(..).find_map(|raised| raised.failed) {
+            return Err(StepError::Expression(problem));
         }
         self.position.timers.clear();
+        self.position.invocations.clear();
         self.rest()
     }
 
@@ -150,269 +210,263 @@ impl<'a> Run<'a> {
         last.iter().map(step).collect()
     }
 
-    pub fn select_transitions(&self, event: EventIndex) -> Vec<TransitionIndex> {
-        self.select(|leaf| self.chart.candidates(leaf, event))
+    fn select_transitions(&mut self, event: EventIndex) -> Result<Vec<TransitionIndex>, StepError> {
+        let chart = self.chart;
+        self.select(|leaf| chart.candidates(leaf, event))
     }
 
-    fn select_eventless(&self) -> Vec<TransitionIndex> {
-        self.select(|leaf| self.chart.eventless(leaf))
+    fn select_eventless(&mut self) -> Result<Vec<TransitionIndex>, StepError> {
+        let chart = self.chart;
+        self.select(|leaf| chart.eventless(leaf))
     }
 
     /// `selectTransitions`: for each atomic state the first enabled transition of it or its ancestors.
-    fn select<'c>(&self, candidates: impl Fn(StateIndex) -> &'c [TransitionIndex]) -> Vec<TransitionIndex> {
+    fn select<'c>(
+        &mut self,
+        candidates: impl Fn(StateIndex) -> &'c [TransitionIndex],
+    ) -> Result<Vec<TransitionIndex>, StepError> {
         let mut enabled = Vec::new();
-        for leaf in &self.position.leaves {
-            let mut offered = candidates(*leaf).iter().copied();
-            if let Some(first) = offered.find(|t| self.stepper.enabled(*t, self.position, self.payload))
-                && !enabled.contains(&first)
-            {
-                enabled.push(first);
+        for at in 0..self.position.leaves.len() {
+            for candidate in candidates(self.position.leaves[at]) {
+                let fields = self.payload.fields();
+                match self.stepper.enabled(*candidate, self.position, self.event_name, fields) {
+                    Ok(false) => continue,
+                    Ok(true) if enabled.contains(candidate) => {}
+                    Ok(true) => enabled.push(*candidate),
+                    Err(problem) => {
+                        self.note_failing_guard(*candidate, problem)?;
+                        continue;
+                    }
+                }
+                break;
             }
         }
-        self.remove_conflicting(&enabled)
+        if enabled.len() > 1 {
+            self.remove_conflicting(&mut enabled);
+        }
+        Ok(enabled)
+    }
+
+    /// An eventless guard is asked again and again: it says once that it fails.
+    fn note_failing_guard(&mut self, guard: TransitionIndex, problem: String) -> Result<(), StepError> {
+        if self.chart.error_event.is_none() || self.failing.contains(&guard) {
+            return Ok(());
+        }
+        self.failing.push(guard);
+        self.raise_failure(problem, Failed::Guard)
+    }
+
+    pub fn raise_failure(&mut self, problem: String, failed: Failed) -> Result<(), StepError> {
+        let Some(event) = self.chart.error_event else {
+            return Err(StepError::Expression(problem));
+        };
+        let payload = Fields::from_iter([("message".to_owned(), Value::from(problem.as_str()))]);
+        let failed = (failed == Failed::Action).then_some(problem);
+        self.internal.push_back(Raised { event, payload: Payload::Own(Arc::new(payload)), failed });
+        Ok(())
     }
 
     /// `removeConflictingTransitions`: of two that leave a common state, the one of the descendant wins, else
     /// the one that comes first.
-    fn remove_conflicting(&self, enabled: &[TransitionIndex]) -> Vec<TransitionIndex> {
-        let mut kept: Vec<TransitionIndex> = Vec::new();
-        for one in enabled {
-            let leaves = self.exit_set(*one);
-            let conflicts = |other: &TransitionIndex| !self.exit_set(*other).is_disjoint(&leaves);
-            let source = |t: TransitionIndex| self.chart.transition(t).source;
-            let preempted = kept
-                .iter()
-                .any(|other| conflicts(other) && !self.chart.is_descendant(source(*one), source(*other)));
+    fn remove_conflicting(&self, enabled: &mut Vec<TransitionIndex>) {
+        let mut kept: Vec<(TransitionIndex, Option<StateIndex>)> = Vec::with_capacity(enabled.len());
+        let source = |t: TransitionIndex| self.chart.transition(t).source;
+        for one in &*enabled {
+            let domain = self.chart.domain(*one, &self.position.history);
+            let conflicts = |other: Option<StateIndex>| match (domain, other) {
+                (Some(one), Some(other)) => {
+                    one == other
+                        || self.chart.is_descendant(one, other)
+                        || self.chart.is_descendant(other, one)
+                }
+                _ => false,
+            };
+            let preempted = kept.iter().any(|(other, theirs)| {
+                conflicts(*theirs) && !self.chart.is_descendant(source(*one), source(*other))
+            });
             if !preempted {
-                kept.retain(|other| !conflicts(other));
-                kept.push(*one);
+                kept.retain(|(_, theirs)| !conflicts(*theirs));
+                kept.push((*one, domain));
             }
         }
-        kept
-    }
-
-    /// `computeExitSet` for one transition.
-    fn exit_set(&self, transition: TransitionIndex) -> BTreeSet<StateIndex> {
-        match self.domain(transition) {
-            None => BTreeSet::new(),
-            Some(domain) => {
-                let inside = |s: &&StateIndex| self.chart.is_descendant(**s, domain);
-                self.active.iter().filter(inside).copied().collect()
-            }
-        }
-    }
-
-    /// `getTransitionDomain`: the state whose descendants are left and entered; `None` for a targetless one.
-    fn domain(&self, index: TransitionIndex) -> Option<StateIndex> {
-        let transition = self.chart.transition(index);
-        let targets = self.effective_targets(&transition.targets);
-        if targets.is_empty() {
-            return None;
-        }
-        let source = transition.source;
-        let within = |t: &StateIndex| *t == source || self.chart.is_descendant(*t, source);
-        if !transition.reenter && targets.iter().all(within) {
-            match self.chart.state(source).kind {
-                Kind::Compound => return Some(source),
-                // To itself and from nowhere else: nothing is left, so nothing may be entered either, even if another
-                // transition of the same step leaves the state.
-                Kind::Atomic => return None,
-                _ => {}
-            }
-        }
-        let holds_all = |ancestor: &StateIndex| {
-            let compound = self.chart.state(*ancestor).kind == Kind::Compound || *ancestor == ROOT;
-            compound && targets.iter().all(|t| self.chart.is_descendant(*t, *ancestor))
-        };
-        self.chart.ancestors(source).find(holds_all).or(Some(ROOT))
-    }
-
-    /// `getEffectiveTargetStates`: history states stand for what they remember.
-    fn effective_targets(&self, targets: &[StateIndex]) -> Vec<StateIndex> {
-        let mut effective = Vec::new();
-        for target in targets {
-            if !self.chart.is_history(*target) {
-                effective.push(*target);
-            } else if let Some(remembered) = self.position.history.get(target) {
-                effective.extend(remembered);
-            } else {
-                effective.extend(self.effective_targets(&self.chart.state(*target).initial));
-            }
-        }
-        effective
+        *enabled = kept.into_iter().map(|(transition, _)| transition).collect();
     }
 
     /// `microstep`: out of all states that are left, then the actions, then into all that are entered.
     fn microstep(&mut self, transitions: &[TransitionIndex]) -> Result<(), StepError> {
-        let domains: Vec<Option<StateIndex>> = transitions.iter().map(|t| self.domain(*t)).collect();
-        let mut left = BTreeSet::new();
-        for transition in transitions {
-            left.extend(self.exit_set(*transition));
+        if let [only] = transitions {
+            let domain = self.chart.domain(*only, &self.position.history);
+            self.exit(domain.as_slice())?;
+            self.act_on(*only)?;
+            return self.enter_by(*only, domain);
         }
-        self.exit(&left)?;
+        let domain = |t: &TransitionIndex| self.chart.domain(*t, &self.position.history);
+        let mut moves: Vec<(StateIndex, TransitionIndex)> =
+            transitions.iter().filter_map(|t| Some((domain(t)?, *t))).collect();
+        // What does not conflict lies side by side: leaving domain by domain is leaving in document order.
+        moves.sort_unstable();
+        let domains: Vec<StateIndex> = moves.iter().map(|(domain, _)| *domain).collect();
+        self.exit(&domains)?;
         for index in transitions {
-            self.trail.taken.push(*index);
-            let transition = self.chart.transition(*index);
-            if transition.reason.is_some() {
-                self.reason.clone_from(&transition.reason);
-            }
-            self.act(&transition.actions)?;
+            self.act_on(*index)?;
         }
-        // Only now: a history state that is entered stands for what has just been left.
-        let mut entered = BTreeSet::new();
-        for (index, domain) in transitions.iter().zip(domains) {
-            if let Some(domain) = domain {
-                self.add_targets(&self.chart.transition(*index).targets, domain, &mut entered);
-            }
-        }
-        self.enter(&entered)
-    }
-
-    /// `exitStates`: history is recorded first, then states are left from the innermost out.
-    fn exit(&mut self, left: &BTreeSet<StateIndex>) -> Result<(), StepError> {
-        for state in left {
-            for child in &self.chart.state(*state).children {
-                self.remember(*state, *child);
-            }
-        }
-        for state in left.iter().rev() {
-            let exited = self.chart.state(*state);
-            self.act(&exited.exit)?;
-            for (_, event) in &exited.after {
-                let id = self.chart.event_name(*event);
-                self.position.timers.retain(|timer| timer.id != *id);
-            }
-            self.active.remove(state);
-            self.position.leaves.retain(|leaf| leaf != state);
+        for (domain, index) in moves {
+            self.enter_by(index, Some(domain))?;
         }
         Ok(())
     }
 
-    fn remember(&mut self, parent: StateIndex, child: StateIndex) {
-        let inside = |s: &&StateIndex| match self.chart.state(child).kind {
-            Kind::DeepHistory => self.chart.is_atomic(**s) && self.chart.is_descendant(**s, parent),
-            Kind::ShallowHistory => self.chart.state(**s).parent == parent,
-            _ => false,
-        };
-        if self.chart.is_history(child) {
-            let remembered: Vec<StateIndex> = self.active.iter().filter(inside).copied().collect();
-            self.position.history.insert(child, remembered);
+    /// `executeTransitionContent`
+    fn act_on(&mut self, index: TransitionIndex) -> Result<(), StepError> {
+        self.trail.taken.push(index);
+        let transition = self.chart.transition(index);
+        if transition.reason.is_some() {
+            self.reason.clone_from(&transition.reason);
+        }
+        self.act(&transition.actions)
+    }
+
+    /// Enters what a transition leads to. Only now that all has been left: a history state that is entered stands for
+    /// what has just been left.
+    fn enter_by(&mut self, index: TransitionIndex, domain: Option<StateIndex>) -> Result<(), StepError> {
+        let chart = self.chart;
+        match (chart.plan(index), domain) {
+            (_, None) => Ok(()),
+            (Some(plan), _) => self.enter(&plan.entered),
+            (None, Some(domain)) => {
+                let targets = &chart.transition(index).targets;
+                let entered = chart.entry_set(targets, domain, &self.position.history);
+                self.enter(&entered)
+            }
         }
     }
 
-    /// `computeEntrySet` for the targets of one transition.
-    fn add_targets(&self, targets: &[StateIndex], domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        let effective = self.effective_targets(targets);
-        for target in &effective {
-            self.add_descendants(*target, entered);
+    /// `exitStates`: history is recorded first, then the descendants of each domain are left from the innermost out.
+    fn exit(&mut self, domains: &[StateIndex]) -> Result<(), StepError> {
+        let chart = self.chart;
+        if chart.has_history {
+            for domain in domains {
+                self.remember(*domain);
+            }
         }
-        for target in &effective {
-            self.add_ancestors(*target, domain, entered);
-        }
-        // Only the top can be both a domain and parallel: the regions without a target begin anew.
-        if self.chart.state(domain).kind == Kind::Parallel {
-            self.add_regions(domain, entered);
-        }
-    }
-
-    /// `addDescendantStatesToEnter`
-    fn add_descendants(&self, state: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        entered.insert(state);
-        match self.chart.state(state).kind {
-            Kind::Compound => {
-                let targets = self.effective_targets(&self.chart.state(state).initial);
-                for target in &targets {
-                    self.add_descendants(*target, entered);
+        for domain in domains.iter().rev() {
+            loop {
+                let end = self.position.active.partition_point(|s| *s < chart.state(*domain).end);
+                let Some(state) = end.checked_sub(1).map(|last| self.position.active[last]) else { break };
+                if state <= *domain {
+                    break;
                 }
-                for target in &targets {
-                    self.add_ancestors(*target, state, entered);
+                self.leave(state)?;
+                self.position.remove(state);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave(&mut self, state: StateIndex) -> Result<(), StepError> {
+        let chart = self.chart;
+        let exited = chart.state(state);
+        self.act(&exited.exit)?;
+        for (_, event) in &exited.after {
+            let id = chart.event_name(*event);
+            self.position.timers.retain(|timer| timer.id != *id);
+        }
+        for call in &exited.calls {
+            self.position.forget_call(&call.id);
+        }
+        self.calling.retain(|calling| *calling != state);
+        Ok(())
+    }
+
+    /// What the history states inside the states that are left will stand for.
+    fn remember(&mut self, domain: StateIndex) {
+        let chart = self.chart;
+        let Position { active, history, .. } = &mut *self.position;
+        for state in active.iter().filter(|state| chart.is_descendant(**state, domain)) {
+            for child in &chart.state(*state).children {
+                let inside = |s: &&StateIndex| match chart.state(*child).kind {
+                    Kind::DeepHistory => chart.is_atomic(**s) && chart.is_descendant(**s, *state),
+                    _ => **s != ROOT && chart.state(**s).parent == *state,
+                };
+                if chart.is_history(*child) {
+                    history.insert(*child, active.iter().filter(inside).copied().collect());
                 }
-            }
-            Kind::Parallel => self.add_regions(state, entered),
-            _ => {}
-        }
-    }
-
-    /// `addAncestorStatesToEnter`
-    fn add_ancestors(&self, state: StateIndex, domain: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        for ancestor in self.chart.ancestors(state) {
-            if ancestor == domain || !self.chart.is_descendant(ancestor, domain) {
-                break;
-            }
-            entered.insert(ancestor);
-            if self.chart.state(ancestor).kind == Kind::Parallel {
-                self.add_regions(ancestor, entered);
-            }
-        }
-    }
-
-    fn add_regions(&self, parallel: StateIndex, entered: &mut BTreeSet<StateIndex>) {
-        for region in &self.chart.state(parallel).children {
-            let inside = |s: &StateIndex| *s == *region || self.chart.is_descendant(*s, *region);
-            if !self.chart.is_history(*region) && !entered.iter().any(inside) {
-                self.add_descendants(*region, entered);
             }
         }
     }
 
     /// `enterStates`: from the outermost in; timers start, entry actions run, done events are raised.
-    fn enter(&mut self, entered: &BTreeSet<StateIndex>) -> Result<(), StepError> {
-        for state in entered {
+    fn enter(&mut self, entered: &[Entered]) -> Result<(), StepError> {
+        let chart = self.chart;
+        for Entered { state, by_default, history } in entered {
             let state = *state;
-            if !self.active.insert(state) {
+            if !self.position.add(state, chart.is_atomic(state)) {
                 continue;
             }
-            if self.chart.is_atomic(state) {
-                let at = self.position.leaves.partition_point(|leaf| *leaf < state);
-                self.position.leaves.insert(at, state);
-            }
-            let entering = self.chart.state(state);
+            let entering = chart.state(state);
             for (delay, event) in &entering.after {
-                let timer = Timer {
-                    id: Arc::clone(self.chart.event_name(*event)),
-                    deadline: self.stepper.now.plus(*delay),
-                    payload: None,
-                };
-                self.position.timers.push(timer);
+                let id = Arc::clone(chart.event_name(*event));
+                self.position.timers.push(Timer::new(id, self.stepper.now.plus(*delay)));
+            }
+            if !entering.calls.is_empty() {
+                self.calling.push(state);
             }
             self.act(&entering.entry)?;
+            if *by_default {
+                self.act(&entering.initial_actions)?;
+            }
+            if let Some(history) = history {
+                self.act(&chart.state(*history).initial_actions)?;
+            }
             if entering.kind == Kind::Final {
-                self.finish(state);
+                self.finish(state)?;
             }
         }
         Ok(())
     }
 
     /// Raises what follows from entering a final state, or ends the chart.
-    fn finish(&mut self, state: StateIndex) {
-        let parent = self.chart.state(state).parent;
+    fn finish(&mut self, state: StateIndex) -> Result<(), StepError> {
+        let chart = self.chart;
+        let parent = chart.state(state).parent;
+        let output = match self.payload_of(&chart.state(state).output) {
+            Ok(output) => output,
+            Err(problem) => {
+                self.settle_failure(Err(Stopped::Failed(problem)))?;
+                Payload::Nothing
+            }
+        };
         if parent == ROOT {
-            let own = self.chart.state(state).reason.clone();
-            let path = || Arc::clone(&self.chart.state(state).path);
+            let own = chart.state(state).reason.clone();
+            let path = || Arc::clone(&chart.state(state).path);
             self.trail.closed = Some(self.reason.take().or(own).unwrap_or_else(path));
-            return;
+            self.trail.output = output.fields().clone();
+            return Ok(());
         }
-        self.internal.extend(self.chart.state(parent).done_event);
-        for ancestor in self.chart.ancestors(parent) {
-            let parallel = self.chart.state(ancestor).kind == Kind::Parallel;
+        let raised = |event, payload| Raised { event, payload, failed: None };
+        self.internal.extend(chart.state(parent).done_event.map(|event| raised(event, output)));
+        for ancestor in chart.ancestors(parent) {
+            let parallel = chart.state(ancestor).kind == Kind::Parallel;
             if !parallel || !self.is_in_final(ancestor) {
                 break;
             }
-            self.internal.extend(self.chart.state(ancestor).done_event);
+            let done = chart.state(ancestor).done_event;
+            self.internal.extend(done.map(|event| raised(event, Payload::Nothing)));
             if ancestor == ROOT {
                 let reason = self.reason.take().unwrap_or_else(|| "completed".into());
                 self.trail.closed = Some(reason);
             }
         }
+        Ok(())
     }
 
     /// `isInFinalState`
     fn is_in_final(&self, state: StateIndex) -> bool {
         let children = &self.chart.state(state).children;
         match self.chart.state(state).kind {
-            Kind::Compound => {
-                children.iter().any(|c| self.chart.state(*c).kind == Kind::Final && self.active.contains(c))
-            }
+            Kind::Compound => children
+                .iter()
+                .any(|c| self.chart.state(*c).kind == Kind::Final && self.position.is_active(*c)),
             Kind::Parallel => {
                 let mut regions = children.iter().filter(|c| !self.chart.is_history(**c));
                 regions.all(|region| self.is_in_final(*region))
@@ -421,45 +475,33 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// `executeContent`
-    fn act(&mut self, actions: &[Action]) -> Result<(), StepError> {
-        for action in actions {
-            match action {
-                Action::Reply(reply) => {
-                    self.trail.replies.push((*reply, Arc::clone(&self.position.context)));
-                }
-                Action::Raise(event) => self.internal.push_back(*event),
-                Action::Assign { field, name, value } => self.assign(*field, name, value)?,
+    /// `invoke`: the calls of the states that have been entered and not left, once the chart is at rest.
+    fn make_calls(&mut self) -> Result<(), StepError> {
+        let chart = self.chart;
+        for state in std::mem::take(&mut self.calling) {
+            for call in &chart.state(state).calls {
+                let input = match self.payload_of(&call.input) {
+                    Ok(input) => input.fields().clone(),
+                    Err(problem) => {
+                        let problem = format!("the input of the call `{}`: {problem}", call.id);
+                        self.settle_failure(Err(Stopped::Failed(problem)))?;
+                        continue;
+                    }
+                };
+                let timer = Timer::of_call(
+                    &call.id,
+                    self.stepper.now.plus(call.timeout),
+                    Arc::clone(chart.event_name(call.error_event)),
+                );
+                self.position.timers.push(timer);
+                self.position.invocations.push(Invocation {
+                    id: Arc::clone(&call.id),
+                    src: Arc::clone(&call.src),
+                    input,
+                    key: String::new(),
+                });
             }
         }
         Ok(())
-    }
-
-    fn assign(&mut self, field: FieldIndex, name: &str, value: &Assigned) -> Result<(), StepError> {
-        let value = match value {
-            Assigned::Literal(value) => value.clone(),
-            Assigned::Expression(expression) => self.evaluate(expression)?,
-        };
-        let definition = &self.stepper.fields[usize::from(field.0)];
-        bound::check_value(&value)
-            .and_then(|()| definition.accepts(&value))
-            .map_err(|problem| StepError::Expression(format!("context.{name} {problem}")))?;
-        self.assigned = true;
-        Arc::make_mut(&mut self.position.context).insert(name.to_owned(), value);
-        Ok(())
-    }
-
-    fn evaluate(&self, expression: &Expression) -> Result<Value, StepError> {
-        let active = match expression.reads().active {
-            true => self.stepper.paths(&self.position.leaves),
-            false => Vec::new(),
-        };
-        let scope = Scope {
-            context: &self.position.context,
-            event: self.payload,
-            active: &active,
-            now: self.stepper.now,
-        };
-        expression.evaluate(scope).map_err(|e| StepError::Expression(format!("`{}`: {e}", expression.source)))
     }
 }

@@ -4,26 +4,91 @@
 //! step (`run`). A flat chart takes the short path, which does the same and allocates nothing for a transition that
 //! changes no context. On an error the position is left half-way and must be thrown away.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::chart::run::{NO_PAYLOAD, Run};
+use crate::chart::entry::History;
+use crate::chart::run::Run;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
 use crate::definition::FieldDefinition;
 use crate::expression::Scope;
 use crate::input::Fields;
 use crate::refusal::{Considered, GuardVerdict};
-use crate::snapshot::Timer;
+use crate::snapshot::{Invocation, Timer};
 use crate::time::Timestamp;
 
 /// Where an instance stands in its chart.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Position {
     /// The active atomic states, in document order.
-    pub leaves: Vec<StateIndex>,
-    pub history: BTreeMap<StateIndex, Vec<StateIndex>>,
+    pub(super) leaves: Vec<StateIndex>,
+    /// All active states, the top included, in document order.
+    pub(super) active: Vec<StateIndex>,
+    pub history: History,
     pub context: Arc<Fields>,
     pub timers: Vec<Timer>,
+    pub invocations: Vec<Invocation>,
+}
+
+/// An event on its way in. Its name may be another than that of what takes it, which may be a wildcard.
+#[derive(Clone, Copy, Debug)]
+pub struct Occurrence<'a> {
+    pub event: EventIndex,
+    pub name: &'a str,
+    pub payload: &'a Fields,
+}
+
+impl Position {
+    /// Nowhere yet.
+    pub fn new(context: Arc<Fields>) -> Self {
+        Self { context, ..Self::default() }
+    }
+
+    /// In these atomic states.
+    pub fn at(chart: &Chart, mut leaves: Vec<StateIndex>, context: Arc<Fields>) -> Self {
+        leaves.sort_unstable();
+        let mut active: Vec<StateIndex> =
+            leaves.iter().flat_map(|leaf| std::iter::once(*leaf).chain(chart.ancestors(*leaf))).collect();
+        active.sort_unstable();
+        active.dedup();
+        Self { leaves, active, context, ..Self::default() }
+    }
+
+    /// The active atomic states, in document order.
+    pub fn leaves(&self) -> &[StateIndex] {
+        &self.leaves
+    }
+
+    pub(super) fn is_active(&self, state: StateIndex) -> bool {
+        self.active.binary_search(&state).is_ok()
+    }
+
+    /// Whether the state has not been active already.
+    pub(super) fn add(&mut self, state: StateIndex, is_atomic: bool) -> bool {
+        let Err(at) = self.active.binary_search(&state) else { return false };
+        self.active.insert(at, state);
+        if is_atomic {
+            let at = self.leaves.partition_point(|leaf| *leaf < state);
+            self.leaves.insert(at, state);
+        }
+        true
+    }
+
+    pub(super) fn remove(&mut self, state: StateIndex) {
+        if let Ok(at) = self.active.binary_search(&state) {
+            self.active.remove(at);
+        }
+        if let Ok(at) = self.leaves.binary_search(&state) {
+            self.leaves.remove(at);
+        }
+    }
+
+    /// Whoever answers to the call from now on is too late.
+    pub(crate) fn forget_call(&mut self, id: &str) {
+        self.invocations.retain(|invocation| &*invocation.id != id);
+        let timer = Timer::id_of_call(id);
+        self.timers.retain(|t| *t.id != *timer);
+    }
 }
 
 /// What a step did, beside moving the position.
@@ -35,16 +100,20 @@ pub struct Trail {
     pub replies: Vec<(ReplyIndex, Arc<Fields>)>,
     /// The chart has ended, for this reason.
     pub closed: Option<Arc<str>>,
+    /// What it has come to.
+    pub output: Fields,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum StepError {
     /// No transition takes the event; these were looked at.
     NotTaken,
-    /// An action could not be evaluated.
+    /// An action failed, and nothing in the chart answered to that.
     Expression(String),
     /// The chart did not come to rest; the last steps.
     Limit(Vec<String>),
+    /// The step would take more than one event may; a fragment such as "runs more than 10000 actions".
+    TooMuch(String),
 }
 
 /// The chart with what a step needs to know beside it.
@@ -62,7 +131,7 @@ impl<'a> Stepper<'a> {
     /// As `take`.
     pub fn start(self, position: &mut Position, trail: &mut Trail) -> Result<(), StepError> {
         let initial = &self.chart.state(ROOT).initial;
-        Run::new(self, position, &NO_PAYLOAD, trail).begin(initial)
+        Run::new(self, position, trail).begin(initial, true)
     }
 
     /// Takes one event.
@@ -72,19 +141,13 @@ impl<'a> Stepper<'a> {
     pub fn take(
         self,
         position: &mut Position,
-        event: EventIndex,
-        payload: &Fields,
+        occurrence: Occurrence<'_>,
         trail: &mut Trail,
     ) -> Result<(), StepError> {
         if self.chart.is_flat {
-            return self.take_flat(position, event, payload, trail);
+            return self.take_flat(position, occurrence, trail);
         }
-        let run = Run::new(self, position, payload, trail);
-        let enabled = run.select_transitions(event);
-        if enabled.is_empty() {
-            return Err(StepError::NotTaken);
-        }
-        run.carry_on(&enabled)
+        Run::new(self, position, trail).take(occurrence)
     }
 
     /// Puts the chart into `state` as if by a transition from the root, without leaving anything out.
@@ -98,22 +161,24 @@ impl<'a> Stepper<'a> {
         trail: &mut Trail,
     ) -> Result<(), StepError> {
         position.timers.clear();
-        position.leaves.clear();
+        position.invocations.clear();
         position.history.clear();
-        Run::new(self, position, &NO_PAYLOAD, trail).begin(&[state])
+        Run::new(self, position, trail).begin(&[state], false)
     }
 
     /// The short path: one active state, no hierarchy, nothing eventless.
     fn take_flat(
         self,
         position: &mut Position,
-        event: EventIndex,
-        payload: &Fields,
+        occurrence: Occurrence<'_>,
         trail: &mut Trail,
     ) -> Result<(), StepError> {
         let from = position.leaves[0];
-        let candidates = self.chart.candidates(from, event).iter().copied();
-        let Some(chosen) = candidates.into_iter().find(|t| self.enabled(*t, position, payload)) else {
+        let candidates = self.chart.candidates(from, occurrence.event).iter().copied();
+        // Nothing listens to a guard that fails: it is false, and no more.
+        let enabled =
+            |t: &TransitionIndex| self.enabled(*t, position, occurrence.name, occurrence.payload) == Ok(true);
+        let Some(chosen) = candidates.into_iter().find(enabled) else {
             return Err(StepError::NotTaken);
         };
         let transition = self.chart.transition(chosen);
@@ -123,32 +188,54 @@ impl<'a> Stepper<'a> {
         let moves = target.filter(|to| !stays(*to));
         let simple = moves.is_none_or(|to| {
             let (from, to) = (self.chart.state(from), self.chart.state(to));
-            to.kind == Kind::Atomic
-                && from.exit.is_empty()
-                && to.entry.is_empty()
-                && from.after.is_empty()
-                && to.after.is_empty()
+            to.kind == Kind::Atomic && from.is_left_in_silence && to.is_entered_in_silence
         });
         if simple && transition.actions.is_empty() {
             trail.taken.push(chosen);
             if let Some(to) = moves {
                 position.leaves[0] = to;
+                position.active[1] = to;
             }
             return Ok(());
         }
-        Run::new(self, position, payload, trail).carry_on(&[chosen])
+        Run::new(self, position, trail).carry_on(occurrence, chosen)
     }
 
-    pub(super) fn enabled(self, transition: TransitionIndex, position: &Position, payload: &Fields) -> bool {
+    /// Whether a transition's guard lets it pass.
+    ///
+    /// # Errors
+    /// What is wrong with a guard that cannot say.
+    pub(super) fn enabled(
+        self,
+        transition: TransitionIndex,
+        position: &Position,
+        event_name: &str,
+        payload: &Fields,
+    ) -> Result<bool, String> {
         match &self.chart.transition(transition).guard {
-            None => true,
+            None => Ok(true),
             Some(guard) => {
-                let active = if guard.reads().active { self.paths(&position.leaves) } else { Vec::new() };
-                let scope =
-                    Scope { context: &position.context, event: payload, active: &active, now: self.now };
-                guard.test(scope).unwrap_or(false)
+                let active = if guard.reads().active { self.active_paths(position) } else { Vec::new() };
+                let scope = self.scope(position, event_name, payload, &active);
+                guard.test(scope)
             }
         }
+    }
+
+    fn scope<'s>(
+        self,
+        position: &'s Position,
+        event_name: &'s str,
+        payload: &'s Fields,
+        active: &'s [Arc<str>],
+    ) -> Scope<'s> {
+        let _ = event_name;
+        Scope { context: &position.context, event: payload, active, now: self.now }
+    }
+
+    /// The paths of all active states but the top, as expressions see them.
+    pub fn active_paths(self, position: &Position) -> Vec<Arc<str>> {
+        self.paths(position.active.get(1..).unwrap_or_default())
     }
 
     pub fn paths(self, leaves: &[StateIndex]) -> Vec<Arc<str>> {
@@ -156,14 +243,14 @@ impl<'a> Stepper<'a> {
     }
 
     /// Every transition that an event leads to from here, in the order of choosing, with its guard's verdict.
-    pub fn consider(self, position: &Position, event: EventIndex, payload: &Fields) -> Vec<Considered> {
-        let active = self.paths(&position.leaves);
-        let scope = Scope { context: &position.context, event: payload, active: &active, now: self.now };
+    pub fn consider(self, position: &Position, occurrence: Occurrence<'_>) -> Vec<Considered> {
+        let active = self.active_paths(position);
+        let scope = self.scope(position, occurrence.name, occurrence.payload, &active);
         let mut considered = Vec::new();
         let mut seen = BTreeSet::new();
         for leaf in &position.leaves {
             let mut chosen_here = false;
-            for index in self.chart.candidates(*leaf, event) {
+            for index in self.chart.candidates(*leaf, occurrence.event) {
                 let transition = self.chart.transition(*index);
                 let verdict = transition.guard.as_ref().map(|guard| {
                     let result = guard.test(scope);

@@ -2,16 +2,17 @@
 
 use serde::Serialize;
 
-use crate::chart::step::Stepper;
+use crate::chart::step::{Occurrence, Stepper};
 use crate::commit::{Answer, Commit};
 use crate::conversation::Clarification;
 use crate::conversation::clarification::ClarificationView;
+use crate::decide::decide;
 use crate::decide::turn::{allowed, position_of};
-use crate::decide::{decide, is_internal};
+use crate::definition::is_internal;
 use crate::input::{Cause, Input};
 use crate::machine::Machine;
 use crate::refusal::{Considered, Refusal};
-use crate::snapshot::{Snapshot, Timer};
+use crate::snapshot::{Invocation, Snapshot, Timer};
 use crate::time::Timestamp;
 
 /// What would happen.
@@ -35,6 +36,9 @@ pub struct Explanation {
 pub struct WaitingFor {
     pub events: Vec<String>,
     pub timers: Vec<Timer>,
+    /// Calls that have been made and have not come back.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<Invocation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clarification: Option<ClarificationView>,
 }
@@ -81,7 +85,7 @@ fn considered(
     match machine.chart.event(event) {
         Some(index) if !is_internal(event) => {
             let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
-            stepper.consider(&position, index, payload)
+            stepper.consider(&position, Occurrence { event: index, name: event, payload })
         }
         _ => Vec::new(),
     }
@@ -89,9 +93,14 @@ fn considered(
 
 pub fn waiting_for(machine: &Machine, snapshot: &Snapshot) -> WaitingFor {
     let events = match position_of(machine, snapshot) {
-        Some(position) if !snapshot.is_closed() => allowed(machine, &position.leaves),
+        Some(position) if !snapshot.is_closed() => allowed(machine, position.leaves()),
         _ => Vec::new(),
     };
     let pending = snapshot.conversation.as_ref().and_then(|c| c.pending.as_ref());
-    WaitingFor { events, timers: snapshot.timers.clone(), clarification: pending.map(Clarification::view) }
+    WaitingFor {
+        events,
+        timers: snapshot.timers.clone(),
+        calls: snapshot.invocations.clone(),
+        clarification: pending.map(Clarification::view),
+    }
 }

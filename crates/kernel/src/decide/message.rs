@@ -99,7 +99,7 @@ fn begin_session<'a>(
     let mut turn =
         Turn::begin(machine, input, now, instance, Some(subject.clone()), ordinal, &Fields::new())?;
     turn.start()?;
-    turn.after.configuration = turn.stepper().paths(&turn.position.leaves);
+    turn.after.configuration = turn.stepper().paths(turn.position.leaves());
     turn.begin_here();
     let former = last.and_then(|l| l.conversation.as_deref());
     turn.session = ConversationState {
@@ -114,7 +114,7 @@ fn router<'a>(turn: &'a Turn<'_>, conversation: &'a Conversation, message: &'a M
     Router {
         conversation,
         chart: &turn.machine.chart,
-        leaves: &turn.position.leaves,
+        leaves: turn.position.leaves(),
         session: &turn.session,
         context: &turn.position.context,
         message,
@@ -182,7 +182,7 @@ fn carry_out(
         refusal: told.refusal,
         why,
     });
-    turn.commit(verdict, Some(message.clone()), answer, Vec::new())
+    turn.commit(verdict, Some(message.clone()), answer)
 }
 
 /// Carries out an act and finds the words for it.
@@ -264,10 +264,8 @@ impl Speaker<'_, '_> {
         let chart = &self.turn.machine.chart;
         let taken = self.turn.trail.taken.iter();
         let mut actions = taken.flat_map(|index| &chart.transition(*index).actions);
-        actions.any(|action| match action {
-            Action::Assign { value, .. } => value.reads_event("media"),
-            Action::Reply(_) | Action::Raise(_) => false,
-        })
+        let takes = |a: &Action| matches!(a, Action::Assign { value, .. } if value.reads_event("media"));
+        actions.any(|action| action.any(&takes))
     }
 
     fn inline(&mut self, reply: Option<ReplyIndex>) -> Told {
@@ -310,11 +308,7 @@ impl Speaker<'_, '_> {
             resolved_at: None,
             answer: None,
         };
-        turn.position.timers.push(Timer {
-            id: CLARIFICATION_TIMER.into(),
-            deadline: expires_at,
-            payload: None,
-        });
+        turn.position.timers.push(Timer::new(CLARIFICATION_TIMER.into(), expires_at));
         turn.clarifications.push(asked.clone());
         turn.session.pending = Some(asked);
         Told::new(MessageOutcome::Clarifying, self.pending_question().into_iter().collect())
@@ -407,7 +401,7 @@ impl Speaker<'_, '_> {
 
     /// What the current state asks for: the last reply of its entry.
     fn prompt(&self) -> Option<Reply> {
-        let leaf = *self.turn.position.leaves.first()?;
+        let leaf = *self.turn.position.leaves().first()?;
         let entry = &self.turn.machine.chart.state(leaf).entry;
         let mut replies = entry.iter().filter_map(|action| match action {
             Action::Reply(reply) => Some(*reply),
@@ -433,7 +427,7 @@ impl Speaker<'_, '_> {
     }
 
     fn scoped<T>(&self, say: impl FnOnce(Scope<'_>) -> T) -> T {
-        let active: Vec<Arc<str>> = self.turn.stepper().paths(&self.turn.position.leaves);
+        let active: Vec<Arc<str>> = self.turn.stepper().active_paths(&self.turn.position);
         let no_event = Fields::new();
         let context = &self.turn.position.context;
         say(Scope { context, event: &no_event, active: &active, now: self.turn.now })

@@ -13,9 +13,9 @@ use std::sync::Arc;
 use crate::bound;
 use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
-use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
+use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
-use crate::input::{Cause, Fields, Input};
+use crate::input::{CallOutcome, Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::Snapshot;
@@ -65,6 +65,9 @@ pub fn decide(
         (Cause::Timer { timer, deadline, .. }, Some(before)) => {
             fire(machine, before, input, now, timer, *deadline)
         }
+        (Cause::Result { call, outcome, .. }, Some(before)) => {
+            bring_result(machine, before, input, now, call, outcome)
+        }
         (Cause::Recover { reason, .. }, Some(before)) => recover(machine, before, input, now, reason),
     }
 }
@@ -73,6 +76,7 @@ pub fn decide(
 fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
     let payload = match &input.cause {
         Cause::Event { payload, .. } => payload,
+        Cause::Result { outcome: CallOutcome::Done(fields) | CallOutcome::Failed(fields), .. } => fields,
         Cause::Message { message, .. } => {
             bound::check_message(message).map_err(|problem| {
                 Refusal::new(RefusalCode::InvalidContext, revision, format!("the message {problem}"))
@@ -94,6 +98,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         Cause::Event { event, payload, .. } => (event.clone(), payload.clone()),
         Cause::Answer { .. } => ("answer".to_owned(), Fields::new()),
         Cause::Timer { timer, .. } => (timer.clone(), Fields::new()),
+        Cause::Result { outcome, .. } => ("result".to_owned(), outcome.fields().clone()),
         Cause::Recover { .. } => ("recover".to_owned(), Fields::new()),
         Cause::Create { .. } => ("create".to_owned(), Fields::new()),
         Cause::Message { .. } => ("message".to_owned(), Fields::new()),
@@ -108,6 +113,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         from: state.clone(),
         to: state,
         success: false,
+        transitions: Vec::new(),
         reason: Some(refusal.message.clone()),
         code: Some(refusal.code.as_str().to_owned()),
         by: input.by.clone(),
@@ -173,11 +179,6 @@ fn take_event(
     Ok(turn.commit_event(event, None))
 }
 
-/// Events that only the machine itself may raise.
-fn is_internal(event: &str) -> bool {
-    event.starts_with(TIMER_PREFIX) || event.starts_with(DONE_PREFIX)
-}
-
 fn fire(
     machine: &Machine,
     before: &Snapshot,
@@ -186,26 +187,60 @@ fn fire(
     timer: &str,
     deadline: Timestamp,
 ) -> Result<Commit, Refusal> {
-    let set = before.timers.iter().any(|t| &*t.id == timer && t.deadline == deadline);
-    if !set || deadline > now {
+    let set = before.timers.iter().find(|t| &*t.id == timer && t.deadline == deadline);
+    let Some(set) = set.filter(|set| set.deadline <= now) else {
         let message = format!("no timer `{timer}` is due at {deadline}");
         return Err(Refusal::new(RefusalCode::NotFound, before.revision, message));
-    }
+    };
     let mut turn = Turn::resume(machine, before, input, now)?;
     turn.position.timers.retain(|t| &*t.id != timer);
     if timer == CLARIFICATION_TIMER {
         turn.resolve_pending(ClarificationStatus::Expired, None);
         return Ok(turn.commit_event("clarification_expired", None));
     }
-    // A timer whose guard says no has had its one chance.
-    let refusal = turn.take(timer, &Fields::new()).err();
-    let mut commit = turn.commit_event(timer, None);
+    if let Some(call) = set.event().strip_prefix(CALL_ERROR_PREFIX) {
+        turn.position.forget_call(call);
+    }
+    Ok(take_once(turn, set.event(), &set.payload))
+}
+
+/// What an answer to a call comes to: an event, and the call is over.
+fn bring_result(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    call: &str,
+    outcome: &CallOutcome,
+) -> Result<Commit, Refusal> {
+    let mut turn = Turn::resume(machine, before, input, now)?;
+    turn.open()?;
+    let Some(invocation) = before.invocations.iter().find(|invocation| invocation.key == call) else {
+        let message = format!(
+            "`{}` waits for no call `{call}`; it has been answered, left or timed out",
+            before.state()
+        );
+        return Err(Refusal::new(RefusalCode::CallOver, before.revision, message));
+    };
+    turn.position.forget_call(&invocation.id);
+    let (prefix, payload) = match outcome {
+        CallOutcome::Done(result) => (CALL_DONE_PREFIX, result),
+        CallOutcome::Failed(error) => (CALL_ERROR_PREFIX, error),
+    };
+    turn.restart_idle_timers();
+    Ok(take_once(turn, &format!("{prefix}{}", invocation.id), payload))
+}
+
+/// Takes an event that comes but once. If no transition wants it, or its guard says no, it has had its chance.
+fn take_once(mut turn: Turn<'_>, event: &str, payload: &Fields) -> Commit {
+    let refusal = turn.take(event, payload).err();
+    let mut commit = turn.commit_event(event, None);
     if let Some(refusal) = refusal {
         commit.entry.success = false;
         commit.entry.code = Some(refusal.code.as_str().to_owned());
         commit.entry.reason = Some(refusal.message);
     }
-    Ok(commit)
+    commit
 }
 
 /// Puts the instance into the definition's safe state; fields marked `keep` survive.

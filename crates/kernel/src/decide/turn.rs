@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use crate::chart::step::{Position, StepError, Stepper, Trail};
+use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
 use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
 use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
 };
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
+use crate::definition::is_internal;
 use crate::expression::Scope;
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
@@ -36,7 +37,11 @@ pub(super) struct Turn<'a> {
     pub trail: Trail,
     pub session: ConversationState,
     pub clarifications: Vec<Clarification>,
+    /// What has to be delivered or called.
+    effects: Vec<Effect>,
     from: String,
+    /// How many of the transitions taken belong to entering the chart.
+    taken_at_start: usize,
     /// The last event that the chart took.
     taken: Option<String>,
 }
@@ -81,12 +86,13 @@ impl<'a> Turn<'a> {
             history: Default::default(),
             context: Arc::new(context),
             timers: Vec::new(),
+            invocations: Vec::new(),
             created_at: now,
             updated_at: now,
             closure: None,
             conversation: None,
         };
-        let position = Position { context: Arc::clone(&after.context), ..Position::default() };
+        let position = Position::new(Arc::clone(&after.context));
         Ok(Self::new(machine, input, now, after, position))
     }
 
@@ -134,6 +140,8 @@ impl<'a> Turn<'a> {
             position,
             trail: Trail::default(),
             clarifications: Vec::new(),
+            effects: Vec::new(),
+            taken_at_start: 0,
             taken: None,
         }
     }
@@ -141,7 +149,7 @@ impl<'a> Turn<'a> {
     /// A session that begins with a message moves from its initial state, not from nothing.
     pub fn begin_here(&mut self) {
         self.from = self.after.state();
-        self.trail.taken.clear();
+        self.taken_at_start = self.trail.taken.len();
     }
 
     pub fn stepper(&self) -> Stepper<'a> {
@@ -180,11 +188,10 @@ impl<'a> Turn<'a> {
 
     /// Takes an event. A refusal leaves the turn as it was.
     pub fn take(&mut self, event: &str, payload: &Fields) -> Result<(), Refusal> {
-        let index = self.machine.chart.event(event);
         let mut position = self.position.clone();
         let mut trail = self.trail.clone();
-        let result = match index {
-            Some(index) => self.stepper().take(&mut position, index, payload, &mut trail),
+        let result = match self.occurrence(event, payload) {
+            Some(occurrence) => self.stepper().take(&mut position, occurrence, &mut trail),
             None => Err(StepError::NotTaken),
         };
         match result {
@@ -197,13 +204,14 @@ impl<'a> Turn<'a> {
         }
     }
 
+    fn occurrence<'e>(&self, name: &'e str, payload: &'e Fields) -> Option<Occurrence<'e>> {
+        self.machine.chart.event(name).map(|event| Occurrence { event, name, payload })
+    }
+
     fn refusal(&self, event: &str, payload: Option<&Fields>, error: StepError) -> Refusal {
         let state = self.after.state();
-        let index = self.machine.chart.event(event);
-        let considered = match (index, payload) {
-            (Some(index), Some(payload)) => self.stepper().consider(&self.position, index, payload),
-            _ => Vec::new(),
-        };
+        let occurrence = payload.and_then(|payload| self.occurrence(event, payload));
+        let considered = occurrence.map(|o| self.stepper().consider(&self.position, o)).unwrap_or_default();
         let (code, message) = match error {
             StepError::Expression(problem) => {
                 (RefusalCode::ExpressionFailed, format!("`{event}` failed in `{state}`: {problem}"))
@@ -212,6 +220,9 @@ impl<'a> Turn<'a> {
                 RefusalCode::StepLimit,
                 format!("`{event}` does not come to rest; it goes round in {}", steps.join(", ")),
             ),
+            StepError::TooMuch(problem) => {
+                (RefusalCode::StepLimit, format!("`{event}` {problem} in `{state}`"))
+            }
             StepError::NotTaken if considered.is_empty() => {
                 (RefusalCode::InvalidTransition, format!("`{event}` is not possible in `{state}`"))
             }
@@ -235,7 +246,7 @@ impl<'a> Turn<'a> {
 
     /// The events that some active state has a transition for, whatever its guard says.
     pub fn allowed(&self) -> Vec<String> {
-        allowed(self.machine, &self.position.leaves)
+        allowed(self.machine, self.position.leaves())
     }
 
     /// The top's `after` counts from the last input.
@@ -247,7 +258,7 @@ impl<'a> Turn<'a> {
             match self.position.timers.iter_mut().find(|t| t.id == *id) {
                 Some(timer) => timer.deadline = deadline,
                 None if self.trail.closed.is_none() => {
-                    self.position.timers.push(Timer { id: Arc::clone(id), deadline, payload: None });
+                    self.position.timers.push(Timer::new(Arc::clone(id), deadline));
                 }
                 None => {}
             }
@@ -279,7 +290,7 @@ impl<'a> Turn<'a> {
             return Vec::new();
         };
         let locale = self.locale(conversation);
-        let active = self.stepper().paths(&self.position.leaves);
+        let active = self.stepper().active_paths(&self.position);
         let no_event = Fields::new();
         let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
             let scope = Scope { context, event: &no_event, active: &active, now: self.now };
@@ -294,9 +305,10 @@ impl<'a> Turn<'a> {
         let replies = self.replies();
         self.note_prompt(&replies);
         let verdict = self.close(event);
-        // Nobody waits for what a timer says: it has to be delivered.
-        let unheard = matches!(self.input.cause, Cause::Timer { .. });
-        let effects = if unheard { self.effects(&replies) } else { Vec::new() };
+        // Nobody waits for what is said to a timer or to the result of a call: it has to be delivered.
+        if matches!(self.input.cause, Cause::Timer { .. } | Cause::Result { .. }) {
+            self.deliver(&replies);
+        }
         let answer = Answer::Event(EventAnswer {
             id: self.after.instance.clone(),
             revision: self.after.revision,
@@ -304,17 +316,37 @@ impl<'a> Turn<'a> {
             transition: transition_of(&verdict),
             closure_reason: self.after.closure.as_ref().map(|c| c.reason.clone()),
             reply: replies,
-            effects: effects.clone(),
+            effects: self.effects.clone(),
             replaced,
         });
-        self.commit(verdict, None, answer, effects)
+        self.commit(verdict, None, answer)
     }
 
-    fn effects(&self, replies: &[Reply]) -> Vec<Effect> {
-        let effect = |(ordinal, reply): (usize, &Reply)| {
-            Effect::new(&self.after.instance, self.after.revision, ordinal, EffectKind::Reply(reply.clone()))
-        };
-        replies.iter().enumerate().map(effect).collect()
+    fn deliver(&mut self, replies: &[Reply]) {
+        for reply in replies {
+            self.add_effect(EffectKind::Reply(reply.clone()));
+        }
+    }
+
+    /// The key of the effect that is added.
+    fn add_effect(&mut self, kind: EffectKind) -> String {
+        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        let key = effect.key.clone();
+        self.effects.push(effect);
+        key
+    }
+
+    /// The calls that the step has made get their keys, and are put into the outbox.
+    fn place_calls(&mut self) {
+        let mut invocations = std::mem::take(&mut self.position.invocations);
+        for call in invocations.iter_mut().filter(|call| call.key.is_empty()) {
+            call.key = self.add_effect(EffectKind::Call {
+                id: call.id.to_string(),
+                src: call.src.to_string(),
+                input: call.input.clone(),
+            });
+        }
+        self.after.invocations = invocations;
     }
 
     /// Buttons shown now are the ones that count from now on; those of a state that was left count no more. A number
@@ -324,7 +356,7 @@ impl<'a> Turn<'a> {
         let options: Vec<&str> = replies.iter().flat_map(|r| &r.options).map(|o| o.id.as_str()).collect();
         let of_menu = |id: &&str| id.strip_prefix(&prefix).map(str::to_owned);
         let shown: Vec<String> = options.iter().filter_map(of_menu).collect();
-        let moved = self.stepper().paths(&self.position.leaves) != self.after.configuration;
+        let moved = self.stepper().paths(self.position.leaves()) != self.after.configuration;
         if !shown.is_empty() || moved {
             self.session.prompt_revision = self.revision();
         }
@@ -341,11 +373,13 @@ impl<'a> Turn<'a> {
         if let Some(reason) = self.trail.closed.take() {
             self.resolve_pending(ClarificationStatus::Cancelled, None);
             self.position.timers.clear();
-            self.after.closure = Some(Closure { reason: reason.to_string(), at: self.now });
+            let output = std::mem::take(&mut self.trail.output);
+            self.after.closure = Some(Closure { reason: reason.to_string(), at: self.now, output });
         }
+        self.place_calls();
         let chart = &self.machine.chart;
         let path = |state: &StateIndex| Arc::clone(&chart.state(*state).path);
-        self.after.configuration = self.stepper().paths(&self.position.leaves);
+        self.after.configuration = self.stepper().paths(self.position.leaves());
         let history = std::mem::take(&mut self.position.history);
         self.after.history =
             history.iter().map(|(state, kept)| (path(state), kept.iter().map(path).collect())).collect();
@@ -358,7 +392,7 @@ impl<'a> Turn<'a> {
         }
         let to = self.after.state();
         Verdict {
-            moved: !self.trail.taken.is_empty() || self.from != to,
+            moved: self.trail.taken.len() > self.taken_at_start || self.from != to,
             from: std::mem::take(&mut self.from),
             to,
             event: self.taken.take().unwrap_or_else(|| event.to_owned()),
@@ -405,7 +439,7 @@ impl<'a> Turn<'a> {
             return;
         };
         let initial = &self.machine.chart.state(ROOT).initial;
-        if self.position.leaves == *initial {
+        if self.position.leaves() == initial {
             self.session.topic = None;
             self.session.drafts.clear();
         } else if let Some(event) = &self.taken {
@@ -420,15 +454,10 @@ impl<'a> Turn<'a> {
     }
 
     /// Puts the commit together once `close` has been called.
-    pub fn commit(
-        self,
-        verdict: Verdict,
-        message: Option<Message>,
-        answer: Answer,
-        effects: Vec<Effect>,
-    ) -> Commit {
+    pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
         let payload = match &self.input.cause {
             Cause::Event { payload, .. } => payload.clone(),
+            Cause::Result { outcome, .. } => outcome.fields().clone(),
             _ => Fields::new(),
         };
         let entry = Entry {
@@ -441,6 +470,7 @@ impl<'a> Turn<'a> {
             from: verdict.from,
             to: verdict.to,
             success: verdict.success,
+            transitions: self.trail.taken,
             reason: verdict.reason,
             code: verdict.code,
             by: self.input.by.clone(),
@@ -455,7 +485,7 @@ impl<'a> Turn<'a> {
             expected: self.expected,
             entry,
             clarifications: self.clarifications,
-            effects,
+            effects: self.effects,
             after: Some(self.after),
         }
     }
@@ -467,12 +497,11 @@ pub(super) fn position_of(machine: &Machine, snapshot: &Snapshot) -> Option<Posi
     let indices =
         |paths: &[Arc<str>]| -> Option<Vec<StateIndex>> { paths.iter().map(|p| chart.by_path(p)).collect() };
     let history = snapshot.history.iter().map(|(state, kept)| Some((chart.by_path(state)?, indices(kept)?)));
-    Some(Position {
-        leaves: indices(&snapshot.configuration)?,
-        history: history.collect::<Option<_>>()?,
-        context: Arc::clone(&snapshot.context),
-        timers: snapshot.timers.clone(),
-    })
+    let mut position = Position::at(chart, indices(&snapshot.configuration)?, Arc::clone(&snapshot.context));
+    position.history = history.collect::<Option<_>>()?;
+    position.timers.clone_from(&snapshot.timers);
+    position.invocations.clone_from(&snapshot.invocations);
+    Some(position)
 }
 
 /// Public events with a transition from one of `leaves`, in the order of the definition.
@@ -481,7 +510,7 @@ pub(super) fn allowed(machine: &Machine, leaves: &[StateIndex]) -> Vec<String> {
     let offered = |event: &&Arc<str>| {
         let index = chart.event(event);
         let any = |index| leaves.iter().any(|leaf| !chart.candidates(*leaf, index).is_empty());
-        !super::is_internal(event) && index.is_some_and(any)
+        !is_internal(event) && index.is_some_and(any)
     };
     chart.events.iter().filter(offered).map(ToString::to_string).collect()
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use crate::chart::{Chart, Kind, ROOT, StateIndex};
 use crate::conversation::definition::{ConversationDefinition, Priority};
 use crate::conversation::recognise::{bare, normalise};
-use crate::definition::{ActionDefinition, Definition, StateDefinition, TIMER_PREFIX};
+use crate::definition::{ActionDefinition, Definition, RaiseDefinition, StateDefinition, TIMER_PREFIX};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::machine::Machine;
 
@@ -40,9 +40,7 @@ fn collect_places(state: &StateDefinition, places: &mut Vec<Place>) {
 
 /// The place of each transition, in the order in which they are compiled.
 fn collect_transitions(state: &StateDefinition, places: &mut Vec<Place>) {
-    let after = state.after.iter().flat_map(|(_, transitions)| transitions);
-    let on = state.on.iter().flat_map(|(_, transitions)| transitions);
-    places.extend(after.chain(on).chain(&state.always).map(|t| t.place));
+    places.extend(state.transitions().map(|t| t.place));
     for child in &state.states {
         collect_transitions(child, places);
     }
@@ -151,12 +149,9 @@ fn never_chosen(chart: &Chart, transitions: &[Place], diagnostics: &mut Vec<Diag
 }
 
 /// A raised event that no state takes is lost.
-fn raised_events_are_heard(chart: &Chart, state: &StateDefinition, diagnostics: &mut Vec<Diagnostic>) {
-    let after = state.after.iter().flat_map(|(_, transitions)| transitions);
-    let on = state.on.iter().flat_map(|(_, transitions)| transitions);
-    let of_transitions = after.chain(on).chain(&state.always).flat_map(|t| &t.actions);
-    for action in of_transitions.chain(&state.entry).chain(&state.exit) {
-        if let ActionDefinition::Raise { event } = action
+fn raised_events_are_heard(chart: &Chart, root: &StateDefinition, diagnostics: &mut Vec<Diagnostic>) {
+    for action in root.walk().into_iter().flat_map(StateDefinition::actions) {
+        if let ActionDefinition::Raise(RaiseDefinition { event, .. }) = action
             && !is_heard(chart, &event.value)
         {
             diagnostics.push(Diagnostic::warning(
@@ -166,9 +161,6 @@ fn raised_events_are_heard(chart: &Chart, state: &StateDefinition, diagnostics: 
                 nearest(&event.value, other_events(chart, &event.value)),
             ));
         }
-    }
-    for child in &state.states {
-        raised_events_are_heard(chart, child, diagnostics);
     }
 }
 

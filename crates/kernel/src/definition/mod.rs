@@ -12,7 +12,7 @@ pub mod reader;
 use serde_json::Value;
 
 use crate::conversation::definition::ConversationDefinition;
-use crate::diagnostic::{self, Diagnostic, Severity};
+use crate::diagnostic::{self, Diagnostic, Place, Severity};
 use crate::machine::Machine;
 use crate::time::Delay;
 
@@ -23,6 +23,20 @@ pub use document::Placed;
 pub(crate) const TIMER_PREFIX: &str = "after.";
 /// What a compound or parallel state raises when it is done is this and its path.
 pub(crate) const DONE_PREFIX: &str = "done.state.";
+/// What a call comes to when it brings a result is this and its id.
+pub(crate) const CALL_DONE_PREFIX: &str = "done.invoke.";
+/// What a call comes to when it fails or takes too long is this and its id.
+pub(crate) const CALL_ERROR_PREFIX: &str = "error.invoke.";
+/// What an expression that fails raises.
+pub(crate) const EXPRESSION_ERROR: &str = "error.execution";
+
+/// Events that come of themselves, which nobody can send from outside and no bare `*` takes.
+pub(crate) fn is_internal(event: &str) -> bool {
+    event == EXPRESSION_ERROR
+        || [TIMER_PREFIX, DONE_PREFIX, CALL_DONE_PREFIX, CALL_ERROR_PREFIX]
+            .iter()
+            .any(|p| event.starts_with(p))
+}
 
 #[derive(Clone, Debug)]
 pub struct Definition {
@@ -30,6 +44,8 @@ pub struct Definition {
     pub version: u32,
     pub context: Vec<FieldDefinition>,
     pub safe_state: Option<Placed<String>>,
+    /// Events that callers send themselves, beside those that people's words become.
+    pub events: Vec<Placed<String>>,
     /// The top: its `states` are the machine's, its `on` and `after` hold everywhere.
     pub root: StateDefinition,
     pub conversation: Option<ConversationDefinition>,
@@ -63,19 +79,47 @@ pub enum FieldKind {
 pub struct StateDefinition {
     pub name: Placed<String>,
     pub kind: StateKind,
-    pub initial: Option<Placed<String>>,
+    pub initial: Option<InitialDefinition>,
     pub states: Vec<StateDefinition>,
     pub on: Vec<(Placed<String>, Vec<TransitionDefinition>)>,
     pub after: Vec<(Placed<Delay>, Vec<TransitionDefinition>)>,
     pub always: Vec<TransitionDefinition>,
+    /// What is done when the state's own children have come to their end; the place is that of the key.
+    pub on_done: Option<(Place, Vec<TransitionDefinition>)>,
+    pub invoke: Vec<InvokeDefinition>,
     pub entry: Vec<ActionDefinition>,
     pub exit: Vec<ActionDefinition>,
     /// What the state takes without an intent being named: kind of input, and the event it becomes.
     pub accepts: Vec<Accept>,
     /// For a history state, where to go when there is nothing to remember.
     pub default_target: Vec<Placed<String>>,
+    /// For a history state, what is done on the way there.
+    pub default_actions: Vec<ActionDefinition>,
     /// For a final state, why the instance then is closed.
     pub reason: Option<String>,
+    /// For a final state, what the state around it, or the instance, comes to.
+    pub output: Vec<(Placed<String>, ValueDefinition)>,
+}
+
+/// Where a compound state begins, and what is done on the way there.
+#[derive(Clone, Debug)]
+pub struct InitialDefinition {
+    pub place: Place,
+    pub targets: Vec<Placed<String>>,
+    pub actions: Vec<ActionDefinition>,
+}
+
+/// A call to something outside that lasts as long as the state does.
+#[derive(Clone, Debug)]
+pub struct InvokeDefinition {
+    pub place: Place,
+    /// By default the state's path with underscores.
+    pub id: Option<Placed<String>>,
+    pub src: Placed<String>,
+    pub input: Vec<(Placed<String>, ValueDefinition)>,
+    pub timeout: Option<Delay>,
+    pub on_done: Vec<TransitionDefinition>,
+    pub on_error: Vec<TransitionDefinition>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,7 +149,7 @@ pub enum AcceptKind {
 
 #[derive(Clone, Debug)]
 pub struct TransitionDefinition {
-    pub place: diagnostic::Place,
+    pub place: Place,
     pub target: Vec<Placed<String>>,
     pub guard: Option<Placed<String>>,
     pub actions: Vec<ActionDefinition>,
@@ -119,14 +163,49 @@ pub struct TransitionDefinition {
 
 #[derive(Clone, Debug)]
 pub enum ActionDefinition {
-    Assign { field: Placed<String>, value: AssignedValue },
-    Reply { name: Placed<String> },
-    Raise { event: Placed<String> },
+    Assign {
+        field: Placed<String>,
+        value: ValueDefinition,
+    },
+    Reply {
+        name: Placed<String>,
+    },
+    Raise(RaiseDefinition),
+    /// Ends the delayed event of this id.
+    Cancel {
+        id: Placed<String>,
+    },
+    If {
+        condition: Placed<String>,
+        then: Vec<ActionDefinition>,
+        otherwise: Vec<ActionDefinition>,
+    },
+    ForEach {
+        list: Placed<String>,
+        item: String,
+        body: Vec<ActionDefinition>,
+    },
 }
 
 #[derive(Clone, Debug)]
-pub enum AssignedValue {
-    /// A text in an `assign` is CEL.
+pub struct RaiseDefinition {
+    pub event: Placed<String>,
+    pub data: Vec<(Placed<String>, ValueDefinition)>,
+    /// Without one, the event comes before anything from outside.
+    pub delay: Option<DelayDefinition>,
+    pub id: Option<Placed<String>>,
+}
+
+#[derive(Clone, Debug)]
+pub enum DelayDefinition {
+    Fixed(Delay),
+    /// CEL for a whole number of milliseconds.
+    Expression(Placed<String>),
+}
+
+#[derive(Clone, Debug)]
+pub enum ValueDefinition {
+    /// A text where a value is expected is CEL.
     Expression(Placed<String>),
     /// Anything else is what it says.
     Literal(Value),
@@ -156,4 +235,42 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
 
 fn is_error(diagnostic: &Diagnostic) -> bool {
     diagnostic.severity == Severity::Error
+}
+
+impl StateDefinition {
+    /// The transitions of this state in the order in which they are compiled, each with what it listens to.
+    pub(crate) fn transitions(&self) -> impl Iterator<Item = &TransitionDefinition> {
+        let after = self.after.iter().flat_map(|(_, transitions)| transitions);
+        let on = self.on.iter().flat_map(|(_, transitions)| transitions);
+        let done = self.on_done.iter().flat_map(|(_, transitions)| transitions);
+        let calls = self.invoke.iter().flat_map(|call| call.on_done.iter().chain(&call.on_error));
+        after.chain(on).chain(done).chain(calls).chain(&self.always)
+    }
+
+    /// Every action of this state and its transitions, those within others too.
+    pub(crate) fn actions(&self) -> Vec<&ActionDefinition> {
+        let initial = self.initial.iter().flat_map(|initial| &initial.actions);
+        let own = self.entry.iter().chain(&self.exit).chain(initial).chain(&self.default_actions);
+        let mut all = Vec::new();
+        let mut todo: Vec<&ActionDefinition> =
+            own.chain(self.transitions().flat_map(|t| &t.actions)).collect();
+        while let Some(action) = todo.pop() {
+            all.push(action);
+            match action {
+                ActionDefinition::If { then, otherwise, .. } => todo.extend(then.iter().chain(otherwise)),
+                ActionDefinition::ForEach { body, .. } => todo.extend(body),
+                _ => {}
+            }
+        }
+        all
+    }
+
+    /// This state and all within it, in document order.
+    pub(crate) fn walk(&self) -> Vec<&StateDefinition> {
+        let mut all = vec![self];
+        for child in &self.states {
+            all.extend(child.walk());
+        }
+        all
+    }
 }

@@ -1,55 +1,65 @@
 //! From a document tree to a `Definition`: keys, types and shapes. Names are resolved later, by `compile`.
 
+mod actions;
+
 use serde_json::Value;
 
 use crate::conversation::definition::read_conversation;
 use crate::definition::document::{Node, NodeKind, Placed};
+use crate::definition::read::actions::{ACTION_KEYS, read_actions, read_inline, read_values};
 use crate::definition::reader::{Entries, Reader};
 use crate::definition::{
-    Accept, AcceptKind, ActionDefinition, AssignedValue, Definition, FieldDefinition, FieldKind,
+    Accept, AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvokeDefinition,
     StateDefinition, StateKind, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place};
-use crate::time::Delay;
 
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
 
-const ROOT_KEYS: [&str; 14] = [
+const ROOT_KEYS: [&str; 17] = [
     "machine",
     "version",
     "description",
     "context",
+    "events",
     "initial",
     "type",
     "safe_state",
     "on",
     "after",
     "always",
+    "on_done",
+    "invoke",
     "entry",
     "exit",
     "states",
     "conversation",
 ];
-const STATE_KEYS: [&str; 15] = [
+const STATE_KEYS: [&str; 19] = [
     "type",
     "initial",
     "states",
     "on",
     "after",
     "always",
+    "on_done",
+    "invoke",
     "entry",
     "exit",
     "accepts",
     "history",
     "target",
+    "actions",
     "reason",
+    "output",
     "description",
     "meta",
     "tags",
 ];
-const TRANSITION_KEYS: [&str; 10] =
-    ["target", "guard", "actions", "assign", "reply", "raise", "reenter", "reason", "loop", "description"];
+/// Beside `ACTION_KEYS`.
+const TRANSITION_KEYS: [&str; 7] = ["target", "guard", "actions", "reenter", "reason", "loop", "description"];
+const INVOKE_KEYS: [&str; 7] = ["id", "src", "input", "timeout", "on_done", "on_error", "description"];
 const FIELD_KEYS: [&str; 7] = ["type", "items", "nullable", "required", "keep", "default", "description"];
 
 const FIELD_KINDS: [(&str, FieldKind); 7] = [
@@ -77,6 +87,7 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
     let version = top.get("version").and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
     let context = top.get("context").map(|c| read_context(&mut reader, c)).unwrap_or_default();
     let safe_state = top.get("safe_state").and_then(|s| reader.text(s, "`safe_state`"));
+    let events = top.get("events").map(|e| reader.texts(e, "`events`")).unwrap_or_default();
     let name = Placed { value: String::new(), place: top.place };
     let root = read_state_entries(&mut reader, name, &top, 0);
     if root.states.is_empty() {
@@ -89,6 +100,7 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
         version: version.and_then(|v| u32::try_from(v).ok()).unwrap_or(1),
         context,
         safe_state,
+        events,
         root,
         conversation,
     })
@@ -193,7 +205,7 @@ fn read_state_entries(
 ) -> StateDefinition {
     let mut state = StateDefinition::empty(name);
     state.kind = read_kind(reader, entries);
-    state.initial = entries.get("initial").and_then(|i| reader.text(i, "`initial`"));
+    state.initial = entries.get("initial").and_then(|i| read_initial(reader, i));
     if let Some(children) = entries.get("states") {
         state.states = read_states(reader, children, depth + 1);
     }
@@ -203,27 +215,69 @@ fn read_state_entries(
     if let Some(after) = entries.get("after").and_then(|a| reader.named(a, "`after`")) {
         for (delay, transitions) in after.iter() {
             let transitions = read_transitions(reader, transitions);
-            let value = reader.delay(delay);
-            if value == Some(Delay::ZERO) {
-                let message = "`after` nothing at all comes at once".to_owned();
-                reader.error(
-                    "bad_delay",
-                    delay.place,
-                    message,
-                    "write a longer delay, or `always` for a transition without one",
-                );
-            } else if let Some(value) = value {
+            if let Some(value) = reader.positive_delay(delay, "`after`") {
                 state.after.push((Placed { value, place: delay.place }, transitions));
             }
         }
     }
     state.always = entries.get("always").map(|a| read_transitions(reader, a)).unwrap_or_default();
+    state.on_done = entries.get("on_done").map(|done| (done.place, read_transitions(reader, done)));
+    if let Some(invoke) = entries.get("invoke") {
+        let calls = reader.one_or_many(invoke);
+        state.invoke = calls.into_iter().filter_map(|call| read_invoke(reader, call)).collect();
+    }
     state.entry = entries.get("entry").map(|e| read_actions(reader, e)).unwrap_or_default();
     state.exit = entries.get("exit").map(|e| read_actions(reader, e)).unwrap_or_default();
     state.accepts = entries.get("accepts").map(|a| read_accepts(reader, a)).unwrap_or_default();
     state.default_target = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
+    state.default_actions = entries.get("actions").map(|a| read_actions(reader, a)).unwrap_or_default();
     state.reason = entries.get("reason").and_then(|r| reader.text(r, "`reason`")).map(|reason| reason.value);
+    state.output = entries.get("output").map(|o| read_values(reader, o, "`output`")).unwrap_or_default();
     state
+}
+
+/// `state`, a list of states, or `{ target: …, actions: … }`.
+fn read_initial(reader: &mut Reader<'_>, node: &Node) -> Option<InitialDefinition> {
+    let place = node.place;
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        let targets = reader.texts(node, "`initial`");
+        return (!targets.is_empty()).then_some(InitialDefinition { place, targets, actions: Vec::new() });
+    }
+    let keys: Vec<&str> = ["target", "actions"].into_iter().chain(ACTION_KEYS).collect();
+    let entries = reader.entries(node, "`initial`", &keys)?;
+    let targets = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
+    let mut actions = read_inline(reader, entries.iter());
+    actions.extend(entries.get("actions").map(|a| read_actions(reader, a)).unwrap_or_default());
+    if targets.is_empty() {
+        let message = "`initial` has no `target`".to_owned();
+        reader.error("missing_key", place, message, "say where it begins: `initial: { target: … }`");
+        return None;
+    }
+    Some(InitialDefinition { place, targets, actions })
+}
+
+fn read_invoke(reader: &mut Reader<'_>, node: &Node) -> Option<InvokeDefinition> {
+    let entries = reader.entries(node, "a call", &INVOKE_KEYS)?;
+    let Some(src) = entries.get("src") else {
+        let message = "the call has no `src`".to_owned();
+        reader.error("missing_key", node.place, message, "say what is called: `src: payments.charge`");
+        return None;
+    };
+    let src = reader.text(src, "`src`")?;
+    let id = entries.get("id").and_then(|id| reader.text(id, "`id`"));
+    let timeout = entries.get("timeout").and_then(|t| reader.text(t, "`timeout`"));
+    let transitions = |reader: &mut Reader<'_>, key: &str| {
+        entries.get(key).map(|t| read_transitions(reader, t)).unwrap_or_default()
+    };
+    Some(InvokeDefinition {
+        place: node.place,
+        id: id.filter(|id| reader.name(id, "a call")),
+        src,
+        input: entries.get("input").map(|i| read_values(reader, i, "`input`")).unwrap_or_default(),
+        timeout: timeout.and_then(|t| reader.positive_delay(&t, "`timeout`")),
+        on_done: transitions(reader, "on_done"),
+        on_error: transitions(reader, "on_error"),
+    })
 }
 
 fn read_kind(reader: &mut Reader<'_>, entries: &Entries<'_>) -> StateKind {
@@ -277,10 +331,11 @@ fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDef
         reader.wrong_type(node, "a transition", "a target or a map");
         return None;
     }
-    let entries = reader.entries(node, "a transition", &TRANSITION_KEYS)?;
+    let keys: Vec<&str> = TRANSITION_KEYS.into_iter().chain(ACTION_KEYS).collect();
+    let entries = reader.entries(node, "a transition", &keys)?;
     transition.target = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
     transition.guard = entries.get("guard").and_then(|g| reader.text(g, "`guard`"));
-    transition.actions = read_inline_actions(reader, &entries);
+    transition.actions = read_inline(reader, entries.iter());
     if let Some(actions) = entries.get("actions") {
         transition.actions.extend(read_actions(reader, actions));
     }
@@ -291,53 +346,6 @@ fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDef
     transition.loop_normal =
         entries.get("loop").and_then(|l| reader.choice(l, "`loop`", &loops)).unwrap_or(false);
     Some(transition)
-}
-
-fn read_actions(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionDefinition> {
-    let items = reader.one_or_many(node);
-    let mut actions = Vec::new();
-    for item in items {
-        if let Some(entries) = reader.entries(item, "an action", &["assign", "reply", "raise"]) {
-            actions.extend(read_inline_actions(reader, &entries));
-        }
-    }
-    actions
-}
-
-/// `assign`, `reply` and `raise` of a map, in the order in which they are written.
-fn read_inline_actions(reader: &mut Reader<'_>, entries: &Entries<'_>) -> Vec<ActionDefinition> {
-    let mut actions = Vec::new();
-    for (key, node) in entries.iter() {
-        match key.value.as_str() {
-            "assign" => actions.extend(read_assigns(reader, node)),
-            "reply" => {
-                let names = reader.texts(node, "`reply`");
-                actions.extend(names.into_iter().map(|name| ActionDefinition::Reply { name }));
-            }
-            "raise" => {
-                let events = reader.texts(node, "`raise`");
-                actions.extend(events.into_iter().map(|event| ActionDefinition::Raise { event }));
-            }
-            _ => {}
-        }
-    }
-    actions
-}
-
-fn read_assigns(reader: &mut Reader<'_>, node: &Node) -> Vec<ActionDefinition> {
-    let Some(fields) = reader.named(node, "`assign`") else {
-        return Vec::new();
-    };
-    let assign = |(field, value): (&Placed<String>, &Node)| {
-        let value = match &value.kind {
-            NodeKind::Text(source) => {
-                AssignedValue::Expression(Placed { value: source.clone(), place: value.place })
-            }
-            _ => AssignedValue::Literal(value.to_json()),
-        };
-        ActionDefinition::Assign { field: field.clone(), value }
-    };
-    fields.iter().map(assign).collect()
 }
 
 /// `[text, media]`, or `{ text: event, media: event }`.
@@ -379,11 +387,15 @@ impl StateDefinition {
             on: Vec::new(),
             after: Vec::new(),
             always: Vec::new(),
+            on_done: None,
+            invoke: Vec::new(),
             entry: Vec::new(),
             exit: Vec::new(),
             accepts: Vec::new(),
             default_target: Vec::new(),
+            default_actions: Vec::new(),
             reason: None,
+            output: Vec::new(),
         }
     }
 }

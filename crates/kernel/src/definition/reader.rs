@@ -4,6 +4,7 @@
 
 use crate::definition::document::{Node, NodeKind, Placed};
 use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
+use crate::expression;
 use crate::id::IDENTIFIER_BYTES_MAX;
 use crate::time::Delay;
 
@@ -118,6 +119,21 @@ impl Reader<'_> {
             .ok()
     }
 
+    /// A delay of some length.
+    pub fn positive_delay(&mut self, text: &Placed<String>, what: &str) -> Option<Delay> {
+        let delay = self.delay(text)?;
+        if delay == Delay::ZERO {
+            let message = format!("{what} nothing at all comes at once");
+            let help = match what {
+                "`after`" => "write a longer delay, or `always` for a transition without one",
+                _ => "write a longer delay, such as `30s`",
+            };
+            self.error("bad_delay", text.place, message, help);
+            return None;
+        }
+        Some(delay)
+    }
+
     /// One item, or a list of them.
     pub fn one_or_many<'n>(&mut self, node: &'n Node) -> Vec<&'n Node> {
         match &node.kind {
@@ -142,6 +158,23 @@ impl Reader<'_> {
             self.error("bad_value", text.place, message, help);
         }
         found.map(|(_, choice)| *choice)
+    }
+
+    /// A name that expressions can use: what CEL takes for one word, and means nothing else by.
+    pub fn variable(&mut self, name: &Placed<String>) -> bool {
+        let mut chars = name.value.chars();
+        let head = chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_');
+        let word = head && chars.all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let taken = expression::RESERVED.contains(&name.value.as_str());
+        if !word || taken {
+            let message = format!("`{}` cannot be the name of an item", shorten(&name.value));
+            let help = match taken {
+                true => "the word has another meaning in expressions; choose another",
+                false => "use ASCII letters, digits and _, beginning with a letter or _",
+            };
+            self.error("bad_name", name.place, message, help);
+        }
+        word && !taken
     }
 
     /// A name that the author gives to something: letters, digits, `_` and `-`, beginning with a letter or `_`.

@@ -172,7 +172,7 @@ on     -> p.r.a,p.s.d
 go     -> refused guard_rejected
 off    -> p.r.a,p.s.c
 go     -> p.r.b,p.s.c
-out    -> q; n=1; seen=[]; text="0"
+out    -> q; n=1; seen=[]; text="1"
 "#,
     );
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use kernel::chart::TransitionIndex;
 use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
@@ -75,6 +76,7 @@ impl Draft {
             history: Default::default(),
             context: Arc::new(Fields::new()),
             timers: Vec::new(),
+            invocations: Vec::new(),
             created_at: at(1_000),
             updated_at: at(1_000),
             closure: None,
@@ -144,7 +146,7 @@ impl Draft {
 
     /// Replaces all timers by one.
     pub fn timer(mut self, deadline: i64) -> Self {
-        self.after.timers = vec![Timer { id: "timeout".into(), deadline: at(deadline), payload: None }];
+        self.after.timers = vec![Timer::new("timeout".into(), at(deadline))];
         self
     }
 
@@ -154,7 +156,8 @@ impl Draft {
     }
 
     pub fn closed(mut self, reason: &str) -> Self {
-        self.after.closure = Some(Closure { reason: reason.to_owned(), at: self.after.updated_at });
+        self.after.closure =
+            Some(Closure { reason: reason.to_owned(), at: self.after.updated_at, output: Fields::new() });
         self
     }
 
@@ -235,6 +238,7 @@ impl Draft {
             event: "go".to_owned(),
             to: snapshot.state(),
             success: !self.is_refused,
+            transitions: if self.is_refused { Vec::new() } else { vec![TransitionIndex(7)] },
             reason: self.is_refused.then(|| "not now".to_owned()),
             code: None,
             by: Some("a test".to_owned()),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::conversation::{ConversationState, Media};
-use kernel::snapshot::{Snapshot, Timer};
+use kernel::snapshot::{Invocation, Snapshot, Timer};
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -37,11 +37,16 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
         .into_iter()
         .collect(),
     );
-    let timer = |id: &str, deadline, payload| Timer { id: id.into(), deadline: at(deadline), payload };
-    after.timers = vec![
-        timer("second", 1_767_225_700_001, Some(json!({"n": 1}))),
-        timer("first", 1_767_225_700_000, None),
-    ];
+    let fields = |name: &str| [(name.to_owned(), json!(1))].into_iter().collect();
+    let second = Timer {
+        event: Some("remind".into()),
+        payload: fields("n"),
+        ..Timer::new("second".into(), at(1_767_225_700_001))
+    };
+    after.timers = vec![second, Timer::new("first".into(), at(1_767_225_700_000))];
+    let key = "i:1:0".to_owned();
+    after.invocations =
+        vec![Invocation { id: "charge".into(), src: "payments.charge".into(), input: fields("amount"), key }];
     after.conversation = Some(Arc::new(ConversationState {
         prompt_revision: kernel::id::Revision(2),
         prompt: vec!["done".into()],

@@ -3,8 +3,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use kernel::chart::EventIndex;
-use kernel::chart::step::{Position, Stepper, Trail};
+use kernel::chart::step::{Occurrence, Position, Stepper, Trail};
 use kernel::decide::decide;
 use kernel::definition;
 use kernel::input::Fields;
@@ -51,18 +50,19 @@ fn steps(machine: &Machine, payload: &Fields) -> Result<f64, Failure> {
     let now = Timestamp::from_millis(0);
     let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
     let context = machine.initial_context(&Fields::new()).map_err(|problems| Failure(problems.join("; ")))?;
-    let mut position = Position { context: context.into(), ..Position::default() };
+    let mut position = Position::new(context.into());
     let mut trail = Trail::default();
     let failed = |error| Failure(format!("the benchmark's own machine stopped: {error:?}"));
     stepper.start(&mut position, &mut trail).map_err(failed)?;
-    let events: Vec<EventIndex> =
-        ["next", "over", "back"].iter().filter_map(|e| machine.chart.event(e)).collect();
+    let occurrence =
+        |name: &'static str| Some(Occurrence { event: machine.chart.event(name)?, name, payload });
+    let events: Vec<Occurrence<'_>> = ["next", "over", "back"].into_iter().filter_map(occurrence).collect();
     let started = Instant::now();
     let mut done = 0_usize;
     while started.elapsed() < TIME {
         for n in 0..ROUND {
             trail.taken.clear();
-            stepper.take(&mut position, events[n % 3], payload, &mut trail).map_err(failed)?;
+            stepper.take(&mut position, events[n % 3], &mut trail).map_err(failed)?;
             black_box(&position);
         }
         done += ROUND;

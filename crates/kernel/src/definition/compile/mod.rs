@@ -3,17 +3,18 @@
 //! Notes every name that leads nowhere and every expression that is none. Returns a machine only so that `check` can
 //! look at it; `load` throws it away when an error was noted.
 
+mod actions;
 mod names;
 mod shape;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
 use crate::conversation::Conversation;
 use crate::definition::document::Placed;
 use crate::definition::{
-    DONE_PREFIX, Definition, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition,
+    ActionDefinition, DONE_PREFIX, Definition, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
 use crate::expression::{Expression, FieldsRead};
@@ -43,6 +44,9 @@ pub(crate) fn compile(
         chart: Chart::default(),
         states: Vec::new(),
         reply_by_name: HashMap::new(),
+        delayed_ids: delayed_ids(definition),
+        call_ids: Vec::new(),
+        locals: Vec::new(),
     };
     compiler.add_state(&definition.root, ROOT);
     let transitions = compiler.states.iter().map(|state| transitions_in(state)).sum();
@@ -62,6 +66,10 @@ pub(crate) fn compile(
         conversation
     });
     compiler.fill_states();
+    for event in &definition.events {
+        compiler.check_event_name(event, false);
+        compiler.event(&event.value);
+    }
     let mut conversation = conversation;
     if let Some(conversation) = &mut conversation {
         for intent in &conversation.intents {
@@ -96,9 +104,17 @@ pub(crate) fn compile(
 
 /// What is written under `on`, `after` and `always`; a key without a transition counts as one.
 fn transitions_in(state: &StateDefinition) -> usize {
-    let on = state.on.iter().map(|(_, transitions)| transitions.len().max(1));
-    let after = state.after.iter().map(|(_, transitions)| transitions.len().max(1));
-    on.chain(after).sum::<usize>() + state.always.len()
+    state.transitions().count() + state.on.len() + state.after.len()
+}
+
+/// The ids under which anything in the definition delays an event.
+fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
+    let actions = definition.root.walk().into_iter().flat_map(StateDefinition::actions);
+    let delayed = actions.filter_map(|action| match action {
+        ActionDefinition::Raise(raise) => raise.delay.is_some().then(|| raise.timer_id()),
+        _ => None,
+    });
+    delayed.collect()
 }
 
 struct Compiler<'a, 'd> {
@@ -108,6 +124,10 @@ struct Compiler<'a, 'd> {
     /// The written state of each index.
     states: Vec<&'a StateDefinition>,
     reply_by_name: HashMap<String, ReplyIndex>,
+    delayed_ids: BTreeSet<&'a str>,
+    call_ids: Vec<Arc<str>>,
+    /// The names of the `for_each` around what is being compiled, item and index in turn.
+    locals: Vec<String>,
 }
 
 impl<'a> Compiler<'a, '_> {
@@ -156,14 +176,9 @@ impl<'a> Compiler<'a, '_> {
             path,
             kind,
             parent,
-            children: Vec::new(),
             end: index,
-            initial: Vec::new(),
-            entry: Vec::new(),
-            exit: Vec::new(),
-            after: Vec::new(),
-            done_event: None,
             reason: written.reason.as_deref().map(Arc::from),
+            ..State::default()
         });
         let children: Vec<StateIndex> =
             written.states.iter().map(|child| self.add_state(child, index)).collect();
@@ -191,6 +206,11 @@ impl<'a> Compiler<'a, '_> {
             let written = self.states[number];
             self.check_shape(index, written);
             let initial = self.initial(index, written);
+            let on_the_way = match &written.initial {
+                Some(initial) => &initial.actions,
+                None => &written.default_actions,
+            };
+            let initial_actions = self.actions(on_the_way);
             let entry = self.actions(&written.entry);
             let exit = self.actions(&written.exit);
             let mut after = Vec::new();
@@ -209,13 +229,21 @@ impl<'a> Compiler<'a, '_> {
                 self.event(&event.value);
                 self.transitions(index, &event.value, transitions);
             }
-            self.transitions(index, "", &written.always);
             let done = format!("{DONE_PREFIX}{}", self.chart.state(index).path);
+            if let Some((_, transitions)) = &written.on_done {
+                self.event(&done);
+                self.transitions(index, &done, transitions);
+            }
+            let calls = self.calls(index, &written.invoke);
+            self.transitions(index, "", &written.always);
             let can_end = matches!(self.chart.state(index).kind, Kind::Compound | Kind::Parallel);
-            let done_event = (can_end && self.listens(&done)).then(|| self.event(&done));
+            let listens = written.on_done.is_some() || self.listens(&done);
+            let done_event = (can_end && listens).then(|| self.event(&done));
+            let output = self.values(&written.output);
             let state = &mut self.chart.states[number];
-            (state.initial, state.entry, state.exit) = (initial, entry, exit);
-            (state.after, state.done_event) = (after, done_event);
+            (state.initial, state.initial_actions) = (initial, initial_actions);
+            (state.entry, state.exit, state.output) = (entry, exit, output);
+            (state.after, state.done_event, state.calls) = (after, done_event, calls);
         }
     }
 

@@ -1,15 +1,22 @@
-//! From names to indices: states that are led to, fields that are assigned, replies, events that input becomes.
+//! From names to indices: states that are led to, and events that input becomes.
 
-use crate::chart::{Action, Assigned, FieldIndex, Kind, ROOT, StateIndex};
+use crate::chart::{Kind, ROOT, StateIndex};
 use crate::definition::compile::Compiler;
 use crate::definition::document::Placed;
-use crate::definition::{ActionDefinition, AssignedValue, StateDefinition, TransitionDefinition};
+use crate::definition::{StateDefinition, TransitionDefinition};
+use crate::diagnostic::Place;
 
 impl<'a> Compiler<'a, '_> {
     pub(super) fn initial(&mut self, index: StateIndex, written: &'a StateDefinition) -> Vec<StateIndex> {
         match self.chart.state(index).kind {
             Kind::Compound => match &written.initial {
-                Some(initial) => self.child(index, initial).into_iter().collect(),
+                Some(initial) => {
+                    let targets = initial.targets.iter();
+                    let found: Vec<(StateIndex, Place)> =
+                        targets.filter_map(|t| Some((self.child(index, t)?, t.place))).collect();
+                    self.check_targets(&found);
+                    found.into_iter().map(|(target, _)| target).collect()
+                }
                 None => {
                     let what = if index == ROOT {
                         "the machine".to_owned()
@@ -126,63 +133,6 @@ impl<'a> Compiler<'a, '_> {
             Some(_) => {}
         }
         found
-    }
-    pub(super) fn actions(&mut self, written: &'a [ActionDefinition]) -> Vec<Action> {
-        written.iter().filter_map(|action| self.action(action)).collect()
-    }
-
-    fn action(&mut self, written: &ActionDefinition) -> Option<Action> {
-        match written {
-            ActionDefinition::Raise { event } => {
-                self.check_event_name(event, false);
-                Some(Action::Raise(self.event(&event.value)))
-            }
-            ActionDefinition::Reply { name } => {
-                let found = self.reply_by_name.get(&name.value).copied();
-                if found.is_none() {
-                    let names: Vec<&str> = self.reply_by_name.keys().map(String::as_str).collect();
-                    let help = self.nearest(&name.value, names.into_iter());
-                    self.error(
-                        "unknown_reply",
-                        name.place,
-                        format!("there is no reply `{}`", name.value),
-                        help,
-                    );
-                }
-                found.map(Action::Reply)
-            }
-            ActionDefinition::Assign { field, value } => {
-                let fields = &self.definition.context;
-                let Some(number) = fields.iter().position(|f| f.name.value == field.value) else {
-                    let help = self.nearest(&field.value, fields.iter().map(|f| f.name.value.as_str()));
-                    self.error(
-                        "unknown_field",
-                        field.place,
-                        format!("the context has no field `{}`", field.value),
-                        help,
-                    );
-                    return None;
-                };
-                let value = match value {
-                    AssignedValue::Expression(source) => {
-                        Assigned::Expression(Box::new(self.expression(source, true)?))
-                    }
-                    AssignedValue::Literal(value) => {
-                        if let Err(problem) = fields[number].accepts(value) {
-                            self.error(
-                                "bad_value",
-                                field.place,
-                                format!("context.{} {problem}", field.value),
-                                "write a value of the field's type",
-                            );
-                        }
-                        Assigned::Literal(value.clone())
-                    }
-                };
-                let name = field.value.as_str().into();
-                Some(Action::Assign { field: FieldIndex(number as u16), name, value })
-            }
-        }
     }
 
     /// What each atomic state takes without an intent: its own `accepts`, else its nearest ancestor's.

@@ -5,7 +5,7 @@
 use crate::chart::{Kind, ROOT, StateIndex};
 use crate::definition::compile::Compiler;
 use crate::definition::document::Placed;
-use crate::definition::{StateDefinition, TIMER_PREFIX};
+use crate::definition::{StateDefinition, TIMER_PREFIX, is_internal};
 use crate::diagnostic::{Place, shorten};
 use crate::id::IDENTIFIER_BYTES_MAX;
 
@@ -21,6 +21,9 @@ impl Compiler<'_, '_> {
         let word = |word: &str| !word.is_empty() && word.chars().all(good);
         let help = match name.starts_with(TIMER_PREFIX) {
             true => "names that begin with `after.` are the timers' own; choose another",
+            false if !may_be_pattern && is_internal(name) => {
+                "that event comes of itself; choose another name"
+            }
             false if name.len() > IDENTIFIER_BYTES_MAX => "choose a shorter one",
             false if name.split('.').all(word) => return,
             false if may_be_pattern => {
@@ -47,10 +50,10 @@ impl Compiler<'_, '_> {
         let kind = self.chart.state(index).kind;
         let place = written.name.place;
         let name = &written.name.value;
-        let listens = !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
+        let listens = written.transitions().next().is_some() || !written.invoke.is_empty();
         match kind {
             Kind::Final if listens || !written.states.is_empty() => {
-                let message = format!("the final state `{name}` has transitions or children");
+                let message = format!("the final state `{name}` has transitions, calls or children");
                 self.error(
                     "illegal_state",
                     place,
@@ -76,7 +79,24 @@ impl Compiler<'_, '_> {
             }
             _ => {}
         }
+        if kind != Kind::Final
+            && let Some((output, _)) = written.output.first()
+        {
+            let message = format!("the state `{name}` has an `output`");
+            let help = "only a final state comes to something; put it there";
+            self.error("illegal_state", output.place, message, help);
+        }
+        if let (Kind::Atomic, Some((place, _))) = (kind, &written.on_done) {
+            let message = format!("the state `{name}` has `on_done`, and no children to be done");
+            let help = "give it children of which one is final, or use `on` or `always`";
+            self.error("illegal_state", *place, message, help);
+        }
         let history = matches!(kind, Kind::ShallowHistory | Kind::DeepHistory);
+        if !history && !written.default_actions.is_empty() {
+            let message = format!("the state `{name}` has `actions`");
+            let help = "only transitions, `initial` and history states have them; write `entry` or `exit`";
+            self.error("illegal_state", place, message, help);
+        }
         if !history && let Some(target) = written.default_target.first() {
             let message = format!("the state `{name}` has a `target`");
             self.error(
@@ -91,7 +111,7 @@ impl Compiler<'_, '_> {
     fn check_history(&mut self, index: StateIndex, written: &StateDefinition) {
         let (name, place) = (&written.name.value, written.name.place);
         let acts = !written.entry.is_empty() || !written.exit.is_empty();
-        let listens = !written.on.is_empty() || !written.after.is_empty() || !written.always.is_empty();
+        let listens = written.transitions().next().is_some() || !written.invoke.is_empty();
         if listens || !written.states.is_empty() || acts {
             let message = format!("the history state `{name}` has more than a `target`");
             self.error("illegal_state", place, message, "a history state only remembers; drop the rest");
