@@ -1,6 +1,7 @@
 //! A diagram as Graphviz' DOT: clusters for states that hold others, boxes for the rest.
 //!
-//! Ids are the states' paths, quoted. An arrow to or from a cluster leads to a node in it and is cut at its border.
+//! Ids are the states' paths, quoted. An arrow to or from a cluster leads to an invisible node in it, which lies where
+//! the arrow wants it to, and is cut at the cluster's border.
 
 use std::fmt::Write;
 
@@ -48,6 +49,9 @@ impl Writer<'_> {
             let lit = if node.active { " color=darkgoldenrod; penwidth=2.5;" } else { "" };
             self.line(depth, &format!("subgraph {cluster} {{"));
             self.line(depth + 1, &format!("label={}; style={style};{lit}", quoted(&node.name)));
+            for anchor in self.anchors(index) {
+                self.line(depth + 1, &format!("{anchor} [shape=point, style=invis, width=0, height=0];"));
+            }
             self.nodes_in(index, depth + 1);
             self.line(depth, "}");
             return;
@@ -85,25 +89,29 @@ impl Writer<'_> {
                 attributes.push(format!("{side}={}", quoted(&format!("cluster {}", id(self.diagram, end)))));
             }
         }
-        let from = quoted(&id(self.diagram, self.leaf(edge.from, |leaves| leaves.last().copied())));
-        let to = quoted(&id(self.diagram, self.leaf(edge.to, |leaves| leaves.first().copied())));
+        let from = self.end(edge.from, "out of");
+        let to = self.end(edge.to, "into");
         match attributes.is_empty() {
             true => self.line(1, &format!("{from} -> {to};")),
             false => self.line(1, &format!("{from} -> {to} [{}];", attributes.join(", "))),
         }
     }
 
-    /// A node in a cluster that an arrow can hold on to; any other node is one itself.
-    fn leaf(&self, node: NodeIndex, choose: fn(&[NodeIndex]) -> Option<NodeIndex>) -> NodeIndex {
-        let own = |node: &NodeIndex| {
-            let kind = self.diagram.node(*node).kind;
-            !kind.is_auxiliary() || kind == NodeKind::Start
-        };
-        let inner = |node: &NodeIndex| {
-            let children = self.diagram.node(*node).children.iter().copied();
-            choose(&children.filter(own).collect::<Vec<_>>())
-        };
-        std::iter::successors(Some(node), inner).last().unwrap_or(node)
+    /// What an arrow leads to: the node itself, or a cluster's anchor.
+    fn end(&self, node: NodeIndex, anchor: &str) -> String {
+        let id = id(self.diagram, node);
+        match self.diagram.node(node).kind.holds_others() {
+            true => quoted(&format!("{anchor} {id}")),
+            false => quoted(&id),
+        }
+    }
+
+    /// The anchors that arrows to and from a cluster need.
+    fn anchors(&self, cluster: NodeIndex) -> Vec<String> {
+        let edges = &self.diagram.edges;
+        let entered = edges.iter().any(|edge| edge.to == cluster).then_some("into");
+        let left = edges.iter().any(|edge| edge.from == cluster).then_some("out of");
+        entered.into_iter().chain(left).map(|anchor| self.end(cluster, anchor)).collect()
     }
 }
 

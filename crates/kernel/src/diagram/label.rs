@@ -1,15 +1,16 @@
 //! What is written on an arrow or into a box: `event [guard] / actions`, each abridged to what can be read at a glance.
 
 use std::fmt;
-use std::sync::Arc;
 
-use crate::chart::{Action, Transition};
+use crate::chart::{Action, EventIndex, State, Transition, Wait};
 use crate::definition::{DONE_PREFIX, TIMER_PREFIX};
 use crate::machine::Machine;
 
 /// Longer guards are better read in the definition.
 const GUARD_CHARS_MAX: usize = 40;
 const ACTIONS_CHARS_MAX: usize = 48;
+/// What stands in an action beside others.
+const CONDITION_CHARS_MAX: usize = 24;
 /// Events are names, which nobody makes longer in earnest.
 const EVENT_CHARS_MAX: usize = 60;
 
@@ -34,6 +35,22 @@ impl Label {
 
     pub(super) fn of_actions(event: &str, machine: &Machine, actions: &[Action]) -> Self {
         Self { event: event.to_owned(), guard: None, actions: action_words(machine, actions) }
+    }
+
+    /// What a state does without any transition: on entry, while it is active, on leaving.
+    pub(super) fn of_state(machine: &Machine, state: &State) -> Vec<Self> {
+        let mut labels = Vec::new();
+        if !state.entry.is_empty() {
+            labels.push(Self::of_actions("entry", machine, &state.entry));
+        }
+        for call in &state.calls {
+            let event = format!("invoke {}", abridged(&call.src, ACTIONS_CHARS_MAX));
+            labels.push(Self { event, guard: None, actions: None });
+        }
+        if !state.exit.is_empty() {
+            labels.push(Self::of_actions("exit", machine, &state.exit));
+        }
+        labels
     }
 
     /// In one line, or two where one would be long.
@@ -96,6 +113,7 @@ fn action_words(machine: &Machine, actions: &[Action]) -> Option<String> {
 
 /// What an action does, and to what.
 fn words(machine: &Machine, action: &Action) -> (&'static str, String) {
+    let event_name = |event: &EventIndex| machine.chart.event_name(*event).to_string();
     match action {
         Action::Assign { name, .. } => ("assign", name.to_string()),
         Action::Reply(reply) => {
@@ -103,8 +121,23 @@ fn words(machine: &Machine, action: &Action) -> (&'static str, String) {
             let name = replies.and_then(|replies| replies.get(usize::from(reply.0)));
             ("reply", name.map(|reply| reply.name.clone()).unwrap_or_default())
         }
-        Action::Raise(event) => ("raise", Arc::clone(machine.chart.event_name(*event)).to_string()),
+        Action::Raise { event, .. } => ("raise", event_name(event)),
+        Action::RaiseLater { event, delay, .. } => {
+            let when = match delay {
+                Wait::Fixed(delay) => format!("after {delay}"),
+                Wait::Computed(_) => "later".to_owned(),
+            };
+            ("raise", format!("{} {when}", event_name(event)))
+        }
+        Action::Cancel(id) => ("cancel", id.to_string()),
+        Action::If { condition, .. } => ("if", begun(&condition.source)),
+        Action::ForEach { list, .. } => ("for each", begun(&list.source)),
     }
+}
+
+/// What goes on behind an expression.
+fn begun(expression: &str) -> String {
+    abridged(&format!("{expression} …"), CONDITION_CHARS_MAX)
 }
 
 /// On one line, with what is too long cut off.

@@ -102,19 +102,22 @@ impl Writer<'_> {
     }
 
     fn classes(&mut self) {
-        let classes: [(&str, &str, fn(&Diagram, NodeIndex) -> bool); 2] = [
-            ("anywhere", "stroke-dasharray:4 3,fill:none", |d, n| d.node(n).kind == NodeKind::Anywhere),
-            ("active", "stroke:#b8860b,stroke-width:3px", |d, n| d.node(n).active),
-        ];
-        for (class, style, belongs) in classes {
-            let of_class: Vec<&str> = (0..self.ids.len())
-                .filter(|index| belongs(self.diagram, *index))
-                .map(|index| self.ids[index].as_str())
-                .collect();
-            if !of_class.is_empty() {
-                let line = format!("classDef {class} {style}\n  class {} {class}", of_class.join(","));
-                self.line(1, &line);
-            }
+        let anywhere = self.ids_where(|node| node.kind == NodeKind::Anywhere);
+        self.class("anywhere", "stroke-dasharray:4 3,fill:none", &anywhere);
+        let active = self.ids_where(|node| node.active);
+        self.class("active", "stroke:#b8860b,stroke-width:3px", &active);
+    }
+
+    fn ids_where(&self, condition: impl Fn(&Node) -> bool) -> String {
+        let numbered = self.diagram.nodes.iter().enumerate();
+        let ids = numbered.filter(|(_, node)| condition(node)).map(|(index, _)| self.ids[index].as_str());
+        ids.collect::<Vec<_>>().join(",")
+    }
+
+    fn class(&mut self, name: &str, style: &str, ids: &str) {
+        if !ids.is_empty() {
+            self.line(1, &format!("classDef {name} {style}"));
+            self.line(1, &format!("class {ids} {name}"));
         }
     }
 }
@@ -122,7 +125,7 @@ impl Writer<'_> {
 /// An id for every node: readable, and begun with what keeps it from being a word of Mermaid's, such as `end`.
 fn ids(diagram: &Diagram) -> Vec<String> {
     let mut taken = HashSet::new();
-    let mut id = |(index, node): (NodeIndex, &Node)| {
+    let id = |(index, node): (NodeIndex, &Node)| {
         let prefix = match node.kind {
             NodeKind::Start => return "[*]".to_owned(),
             NodeKind::Entrance => "enter",
@@ -140,7 +143,7 @@ fn ids(diagram: &Diagram) -> Vec<String> {
         }
         id
     };
-    diagram.nodes.iter().enumerate().map(|numbered| id(numbered)).collect()
+    diagram.nodes.iter().enumerate().map(id).collect()
 }
 
 /// What Mermaid, the Markdown in its labels and HTML might take for their own becomes an entity.

@@ -208,11 +208,8 @@ impl<'m> Artist<'m> {
             }
         }
         for (number, state) in chart.states.iter().enumerate() {
-            for (word, actions) in [("entry", &state.entry), ("exit", &state.exit)] {
-                if !actions.is_empty() {
-                    let label = Label::of_actions(word, machine, actions);
-                    self.write(StateIndex(number as u16), label);
-                }
+            for line in Label::of_state(machine, state) {
+                self.write(StateIndex(number as u16), line);
             }
         }
     }
@@ -310,9 +307,9 @@ impl<'m> Artist<'m> {
         let chart = self.chart();
         for (number, state) in chart.states.iter().enumerate() {
             let index = StateIndex(number as u16);
-            let own = self.node_of[number];
+            let (own, actions) = (self.node_of[number], &state.initial_actions);
             if matches!(state.kind, Kind::ShallowHistory | Kind::DeepHistory) {
-                self.lead(own, own, &state.initial, &[]);
+                self.lead(own, own, &state.initial, actions);
                 continue;
             }
             let beginning: &[StateIndex] = match state.kind {
@@ -327,9 +324,9 @@ impl<'m> Artist<'m> {
                 _ => Some(self.entrance(index)),
             };
             match (start, entrance) {
-                (Some(start), None) => self.lead(start, start, beginning, &[]),
-                (Some(start), Some(entrance)) => self.lead(start, entrance, beginning, &[]),
-                (None, Some(entrance)) => self.lead(entrance, entrance, beginning, &[]),
+                (Some(start), None) => self.lead(start, start, beginning, actions),
+                (Some(start), Some(entrance)) => self.lead(start, entrance, beginning, actions),
+                (None, Some(entrance)) => self.lead(entrance, entrance, beginning, actions),
                 (None, None) => {}
             }
         }
@@ -338,13 +335,13 @@ impl<'m> Artist<'m> {
 
     /// Arrows from `from`, by way of `via` if that is another node, to each of `targets`.
     fn lead(&mut self, from: NodeIndex, via: NodeIndex, targets: &[StateIndex], actions: &[Action]) {
-        let label = (!actions.is_empty()).then(|| Label::of_actions("", self.machine, actions));
+        let mut label = (!actions.is_empty()).then(|| Label::of_actions("", self.machine, actions));
         if from != via {
             self.connect(from, via, None);
         }
         for target in targets {
             let to = self.node_of[usize::from(target.0)];
-            self.connect(via, to, label.clone());
+            self.connect(via, to, label.take());
         }
     }
 }
