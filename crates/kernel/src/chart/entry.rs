@@ -45,7 +45,7 @@ impl Plan {
 
 impl Chart {
     /// `getTransitionDomain`
-    pub(super) fn domain(&self, transition: TransitionIndex, history: &History) -> Option<StateIndex> {
+    pub(crate) fn domain(&self, transition: TransitionIndex, history: &History) -> Option<StateIndex> {
         match &self.plans[usize::from(transition.0)] {
             Some(plan) => plan.domain,
             None => Way::new(self, history).domain(self.transition(transition)),
@@ -66,6 +66,17 @@ impl Chart {
         let mut way = Way::new(self, history);
         way.add_targets(targets, domain);
         way.entered()
+    }
+
+    /// The states that a transition may enter: what a history state remembers is taken for its default.
+    pub(crate) fn entered_by(&self, transition: TransitionIndex) -> Vec<StateIndex> {
+        let nothing = History::new();
+        let entered = match (self.plan(transition), self.domain(transition, &nothing)) {
+            (Some(plan), _) => return plan.entered.iter().map(|entered| entered.state).collect(),
+            (None, None) => return Vec::new(),
+            (None, Some(domain)) => self.entry_set(&self.transition(transition).targets, domain, &nothing),
+        };
+        entered.iter().map(|entered| entered.state).collect()
     }
 
     /// What is entered when the chart begins at `targets`, its top included.

@@ -4,7 +4,7 @@
 //! that sorting indices is sorting in document order, and a state's descendants are a range.
 
 mod act;
-mod entry;
+pub(crate) mod entry;
 mod run;
 pub mod step;
 
@@ -229,6 +229,18 @@ impl Chart {
 
     pub fn by_path(&self, path: &str) -> Option<StateIndex> {
         self.state_by_path.get(path).copied()
+    }
+
+    pub(crate) fn indices(&self) -> impl Iterator<Item = StateIndex> + use<> {
+        (0..self.states.len()).map(|number| StateIndex(number as u16))
+    }
+
+    pub(crate) fn event_indices(&self) -> impl Iterator<Item = EventIndex> + use<> {
+        (0..self.events.len()).map(|number| EventIndex(number as u16))
+    }
+
+    pub(crate) fn transition_indices(&self) -> impl Iterator<Item = TransitionIndex> + use<> {
+        (0..self.transitions.len()).map(|number| TransitionIndex(number as u16))
     }
 
     /// The transitions that an atomic state offers for an event: its own first, then its ancestors'.

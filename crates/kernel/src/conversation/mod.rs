@@ -32,6 +32,9 @@ pub(crate) use route::{Act, Decision, Question, Router};
 pub use state::ConversationState;
 pub use wording::ReplyTemplate;
 
+/// What the last step of a ladder takes.
+pub(crate) const ABANDON_EVENT: &str = "force_abandon";
+
 /// A compiled `conversation` section.
 #[derive(Debug)]
 pub struct Conversation {

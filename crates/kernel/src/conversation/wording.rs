@@ -29,6 +29,15 @@ enum Part {
 }
 
 impl ReplyTemplate {
+    /// What stands in braces, in any language.
+    pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        let parts = self.texts.iter().flat_map(|(_, parts)| parts);
+        parts.filter_map(|part| match part {
+            Part::Expression(expression) => Some(expression),
+            Part::Text(_) => None,
+        })
+    }
+
     /// The text in `locale`, else for all languages, else the first. A value that cannot be had is left out.
     pub fn text(&self, locale: &str, scope: Scope<'_>) -> String {
         let by = |wanted: Option<&str>| self.texts.iter().find(|(l, _)| l.as_deref() == wanted);

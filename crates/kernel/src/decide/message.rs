@@ -349,7 +349,7 @@ impl Speaker<'_, '_> {
                 return Told::new(MessageOutcome::HandedOver, vec![self.sentence("handed_over")]);
             }
             LadderStep::Abandon => {
-                if self.turn.take("force_abandon", &Fields::new()).is_ok() {
+                if self.turn.take(ABANDON_EVENT, &Fields::new()).is_ok() {
                     return Told::new(MessageOutcome::Fallback, self.turn.replies());
                 }
                 self.with_prompt("rephrase")

@@ -1,0 +1,94 @@
+//! What is wrong with a definition as a whole, or legal in it and still doubtful: what would strand a person.
+//!
+//! Looks at the compiled machine and reports at the author's places. Changes nothing. Each file asks one kind of
+//! question: where one can get to (`reach`), which transition is taken (`choice`), what never ends (`loops`), and
+//! which names lead nowhere (`names`).
+
+mod choice;
+mod loops;
+mod names;
+mod reach;
+
+use crate::chart::{Action, StateIndex, Transition, TransitionIndex};
+use crate::definition::{Definition, StateDefinition};
+use crate::diagnostic::{Diagnostic, Place};
+use crate::machine::Machine;
+
+pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnostics: &mut Vec<Diagnostic>) {
+    if let Some(conversation) = &definition.conversation {
+        names::labels_are_no_commands(conversation, diagnostics);
+        names::phrases_mean_one_thing(conversation, diagnostics);
+    }
+    let Some(machine) = machine else { return };
+    let states = definition.root.walk();
+    let mut checker = Checker {
+        definition,
+        machine,
+        states: states.iter().map(|state| state.name.place).collect(),
+        transitions: states.iter().flat_map(|state| state.transitions()).map(|t| t.place).collect(),
+        diagnostics,
+    };
+    checker.unreachable_states();
+    checker.no_way_to_end();
+    checker.no_way_out_by_time();
+    checker.useless_history();
+    checker.never_chosen();
+    checker.constant_guards();
+    checker.endless_loops();
+    checker.unheard_events();
+    checker.unproduced_events();
+    checker.idle_fields();
+}
+
+/// A machine with the places of its parts; each method asks one question and notes the answers.
+struct Checker<'a, 'd> {
+    definition: &'a Definition,
+    machine: &'a Machine,
+    /// By `StateIndex`.
+    states: Vec<Place>,
+    /// By `TransitionIndex`.
+    transitions: Vec<Place>,
+    diagnostics: &'d mut Vec<Diagnostic>,
+}
+
+impl<'a> Checker<'a, '_> {
+    fn warn(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
+        self.diagnostics.push(Diagnostic::warning(code, place, message, help.into()));
+    }
+
+    fn transition(&self, index: TransitionIndex) -> &'a Transition {
+        self.machine.chart.transition(index)
+    }
+
+    fn place_of(&self, index: TransitionIndex) -> Place {
+        self.transitions[usize::from(index.0)]
+    }
+
+    /// How people call a state.
+    fn name(&self, state: StateIndex) -> String {
+        match &*self.machine.chart.state(state).path {
+            "" => "the top".to_owned(),
+            path => format!("`{path}`"),
+        }
+    }
+
+    /// The written states, in document order.
+    fn written(&self) -> Vec<&'a StateDefinition> {
+        self.definition.root.walk()
+    }
+}
+
+/// Every action of these, those within others too.
+fn all_actions<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<&'a Action> {
+    let mut todo: Vec<&Action> = actions.into_iter().collect();
+    let mut all = Vec::new();
+    while let Some(action) = todo.pop() {
+        all.push(action);
+        match action {
+            Action::If { then, otherwise, .. } => todo.extend(then.iter().chain(otherwise)),
+            Action::ForEach { body, .. } => todo.extend(body),
+            _ => {}
+        }
+    }
+    all
+}

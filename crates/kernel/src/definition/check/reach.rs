@@ -1,0 +1,166 @@
+//! Where one can get to: states that nobody reaches, states that nobody gets out of.
+
+use crate::chart::entry::History;
+use crate::chart::{Chart, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::definition::check::{Checker, all_actions};
+use crate::chart::Action;
+
+impl Checker<'_, '_> {
+    pub(super) fn unreachable_states(&mut self) {
+        let chart = &self.machine.chart;
+        let mut reached = vec![false; chart.states.len()];
+        let mut todo = vec![ROOT];
+        reached[0] = true;
+        let mut by_source: Vec<Vec<TransitionIndex>> = vec![Vec::new(); chart.states.len()];
+        for index in chart.transition_indices() {
+            by_source[usize::from(chart.transition(index).source.0)].push(index);
+        }
+        while let Some(state) = todo.pop() {
+            let own = chart.state(state);
+            let mut found: Vec<StateIndex> = match own.kind {
+                Kind::Parallel => own.children.clone(),
+                _ => own.initial.clone(),
+            };
+            for index in &by_source[usize::from(state.0)] {
+                found.extend(&chart.transition(*index).targets);
+            }
+            for target in found {
+                for state in std::iter::once(target).chain(chart.ancestors(target)) {
+                    if !std::mem::replace(&mut reached[usize::from(state.0)], true) {
+                        todo.push(state);
+                    }
+                }
+            }
+        }
+        for state in chart.indices().filter(|s| !reached[usize::from(s.0)] && !chart.is_history(*s)) {
+            let message = format!("no transition leads to the state {}", self.name(state));
+            let place = self.states[usize::from(state.0)];
+            self.warn("unreachable_state", place, message, "add a transition to it, or drop it");
+        }
+    }
+
+    /// Where a machine can end at all, every state should have a way there.
+    pub(super) fn no_way_to_end(&mut self) {
+        let chart = &self.machine.chart;
+        let ends: Vec<StateIndex> = match chart.state(ROOT).kind {
+            Kind::Parallel => return,
+            _ => chart.state(ROOT).children.iter().copied().filter(|s| chart.state(*s).kind == Kind::Final).collect(),
+        };
+        if ends.is_empty() {
+            return;
+        }
+        let ending = leading_to(chart, &ends);
+        for state in chart.indices().skip(1) {
+            let stuck = chart.state(state).kind == Kind::Atomic && !ending[usize::from(state.0)];
+            if stuck {
+                let message = format!("from {} no transitions lead to an end", self.name(state));
+                let place = self.states[usize::from(state.0)];
+                let help = "add a transition out of it, or make it final";
+                self.warn("no_way_to_end", place, message, help);
+            }
+        }
+    }
+
+    /// A state that only an input can end strands whoever never sends one.
+    pub(super) fn no_way_out_by_time(&mut self) {
+        let chart = &self.machine.chart;
+        for state in chart.indices().skip(1) {
+            if chart.state(state).kind != Kind::Atomic || !chart.eventless(state).is_empty() {
+                continue;
+            }
+            let mut around = std::iter::once(state).chain(chart.ancestors(state));
+            if !around.any(|s| self.has_clock(s, state)) {
+                let message = format!("whoever is in {} and sends nothing stays there for ever", self.name(state));
+                let place = self.states[usize::from(state.0)];
+                let help = "add `after: { 2h: … }` to it, to a state around it, or at the top";
+                self.warn("no_way_out_by_time", place, message, help);
+            }
+        }
+    }
+
+    /// Whether something comes by time while `state` is active, which an atomic state within takes: a delay, a call
+    /// that runs out, an event that is delayed on entry.
+    fn has_clock(&self, state: StateIndex, atomic: StateIndex) -> bool {
+        let chart = &self.machine.chart;
+        let own = chart.state(state);
+        let taken = |event| !chart.candidates(atomic, event).is_empty();
+        let delayed = all_actions(&own.entry).into_iter().any(|action| match action {
+            Action::RaiseLater { event, .. } => taken(*event),
+            _ => false,
+        });
+        !own.after.is_empty() || delayed || own.calls.iter().any(|call| taken(call.error_event))
+    }
+
+    /// A history state that nothing leads to, or that could only ever remember one thing.
+    pub(super) fn useless_history(&mut self) {
+        let chart = &self.machine.chart;
+        let targets = chart.transitions.iter().flat_map(|t| &t.targets);
+        let led_to: Vec<StateIndex> =
+            targets.chain(chart.states.iter().flat_map(|s| &s.initial)).copied().collect();
+        for history in chart.indices().filter(|s| chart.is_history(*s)) {
+            let parent = chart.state(chart.state(history).parent);
+            let mut siblings = parent.children.iter().filter(|s| !chart.is_history(**s));
+            let problem = if !led_to.contains(&history) {
+                "no transition leads to it"
+            } else if siblings.clone().count() == 1 && siblings.all(|s| chart.is_atomic(*s)) {
+                "there is one state only to remember"
+            } else if parent.kind == Kind::Parallel && chart.state(history).kind == Kind::ShallowHistory {
+                "the regions around it are always all active"
+            } else {
+                continue;
+            };
+            let message = format!("the history state {} is of no use: {problem}", self.name(history));
+            let place = self.states[usize::from(history.0)];
+            let help = match problem.starts_with("the regions") {
+                true => "write `history: deep` to remember where each region was, or drop it",
+                false => "lead a transition to it, or drop it",
+            };
+            self.warn("useless_history", place, message, help);
+        }
+    }
+}
+
+/// The states from which some of `ends` may be reached, whatever guards say.
+fn leading_to(chart: &Chart, ends: &[StateIndex]) -> Vec<bool> {
+    let mut entering: Vec<Vec<TransitionIndex>> = vec![Vec::new(); chart.states.len()];
+    for index in chart.transition_indices() {
+        for state in chart.entered_by(index) {
+            entering[usize::from(state.0)].push(index);
+        }
+    }
+    let mut leading = vec![false; chart.states.len()];
+    let mut used = vec![false; chart.transitions.len()];
+    let mut todo: Vec<StateIndex> = ends.to_vec();
+    for end in ends {
+        leading[usize::from(end.0)] = true;
+    }
+    while let Some(state) = todo.pop() {
+        for index in &entering[usize::from(state.0)] {
+            if std::mem::replace(&mut used[usize::from(index.0)], true) {
+                continue;
+            }
+            for from in left_by(chart, *index) {
+                if !std::mem::replace(&mut leading[usize::from(from.0)], true) {
+                    todo.push(from);
+                }
+            }
+        }
+    }
+    leading
+}
+
+/// The states that may be active when a transition is taken: those in its source, and those in regions beside it that
+/// it leaves too.
+fn left_by(chart: &Chart, index: TransitionIndex) -> Vec<StateIndex> {
+    let source = chart.transition(index).source;
+    let within = |state: StateIndex| (state.0..chart.state(state).end.0).map(StateIndex);
+    let Some(domain) = chart.domain(index, &History::new()) else {
+        return Vec::new();
+    };
+    let left = |state: &StateIndex| chart.is_descendant(*state, domain);
+    let outermost = chart
+        .ancestors(source)
+        .filter(|a| left(a) && chart.state(*a).kind == Kind::Parallel)
+        .last();
+    within(outermost.unwrap_or(source)).collect()
+}
