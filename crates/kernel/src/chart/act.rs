@@ -65,6 +65,7 @@ impl Run<'_> {
         if self.actions > ACTIONS_MAX {
             return Err(Stopped::Step(StepError::TooMuch(format!("runs more than {ACTIONS_MAX} actions"))));
         }
+        self.budget.check().map_err(Stopped::Step)?;
         match action {
             Action::Assign { field, name, value } => self.assign(*field, name, value),
             Action::Reply(reply) => {
@@ -186,10 +187,13 @@ impl Run<'_> {
         let scope = Scope {
             context: &self.position.context,
             event: self.payload.fields(),
+            event_name: self.event_name,
             active: &active,
             now: self.stepper.now,
+            locals: &self.locals,
         };
-        expression.evaluate(scope).map_err(|problem| format!("`{}`: {problem}", expression.source))
+        let result = self.budget.spend(|fuel| expression.evaluate_with(scope, fuel));
+        result.map_err(|problem| format!("`{}`: {problem}", expression.source))
     }
 
     fn test(&mut self, condition: &Expression) -> Result<bool, String> {

@@ -279,7 +279,7 @@ impl Chart {
     pub(crate) fn index(&mut self) -> Result<(), String> {
         let nested = |s: &State| !matches!(s.kind, Kind::Atomic | Kind::Final);
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
-        self.error_event = self.event(EXPRESSION_ERROR);
+        self.error_event = self.event_by_name.get(EXPRESSION_ERROR).copied();
         self.has_history = (0..self.states.len()).any(|n| self.is_history(StateIndex(n as u16)));
         for state in &mut self.states {
             let waits = !state.after.is_empty() || !state.calls.is_empty();

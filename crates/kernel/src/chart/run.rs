@@ -17,11 +17,47 @@ use crate::chart::act::Stopped;
 use crate::chart::entry::Entered;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::expression::{Fuel, STEPS_MAX};
 use crate::input::Fields;
 use crate::snapshot::{Invocation, Timer};
 
 /// More small steps than any sensible chart takes for one event; what reaches it goes round in a circle.
 pub const SMALL_STEPS_MAX: usize = 256;
+
+/// Steps of evaluation for one event, all guards and actions together: some ten expressions at their own limit, which
+/// is a few milliseconds.
+const FUEL_MAX: u32 = 200_000;
+
+/// What is left to one event for its expressions.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: u32,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: FUEL_MAX }
+    }
+}
+
+impl Budget {
+    /// Evaluates with no more than one expression may take, and than is left.
+    pub fn spend<T>(&mut self, evaluate: impl FnOnce(&mut Fuel) -> T) -> T {
+        let mut fuel = Fuel::new(self.left.min(STEPS_MAX));
+        let result = evaluate(&mut fuel);
+        self.left -= fuel.used();
+        result
+    }
+
+    /// # Errors
+    /// When nothing is left: then no result can be relied on.
+    pub fn check(&self) -> Result<(), StepError> {
+        match self.left {
+            0 => Err(StepError::TooMuch(format!("takes more than {FUEL_MAX} steps of evaluation"))),
+            _ => Ok(()),
+        }
+    }
+}
 
 static NO_PAYLOAD: LazyLock<Fields> = LazyLock::new(Fields::new);
 
@@ -73,6 +109,7 @@ pub(super) struct Run<'a> {
     pub locals: Vec<Value>,
     /// Actions so far.
     pub actions: usize,
+    pub budget: Budget,
     /// The context has to be measured before the chart rests.
     pub assigned: bool,
     /// What the last transition that names one gives as the reason, should the chart end.
@@ -95,6 +132,7 @@ impl<'a> Run<'a> {
             internal: VecDeque::new(),
             locals: Vec::new(),
             actions: 0,
+            budget: Budget::default(),
             assigned: false,
             reason: None,
             calling: Vec::new(),
@@ -125,8 +163,14 @@ impl<'a> Run<'a> {
     }
 
     /// Carries on with a transition that has been selected.
-    pub fn carry_on(mut self, occurrence: Occurrence<'a>, chosen: TransitionIndex) -> Result<(), StepError> {
+    pub fn carry_on(
+        mut self,
+        occurrence: Occurrence<'a>,
+        chosen: TransitionIndex,
+        budget: Budget,
+    ) -> Result<(), StepError> {
         (self.event_name, self.payload) = (occurrence.name, Payload::Given(occurrence.payload));
+        self.budget = budget;
         self.microstep(&[chosen])?;
         self.settle()
     }
@@ -228,8 +272,11 @@ impl<'a> Run<'a> {
         let mut enabled = Vec::new();
         for at in 0..self.position.leaves.len() {
             for candidate in candidates(self.position.leaves[at]) {
-                let fields = self.payload.fields();
-                match self.stepper.enabled(*candidate, self.position, self.event_name, fields) {
+                let (stepper, fields) = (self.stepper, self.payload.fields());
+                let test = |fuel: &mut Fuel| {
+                    stepper.enabled(*candidate, self.position, self.event_name, fields, fuel)
+                };
+                match self.budget.spend(test) {
                     Ok(false) => continue,
                     Ok(true) if enabled.contains(candidate) => {}
                     Ok(true) => enabled.push(*candidate),
@@ -241,6 +288,7 @@ impl<'a> Run<'a> {
                 break;
             }
         }
+        self.budget.check()?;
         if enabled.len() > 1 {
             self.remove_conflicting(&mut enabled);
         }
@@ -429,13 +477,7 @@ impl<'a> Run<'a> {
     fn finish(&mut self, state: StateIndex) -> Result<(), StepError> {
         let chart = self.chart;
         let parent = chart.state(state).parent;
-        let output = match self.payload_of(&chart.state(state).output) {
-            Ok(output) => output,
-            Err(problem) => {
-                self.settle_failure(Err(Stopped::Failed(problem)))?;
-                Payload::Nothing
-            }
-        };
+        let output = self.output_of(state)?;
         if parent == ROOT {
             let own = chart.state(state).reason.clone();
             let path = || Arc::clone(&chart.state(state).path);
@@ -458,6 +500,22 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+
+    /// What a final state comes to; a value that fails is left out.
+    fn output_of(&mut self, state: StateIndex) -> Result<Payload<'static>, StepError> {
+        let output = &self.chart.state(state).output;
+        if output.is_empty() {
+            return Ok(Payload::Nothing);
+        }
+        let mut fields = Fields::new();
+        for value in output {
+            match self.payload_of(std::slice::from_ref(value)) {
+                Ok(one) => fields.extend(one.fields().clone()),
+                Err(problem) => self.settle_failure(Err(Stopped::Failed(problem)))?,
+            }
+        }
+        Ok(Payload::Own(Arc::new(fields)))
     }
 
     /// `isInFinalState`

@@ -8,10 +8,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::chart::entry::History;
-use crate::chart::run::Run;
+use crate::chart::run::{Budget, Run};
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
 use crate::definition::FieldDefinition;
-use crate::expression::Scope;
+use crate::expression::{Fuel, Scope};
 use crate::input::Fields;
 use crate::refusal::{Considered, GuardVerdict};
 use crate::snapshot::{Invocation, Timer};
@@ -175,10 +175,15 @@ impl<'a> Stepper<'a> {
     ) -> Result<(), StepError> {
         let from = position.leaves[0];
         let candidates = self.chart.candidates(from, occurrence.event).iter().copied();
+        let mut budget = Budget::default();
         // Nothing listens to a guard that fails: it is false, and no more.
-        let enabled =
-            |t: &TransitionIndex| self.enabled(*t, position, occurrence.name, occurrence.payload) == Ok(true);
-        let Some(chosen) = candidates.into_iter().find(enabled) else {
+        let mut enabled = |t: &TransitionIndex| {
+            let Occurrence { name, payload, .. } = occurrence;
+            budget.spend(|fuel| self.enabled(*t, position, name, payload, fuel)) == Ok(true)
+        };
+        let chosen = candidates.into_iter().find(|t| enabled(t));
+        budget.check()?;
+        let Some(chosen) = chosen else {
             return Err(StepError::NotTaken);
         };
         let transition = self.chart.transition(chosen);
@@ -198,7 +203,7 @@ impl<'a> Stepper<'a> {
             }
             return Ok(());
         }
-        Run::new(self, position, trail).carry_on(occurrence, chosen)
+        Run::new(self, position, trail).carry_on(occurrence, chosen, budget)
     }
 
     /// Whether a transition's guard lets it pass.
@@ -211,13 +216,13 @@ impl<'a> Stepper<'a> {
         position: &Position,
         event_name: &str,
         payload: &Fields,
+        fuel: &mut Fuel,
     ) -> Result<bool, String> {
         match &self.chart.transition(transition).guard {
             None => Ok(true),
             Some(guard) => {
                 let active = if guard.reads().active { self.active_paths(position) } else { Vec::new() };
-                let scope = self.scope(position, event_name, payload, &active);
-                guard.test(scope)
+                guard.test_with(self.scope(position, event_name, payload, &active), fuel)
             }
         }
     }
@@ -229,8 +234,7 @@ impl<'a> Stepper<'a> {
         payload: &'s Fields,
         active: &'s [Arc<str>],
     ) -> Scope<'s> {
-        let _ = event_name;
-        Scope { context: &position.context, event: payload, active, now: self.now }
+        Scope { context: &position.context, event: payload, event_name, active, now: self.now, locals: &[] }
     }
 
     /// The paths of all active states but the top, as expressions see them.

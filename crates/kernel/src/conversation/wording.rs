@@ -8,7 +8,7 @@ use crate::conversation::definition::{ConversationDefinition, ReplyDefinition};
 use crate::conversation::message::{Reply, ReplyOption};
 use crate::conversation::{Conversation, IntentIndex, texts};
 use crate::definition::document::Placed;
-use crate::definition::{Definition, compile_expression};
+use crate::definition::{Definition, compile_template_expression};
 use crate::diagnostic::{Diagnostic, nearest};
 use crate::expression::{Expression, Scope};
 use crate::id::Revision;
@@ -190,7 +190,7 @@ fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<D
         let written = rest[..end].trim();
         let start = start + 1 + (rest.len() - rest.trim_start().len());
         let source = Placed { value: written.to_owned(), place: text.part(start..start + written.len()) };
-        if let Some(expression) = compile_expression(&source, definition, false, diagnostics) {
+        if let Some(expression) = compile_template_expression(&source, definition, diagnostics) {
             parts.push(Part::Text(std::mem::take(&mut literal)));
             parts.push(Part::Expression(expression));
         }

@@ -8,9 +8,9 @@ use serde_json::Value;
 use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, MessageAnswer};
 use crate::conversation::{
-    Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation, ConversationState,
-    Decision, IntentIndex, LadderStep, Message, MessageOutcome, Priority, Question, Reply, Router, Why,
-    normalise,
+    ABANDON_EVENT, Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
+    ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Priority, Question, Reply,
+    Router, Why, normalise,
 };
 use crate::decide::turn::Turn;
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
@@ -430,6 +430,13 @@ impl Speaker<'_, '_> {
         let active: Vec<Arc<str>> = self.turn.stepper().active_paths(&self.turn.position);
         let no_event = Fields::new();
         let context = &self.turn.position.context;
-        say(Scope { context, event: &no_event, active: &active, now: self.turn.now })
+        say(Scope {
+            context,
+            event: &no_event,
+            event_name: "",
+            active: &active,
+            now: self.turn.now,
+            locals: &[],
+        })
     }
 }

@@ -293,7 +293,14 @@ impl<'a> Turn<'a> {
         let active = self.stepper().active_paths(&self.position);
         let no_event = Fields::new();
         let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
-            let scope = Scope { context, event: &no_event, active: &active, now: self.now };
+            let scope = Scope {
+                context,
+                event: &no_event,
+                event_name: "",
+                active: &active,
+                now: self.now,
+                locals: &[],
+            };
             let template = &conversation.replies[usize::from(reply.0)];
             conversation.render(template, &locale, scope, self.revision())
         };

@@ -16,7 +16,7 @@ use crate::diagnostic::{self, Diagnostic, Place, Severity};
 use crate::machine::Machine;
 use crate::time::Delay;
 
-pub(crate) use compile::compile_expression;
+pub(crate) use compile::compile_template_expression;
 pub use document::Placed;
 
 /// Begins the names of timers' events, which no definition may use otherwise.

@@ -24,7 +24,7 @@ create            -> a
 wrong {"x": "1"}  -> refused expression_failed `wrong` failed in `a`: context.n must be a whole number, not "1"
 wrong {"x": null} -> refused expression_failed `wrong` failed in `a`: context.n must be a whole number, not null
 late {"x": 1}     -> refused expression_failed `late` failed in `a`: context.log has 1 at [2], which must be text
-missing           -> refused expression_failed `missing` failed in `a`: `event.nothing`: No such key: nothing
+missing           -> refused expression_failed `missing` failed in `a`: `event.nothing`: event.nothing is missing
 wrong {"x": 3}    -> b; log -a; n=3
 "#,
     );

@@ -32,7 +32,9 @@ impl Checker<'_, '_> {
             let event = if transition.event.is_empty() { "always" } else { &transition.event };
             let of = self.name(transition.source);
             let line = self.place_of(winner).line;
-            let message = format!("this transition of {of} for `{event}` is never taken: the one in line {line} always wins");
+            let message = format!(
+                "this transition of {of} for `{event}` is never taken: the one in line {line} always wins"
+            );
             let help = "give the other one a guard, or drop this one";
             self.warn("never_chosen", self.place_of(index), message, help);
         }

@@ -27,8 +27,10 @@ impl Checker<'_, '_> {
                 let help = "give it a guard that becomes false, or an event to wait for";
                 self.warn("endless_loop", self.place_of(*first), message, help);
             } else if self.stays_true(*first) {
-                let message =
-                    format!("once its guard is true, this goes round in {} for ever", self.name(self.transition(*first).source));
+                let message = format!(
+                    "once its guard is true, this goes round in {} for ever",
+                    self.name(self.transition(*first).source)
+                );
                 let help = "let it assign what its guard reads, or lead out of the state";
                 self.warn("endless_loop", self.place_of(*first), message, help);
             }

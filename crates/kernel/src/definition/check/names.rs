@@ -42,19 +42,22 @@ pub(super) fn phrases_mean_one_thing(
     conversation: &ConversationDefinition,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let mut seen: BTreeMap<(Priority, Option<&str>, String), (&str, Place)> = BTreeMap::new();
+    let mut seen: BTreeMap<(Priority, String), Vec<(&str, Option<&str>, Place)>> = BTreeMap::new();
     for intent in &conversation.intents {
         for phrase in &intent.phrases {
             let said = bare(&normalise(&phrase.text.value)).to_owned();
-            let key = (intent.priority, phrase.locale.as_deref(), said);
-            let own = (intent.name.value.as_str(), phrase.text.place);
-            let (other, place) = *seen.entry(key).or_insert(own);
-            if other == intent.name.value {
-                continue;
-            }
+            let locale = phrase.locale.as_deref();
+            let earlier = seen.entry((intent.priority, said)).or_default();
+            let meets = |theirs: Option<&str>| theirs == locale || theirs.is_none() || locale.is_none();
+            let found = earlier.iter().find(|(name, theirs, _)| *name != intent.name.value && meets(*theirs));
+            let found = found.copied();
+            earlier.push((&intent.name.value, locale, phrase.text.place));
+            let Some((other, _, place)) = found else { continue };
             let text = &phrase.text.value;
-            let message =
-                format!("`{text}` is a phrase of `{}` and, in line {}, of `{other}`", intent.name.value, place.line);
+            let message = format!(
+                "`{text}` is a phrase of `{}` and, in line {}, of `{other}`",
+                intent.name.value, place.line
+            );
             let help = "leave it to one of them, or give them different priorities".to_owned();
             diagnostics.push(match intent.priority {
                 Priority::P0 => Diagnostic::error("conflicting_phrase", phrase.text.place, message, help),
@@ -69,7 +72,9 @@ impl<'a> Checker<'a, '_> {
     pub(super) fn unheard_events(&mut self) {
         for action in self.written().into_iter().flat_map(StateDefinition::actions) {
             if let ActionDefinition::Raise(RaiseDefinition { event, .. }) = action {
-                self.is_heard(event, |event| format!("no state takes the event `{event}` that is raised here"));
+                self.is_heard(event, |event| {
+                    format!("no state takes the event `{event}` that is raised here")
+                });
             }
         }
         for event in &self.definition.events {
@@ -167,7 +172,8 @@ impl<'a> Checker<'a, '_> {
 
     fn actions(&self) -> Vec<&'a Action> {
         let chart = &self.machine.chart;
-        let of_states = chart.states.iter().flat_map(|s| s.entry.iter().chain(&s.exit).chain(&s.initial_actions));
+        let of_states =
+            chart.states.iter().flat_map(|s| s.entry.iter().chain(&s.exit).chain(&s.initial_actions));
         all_actions(of_states.chain(chart.transitions.iter().flat_map(|t| &t.actions)))
     }
 

@@ -1,9 +1,9 @@
 //! Where one can get to: states that nobody reaches, states that nobody gets out of.
 
 use crate::chart::entry::History;
-use crate::chart::{Chart, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::chart::{Action, Chart, Kind, ROOT, StateIndex, TransitionIndex};
+use crate::definition::TIMER_PREFIX;
 use crate::definition::check::{Checker, all_actions};
-use crate::chart::Action;
 
 impl Checker<'_, '_> {
     pub(super) fn unreachable_states(&mut self) {
@@ -44,7 +44,13 @@ impl Checker<'_, '_> {
         let chart = &self.machine.chart;
         let ends: Vec<StateIndex> = match chart.state(ROOT).kind {
             Kind::Parallel => return,
-            _ => chart.state(ROOT).children.iter().copied().filter(|s| chart.state(*s).kind == Kind::Final).collect(),
+            _ => chart
+                .state(ROOT)
+                .children
+                .iter()
+                .copied()
+                .filter(|s| chart.state(*s).kind == Kind::Final)
+                .collect(),
         };
         if ends.is_empty() {
             return;
@@ -64,13 +70,19 @@ impl Checker<'_, '_> {
     /// A state that only an input can end strands whoever never sends one.
     pub(super) fn no_way_out_by_time(&mut self) {
         let chart = &self.machine.chart;
+        let timed = |index: &TransitionIndex| chart.transition(*index).event.starts_with(TIMER_PREFIX);
+        let mut leaving = vec![false; chart.states.len()];
+        for state in chart.transition_indices().filter(timed).flat_map(|index| left_by(chart, index)) {
+            leaving[usize::from(state.0)] = true;
+        }
         for state in chart.indices().skip(1) {
             if chart.state(state).kind != Kind::Atomic || !chart.eventless(state).is_empty() {
                 continue;
             }
             let mut around = std::iter::once(state).chain(chart.ancestors(state));
-            if !around.any(|s| self.has_clock(s, state)) {
-                let message = format!("whoever is in {} and sends nothing stays there for ever", self.name(state));
+            if !leaving[usize::from(state.0)] && !around.any(|s| self.has_clock(s, state)) {
+                let message =
+                    format!("whoever is in {} and sends nothing stays there for ever", self.name(state));
                 let place = self.states[usize::from(state.0)];
                 let help = "add `after: { 2h: … }` to it, to a state around it, or at the top";
                 self.warn("no_way_out_by_time", place, message, help);
@@ -158,9 +170,7 @@ fn left_by(chart: &Chart, index: TransitionIndex) -> Vec<StateIndex> {
         return Vec::new();
     };
     let left = |state: &StateIndex| chart.is_descendant(*state, domain);
-    let outermost = chart
-        .ancestors(source)
-        .filter(|a| left(a) && chart.state(*a).kind == Kind::Parallel)
-        .last();
+    let outermost =
+        chart.ancestors(source).filter(|a| left(a) && chart.state(*a).kind == Kind::Parallel).last();
     within(outermost.unwrap_or(source)).collect()
 }

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use crate::chart::{Action, Call, Computed, FieldIndex, StateIndex, Wait};
-use crate::definition::compile::Compiler;
+use crate::definition::compile::{Compiler, Wanted};
 use crate::definition::document::Placed;
 use crate::definition::{
     ActionDefinition, CALL_DONE_PREFIX, CALL_ERROR_PREFIX, DelayDefinition, InvokeDefinition,
     RaiseDefinition, ValueDefinition,
 };
+use crate::expression::Type;
 use crate::time::Delay;
 
 /// How long a call may take unless the definition says otherwise: nobody waits longer for something to happen.
@@ -45,13 +46,14 @@ impl<'a> Compiler<'a, '_> {
                 Some(Action::Cancel(id.value.as_str().into()))
             }
             ActionDefinition::If { condition, then, otherwise } => {
-                let condition = self.expression(condition, true);
+                let condition = self.expression(condition, Wanted::Truth);
                 let (then, otherwise) = (self.actions(then), self.actions(otherwise));
                 Some(Action::If { condition: condition?, then, otherwise })
             }
             ActionDefinition::ForEach { list, item, body } => {
-                let list = self.expression(list, true);
-                self.locals.extend([item.clone(), INDEX.to_owned()]);
+                let list = self.expression(list, Wanted::List);
+                let of = list.as_ref().map_or(Type::ANY, |list| list.result_type().item());
+                self.locals.extend([(item.clone(), of), (INDEX.to_owned(), Type::INTEGER)]);
                 let body = self.actions(body);
                 self.locals.truncate(self.locals.len() - 2);
                 Some(Action::ForEach { list: list?, body })
@@ -73,7 +75,7 @@ impl<'a> Compiler<'a, '_> {
             let message = format!("context.{} {problem}", field.value);
             self.error("bad_value", field.place, message, "write a value of the field's type");
         }
-        let value = self.value(value)?;
+        let value = self.value(value, Wanted::Value(&fields[number]))?;
         Some(Action::Assign { field: FieldIndex(number as u16), name: field.value.as_str().into(), value })
     }
 
@@ -84,7 +86,9 @@ impl<'a> Compiler<'a, '_> {
         let delay = match &written.delay {
             None => return Some(Action::Raise { event, data }),
             Some(DelayDefinition::Fixed(delay)) => Wait::Fixed(*delay),
-            Some(DelayDefinition::Expression(source)) => Wait::Computed(self.expression(source, true)?),
+            Some(DelayDefinition::Expression(source)) => {
+                Wait::Computed(self.expression(source, Wanted::Milliseconds)?)
+            }
         };
         Some(Action::RaiseLater { event, data, id: written.timer_id().into(), delay })
     }
@@ -94,15 +98,15 @@ impl<'a> Compiler<'a, '_> {
         written: &'a [(Placed<String>, ValueDefinition)],
     ) -> Vec<(Arc<str>, Computed)> {
         let value = |(name, value): &'a (Placed<String>, ValueDefinition)| {
-            Some((name.value.as_str().into(), self.value(value)?))
+            Some((name.value.as_str().into(), self.value(value, Wanted::Anything)?))
         };
         written.iter().filter_map(value).collect()
     }
 
-    fn value(&mut self, written: &'a ValueDefinition) -> Option<Computed> {
+    fn value(&mut self, written: &'a ValueDefinition, wanted: Wanted<'_>) -> Option<Computed> {
         Some(match written {
             ValueDefinition::Expression(source) => {
-                Computed::Expression(Box::new(self.expression(source, true)?))
+                Computed::Expression(Box::new(self.expression(source, wanted)?))
             }
             ValueDefinition::Literal(value) => Computed::Literal(value.clone()),
         })

@@ -4,6 +4,7 @@
 //! look at it; `load` throws it away when an error was noted.
 
 mod actions;
+mod expressions;
 mod names;
 mod shape;
 
@@ -12,12 +13,12 @@ use std::sync::Arc;
 
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
 use crate::conversation::Conversation;
-use crate::definition::document::Placed;
 use crate::definition::{
-    ActionDefinition, DONE_PREFIX, Definition, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition,
+    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, StateDefinition, StateKind, TIMER_PREFIX,
+    TransitionDefinition,
 };
-use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
-use crate::expression::{Expression, FieldsRead};
+use crate::diagnostic::{Diagnostic, Place, nearest};
+use crate::expression::Type;
 use crate::id::{DefinitionHash, MachineName};
 use crate::machine::Machine;
 
@@ -66,6 +67,9 @@ pub(crate) fn compile(
         conversation
     });
     compiler.fill_states();
+    if compiler.listens(EXPRESSION_ERROR) {
+        compiler.event(EXPRESSION_ERROR);
+    }
     for event in &definition.events {
         compiler.check_event_name(event, false);
         compiler.event(&event.value);
@@ -117,6 +121,9 @@ fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
     delayed.collect()
 }
 
+use expressions::Wanted;
+pub(crate) use expressions::compile_template_expression;
+
 struct Compiler<'a, 'd> {
     definition: &'a Definition,
     diagnostics: &'d mut Vec<Diagnostic>,
@@ -127,7 +134,7 @@ struct Compiler<'a, 'd> {
     delayed_ids: BTreeSet<&'a str>,
     call_ids: Vec<Arc<str>>,
     /// The names of the `for_each` around what is being compiled, item and index in turn.
-    locals: Vec<String>,
+    locals: Vec<(String, Type)>,
 }
 
 impl<'a> Compiler<'a, '_> {
@@ -258,7 +265,7 @@ impl<'a> Compiler<'a, '_> {
                 found.filter_map(|target| Some((self.target(source, target)?, target.place))).collect();
             self.check_targets(&targets);
             let targets = targets.into_iter().map(|(target, _)| target).collect();
-            let guard = transition.guard.as_ref().and_then(|guard| self.expression(guard, true));
+            let guard = transition.guard.as_ref().and_then(|guard| self.expression(guard, Wanted::Truth));
             let actions = self.actions(&transition.actions);
             self.chart.transitions.push(Transition {
                 source,
@@ -272,60 +279,4 @@ impl<'a> Compiler<'a, '_> {
             });
         }
     }
-
-    fn expression(&mut self, source: &Placed<String>, may_read_event: bool) -> Option<Expression> {
-        compile_expression(source, self.definition, may_read_event, self.diagnostics)
-    }
-}
-
-/// Compiles an expression and checks the context fields that it names.
-pub(crate) fn compile_expression(
-    source: &Placed<String>,
-    definition: &Definition,
-    may_read_event: bool,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Option<Expression> {
-    let mut error = |code, place, message, help: String| {
-        diagnostics.push(Diagnostic::error(code, place, message, help));
-    };
-    let expression = match Expression::compile(&source.value) {
-        Ok(expression) => expression,
-        Err(problem) => {
-            error(
-                "bad_expression",
-                source.place,
-                format!("the expression `{}` cannot be used: {problem}", shorten(&source.value)),
-                "write CEL, such as `context.count > 3 && event.text != \"\"`".into(),
-            );
-            return None;
-        }
-    };
-    let fields = || definition.context.iter().map(|f| f.name.value.as_str());
-    for name in &expression.reads().context.names {
-        if !fields().any(|field| field == name) {
-            let message = format!("the context has no field `{name}`");
-            let place = place_of_field(source, "context.", name);
-            error("unknown_field", place, message, nearest(name, fields()));
-        }
-    }
-    if !may_read_event && expression.reads().event != FieldsRead::default() {
-        error(
-            "bad_expression",
-            place_of_field(source, "", "event"),
-            "`event` is not known here".into(),
-            "a reply may use context, active and now; assign what it needs to the context first".into(),
-        );
-    }
-    Some(expression)
-}
-
-/// Where an expression first names `name` behind `before`.
-fn place_of_field(source: &Placed<String>, before: &str, name: &str) -> Place {
-    let written = format!("{before}{name}");
-    let ends = |at: &usize| {
-        let rest = source.value[at + written.len()..].chars().next();
-        rest.is_none_or(|c| !c.is_alphanumeric() && c != '_')
-    };
-    let mut found = source.value.match_indices(&written).map(|(at, _)| at);
-    found.find(ends).map_or(source.place, |at| source.part(at + before.len()..at + written.len()))
 }

@@ -8,10 +8,7 @@ use crate::definition::{ActionDefinition, DelayDefinition, RaiseDefinition, Valu
 use crate::time::Delay;
 
 /// What an action may say. A map may hold several; they run in the order in which they are written.
-pub(super) const ACTION_KEYS: [&str; 9] =
-    ["assign", "reply", "raise", "cancel", "if", "then", "else", "for_each", "do"];
-/// `as` goes with `for_each` alone, and never stands in a transition.
-const ACTION_MAP_KEYS: [&str; 10] =
+pub(super) const ACTION_KEYS: [&str; 10] =
     ["assign", "reply", "raise", "cancel", "if", "then", "else", "for_each", "as", "do"];
 const RAISE_KEYS: [&str; 4] = ["event", "data", "delay", "id"];
 /// What an item of `for_each` is called unless `as` says otherwise.
@@ -31,7 +28,7 @@ fn read_nested(reader: &mut Reader<'_>, node: &Node, depth: usize) -> Vec<Action
     }
     let mut actions = Vec::new();
     for item in reader.one_or_many(node) {
-        if let Some(entries) = reader.entries(item, "an action", &ACTION_MAP_KEYS) {
+        if let Some(entries) = reader.entries(item, "an action", &ACTION_KEYS) {
             let found: Vec<(&Placed<String>, &Node)> = entries.iter().collect();
             actions.extend(read_action_map(reader, &found, depth));
         }

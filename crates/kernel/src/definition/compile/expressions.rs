@@ -1,0 +1,104 @@
+//! Expressions in their places: what each may read, and what has to come of it.
+
+use crate::definition::compile::Compiler;
+use crate::definition::document::Placed;
+use crate::definition::{Definition, FieldDefinition};
+use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
+use crate::expression::{Expression, FieldsRead, Names};
+
+/// What an expression is there for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'f> {
+    Anything,
+    /// A guard, or the condition of an action.
+    Truth,
+    Value(&'f FieldDefinition),
+    Milliseconds,
+    List,
+}
+
+impl Compiler<'_, '_> {
+    pub(super) fn expression(&mut self, source: &Placed<String>, wanted: Wanted<'_>) -> Option<Expression> {
+        let names = Names { context: &self.definition.context, locals: &self.locals };
+        let expression = compile(source, self.definition, &names, self.diagnostics)?;
+        let result = expression.result_type();
+        let misfit = match wanted {
+            Wanted::Anything => Ok(()),
+            Wanted::Truth => expression.check_guard(),
+            Wanted::Value(field) => expression.check_assignment(field),
+            Wanted::Milliseconds if result.may_be_integer() => Ok(()),
+            Wanted::Milliseconds => Err(format!("a delay must be whole milliseconds, and this is {result}")),
+            Wanted::List if result.may_be_list() => Ok(()),
+            Wanted::List => Err(format!("`for_each` takes a list, and this is {result}")),
+        };
+        if let Err(problem) = misfit {
+            let help = match wanted {
+                Wanted::Truth => "compare it with something, such as `context.count > 3`",
+                _ => "change the expression, or the type of the field",
+            };
+            self.error("type_mismatch", source.place, problem, help);
+        }
+        Some(expression)
+    }
+}
+
+/// The expression in a reply, which no event is there for.
+pub(crate) fn compile_template_expression(
+    source: &Placed<String>,
+    definition: &Definition,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Expression> {
+    let names = Names { context: &definition.context, locals: &[] };
+    let expression = compile(source, definition, &names, diagnostics)?;
+    let reads = expression.reads();
+    if reads.event != FieldsRead::default() || reads.event_name {
+        diagnostics.push(Diagnostic::error(
+            "bad_expression",
+            place_of_field(source, "", "event"),
+            "`event` is not known here".into(),
+            "a reply may use context, active and now; assign what it needs to the context first".into(),
+        ));
+    }
+    Some(expression)
+}
+
+/// Compiles an expression and checks the context fields that it names.
+fn compile(
+    source: &Placed<String>,
+    definition: &Definition,
+    names: &Names<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Expression> {
+    let mut error = |code, place, message, help: String| {
+        diagnostics.push(Diagnostic::error(code, place, message, help));
+    };
+    let expression = match Expression::compile(&source.value, names) {
+        Ok(expression) => expression,
+        Err(problem) => {
+            let message = format!("the expression `{}` cannot be used: {problem}", shorten(&source.value));
+            let help = "write CEL, such as `context.count > 3 && event.text != \"\"`";
+            error("bad_expression", source.place, message, help.into());
+            return None;
+        }
+    };
+    let fields = || definition.context.iter().map(|f| f.name.value.as_str());
+    for name in &expression.reads().context.names {
+        if !fields().any(|field| field == name) {
+            let message = format!("the context has no field `{name}`");
+            let place = place_of_field(source, "context.", name);
+            error("unknown_field", place, message, nearest(name, fields()));
+        }
+    }
+    Some(expression)
+}
+
+/// Where an expression first names `name` behind `before`.
+fn place_of_field(source: &Placed<String>, before: &str, name: &str) -> Place {
+    let written = format!("{before}{name}");
+    let ends = |at: &usize| {
+        let rest = source.value[at + written.len()..].chars().next();
+        rest.is_none_or(|c| !c.is_alphanumeric() && c != '_')
+    };
+    let mut found = source.value.match_indices(&written).map(|(at, _)| at);
+    found.find(ends).map_or(source.place, |at| source.part(at + before.len()..at + written.len()))
+}

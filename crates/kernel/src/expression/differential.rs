@@ -1,0 +1,1 @@
+//! Tests against the interpreter of the `cel` crate.

@@ -1,0 +1,179 @@
+//! Nodes: the tree that an expression is lowered to and evaluated from.
+//!
+//! Owns the shapes, and how a node that names a value is written, for messages. A name is resolved once, when it is
+//! lowered: a node says which root, slot or field it reads. Invariant: the tree is at most `DEPTH_MAX` deep.
+
+use std::fmt;
+
+use super::pattern::Pattern;
+
+#[derive(Debug)]
+pub(super) enum Node {
+    Null,
+    Bool(bool),
+    Int(i64),
+    UInt(u64),
+    Double(f64),
+    Text(Box<str>),
+    /// A type, by CEL's name of it.
+    Type(&'static str),
+
+    Context,
+    Event,
+    EventName,
+    Active,
+    Now,
+    ContextField(Box<str>),
+    EventField(Box<str>),
+    /// A variable of the caller, by its slot.
+    Local(usize, Box<str>),
+    /// The variable of the comprehension; there is one at a time.
+    Item(Box<str>),
+
+    Select(Box<(Node, Box<str>)>),
+    Has(Box<(Node, Box<str>)>),
+    Index(Box<(Node, Node)>),
+
+    Not(Box<Node>),
+    And(Box<(Node, Node)>),
+    Or(Box<(Node, Node)>),
+    Equal(Box<(Node, Node)>),
+    Unequal(Box<(Node, Node)>),
+    Compare(Comparison, Box<(Node, Node)>),
+    In(Box<(Node, Node)>),
+    Matches(Box<(Node, Pattern)>),
+    Search(Search, Box<(Node, Node)>),
+
+    Negate(Box<Node>),
+    Arithmetic(Arithmetic, Box<(Node, Node)>),
+    If(Box<(Node, Node, Node)>),
+    List(Vec<Node>),
+    Map(Vec<(Node, Node)>),
+    Convert(Conversion, Box<Node>),
+    Fold(Box<Fold>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    Add,
+    Subtract,
+    Multiply,
+    Divide,
+    Remainder,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    Less,
+    LessOrEqual,
+    Greater,
+    GreaterOrEqual,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Search {
+    Contains,
+    StartsWith,
+    EndsWith,
+}
+
+/// Functions of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Conversion {
+    Size,
+    Int,
+    UInt,
+    Double,
+    String,
+    Bool,
+    Type,
+    Dyn,
+}
+
+/// A comprehension: what is done with every item of a range.
+#[derive(Debug)]
+pub(super) struct Fold {
+    pub range: Node,
+    pub step: FoldStep,
+}
+
+#[derive(Debug)]
+pub(super) enum FoldStep {
+    All(Node),
+    Exists(Node),
+    ExistsOne(Node),
+    /// `map` and `filter`: the item to keep, if the condition holds.
+    Collect {
+        condition: Option<Node>,
+        item: Node,
+    },
+}
+
+impl Arithmetic {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Add => "+",
+            Self::Subtract => "-",
+            Self::Multiply => "*",
+            Self::Divide => "/",
+            Self::Remainder => "%",
+        }
+    }
+}
+
+impl Comparison {
+    pub fn symbol(self) -> &'static str {
+        match self {
+            Self::Less => "<",
+            Self::LessOrEqual => "<=",
+            Self::Greater => ">",
+            Self::GreaterOrEqual => ">=",
+        }
+    }
+}
+
+impl Search {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Contains => "contains",
+            Self::StartsWith => "startsWith",
+            Self::EndsWith => "endsWith",
+        }
+    }
+}
+
+impl Conversion {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Size => "size",
+            Self::Int => "int",
+            Self::UInt => "uint",
+            Self::Double => "double",
+            Self::String => "string",
+            Self::Bool => "bool",
+            Self::Type => "type",
+            Self::Dyn => "dyn",
+        }
+    }
+}
+
+/// A node as it was written, if it names something; otherwise "the value".
+impl fmt::Display for Node {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Context => formatter.write_str("context"),
+            Self::Event => formatter.write_str("event"),
+            Self::EventName => formatter.write_str("event_name"),
+            Self::Active => formatter.write_str("active"),
+            Self::Now => formatter.write_str("now"),
+            Self::ContextField(name) => write!(formatter, "context.{name}"),
+            Self::EventField(name) => write!(formatter, "event.{name}"),
+            Self::Local(_, name) | Self::Item(name) => formatter.write_str(name),
+            Self::Select(of) | Self::Has(of) => write!(formatter, "{}.{}", of.0, of.1),
+            Self::Index(of) => write!(formatter, "{}[{}]", of.0, of.1),
+            Self::Int(i) => write!(formatter, "{i}"),
+            Self::Text(text) if text.len() <= 64 => write!(formatter, "{text:?}"),
+            _ => formatter.write_str("the value"),
+        }
+    }
+}
