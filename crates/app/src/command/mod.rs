@@ -16,6 +16,7 @@ mod chat;
 mod check;
 mod client;
 mod diagram;
+mod schema;
 mod serve;
 mod stories;
 
@@ -45,6 +46,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Draw a definition as a Mermaid or Graphviz diagram
     Diagram(diagram::DiagramArgs),
+    /// Print the JSON Schema of definitions, by which editors complete and check them
+    Schema,
     /// Run stories
     Test(stories::TestArgs),
     /// Talk to a machine in the terminal, on a virtual clock, saving nothing
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::Check(args) => check::check(&args),
         Command::Diagram(args) => diagram::diagram(&args),
+        Command::Schema => schema::schema(),
         Command::Test(args) => stories::test(&args),
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),
