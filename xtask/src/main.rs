@@ -97,7 +97,7 @@ fn help() -> String {
 }
 
 fn bench(root: &Path, arguments: &[String]) -> bool {
-    cargo_run(root, &["run", "--release", "--", "bench"], arguments)
+    cargo_run(root, &["run", "--release", "--features", "count-allocations", "--", "bench"], arguments)
 }
 
 fn sim(root: &Path, arguments: &[String]) -> bool {

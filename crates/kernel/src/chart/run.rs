@@ -317,34 +317,45 @@ impl<'a> Run<'a> {
     /// `removeConflictingTransitions`: of two that leave a common state, the one of the descendant wins, else
     /// the one that comes first.
     fn remove_conflicting(&self, enabled: &mut Vec<TransitionIndex>) {
-        let mut kept: Vec<(TransitionIndex, Option<StateIndex>)> = Vec::with_capacity(enabled.len());
-        let source = |t: TransitionIndex| self.chart.transition(t).source;
-        for one in &*enabled {
-            let domain = self.chart.domain(*one, &self.position.history);
-            let conflicts = |other: Option<StateIndex>| match (domain, other) {
-                (Some(one), Some(other)) => {
-                    one == other
-                        || self.chart.is_descendant(one, other)
-                        || self.chart.is_descendant(other, one)
-                }
-                _ => false,
+        let mut kept = 0;
+        for at in 0..enabled.len() {
+            let one = enabled[at];
+            let wins = |other: &TransitionIndex| {
+                let source = |t: TransitionIndex| self.chart.transition(t).source;
+                self.chart.is_descendant(source(one), source(*other))
             };
-            let preempted = kept.iter().any(|(other, theirs)| {
-                conflicts(*theirs) && !self.chart.is_descendant(source(*one), source(*other))
-            });
-            if !preempted {
-                kept.retain(|(_, theirs)| !conflicts(*theirs));
-                kept.push((*one, domain));
+            if enabled[..kept].iter().any(|other| self.conflict(one, *other) && !wins(other)) {
+                continue;
             }
+            let mut below = 0;
+            for other in 0..kept {
+                if !self.conflict(one, enabled[other]) {
+                    enabled[below] = enabled[other];
+                    below += 1;
+                }
+            }
+            enabled[below] = one;
+            kept = below + 1;
         }
-        *enabled = kept.into_iter().map(|(transition, _)| transition).collect();
+        enabled.truncate(kept);
+    }
+
+    /// Whether two transitions leave a common state: then the one's domain lies in the other's.
+    fn conflict(&self, one: TransitionIndex, other: TransitionIndex) -> bool {
+        let domain = |t| self.chart.domain(t, &self.position.history);
+        match (domain(one), domain(other)) {
+            (Some(one), Some(other)) => {
+                one == other || self.chart.is_descendant(one, other) || self.chart.is_descendant(other, one)
+            }
+            _ => false,
+        }
     }
 
     /// `microstep`: out of all states that are left, then the actions, then into all that are entered.
     fn microstep(&mut self, transitions: &[TransitionIndex]) -> Result<(), StepError> {
         if let [only] = transitions {
             let domain = self.chart.domain(*only, &self.position.history);
-            self.exit(domain.as_slice())?;
+            self.exit(domain.into_iter())?;
             self.act_on(*only)?;
             return self.enter_by(*only, domain);
         }
@@ -353,8 +364,7 @@ impl<'a> Run<'a> {
             transitions.iter().filter_map(|t| Some((domain(t)?, *t))).collect();
         // What does not conflict lies side by side: leaving domain by domain is leaving in document order.
         moves.sort_unstable();
-        let domains: Vec<StateIndex> = moves.iter().map(|(domain, _)| *domain).collect();
-        self.exit(&domains)?;
+        self.exit(moves.iter().map(|(domain, _)| *domain))?;
         for index in transitions {
             self.act_on(*index)?;
         }
@@ -390,18 +400,19 @@ impl<'a> Run<'a> {
     }
 
     /// `exitStates`: history is recorded first, then the descendants of each domain are left from the innermost out.
-    fn exit(&mut self, domains: &[StateIndex]) -> Result<(), StepError> {
+    fn exit(
+        &mut self,
+        domains: impl DoubleEndedIterator<Item = StateIndex> + Clone,
+    ) -> Result<(), StepError> {
         let chart = self.chart;
         if chart.has_history {
-            for domain in domains {
-                self.remember(*domain);
-            }
+            domains.clone().for_each(|domain| self.remember(domain));
         }
-        for domain in domains.iter().rev() {
+        for domain in domains.rev() {
             loop {
-                let end = self.position.active.partition_point(|s| *s < chart.state(*domain).end);
+                let end = self.position.active.partition_point(|s| *s < chart.state(domain).end);
                 let Some(state) = end.checked_sub(1).map(|last| self.position.active[last]) else { break };
-                if state <= *domain {
+                if state <= domain {
                     break;
                 }
                 self.leave(state)?;

@@ -1,5 +1,7 @@
-//! The kernel alone, in memory: the statechart step, a step with a guard, routing and deciding whole messages.
+//! The kernel alone, in memory: the statechart step on charts of growing difficulty, beside the bare tables of the
+//! same machine; routing and deciding whole messages.
 
+use std::collections::HashMap;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -11,19 +13,29 @@ use kernel::machine::Machine;
 use kernel::time::Timestamp;
 
 use crate::command::Failure;
-use crate::command::bench::{Line, conversation};
+use crate::command::bench::{Line, allocations, conversation};
 
 const TIME: Duration = Duration::from_millis(700);
 /// Steps between two looks at the clock.
 const ROUND: usize = 10_000;
+const EVENTS: [&str; 3] = ["next", "over", "back"];
 
 pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
     let flat = load(&flat_definition(""))?;
-    say(Line::rate("kernel: step on a flat machine of 15 transitions", steps(&flat, &Fields::new())?));
-    let guarded = load(&flat_definition("guard: 'event.n > 0', assign: { count: 'context.count + 1' }, "))?;
+    let floor = bare_tables(&flat)?;
+    let mut tell = |what: &str, machine: &Machine, payload: &Fields| {
+        let line = steps(what, machine, payload)?;
+        say(Line { of_floor: Some(line.per_second / floor), ..line });
+        Ok::<(), Failure>(())
+    };
+    tell("kernel: step on a flat machine of 15 transitions", &flat, &Fields::new())?;
+    let guarded =
+        "guard: 'event.n > 0 && context.count < 1000000000', assign: { count: 'context.count + 1' }, ";
     let payload = Fields::from_iter([("n".to_owned(), 1.into())]);
-    say(Line::rate("kernel: the same with a CEL guard and an assignment", steps(&guarded, &payload)?));
-    say(Line::rate("kernel: route and decide a message", decisions()?));
+    tell("kernel: the same with a CEL guard and an assignment", &load(&flat_definition(guarded))?, &payload)?;
+    tell("kernel: step on three levels with two regions", &load(DEEP)?, &Fields::new())?;
+    say(Line::rate("  floor: bare interned tables of the flat machine", floor));
+    say(decisions()?);
     Ok(())
 }
 
@@ -46,7 +58,48 @@ fn flat_definition(extra: &str) -> String {
     source
 }
 
-fn steps(machine: &Machine, payload: &Fields) -> Result<f64, Failure> {
+/// A parallel state with two regions of three levels: `next` moves both within their innermost level, `over` takes the
+/// left one across two levels, `back` leaves the whole and enters it anew.
+const DEEP: &str = "
+machine: deep
+initial: both
+states:
+  both:
+    type: parallel
+    on: { back: again }
+    states:
+      left:
+        initial: one
+        states:
+          one:
+            initial: a
+            states: { a: { on: { next: b } }, b: { on: { next: a } } }
+            on: { over: two.d }
+          two:
+            initial: c
+            states: { c: { on: { next: d } }, d: { on: { next: c } } }
+            on: { over: one }
+      right:
+        initial: one
+        states:
+          one:
+            initial: a
+            states: { a: { on: { next: b } }, b: { on: { next: a } } }
+  again:
+    type: parallel
+    on: { back: both }
+    states:
+      left:
+        initial: one
+        states:
+          one: { initial: a, states: { a: { on: { next: b, over: b } }, b: { on: { next: a, over: a } } } }
+      right:
+        initial: one
+        states:
+          one: { initial: a, states: { a: { on: { next: b } }, b: { on: { next: a } } } }
+";
+
+fn steps(what: &str, machine: &Machine, payload: &Fields) -> Result<Line, Failure> {
     let now = Timestamp::from_millis(0);
     let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
     let context = machine.initial_context(&Fields::new()).map_err(|problems| Failure(problems.join("; ")))?;
@@ -56,14 +109,47 @@ fn steps(machine: &Machine, payload: &Fields) -> Result<f64, Failure> {
     stepper.start(&mut position, &mut trail).map_err(failed)?;
     let occurrence =
         |name: &'static str| Some(Occurrence { event: machine.chart.event(name)?, name, payload });
-    let events: Vec<Occurrence<'_>> = ["next", "over", "back"].into_iter().filter_map(occurrence).collect();
-    let started = Instant::now();
-    let mut done = 0_usize;
-    while started.elapsed() < TIME {
+    let events: Vec<Occurrence<'_>> = EVENTS.into_iter().filter_map(occurrence).collect();
+    let mut round = || {
         for n in 0..ROUND {
             trail.taken.clear();
             stepper.take(&mut position, events[n % 3], &mut trail).map_err(failed)?;
             black_box(&position);
+        }
+        Ok::<(), Failure>(())
+    };
+    round()?;
+    let mut result = Ok(());
+    let counted = allocations(|| result = round());
+    result?;
+    let started = Instant::now();
+    let mut done = 0_usize;
+    while started.elapsed() < TIME {
+        round()?;
+        done += ROUND;
+    }
+    let rate = done as f64 / started.elapsed().as_secs_f64();
+    Ok(Line { allocations: counted.map(|count| count / ROUND as f64), ..Line::rate(what, rate) })
+}
+
+/// What a step on a flat machine cannot do without: a name becomes a number, and a number in a table the next state.
+fn bare_tables(machine: &Machine) -> Result<f64, Failure> {
+    let chart = &machine.chart;
+    let numbers: HashMap<&str, usize> = EVENTS.into_iter().zip(0..).collect();
+    let mut table = vec![0_usize; chart.states.len() * EVENTS.len()];
+    for transition in &chart.transitions {
+        let target = transition.targets.first().ok_or(Failure("a transition without a target".into()))?;
+        if let Some(number) = numbers.get(&*transition.event) {
+            table[usize::from(transition.source.0) * EVENTS.len() + number] = usize::from(target.0);
+        }
+    }
+    let mut state = 1;
+    let started = Instant::now();
+    let mut done = 0_usize;
+    while started.elapsed() < TIME {
+        for n in 0..ROUND {
+            let number = numbers[black_box(EVENTS[n % 3])];
+            state = black_box(table[state * EVENTS.len() + number]);
         }
         done += ROUND;
     }
@@ -71,7 +157,7 @@ fn steps(machine: &Machine, payload: &Fields) -> Result<f64, Failure> {
 }
 
 /// Whole conversations of six messages, each decided on what the one before left.
-fn decisions() -> Result<f64, Failure> {
+fn decisions() -> Result<Line, Failure> {
     let machine = conversation::machine()?;
     let now = Timestamp::from_millis(0);
     let started = Instant::now();
@@ -87,5 +173,5 @@ fn decisions() -> Result<f64, Failure> {
         }
         done += conversation::TURNS;
     }
-    Ok(done as f64 / started.elapsed().as_secs_f64())
+    Ok(Line::rate("kernel: route and decide a message", done as f64 / started.elapsed().as_secs_f64()))
 }

@@ -39,11 +39,21 @@ pub(crate) struct Line {
     pub p99_ms: Option<f64>,
     /// Commits in one batch, on average.
     pub group: Option<f64>,
+    /// Requests to the allocator for each, where they are counted.
+    pub allocations: Option<f64>,
 }
 
 impl Line {
     fn rate(what: &str, per_second: f64) -> Self {
-        Self { what: what.to_owned(), per_second, of_floor: None, p50_ms: None, p99_ms: None, group: None }
+        Self {
+            what: what.to_owned(),
+            per_second,
+            of_floor: None,
+            p50_ms: None,
+            p99_ms: None,
+            group: None,
+            allocations: None,
+        }
     }
 }
 
@@ -63,13 +73,14 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
     };
     if !args.json {
         say!(
-            "{:58} {:>12} {:>9} {:>8} {:>8} {:>6}",
+            "{:58} {:>12} {:>9} {:>8} {:>8} {:>6} {:>7}",
             "",
             "per second",
             "of floor",
             "p50 ms",
             "p99 ms",
-            "group"
+            "group",
+            "allocs"
         );
     }
     kernel_steps::measure(&mut told)?;
@@ -107,14 +118,27 @@ fn print_line(line: &Line) {
     let optional =
         |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
     say!(
-        "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6}",
+        "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6} {:>7}",
         line.what,
         line.per_second,
         optional(line.of_floor, 2),
         optional(line.p50_ms, 2),
         optional(line.p99_ms, 2),
-        optional(line.group, 1)
+        optional(line.group, 1),
+        optional(line.allocations, 1)
     );
+}
+
+/// Requests to the allocator that `run` makes, where the program was built to count them.
+#[cfg(feature = "count-allocations")]
+pub(crate) fn allocations(run: impl FnOnce()) -> Option<f64> {
+    Some(allocation_counter::measure(run).count_total as f64)
+}
+
+#[cfg(not(feature = "count-allocations"))]
+pub(crate) fn allocations(run: impl FnOnce()) -> Option<f64> {
+    run();
+    None
 }
 
 /// The values at the middle and at the ninety-ninth percentile, in milliseconds.

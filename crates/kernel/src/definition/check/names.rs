@@ -36,23 +36,30 @@ pub(super) fn labels_are_no_commands(
     }
 }
 
+/// A phrase that has been seen.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    intent: &'a str,
+    locale: Option<&'a str>,
+    place: Place,
+}
+
 /// One phrase under two intents of one priority: nobody could say which is meant. Of two commands neither would be
 /// obeyed, which is an error; of others a question comes of it each time.
 pub(super) fn phrases_mean_one_thing(
     conversation: &ConversationDefinition,
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let mut seen: BTreeMap<(Priority, String), Vec<(&str, Option<&str>, Place)>> = BTreeMap::new();
+    let mut seen: BTreeMap<(Priority, String), Vec<Listed<'_>>> = BTreeMap::new();
     for intent in &conversation.intents {
         for phrase in &intent.phrases {
             let said = bare(&normalise(&phrase.text.value)).to_owned();
             let locale = phrase.locale.as_deref();
             let earlier = seen.entry((intent.priority, said)).or_default();
             let meets = |theirs: Option<&str>| theirs == locale || theirs.is_none() || locale.is_none();
-            let found = earlier.iter().find(|(name, theirs, _)| *name != intent.name.value && meets(*theirs));
-            let found = found.copied();
-            earlier.push((&intent.name.value, locale, phrase.text.place));
-            let Some((other, _, place)) = found else { continue };
+            let found = earlier.iter().find(|l| l.intent != intent.name.value && meets(l.locale)).copied();
+            earlier.push(Listed { intent: &intent.name.value, locale, place: phrase.text.place });
+            let Some(Listed { intent: other, place, .. }) = found else { continue };
             let text = &phrase.text.value;
             let message = format!(
                 "`{text}` is a phrase of `{}` and, in line {}, of `{other}`",
