@@ -203,3 +203,40 @@ fn one_mistake_is_enough() {
         assert!(!problems(&schema(), &value).is_empty(), "{what} passes");
     }
 }
+
+/// Forms that hardly anybody writes, and that load.
+const ODDITIES: [&str; 21] = [
+    "states: { a: }",
+    "states: { a: { on: , after: , always: , entry: , exit: , states: , invoke: } }",
+    "states: { a: { on: { go: } } }",
+    "states: { a: { on: { go: [] , 5: a, 'a-1.b_2.*': a, '*': a } } }",
+    "states: { a: { after: { ' 1h30m ': a, 01s: a } } }",
+    "states: { a: { entry: [{}, null, { assign: , reply: [], raise: , cancel: } ] } }",
+    "states: { a: { entry: { raise: [e, { event: f, data: , delay: size(active) * 1000 }] } }, b: { on: { e: a, f: a } } }",
+    "states: { a: { target: [], actions: [], output: } }",
+    "states: { a: {}, b: { type: final, on: {}, always: [], invoke: [], output: { n: 1 } } }",
+    "states: { a: { type: atomic, initial: } }",
+    "{ initial: [a], states: { a: {} } }",
+    "{ initial: { target: [a], actions: }, states: { a: {} } }",
+    "{ initial: état, states: { état: { type: parallel, states: { _: {}, 東京-1: } } } }",
+    "{ type: parallel, initial: [], states: { a: {} } }",
+    "context: { n: , m: { type: number, default: 5 }, o: { required: true, default: null } }",
+    "context:",
+    "events: [e, f.g]",
+    "conversation:",
+    "conversation: { thresholds: { confidence: 1 }, clarification: , ladder: menu, locales: fr, intents: , replies: }",
+    "conversation: { replies: { r: { text: { en: x }, options: }, s: { fr: y } } }",
+    "conversation: { intents: { i: { priority: P4, label: { en: i }, phrases: { en: x, fr: [y] }, entity: } } }",
+];
+
+#[test]
+fn what_is_odd_and_loads_is_valid_too() {
+    for written in ODDITIES {
+        let mut value = tree("{ machine: m, initial: a, states: { a: {} } }").unwrap();
+        for (key, part) in tree(written).unwrap().as_object().unwrap() {
+            value[key.as_str()] = part.clone();
+        }
+        assert_eq!(errors(&value), Vec::<&str>::new(), "{written}");
+        assert_eq!(problems(&schema(), &value), Vec::<String>::new(), "{written}");
+    }
+}
