@@ -10,6 +10,7 @@ pub mod conversation;
 pub mod decide;
 pub mod definition;
 pub mod diagnostic;
+pub mod diagram;
 pub mod expression;
 pub mod id;
 pub mod input;

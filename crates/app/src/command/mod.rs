@@ -15,6 +15,8 @@ mod bench;
 mod chat;
 mod check;
 mod client;
+mod diagram;
+mod schema;
 mod serve;
 mod stories;
 
@@ -42,6 +44,10 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Check definitions: every diagnostic with its place
     Check(check::CheckArgs),
+    /// Draw a definition as a Mermaid or Graphviz diagram
+    Diagram(diagram::DiagramArgs),
+    /// Print the JSON Schema of definitions, by which editors complete and check them
+    Schema,
     /// Run stories
     Test(stories::TestArgs),
     /// Talk to a machine in the terminal, on a virtual clock, saving nothing
@@ -90,6 +96,8 @@ pub fn main() -> ExitCode {
         Command::Dev(args) => serve::dev(args),
         Command::Serve(args) => serve::serve(args),
         Command::Check(args) => check::check(&args),
+        Command::Diagram(args) => diagram::diagram(&args),
+        Command::Schema => schema::schema(),
         Command::Test(args) => stories::test(&args),
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),

@@ -138,6 +138,11 @@ pub struct ReplyDefinition {
 }
 
 const KEYS: [&str; 7] = ["thresholds", "clarification", "locales", "ladder", "draft", "intents", "replies"];
+const CLARIFICATION_KEYS: [&str; 2] = ["expires_after", "attempts"];
+const THRESHOLD_KEYS: [&str; 7] =
+    ["confidence", "conflict", "conflict_mode", "ambiguity", "suggestion", "supersede", "free_text"];
+const DRAFT_KEYS: [&str; 2] = ["key", "fields"];
+const REPLY_KEYS: [&str; 2] = ["text", "options"];
 const INTENT_KEYS: [&str; 14] = [
     "priority",
     "event",
@@ -161,6 +166,7 @@ const PRIORITIES: [(&str, Priority); 5] = [
     ("P3", Priority::P3),
     ("P4", Priority::P4),
 ];
+const CONFLICT_MODES: [(&str, bool); 2] = [("subtract", false), ("multiply", true)];
 const LADDER: [(&str, LadderStep); 4] = [
     ("rephrase", LadderStep::Rephrase),
     ("menu", LadderStep::Menu),
@@ -173,7 +179,7 @@ pub(crate) fn read_conversation(reader: &mut Reader<'_>, node: &Node) -> Option<
     let mut expires_after = Delay::from_secs(300);
     let mut attempts = 2;
     if let Some(section) = entries.get("clarification")
-        && let Some(section) = reader.entries(section, "`clarification`", &["expires_after", "attempts"])
+        && let Some(section) = reader.entries(section, "`clarification`", &CLARIFICATION_KEYS)
     {
         let text = section.get("expires_after").and_then(|d| reader.text(d, "`expires_after`"));
         expires_after = text.and_then(|text| reader.delay(&text)).unwrap_or(expires_after);
@@ -290,10 +296,8 @@ impl Words<'_, '_> {
     }
 
     fn thresholds(&mut self, node: &Node) -> Thresholds {
-        let keys =
-            ["confidence", "conflict", "conflict_mode", "ambiguity", "suggestion", "supersede", "free_text"];
         let mut thresholds = Thresholds::default();
-        let Some(entries) = self.reader.entries(node, "`thresholds`", &keys) else {
+        let Some(entries) = self.reader.entries(node, "`thresholds`", &THRESHOLD_KEYS) else {
             return thresholds;
         };
         let mut set = |key: &str, slot: &mut Confidence| {
@@ -306,9 +310,9 @@ impl Words<'_, '_> {
         set("suggestion", &mut thresholds.suggestion);
         set("supersede", &mut thresholds.supersede);
         set("free_text", &mut thresholds.free_text);
-        let modes = [("subtract", false), ("multiply", true)];
-        let mode =
-            entries.get("conflict_mode").and_then(|m| self.reader.choice(m, "`conflict_mode`", &modes));
+        let mode = entries
+            .get("conflict_mode")
+            .and_then(|m| self.reader.choice(m, "`conflict_mode`", &CONFLICT_MODES));
         let amount = entries.get("conflict").and_then(|n| self.share(n, "`conflict`"));
         thresholds.conflict = match (mode.unwrap_or(false), amount) {
             (false, None) => thresholds.conflict,
@@ -325,7 +329,7 @@ impl Words<'_, '_> {
     }
 
     fn draft(&mut self, node: &Node) -> Option<DraftDefinition> {
-        let entries = self.reader.entries(node, "`draft`", &["key", "fields"])?;
+        let entries = self.reader.entries(node, "`draft`", &DRAFT_KEYS)?;
         let key = entries.get("key").and_then(|key| self.reader.text(key, "`key`"));
         let fields = entries.get("fields").map(|f| self.reader.texts(f, "`fields`")).unwrap_or_default();
         if key.is_none() || fields.is_empty() {
@@ -423,7 +427,7 @@ impl Words<'_, '_> {
         let mut options = Vec::new();
         let text = if full {
             let what = format!("the reply `{}`", name.value);
-            let entries = self.reader.entries(node, &what, &["text", "options"])?;
+            let entries = self.reader.entries(node, &what, &REPLY_KEYS)?;
             options = entries.get("options").map(|o| self.reader.texts(o, "`options`")).unwrap_or_default();
             self.localised(entries.get("text")?, "a reply's text")
         } else {
@@ -439,4 +443,28 @@ impl Words<'_, '_> {
         let message = format!("the reply `{name}` has no text");
         self.reader.error("missing_key", place, message, "write it: `{ en: \"…\" }`");
     }
+}
+
+/// Which keys may stand at which place of the schema.
+#[cfg(test)]
+pub(crate) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("/$defs/conversation", KEYS.to_vec()),
+        ("/$defs/clarification", CLARIFICATION_KEYS.to_vec()),
+        ("/$defs/thresholds", THRESHOLD_KEYS.to_vec()),
+        ("/$defs/draft", DRAFT_KEYS.to_vec()),
+        ("/$defs/intent", INTENT_KEYS.to_vec()),
+        ("/$defs/reply_text/anyOf/2", REPLY_KEYS.to_vec()),
+    ]
+}
+
+/// Which words may stand at which place of the schema.
+#[cfg(test)]
+pub(crate) fn words_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    use crate::definition::schema::words;
+    vec![
+        ("/$defs/intent/properties/priority", words(&PRIORITIES)),
+        ("/$defs/thresholds/properties/conflict_mode", words(&CONFLICT_MODES)),
+        ("/$defs/ladder_step", words(&LADDER)),
+    ]
 }

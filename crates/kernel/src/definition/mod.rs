@@ -8,6 +8,7 @@ mod compile;
 pub mod document;
 mod read;
 pub mod reader;
+pub mod schema;
 
 use serde_json::Value;
 

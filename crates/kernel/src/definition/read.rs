@@ -59,6 +59,8 @@ const STATE_KEYS: [&str; 19] = [
 ];
 /// Beside `ACTION_KEYS`.
 const TRANSITION_KEYS: [&str; 7] = ["target", "guard", "actions", "reenter", "reason", "loop", "description"];
+/// Beside `ACTION_KEYS`.
+const INITIAL_KEYS: [&str; 2] = ["target", "actions"];
 const INVOKE_KEYS: [&str; 7] = ["id", "src", "input", "timeout", "on_done", "on_error", "description"];
 const FIELD_KEYS: [&str; 7] = ["type", "items", "nullable", "required", "keep", "default", "description"];
 
@@ -70,6 +72,23 @@ const FIELD_KINDS: [(&str, FieldKind); 7] = [
     ("array", FieldKind::Array),
     ("object", FieldKind::Object),
     ("any", FieldKind::Any),
+];
+
+const STATE_KINDS: [(&str, StateKind); 5] = [
+    ("parallel", StateKind::Parallel),
+    ("final", StateKind::Final),
+    ("history", StateKind::ShallowHistory),
+    ("atomic", StateKind::Normal),
+    ("compound", StateKind::Normal),
+];
+const HISTORY_DEPTHS: [(&str, StateKind); 2] =
+    [("shallow", StateKind::ShallowHistory), ("deep", StateKind::DeepHistory)];
+const LOOPS: [(&str, bool); 2] = [("normal", true), ("report", false)];
+const ACCEPT_KINDS: [(&str, AcceptKind); 4] = [
+    ("text", AcceptKind::Text),
+    ("number", AcceptKind::Number),
+    ("choice", AcceptKind::Choice),
+    ("media", AcceptKind::Media),
 ];
 
 /// `None` when there is too little to go on: no map. A machine without a good name has an empty one.
@@ -243,7 +262,7 @@ fn read_initial(reader: &mut Reader<'_>, node: &Node) -> Option<InitialDefinitio
         let targets = reader.texts(node, "`initial`");
         return (!targets.is_empty()).then_some(InitialDefinition { place, targets, actions: Vec::new() });
     }
-    let keys: Vec<&str> = ["target", "actions"].into_iter().chain(ACTION_KEYS).collect();
+    let keys: Vec<&str> = INITIAL_KEYS.into_iter().chain(ACTION_KEYS).collect();
     let entries = reader.entries(node, "`initial`", &keys)?;
     let targets = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
     let mut actions = read_inline(reader, entries.iter());
@@ -281,16 +300,8 @@ fn read_invoke(reader: &mut Reader<'_>, node: &Node) -> Option<InvokeDefinition>
 }
 
 fn read_kind(reader: &mut Reader<'_>, entries: &Entries<'_>) -> StateKind {
-    let kinds = [
-        ("parallel", StateKind::Parallel),
-        ("final", StateKind::Final),
-        ("history", StateKind::ShallowHistory),
-        ("atomic", StateKind::Normal),
-        ("compound", StateKind::Normal),
-    ];
-    let kind = entries.get("type").and_then(|t| reader.choice(t, "the type of a state", &kinds));
-    let depths = [("shallow", StateKind::ShallowHistory), ("deep", StateKind::DeepHistory)];
-    let history = entries.get("history").and_then(|h| reader.choice(h, "`history`", &depths));
+    let kind = entries.get("type").and_then(|t| reader.choice(t, "the type of a state", &STATE_KINDS));
+    let history = entries.get("history").and_then(|h| reader.choice(h, "`history`", &HISTORY_DEPTHS));
     match (kind.unwrap_or(StateKind::Normal), history) {
         (StateKind::ShallowHistory, Some(depth)) => depth,
         (kind, Some(_)) => {
@@ -342,25 +353,18 @@ fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDef
     transition.reenter = entries.get("reenter").and_then(|r| reader.boolean(r, "`reenter`")).unwrap_or(false);
     transition.reason =
         entries.get("reason").and_then(|r| reader.text(r, "`reason`")).map(|reason| reason.value);
-    let loops = [("normal", true), ("report", false)];
     transition.loop_normal =
-        entries.get("loop").and_then(|l| reader.choice(l, "`loop`", &loops)).unwrap_or(false);
+        entries.get("loop").and_then(|l| reader.choice(l, "`loop`", &LOOPS)).unwrap_or(false);
     Some(transition)
 }
 
 /// `[text, media]`, or `{ text: event, media: event }`.
 fn read_accepts(reader: &mut Reader<'_>, node: &Node) -> Vec<Accept> {
-    let kinds = [
-        ("text", AcceptKind::Text),
-        ("number", AcceptKind::Number),
-        ("choice", AcceptKind::Choice),
-        ("media", AcceptKind::Media),
-    ];
     if let NodeKind::Map(entries) = &node.kind {
         let mut accepts = Vec::new();
         for (key, event) in entries {
             let word = Node { kind: NodeKind::Text(key.value.clone()), place: key.place };
-            let kind = reader.choice(&word, "what a state accepts", &kinds);
+            let kind = reader.choice(&word, "what a state accepts", &ACCEPT_KINDS);
             let event = reader.text(event, "the event of an accepted input");
             if let (Some(kind), Some(event)) = (kind, event) {
                 let kind = Placed { value: kind, place: key.place };
@@ -371,7 +375,7 @@ fn read_accepts(reader: &mut Reader<'_>, node: &Node) -> Vec<Accept> {
     }
     let items = reader.one_or_many(node);
     let accept = |item: &Node| {
-        let kind = reader.choice(item, "what a state accepts", &kinds)?;
+        let kind = reader.choice(item, "what a state accepts", &ACCEPT_KINDS)?;
         Some(Accept { kind: Placed { value: kind, place: item.place }, event: None })
     };
     items.into_iter().filter_map(accept).collect()
@@ -412,4 +416,35 @@ impl TransitionDefinition {
             loop_normal: false,
         }
     }
+}
+
+/// Which keys may stand at which place of the schema.
+#[cfg(test)]
+pub(super) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    use crate::definition::schema::words;
+    let with_actions = |keys: &[&'static str]| [keys, &ACTION_KEYS].concat();
+    vec![
+        ("", ROOT_KEYS.to_vec()),
+        ("/$defs/state", STATE_KEYS.to_vec()),
+        ("/$defs/initial", with_actions(&INITIAL_KEYS)),
+        ("/$defs/transition", with_actions(&TRANSITION_KEYS)),
+        ("/$defs/invoke", INVOKE_KEYS.to_vec()),
+        ("/$defs/field", FIELD_KEYS.to_vec()),
+        ("/$defs/action", ACTION_KEYS.to_vec()),
+        ("/$defs/raised/anyOf/1", actions::RAISE_KEYS.to_vec()),
+        ("/$defs/accepts/anyOf/2", words(&ACCEPT_KINDS)),
+    ]
+}
+
+/// Which words may stand at which place of the schema.
+#[cfg(test)]
+pub(super) fn words_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    use crate::definition::schema::words;
+    vec![
+        ("/$defs/field_type", words(&FIELD_KINDS)),
+        ("/$defs/state/properties/type", words(&STATE_KINDS)),
+        ("/$defs/state/properties/history", words(&HISTORY_DEPTHS)),
+        ("/$defs/transition/properties/loop", words(&LOOPS)),
+        ("/$defs/accepted", words(&ACCEPT_KINDS)),
+    ]
 }

@@ -10,7 +10,7 @@ use crate::time::Delay;
 /// What an action may say. A map may hold several; they run in the order in which they are written.
 pub(super) const ACTION_KEYS: [&str; 10] =
     ["assign", "reply", "raise", "cancel", "if", "then", "else", "for_each", "as", "do"];
-const RAISE_KEYS: [&str; 4] = ["event", "data", "delay", "id"];
+pub(super) const RAISE_KEYS: [&str; 4] = ["event", "data", "delay", "id"];
 /// What an item of `for_each` is called unless `as` says otherwise.
 const ITEM: &str = "item";
 /// Actions recurse when they run.

@@ -1,0 +1,130 @@
+//! `diagram`: a definition as a picture, in a notation that other tools draw.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use kernel::chart::StateIndex;
+use kernel::definition;
+use kernel::diagnostic::nearest;
+use kernel::diagram::{Diagram, dot, mermaid};
+use kernel::machine::Machine;
+
+use crate::command::{CommandResult, Failure, read_source};
+
+#[derive(Debug, Args)]
+pub(crate) struct DiagramArgs {
+    /// The definition to draw
+    file: PathBuf,
+    /// Where to write it [default: standard output]
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The notation [default: what the extension of --output says, else mermaid]
+    #[arg(long)]
+    format: Option<Format>,
+    /// States to mark as active, by their paths
+    #[arg(long = "state", value_name = "PATH", value_delimiter = ',')]
+    states: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Mermaid,
+    Dot,
+}
+
+pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
+    let format = format_of(args)?;
+    let source = read_source(&args.file)?;
+    let (machine, diagnostics) = definition::load(&source);
+    let Some(machine) = machine else {
+        for diagnostic in &diagnostics {
+            eprintln!("{}\n", diagnostic.render(&args.file.display().to_string(), &source));
+        }
+        return Ok(ExitCode::FAILURE);
+    };
+    let diagram = Diagram::of(&machine, &active_states(&machine, &args.states)?);
+    let text = match format {
+        Format::Mermaid => mermaid(&diagram),
+        Format::Dot => dot(&diagram),
+    };
+    match &args.output {
+        Some(path) => std::fs::write(path, text)
+            .map_err(|error| Failure(format!("failed to write {}: {error}", path.display())))?,
+        None => say!("{}", text.trim_end()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn format_of(args: &DiagramArgs) -> Result<Format, Failure> {
+    let Some(path) = &args.output else {
+        return Ok(args.format.unwrap_or(Format::Mermaid));
+    };
+    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+    match (extension.as_str(), args.format) {
+        ("svg" | "png" | "pdf", _) => Err(Failure(rendered(path, &extension))),
+        (_, Some(format)) => Ok(format),
+        ("mmd" | "mermaid", None) => Ok(Format::Mermaid),
+        ("dot" | "gv", None) => Ok(Format::Dot),
+        _ => Err(Failure(format!(
+            "{} does not say which notation; end it with .mmd or .dot, or add --format",
+            path.display()
+        ))),
+    }
+}
+
+fn rendered(path: &Path, extension: &str) -> String {
+    let source = path.with_extension("dot").display().to_string();
+    let dashboard = if extension == "svg" { "; one as SVG comes with the dashboard" } else { "" };
+    format!(
+        "{} would be a picture, and only .mmd and .dot are written: write {source}, then \
+         `dot -T{extension} {source} -o {}`{dashboard}",
+        path.display(),
+        path.display()
+    )
+}
+
+fn active_states(machine: &Machine, paths: &[String]) -> Result<Vec<StateIndex>, Failure> {
+    let chart = &machine.chart;
+    let find = |path: &String| {
+        let known = chart.states.iter().skip(1).map(|state| &*state.path);
+        let found = chart.by_path(path).filter(|_| !path.is_empty());
+        found.ok_or_else(|| Failure(format!("`{path}` is no state; {}", nearest(path, known))))
+    };
+    paths.iter().map(find).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn written_to(output: &str, format: Option<Format>) -> Result<Format, String> {
+        let output = Some(PathBuf::from(output)).filter(|path| !path.as_os_str().is_empty());
+        let args = DiagramArgs { file: "machine.yaml".into(), output, format, states: Vec::new() };
+        format_of(&args).map_err(|Failure(message)| message)
+    }
+
+    #[test]
+    fn the_extension_says_the_notation_unless_the_format_does() {
+        let dot = Some(Format::Dot);
+        for (output, format, expected) in [
+            ("", None, Format::Mermaid),
+            ("", dot, Format::Dot),
+            ("a.mmd", None, Format::Mermaid),
+            ("a.DOT", None, Format::Dot),
+            ("a.gv", None, Format::Dot),
+            ("a.txt", dot, Format::Dot),
+        ] {
+            assert_eq!(written_to(output, format), Ok(expected), "{output} {format:?}");
+        }
+    }
+
+    #[test]
+    fn a_picture_is_refused_with_the_way_to_one() {
+        let told = written_to("a.svg", Some(Format::Dot)).unwrap_err();
+        assert!(told.contains("`dot -Tsvg a.dot -o a.svg`") && told.contains("dashboard"), "{told}");
+        assert!(written_to("a.txt", None).unwrap_err().contains("--format"));
+    }
+}
