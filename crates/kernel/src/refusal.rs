@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::id::Revision;
+use crate::snapshot::Timer;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Refusal {
@@ -18,6 +19,9 @@ pub struct Refusal {
     /// The transitions that were looked at, in order, each with what its guard said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explain: Vec<Considered>,
+    /// What comes by time, whatever is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub timers: Vec<Timer>,
 }
 
 /// Why an input is refused. The code's name is public and stable.
@@ -117,6 +121,13 @@ pub struct GuardVerdict {
 
 impl Refusal {
     pub fn new(code: RefusalCode, revision: Revision, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), revision, allowed: Vec::new(), explain: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            revision,
+            allowed: Vec::new(),
+            explain: Vec::new(),
+            timers: Vec::new(),
+        }
     }
 }

@@ -220,15 +220,15 @@ impl Chat {
     fn state(&self) -> Result<(), Failure> {
         let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
         let machine = self.engine.machines().of(&session)?;
-        let waiting = kernel::decide::waiting_for(&machine, &session);
+        let waiting = kernel::decide::waiting_for(&machine, &session, self.engine.clock().now());
         say!("  {} at revision {}", session.state(), session.revision);
         if let Some(closure) = &session.closure {
             say!("  closed: {}", closure.reason);
         }
         say!("  context: {}", serde_json::to_string(&*session.context)?);
         say!("  takes: {}", waiting.events.join(", "));
-        for timer in &waiting.timers {
-            say!("  {} at {}", timer.id, timer.deadline);
+        for due in &waiting.timers {
+            say!("  {} at {}, in {}", due.timer.id, due.timer.deadline, due.within);
         }
         Ok(())
     }

@@ -307,10 +307,19 @@ fn tell_explanation(explanation: &Value) {
         let mark = if step["applied"] == json!(true) { "*" } else { " " };
         say!("{mark} {:>3}  {}", text(&step["rule"]), text(&step["because"]));
     }
-    say!(
-        "takes: {}",
-        explanation["waiting_for"]["events"].as_array().map(|events| words(events)).unwrap_or_default()
-    );
+    let waiting_for = &explanation["waiting_for"];
+    say!("takes: {}", waiting_for["events"].as_array().map(|events| words(events)).unwrap_or_default());
+    for timer in waiting_for["timers"].as_array().into_iter().flatten() {
+        say!("by itself: {} at {}, in {}", text(&timer["id"]), text(&timer["deadline"]), text(&timer["in"]));
+    }
+    for call in waiting_for["calls"].as_array().into_iter().flatten() {
+        say!(
+            "waits for the call {} of {}, key {}",
+            text(&call["id"]),
+            text(&call["src"]),
+            text(&call["key"])
+        );
+    }
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.

@@ -51,6 +51,7 @@ impl InstanceView {
     pub fn of(engine: &Engine, snapshot: &Snapshot) -> Self {
         let machine = engine.machines().of(snapshot).ok();
         let closure = snapshot.closure.as_ref();
+        let now = engine.clock().now();
         Self {
             id: snapshot.instance.clone(),
             machine: snapshot.machine.clone(),
@@ -61,7 +62,7 @@ impl InstanceView {
             configuration: snapshot.configuration.clone(),
             context: Arc::clone(&snapshot.context),
             revision: snapshot.revision,
-            waiting_for: machine.map(|machine| waiting_for(&machine, snapshot)),
+            waiting_for: machine.map(|machine| waiting_for(&machine, snapshot, now)),
             timers: snapshot.timers.clone(),
             closure_reason: closure.map(|c| c.reason.clone()),
             output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),

@@ -132,7 +132,7 @@ fn schemas() -> Value {
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {
             "type": text, "title": text, "status": {"type": "integer"}, "detail": text, "instance": text, "code": text,
             "retryable": {"type": "boolean"}, "allowed": {"type": "array", "items": text},
-            "explain": {"type": "array", "items": fields}, "diagnostics": {"type": "array", "items": fields},
+            "explain": {"type": "array", "items": fields}, "timers": {"type": "array", "items": fields}, "diagnostics": {"type": "array", "items": fields},
         }},
     })
 }

@@ -6,6 +6,7 @@ use axum::response::{IntoResponse, Response};
 use engine::EngineError;
 use kernel::diagnostic::Diagnostic;
 use kernel::refusal::{Considered, Refusal, RefusalCode};
+use kernel::snapshot::Timer;
 use serde::Serialize;
 
 /// One pointer wide, since every handler may return it.
@@ -29,6 +30,9 @@ struct Document {
     allowed: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     explain: Vec<Considered>,
+    /// What comes by time, whatever is sent.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    timers: Vec<Timer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<Diagnostic>,
     /// Seconds, for `Retry-After`.
@@ -48,6 +52,7 @@ impl Problem {
             retryable: false,
             allowed: Vec::new(),
             explain: Vec::new(),
+            timers: Vec::new(),
             diagnostics: Vec::new(),
             retry_after: None,
         }))
@@ -120,6 +125,7 @@ impl Problem {
         let mut problem = Self::new(status, code, title, refusal.message.clone());
         problem.0.allowed.clone_from(&refusal.allowed);
         problem.0.explain.clone_from(&refusal.explain);
+        problem.0.timers.clone_from(&refusal.timers);
         problem
     }
 }

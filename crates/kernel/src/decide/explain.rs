@@ -13,7 +13,7 @@ use crate::input::{Cause, Input};
 use crate::machine::Machine;
 use crate::refusal::{Considered, Refusal};
 use crate::snapshot::{Invocation, Snapshot, Timer};
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
 /// What would happen.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -35,12 +35,24 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct WaitingFor {
     pub events: Vec<String>,
-    pub timers: Vec<Timer>,
+    pub timers: Vec<Due>,
     /// Calls that have been made and have not come back.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Invocation>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clarification: Option<ClarificationView>,
+}
+
+/// A timer, and what it would lead to if it were due as things are.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Due {
+    #[serde(flatten)]
+    pub timer: Timer,
+    /// From now on; nothing if it is late.
+    #[serde(rename = "in")]
+    pub within: Delay,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub considered: Vec<Considered>,
 }
 
 /// Decides on `input` and throws the commit away.
@@ -57,7 +69,7 @@ pub fn explain(machine: &Machine, before: &Snapshot, input: &Input, now: Timesta
         answer,
         refusal,
         considered,
-        waiting_for: waiting_for(machine, before),
+        waiting_for: waiting_for(machine, before, now),
     }
 }
 
@@ -91,15 +103,25 @@ fn considered(
     }
 }
 
-pub fn waiting_for(machine: &Machine, snapshot: &Snapshot) -> WaitingFor {
-    let events = match position_of(machine, snapshot) {
-        Some(position) if !snapshot.is_closed() => allowed(machine, position.leaves()),
-        _ => Vec::new(),
+/// What would move an instance on, as of `now`.
+pub fn waiting_for(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> WaitingFor {
+    let position = position_of(machine, snapshot).filter(|_| !snapshot.is_closed());
+    let stepper = Stepper { chart: &machine.chart, fields: &machine.fields, now };
+    let considered = |timer: &Timer| {
+        let (event, position) = (machine.chart.event(timer.event())?, position.as_ref()?);
+        let occurrence = Occurrence { event, name: timer.event(), payload: &timer.payload };
+        Some(stepper.consider(position, occurrence))
     };
+    let due = |timer: &Timer| Due {
+        timer: timer.clone(),
+        within: timer.deadline.since(now),
+        considered: considered(timer).unwrap_or_default(),
+    };
+    let events = position.as_ref().map(|position| allowed(machine, position.leaves())).unwrap_or_default();
     let pending = snapshot.conversation.as_ref().and_then(|c| c.pending.as_ref());
     WaitingFor {
         events,
-        timers: snapshot.timers.clone(),
+        timers: snapshot.timers.iter().map(due).collect(),
         calls: snapshot.invocations.clone(),
         clarification: pending.map(Clarification::view),
     }

@@ -21,7 +21,7 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
-pub use explain::{Explanation, WaitingFor, explain, waiting_for};
+pub use explain::{Due, Explanation, WaitingFor, explain, waiting_for};
 pub use place::{Placement, place};
 use turn::{Turn, Verdict};
 

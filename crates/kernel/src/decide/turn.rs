@@ -240,8 +240,14 @@ impl<'a> Turn<'a> {
                 )
             }
         };
-        let allowed = self.allowed();
-        Refusal { code, message, revision: self.expected, allowed, explain: considered }
+        Refusal {
+            code,
+            message,
+            revision: self.expected,
+            allowed: self.allowed(),
+            explain: considered,
+            timers: self.position.timers.clone(),
+        }
     }
 
     /// The events that some active state has a transition for, whatever its guard says.
