@@ -229,6 +229,57 @@ fn the_virtual_clock_closes_a_silent_session_and_not_a_minute_early() {
     assert_eq!((&again["state"], &again["revision"]), (&json!("task_selection"), &json!(1)));
 }
 
+const PAYMENT: &str = "
+machine: payment
+context: { total: { type: integer, required: true } }
+initial: cart
+states:
+  cart: { on: { pay: paying }, after: { 1d: given_up } }
+  paying:
+    entry: { raise: { event: remind, delay: 10s } }
+    on: { remind: {} }
+    invoke:
+      { id: charge, src: payments.charge, input: { amount: context.total }, timeout: 30s, on_done: paid, on_error: cart }
+  paid: { type: final, output: { receipt: context.total * 100 } }
+  given_up: { type: final }
+";
+
+#[test]
+fn a_call_survives_a_kill_and_its_result_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = dir.path().join("s.db");
+    let server = Server::dev(&store, &[]);
+    let put = server.put("/v1/machines/payment", PAYMENT);
+    assert_eq!(put.status, 200, "{}", put.body);
+    server
+        .post("/v1/instances", r#"{"machine": "payment", "id": "p1", "key": "k1", "context": {"total": 7}}"#);
+    let paying = server.post("/v1/instances/p1/events", r#"{"key": "k2", "event": "pay"}"#).json();
+    let call = &paying["effects"][0];
+    assert_eq!(
+        call["kind"],
+        json!({"call": {"id": "charge", "src": "payments.charge", "input": {"amount": 7}}})
+    );
+    let path = format!("/v1/instances/p1/calls/{}", call["key"].as_str().unwrap());
+    server.kill_now();
+
+    let server = Server::dev(&store, &[]);
+    let waiting = server.get("/v1/instances/p1").json()["waiting_for"].clone();
+    assert_eq!(waiting["calls"][0]["key"], call["key"], "{waiting}");
+    let refused = server.post("/v1/instances/p1/events", r#"{"key": "k3", "event": "pay"}"#).json();
+    let due: Vec<&str> =
+        refused["timers"].as_array().unwrap().iter().map(|timer| timer["id"].as_str().unwrap()).collect();
+    assert_eq!(due, ["remind", "after.invoke.charge"], "{refused}");
+    assert_eq!(server.post(&path, r#"{"result": {}, "error": {}}"#).status, 400);
+    let answers = at_once(5, |_| server.post(&path, r#"{"result": {"id": "r7"}}"#));
+    assert!(
+        answers.iter().all(|answer| answer.status == 200 && answer.body == answers[0].body),
+        "{answers:?}"
+    );
+    assert_eq!(server.get("/v1/instances/p1").json()["output"], json!({"receipt": 700}));
+    let late = server.post(&path, r#"{"key": "another", "result": {}}"#);
+    assert_eq!((late.status, &late.json()["code"]), (410, &json!("instance_closed")));
+}
+
 #[test]
 fn a_wrong_signature_stores_nothing_and_a_right_one_is_answered_in_twiml() {
     let dir = tempfile::tempdir().unwrap();

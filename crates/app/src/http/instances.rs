@@ -206,7 +206,7 @@ pub async fn answer_call(
         (None, Some(error)) => CallOutcome::Failed(error),
         _ => {
             let detail = "give either `result` or `error`, each an object: {\"result\": {\"id\": 7}}";
-            return Err(Problem::bad_request("bad_request", detail));
+            return Err(Problem::bad_request("malformed_body", detail));
         }
     };
     let key = caller.key_or(key, &format!("call:{call}"));

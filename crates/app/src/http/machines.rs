@@ -30,14 +30,13 @@ struct MachineView {
 
 impl MachineView {
     fn of(machine: &Machine) -> Self {
-        let public = |event: &&Arc<str>| !event.starts_with("after.") && !event.starts_with("done.state.");
         Self {
             name: machine.name.to_string(),
             version: machine.version,
             hash: machine.hash.as_str().to_owned(),
             conversation: machine.conversation.is_some(),
             states: machine.chart.states.iter().skip(1).map(|s| s.path.to_string()).collect(),
-            events: machine.chart.events.iter().filter(public).map(ToString::to_string).collect(),
+            events: machine.chart.public_events().map(ToString::to_string).collect(),
             diagnostics: Vec::new(),
             source: None,
         }

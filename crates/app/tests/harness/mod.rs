@@ -61,6 +61,11 @@ impl Server {
         self.try_post(path, body, &[]).unwrap()
     }
 
+    pub fn put(&self, path: &str, body: &str) -> Answer {
+        let request = agent().put(format!("{}{path}", self.url)).header("content-type", "application/yaml");
+        answer(request.send(body)).unwrap()
+    }
+
     pub fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
         self.try_post(path, body, headers).unwrap()
     }

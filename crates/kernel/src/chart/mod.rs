@@ -227,6 +227,11 @@ impl Chart {
         &self.events[usize::from(index.0)]
     }
 
+    /// What somebody outside may send, patterns among it, and nothing that comes of itself.
+    pub fn public_events(&self) -> impl Iterator<Item = &Arc<str>> + Clone {
+        self.events.iter().filter(|event| !is_internal(event))
+    }
+
     pub fn by_path(&self, path: &str) -> Option<StateIndex> {
         self.state_by_path.get(path).copied()
     }

@@ -169,7 +169,7 @@ fn take_event(
     let mut turn = Turn::resume(machine, before, input, now)?;
     turn.open()?;
     if machine.chart.event(event).is_none_or(|_| is_internal(event)) {
-        let known = machine.chart.events.iter().map(|e| &**e).filter(|e| !is_internal(e));
+        let known = machine.chart.public_events().map(|event| &**event);
         let help = crate::diagnostic::nearest(event, known);
         let message = format!("the machine `{}` has no event `{event}`; {help}", machine.name);
         return Err(Refusal::new(RefusalCode::UnknownEvent, before.revision, message));

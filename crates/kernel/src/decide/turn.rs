@@ -12,7 +12,6 @@ use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
 };
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
-use crate::definition::is_internal;
 use crate::expression::Scope;
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
@@ -523,7 +522,7 @@ pub(super) fn allowed(machine: &Machine, leaves: &[StateIndex]) -> Vec<String> {
     let offered = |event: &&Arc<str>| {
         let index = chart.event(event);
         let any = |index| leaves.iter().any(|leaf| !chart.candidates(*leaf, index).is_empty());
-        !is_internal(event) && index.is_some_and(any)
+        index.is_some_and(any)
     };
-    chart.events.iter().filter(offered).map(ToString::to_string).collect()
+    chart.public_events().filter(offered).map(ToString::to_string).collect()
 }
