@@ -50,16 +50,10 @@ pub(crate) fn compile(
         locals: Vec::new(),
     };
     compiler.add_state(&definition.root, ROOT);
-    let transitions = compiler.states.iter().map(|state| transitions_in(state)).sum();
-    let intents = definition.conversation.as_ref().map_or(0, |c| c.intents.len() + c.replies.len());
-    let within = compiler.within(compiler.states.len(), STATES_MAX, "states")
-        & compiler.within(transitions, TRANSITIONS_MAX, "transitions")
-        & compiler.within(definition.context.len(), FIELDS_MAX, "context fields")
-        & compiler.within(intents, INTENTS_MAX, "intents and replies");
-    if !within {
+    if !compiler.is_within_limits() {
         return None;
     }
-    let conversation = definition.conversation.as_ref().map(|written| {
+    let mut conversation = definition.conversation.as_ref().map(|written| {
         let conversation = Conversation::compile(written, definition, compiler.diagnostics);
         let numbered = conversation.replies.iter().enumerate();
         compiler.reply_by_name =
@@ -67,20 +61,8 @@ pub(crate) fn compile(
         conversation
     });
     compiler.fill_states();
-    if compiler.listens(EXPRESSION_ERROR) {
-        compiler.event(EXPRESSION_ERROR);
-    }
-    for event in &definition.events {
-        compiler.check_event_name(event, false);
-        compiler.event(&event.value);
-    }
-    let mut conversation = conversation;
+    compiler.name_events(conversation.as_ref());
     if let Some(conversation) = &mut conversation {
-        for intent in &conversation.intents {
-            if let Some(event) = &intent.event {
-                compiler.event(event);
-            }
-        }
         conversation.accepts = compiler.accepts();
     }
     if !compiler.within(compiler.chart.events.len(), EVENTS_MAX, "events") {
@@ -140,6 +122,16 @@ struct Compiler<'a, 'd> {
 impl<'a> Compiler<'a, '_> {
     fn error(&mut self, code: &'static str, place: Place, message: String, help: impl Into<String>) {
         self.diagnostics.push(Diagnostic::error(code, place, message, help.into()));
+    }
+
+    fn is_within_limits(&mut self) -> bool {
+        let definition = self.definition;
+        let transitions = self.states.iter().map(|state| transitions_in(state)).sum();
+        let intents = definition.conversation.as_ref().map_or(0, |c| c.intents.len() + c.replies.len());
+        self.within(self.states.len(), STATES_MAX, "states")
+            & self.within(transitions, TRANSITIONS_MAX, "transitions")
+            & self.within(definition.context.len(), FIELDS_MAX, "context fields")
+            & self.within(intents, INTENTS_MAX, "intents and replies")
     }
 
     fn within(&mut self, count: usize, limit: usize, what: &str) -> bool {
@@ -251,6 +243,20 @@ impl<'a> Compiler<'a, '_> {
             (state.initial, state.initial_actions) = (initial, initial_actions);
             (state.entry, state.exit, state.output) = (entry, exit, output);
             (state.after, state.done_event, state.calls) = (after, done_event, calls);
+        }
+    }
+
+    /// Events that may come although no state names them.
+    fn name_events(&mut self, conversation: Option<&Conversation>) {
+        if self.listens(EXPRESSION_ERROR) {
+            self.event(EXPRESSION_ERROR);
+        }
+        for event in &self.definition.events {
+            self.check_event_name(event, false);
+            self.event(&event.value);
+        }
+        for event in conversation.iter().flat_map(|c| &c.intents).filter_map(|i| i.event.as_ref()) {
+            self.event(event);
         }
     }
 
