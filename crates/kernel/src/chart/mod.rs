@@ -33,6 +33,10 @@ pub struct TransitionIndex(pub u16);
 /// As many transitions as there are to try, over all atomic states and events: 8 MB, which no drawn chart reaches.
 const POOL_MAX: usize = 4_000_000;
 
+/// States that all transitions enter, counted for each: a state of a thousand regions that a thousand transitions lead
+/// to. It bounds the time that a definition takes to load.
+const ENTERED_MAX: usize = 1_000_000;
+
 /// The root is always the first state.
 pub const ROOT: StateIndex = StateIndex(0);
 
@@ -295,7 +299,7 @@ impl Chart {
             && self.states[0].kind == Kind::Compound
             && !eventless
             && self.error_event.is_none();
-        self.plans = self.transitions.iter().map(|transition| Plan::of(self, transition)).collect();
+        self.plan_transitions()?;
         let too_many =
             || format!("its transitions, states and events come to more than {POOL_MAX} combinations");
         let mut taken: Vec<Vec<EventIndex>> = Vec::with_capacity(self.transitions.len());
@@ -337,6 +341,22 @@ impl Chart {
                 return Err(too_many());
             }
         }
+        Ok(())
+    }
+
+    /// Works out what each transition leaves and enters.
+    fn plan_transitions(&mut self) -> Result<(), String> {
+        let mut plans = Vec::with_capacity(self.transitions.len());
+        let mut entered = 0;
+        for transition in &self.transitions {
+            let plan = Plan::of(self, transition);
+            entered += plan.as_ref().map_or(0, |plan| plan.entered.len());
+            if entered > ENTERED_MAX {
+                return Err(format!("its transitions enter more than {ENTERED_MAX} states in all"));
+            }
+            plans.push(plan);
+        }
+        self.plans = plans;
         Ok(())
     }
 

@@ -22,6 +22,8 @@ pub use document::Placed;
 
 /// Begins the names of timers' events, which no definition may use otherwise.
 pub(crate) const TIMER_PREFIX: &str = "after.";
+/// Whoever is told so much mends some of it first; guessing what each name meant would take minutes.
+pub(crate) const GUESSES_MAX: usize = 200;
 /// What a compound or parallel state raises when it is done is this and its path.
 pub(crate) const DONE_PREFIX: &str = "done.state.";
 /// What a call comes to when it brings a result is this and its id.

@@ -97,11 +97,21 @@ fn definitions_that_multiply_do_not_stall() {
             "{head}context: {{{}}}\nstates: {{s0: {{}}}}",
             (0..70_000).map(|n| format!("a{n}: ,")).collect::<String>()
         ),
+        format!(
+            "machine: m\ntype: parallel\non: {{go: [{}]}}\n{}",
+            vec!["s0"; 15_000].join(","),
+            states(1_900, &|_| String::new())
+        ),
     ] {
         let (machine, diagnostics) = load(&source);
         assert!(machine.is_none(), "{}", &source[..100]);
         assert!(!diagnostics.is_empty());
     }
-    let (machine, _) = load(&format!("{head}{}", states(1_900, &events)));
-    assert!(machine.is_some());
+    let around = |n: usize| format!("always: s{}", (n + 1) % 1_900);
+    let itself =
+        |n: usize| format!("always: {{guard: 'event.x', raise: e}}, on: {{e: {{raise: [e, e{n}]}}}}");
+    for body in [&events as &dyn Fn(usize) -> String, &around, &itself] {
+        let (machine, diagnostics) = load(&format!("{head}{}", states(1_900, body)));
+        assert!(machine.is_some(), "{:?}", diagnostics.first());
+    }
 }

@@ -9,57 +9,48 @@ use crate::definition::check::{Checker, all_actions};
 impl Checker<'_, '_> {
     pub(super) fn endless_loops(&mut self) {
         let chart = &self.machine.chart;
-        let eventless: Vec<TransitionIndex> =
-            chart.transition_indices().filter(|t| chart.transition(*t).event.is_empty()).collect();
-        let mut told: BTreeSet<TransitionIndex> = BTreeSet::new();
-        for first in &eventless {
-            if told.contains(first) {
-                continue;
-            }
-            if let Some(round) = self.round(*first) {
+        let eventless = chart.transition_indices().filter(|t| chart.transition(*t).event.is_empty());
+        let mut seen = BTreeSet::new();
+        for first in eventless {
+            if let Some(round) = self.round(first, &mut seen) {
                 let states: Vec<String> =
                     round.iter().map(|t| self.name(self.transition(*t).source)).collect();
                 let message = match round.len() {
                     1 => format!("this goes round in {} for ever", states[0]),
                     _ => format!("this goes round for ever: {}", states.join(", ")),
                 };
-                told.extend(round);
                 let help = "give it a guard that becomes false, or an event to wait for";
-                self.warn("endless_loop", self.place_of(*first), message, help);
-            } else if self.stays_true(*first) {
+                self.warn("endless_loop", self.place_of(round[0]), message, help);
+            } else if self.stays_true(first) {
                 let message = format!(
                     "once its guard is true, this goes round in {} for ever",
-                    self.name(self.transition(*first).source)
+                    self.name(self.transition(first).source)
                 );
                 let help = "let it assign what its guard reads, or lead out of the state";
-                self.warn("endless_loop", self.place_of(*first), message, help);
+                self.warn("endless_loop", self.place_of(first), message, help);
             }
         }
         self.events_that_raise_themselves();
     }
 
-    /// The transitions through which the one without a guard comes back to itself, all of them without one.
-    fn round(&self, first: TransitionIndex) -> Option<Vec<TransitionIndex>> {
+    /// The round that transitions without a guard go from `first` on, if they come back to one of them. What was `seen`
+    /// on an earlier way is not gone again.
+    fn round(
+        &self,
+        first: TransitionIndex,
+        seen: &mut BTreeSet<TransitionIndex>,
+    ) -> Option<Vec<TransitionIndex>> {
         let chart = &self.machine.chart;
-        let mut round = Vec::new();
+        let mut way: Vec<TransitionIndex> = Vec::new();
         let mut next = first;
-        // Without guards there is one way only; a chart of this many steps is no drawn one.
-        while round.len() < chart.transitions.len() {
-            if chart.transition(next).guard.is_some() {
-                return None;
-            }
-            round.push(next);
+        while chart.transition(next).guard.is_none() && seen.insert(next) {
+            way.push(next);
             // Beside another region, what comes next is not this one's to say.
             let [leaf] = leaves_after(chart, next)[..] else { return None };
             next = *chart.eventless(leaf).first()?;
-            if next == first {
-                return Some(round);
-            }
-            if round.contains(&next) {
-                return None;
-            }
         }
-        None
+        let begin = way.iter().position(|transition| *transition == next)?;
+        Some(way.split_off(begin))
     }
 
     /// Whether a guarded transition that leads back to its own state changes nothing that its guard reads.
@@ -90,9 +81,11 @@ impl Checker<'_, '_> {
             let transition = chart.transition(index);
             let Some(event) = chart.event_by_name.get(&transition.event) else { continue };
             let raises = |a: &Action| matches!(a, Action::Raise { event: raised, .. } if raised == event);
+            if transition.guard.is_some() || !transition.actions.iter().any(raises) {
+                continue;
+            }
             let leaves = leaves_after(chart, index);
-            let again = leaves.iter().any(|leaf| chart.candidates(*leaf, *event).first() == Some(&index));
-            if transition.guard.is_none() && transition.actions.iter().any(raises) && again {
+            if leaves.iter().any(|leaf| chart.candidates(*leaf, *event).first() == Some(&index)) {
                 let message = format!("this raises `{}`, which it takes itself, for ever", transition.event);
                 let help = "raise another event, or give the transition a guard that becomes false";
                 self.warn("endless_loop", self.place_of(index), message, help);

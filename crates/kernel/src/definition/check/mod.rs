@@ -10,6 +10,7 @@ mod names;
 mod reach;
 
 use crate::chart::{Action, StateIndex, Transition, TransitionIndex};
+use crate::definition::GUESSES_MAX;
 use crate::definition::{Definition, StateDefinition};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::machine::Machine;

@@ -7,7 +7,7 @@ use crate::chart::{Action, Chart, Computed, Wait};
 use crate::conversation::ABANDON_EVENT;
 use crate::conversation::definition::{ConversationDefinition, LadderStep, Priority};
 use crate::conversation::recognise::{bare, normalise};
-use crate::definition::check::{Checker, all_actions};
+use crate::definition::check::{Checker, GUESSES_MAX, all_actions};
 use crate::definition::{ActionDefinition, Placed, RaiseDefinition, StateDefinition, is_internal};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Expression;
@@ -77,36 +77,41 @@ pub(super) fn phrases_mean_one_thing(
 impl<'a> Checker<'a, '_> {
     /// An event that is raised, or that an intent becomes, and no state takes, is lost.
     pub(super) fn unheard_events(&mut self) {
+        let heard = heard(&self.machine.chart);
         for action in self.written().into_iter().flat_map(StateDefinition::actions) {
             if let ActionDefinition::Raise(RaiseDefinition { event, .. }) = action {
-                self.is_heard(event, |event| {
-                    format!("no state takes the event `{event}` that is raised here")
-                });
+                let message = |event: &str| format!("no state takes the event `{event}` that is raised here");
+                self.warn_unheard(event, &heard, message);
             }
         }
         for event in &self.definition.events {
-            self.is_heard(event, |event| format!("no state takes the event `{event}` that is listed here"));
+            let message = |event: &str| format!("no state takes the event `{event}` that is listed here");
+            self.warn_unheard(event, &heard, message);
         }
         let conversation = self.definition.conversation.iter();
         for intent in conversation.flat_map(|conversation| &conversation.intents) {
             if let Some(event) = &intent.event {
                 let name = &intent.name.value;
-                self.is_heard(event, |event| {
-                    format!("no state takes the event `{event}` of the intent `{name}`")
-                });
+                let message =
+                    |event: &str| format!("no state takes the event `{event}` of the intent `{name}`");
+                self.warn_unheard(event, &heard, message);
             }
         }
     }
 
-    fn is_heard(&mut self, event: &Placed<String>, message: impl Fn(&str) -> String) {
+    fn warn_unheard(&mut self, event: &Placed<String>, heard: &[bool], message: impl Fn(&str) -> String) {
         let chart = &self.machine.chart;
-        if !is_heard(chart, &event.value) {
-            let names = chart.events.iter().map(|name| &**name);
-            let others =
-                names.filter(|name| *name != event.value && !is_internal(name) && is_heard(chart, name));
-            let help = nearest(&event.value, others);
-            self.warn("unheard_event", event.place, message(&event.value), help);
+        let is_heard = |name: &str| chart.event(name).is_some_and(|index| heard[usize::from(index.0)]);
+        if is_heard(&event.value) {
+            return;
         }
+        let known = chart.public_events().map(|name| &**name);
+        let others = known.filter(|name| *name != event.value && is_heard(name));
+        let help = match self.diagnostics.len() < GUESSES_MAX {
+            true => nearest(&event.value, others),
+            false => "let a state take it, or drop it".into(),
+        };
+        self.warn("unheard_event", event.place, message(&event.value), help);
     }
 
     /// In a conversation, what no message becomes and nobody raises comes from outside, or never.
@@ -217,8 +222,13 @@ impl<'a> Checker<'a, '_> {
     }
 }
 
-fn is_heard(chart: &Chart, event: &str) -> bool {
-    chart.event(event).is_some_and(|index| {
-        chart.indices().any(|s| chart.is_atomic(s) && !chart.candidates(s, index).is_empty())
-    })
+/// Which events some atomic state has a transition for.
+fn heard(chart: &Chart) -> Vec<bool> {
+    let mut heard = vec![false; chart.events.len()];
+    for leaf in chart.indices().filter(|state| chart.is_atomic(*state)) {
+        for event in chart.event_indices().filter(|event| !chart.candidates(leaf, *event).is_empty()) {
+            heard[usize::from(event.0)] = true;
+        }
+    }
+    heard
 }

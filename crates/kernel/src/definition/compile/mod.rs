@@ -14,8 +14,8 @@ use std::sync::Arc;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
 use crate::conversation::Conversation;
 use crate::definition::{
-    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, StateDefinition, StateKind, TIMER_PREFIX,
-    TransitionDefinition,
+    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, GUESSES_MAX, StateDefinition, StateKind,
+    TIMER_PREFIX, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Type;
@@ -31,8 +31,6 @@ const EVENTS_MAX: usize = 4_000;
 const TRANSITIONS_MAX: usize = 20_000;
 /// A context is written whole at every revision.
 const FIELDS_MAX: usize = 1_000;
-/// Whoever has so many errors mends some of them first; guessing what each meant would take minutes.
-const GUESSES_MAX: usize = 200;
 
 pub(crate) fn compile(
     definition: &Definition,
