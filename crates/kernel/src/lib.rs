@@ -18,3 +18,4 @@ pub mod machine;
 pub mod refusal;
 pub mod snapshot;
 pub mod time;
+pub mod xstate;

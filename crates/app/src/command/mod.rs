@@ -15,6 +15,7 @@ mod bench;
 mod chat;
 mod check;
 mod client;
+mod definition_formats;
 mod diagram;
 mod schema;
 mod serve;
@@ -48,6 +49,10 @@ enum Command {
     Diagram(diagram::DiagramArgs),
     /// Print the JSON Schema of definitions, by which editors complete and check them
     Schema,
+    /// Make a definition of a machine of XState (JSON); what cannot be carried over is listed
+    ImportDefinition(definition_formats::ImportArgs),
+    /// Make a machine of XState (JSON) of a definition; what cannot be carried over is listed
+    ExportDefinition(definition_formats::ExportArgs),
     /// Run stories
     Test(stories::TestArgs),
     /// Talk to a machine in the terminal, on a virtual clock, saving nothing
@@ -98,6 +103,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Diagram(args) => diagram::diagram(&args),
         Command::Schema => schema::schema(),
+        Command::ImportDefinition(args) => definition_formats::import(&args),
+        Command::ExportDefinition(args) => definition_formats::export(&args),
         Command::Test(args) => stories::test(&args),
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),

@@ -19,6 +19,7 @@ use crate::time::Delay;
 
 pub(crate) use compile::compile_template_expression;
 pub use document::Placed;
+pub(crate) use read::read;
 
 /// Begins the names of timers' events, which no definition may use otherwise.
 pub(crate) const TIMER_PREFIX: &str = "after.";
