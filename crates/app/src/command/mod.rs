@@ -16,6 +16,7 @@ mod chat;
 mod check;
 mod client;
 mod diagram;
+mod paths;
 mod schema;
 mod serve;
 mod stories;
@@ -50,6 +51,8 @@ enum Command {
     Schema,
     /// Run stories
     Test(stories::TestArgs),
+    /// Find the shortest stories that reach every state and take every transition
+    Paths(paths::PathsArgs),
     /// Talk to a machine in the terminal, on a virtual clock, saving nothing
     Chat(chat::ChatArgs),
     /// Send a message to a running server
@@ -99,6 +102,7 @@ pub fn main() -> ExitCode {
         Command::Diagram(args) => diagram::diagram(&args),
         Command::Schema => schema::schema(),
         Command::Test(args) => stories::test(&args),
+        Command::Paths(args) => paths::paths(&args),
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),
