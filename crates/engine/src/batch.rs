@@ -464,7 +464,12 @@ fn kind_of(input: &Input) -> &'static str {
 }
 
 /// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once.
-fn timer_input(tenant: &TenantId, instance: &InstanceId, timer: &str, deadline: Timestamp) -> Input {
+pub(crate) fn timer_input(
+    tenant: &TenantId,
+    instance: &InstanceId,
+    timer: &str,
+    deadline: Timestamp,
+) -> Input {
     let digest = Digest::of_parts(&[timer]);
     let key = format!("timer:{digest}:{}", deadline.as_millis());
     Input {

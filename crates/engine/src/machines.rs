@@ -87,22 +87,34 @@ impl Machines {
         let Some(machine) = machine else {
             return Err(MachinesError::Diagnostics(diagnostics));
         };
+        Ok((self.adopt(store, Arc::new(machine), now)?, diagnostics))
+    }
+
+    /// Saves a machine that has been loaded already, and makes it the current one of its name.
+    ///
+    /// # Errors
+    /// When the store cannot save it; nothing is changed then.
+    pub(crate) fn adopt(
+        &self,
+        store: &dyn Store,
+        machine: Arc<Machine>,
+        now: Timestamp,
+    ) -> Result<Arc<Machine>, MachinesError> {
         let _one_at_a_time = self.activation.lock().expect("no thread panics while it holds this lock");
         if let Some(current) = self.current(&machine.name).ok().filter(|current| current.hash == machine.hash)
         {
-            return Ok((current, diagnostics));
+            return Ok(current);
         }
         let stored = StoredDefinition {
             hash: machine.hash.clone(),
             machine: machine.name.clone(),
             version: machine.version,
-            source: source.to_owned(),
+            source: machine.source.to_string(),
             saved_at: now,
         };
         store.save_definition(&stored).map_err(MachinesError::Commit)?;
-        let machine = Arc::new(machine);
         self.insert(Arc::clone(&machine));
-        Ok((machine, diagnostics))
+        Ok(machine)
     }
 
     fn insert(&self, machine: Arc<Machine>) {

@@ -2,7 +2,8 @@
 //!
 //! A story file names a machine and tells stories of it. Each is played alone, over a store of its own and a clock that
 //! moves only when the story says so; it begins at 2026-01-05T09:00:00Z. `file` says what may be written, `stage`
-//! carries a step out, `expect` compares. Nothing is printed here: the report is for whoever asked.
+//! carries a step out, `expect` compares, `coverage` says what was gone through, and `paths` finds stories to begin
+//! with. Nothing is printed here: the report is for whoever asked.
 //!
 //! ```yaml
 //! machine: progress_update.yaml          # beside the story file
@@ -18,20 +19,28 @@
 //!       - { at: 3h, expect: { state: abandoned, closure_reason: timeout, effects: long silence } }
 //! ```
 
+mod coverage;
 mod expect;
 mod file;
+pub mod paths;
 mod stage;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use kernel::definition;
 use kernel::diagnostic::{Diagnostic, Severity};
+use kernel::machine::Machine;
+
+pub use coverage::{Coverage, Element, covered};
 
 /// How the stories of one file went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoryReport {
     pub stories: Vec<StoryResult>,
+    /// What all of them together went through, the failed ones as far as they got.
+    pub coverage: Coverage,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,14 +100,11 @@ pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
         return Err(problems(path, &source, &diagnostics));
     };
     let definition_path = path.parent().unwrap_or(Path::new("")).join(&file.machine);
-    let definition_source = read(&definition_path)?;
-    let (machine, mut found) = definition::load(&definition_source);
-    if machine.is_none() {
-        found.retain(|d| d.severity == Severity::Error);
-        return Err(problems(&definition_path, &definition_source, &found));
-    }
-    let play = |story: &file::Story| {
-        let played = stage::play(&definition_source, story);
+    let machine = load(&definition_path)?;
+    let mut walk = coverage::Walk::default();
+    let mut play = |story: &file::Story| {
+        let played = stage::play(&machine, story);
+        walk.add(&played.walk);
         StoryResult {
             name: story.name.clone(),
             line: story.place.line,
@@ -106,7 +112,21 @@ pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
             steps: played.steps,
         }
     };
-    Ok(StoryReport { stories: file.stories.iter().map(play).collect() })
+    let stories = file.stories.iter().map(&mut play).collect();
+    Ok(StoryReport { stories, coverage: Coverage::new(&machine, &definition_path, &walk) })
+}
+
+/// A definition that may run.
+fn load(path: &Path) -> Result<Arc<Machine>, StoryFileError> {
+    let source = read(path)?;
+    let (machine, mut found) = definition::load(&source);
+    match machine {
+        Some(machine) => Ok(Arc::new(machine)),
+        None => {
+            found.retain(|d| d.severity == Severity::Error);
+            Err(problems(path, &source, &found))
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<String, StoryFileError> {

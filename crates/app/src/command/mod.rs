@@ -17,6 +17,7 @@ mod check;
 mod client;
 mod definition_formats;
 mod diagram;
+mod paths;
 mod schema;
 mod serve;
 mod stories;
@@ -55,6 +56,8 @@ enum Command {
     ExportDefinition(definition_formats::ExportArgs),
     /// Run stories
     Test(stories::TestArgs),
+    /// Find the shortest stories that reach every state and take every transition
+    Paths(paths::PathsArgs),
     /// Talk to a machine in the terminal, on a virtual clock, saving nothing
     Chat(chat::ChatArgs),
     /// Send a message to a running server
@@ -106,6 +109,7 @@ pub fn main() -> ExitCode {
         Command::ImportDefinition(args) => definition_formats::import(&args),
         Command::ExportDefinition(args) => definition_formats::export(&args),
         Command::Test(args) => stories::test(&args),
+        Command::Paths(args) => paths::paths(&args),
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),

@@ -1,12 +1,12 @@
-//! `test`: plays stories and says which of them did not go as they are told.
+//! `test`: plays stories and says which of them did not go as they are told, and what none of them goes through.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
-use engine::story::{self, StoryResult};
-use serde_json::json;
+use engine::story::{self, Coverage, Element, StoryResult, covered};
+use serde_json::{Value, json};
 
 use crate::command::{CommandResult, Failure};
 
@@ -18,12 +18,16 @@ pub(crate) struct TestArgs {
     /// One JSON document instead of text
     #[arg(long)]
     json: bool,
+    /// Say which states were not entered and which transitions not taken, by all files together
+    #[arg(long)]
+    coverage: bool,
 }
 
 pub(crate) fn test(args: &TestArgs) -> CommandResult {
     let started = Instant::now();
     let (mut passed, mut failed) = (0, 0);
     let mut files = Vec::new();
+    let mut coverages: Vec<Coverage> = Vec::new();
     for path in &args.files {
         let report = story::run(path).map_err(|error| Failure(error.to_string()))?;
         failed += report.failed().count();
@@ -34,10 +38,20 @@ pub(crate) fn test(args: &TestArgs) -> CommandResult {
         }
         let stories: Vec<_> = report.stories.iter().map(as_json).collect();
         files.push(json!({"file": path, "stories": stories}));
+        if !coverages.iter_mut().any(|coverage| coverage.add(&report.coverage)) {
+            coverages.push(report.coverage);
+        }
     }
     if args.json {
-        say!("{}", json!({"files": files, "passed": passed, "failed": failed}));
+        let mut document = json!({"files": files, "passed": passed, "failed": failed});
+        if args.coverage {
+            document["coverage"] = coverages.iter().map(coverage_as_json).collect();
+        }
+        say!("{document}");
     } else {
+        if args.coverage {
+            coverages.iter().for_each(tell_coverage);
+        }
         say!("{passed} stories passed, {failed} failed, in {} ms", started.elapsed().as_millis());
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -58,4 +72,37 @@ fn tell(story: &StoryResult) {
 
 fn as_json(story: &StoryResult) -> serde_json::Value {
     json!({"story": story.name, "line": story.line, "steps": story.steps, "failure": story.failure})
+}
+
+fn tell_coverage(coverage: &Coverage) {
+    let Coverage { machine, definition, states, transitions, .. } = coverage;
+    say!(
+        "{machine}: {} of {} states entered, {} of {} transitions taken",
+        covered(states),
+        states.len(),
+        covered(transitions),
+        transitions.len()
+    );
+    for (what, elements) in [("never entered", states), ("never taken", transitions)] {
+        for element in elements.iter().filter(|element| !element.covered) {
+            say!("  {}:{}: {what}: {}", definition.display(), element.place.line, element.label);
+        }
+    }
+}
+
+pub(crate) fn coverage_as_json(coverage: &Coverage) -> Value {
+    let of = |elements: &[Element]| {
+        let missing = elements.iter().filter(|element| !element.covered);
+        let missing =
+            missing.map(|e| json!({"label": e.label, "line": e.place.line, "column": e.place.column}));
+        json!({
+            "covered": covered(elements), "of": elements.len(), "missing": missing.collect::<Vec<_>>(),
+        })
+    };
+    json!({
+        "machine": coverage.machine,
+        "definition": coverage.definition,
+        "states": of(&coverage.states),
+        "transitions": of(&coverage.transitions),
+    })
 }

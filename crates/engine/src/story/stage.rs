@@ -16,15 +16,16 @@ use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use store::{HistoryQuery, MemoryStore, Outcome, Store};
 
+use super::coverage::Walk;
 use super::expect::{self, Seen, replies_of};
 use super::file::{Act, Given, Moment, Step, Story};
 use crate::{Clock, Engine, Machines, Settings};
 
 /// 2026-01-05T09:00:00Z, a Monday morning.
-const START_MS: i64 = 1_767_603_600_000;
-const SUBJECT: &str = "+15550001";
+pub(super) const START_MS: i64 = 1_767_603_600_000;
+pub(super) const SUBJECT: &str = "+15550001";
 /// The instance of a machine that has no sessions.
-const INSTANCE: &str = "story";
+pub(super) const INSTANCE: &str = "story";
 /// No story comes near.
 const HISTORY_MAX: usize = 10_000;
 
@@ -32,19 +33,23 @@ const HISTORY_MAX: usize = 10_000;
 pub(super) struct Played {
     pub steps: usize,
     pub failure: Option<(Place, String)>,
+    /// The states and transitions that it went through, as far as it got.
+    pub walk: Walk,
 }
 
-pub(super) fn play(definition: &str, story: &Story) -> Played {
+pub(super) fn play(machine: &Arc<Machine>, story: &Story) -> Played {
     let mut steps = 0;
-    let failure = match Stage::set(definition, story) {
-        Err(failure) => Some(failure),
-        Ok(mut stage) => story.steps.iter().find_map(|step| {
-            steps += 1;
-            let told = stage.play(step).err()?;
-            Some((step.place, format!("step {steps}: {told}")))
-        }),
-    };
-    Played { steps, failure }
+    match Stage::set(machine, story) {
+        Err(failure) => Played { steps, failure: Some(failure), walk: Walk::default() },
+        Ok(mut stage) => {
+            let failure = story.steps.iter().find_map(|step| {
+                steps += 1;
+                let told = stage.play(step).err()?;
+                Some((step.place, format!("step {steps}: {told}")))
+            });
+            Played { steps, failure, walk: stage.walk }
+        }
+    }
 }
 
 struct Stage {
@@ -61,16 +66,17 @@ struct Stage {
     buttons: Vec<String>,
     /// As it was written out.
     last_answer: Option<String>,
+    walk: Walk,
 }
 
 impl Stage {
-    fn set(definition: &str, story: &Story) -> Result<Self, (Place, String)> {
+    fn set(machine: &Arc<Machine>, story: &Story) -> Result<Self, (Place, String)> {
         let start = Timestamp::from_millis(START_MS);
         let store = Arc::new(MemoryStore::new());
         let clock = Clock::virtual_at(start);
         let machines = Machines::default();
-        let (machine, _) = machines
-            .activate(&*store, definition, start)
+        let machine = machines
+            .adopt(&*store, Arc::clone(machine), start)
             .map_err(|error| (story.place, error.to_string()))?;
         let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
         let instance = InstanceId::parse(INSTANCE).map_err(|error| (story.place, error))?;
@@ -100,6 +106,7 @@ impl Stage {
             inputs: 0,
             buttons: Vec::new(),
             last_answer: None,
+            walk: Walk::default(),
         };
         let has_sessions = stage.machine.conversation.is_some();
         if state.is_none() && (story.given.is_some() || !has_sessions) {
@@ -107,6 +114,13 @@ impl Stage {
         }
         if let Some(answer) = placed {
             stage.note_buttons(&answer);
+            let chart = &stage.machine.chart;
+            if let Some(state) = state {
+                stage.walk.begin_at(chart, chart.by_path(state));
+            }
+            for entry in stage.log(&stage.instance).map_err(at_given)? {
+                stage.walk.note(chart, &entry);
+            }
         }
         Ok(stage)
     }
@@ -267,7 +281,7 @@ impl Stage {
     }
 
     /// Looks at what is saved. `known` entries of the session `before` are not new.
-    fn look(&self, seen: &mut Seen, before: Option<&Snapshot>, known: usize) -> Result<(), String> {
+    fn look(&mut self, seen: &mut Seen, before: Option<&Snapshot>, known: usize) -> Result<(), String> {
         let session = self.session()?;
         if let Some(before) = before {
             seen.new_entries = self.log(&before.instance)?.split_off(known);
@@ -277,6 +291,9 @@ impl Stage {
             if before.is_none_or(|before| before.instance != session.instance) {
                 seen.new_entries.extend(seen.history.iter().cloned());
             }
+        }
+        for entry in &seen.new_entries {
+            self.walk.note(&self.machine.chart, entry);
         }
         seen.session = session;
         let statistics = self.store.statistics().map_err(|error| error.to_string())?;
@@ -294,7 +311,7 @@ fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> 
     Engine::start(store, Arc::new(machines), clock.clone(), Settings::default())
 }
 
-fn keyed(key: InputKey, cause: Cause) -> Input {
+pub(super) fn keyed(key: InputKey, cause: Cause) -> Input {
     Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None }
 }
 

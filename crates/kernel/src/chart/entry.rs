@@ -79,6 +79,27 @@ impl Chart {
         entered.iter().map(|entered| entered.state).collect()
     }
 
+    /// The states that a transition enters, as far as no history state has a say in it: what one remembers has been
+    /// entered before.
+    pub fn surely_entered_by(&self, transition: TransitionIndex) -> Vec<StateIndex> {
+        match self.plan(transition) {
+            Some(plan) => plan.entered.iter().map(|entered| entered.state).collect(),
+            None => {
+                let targets = self.transition(transition).targets.iter();
+                targets.copied().filter(|target| !self.is_history(*target)).collect()
+            }
+        }
+    }
+
+    /// The states that are entered when the chart begins where it begins, or at one state of one's choosing.
+    pub fn entered_at(&self, state: Option<StateIndex>) -> Vec<StateIndex> {
+        let entered = match state {
+            Some(state) => self.beginning(&[state], false),
+            None => self.beginning(&self.state(ROOT).initial, true),
+        };
+        entered.iter().map(|entered| entered.state).collect()
+    }
+
     /// What is entered when the chart begins at `targets`, its top included.
     pub(super) fn beginning(&self, targets: &[StateIndex], by_default: bool) -> Box<[Entered]> {
         let nothing = History::new();

@@ -240,7 +240,7 @@ impl Chart {
         self.state_by_path.get(path).copied()
     }
 
-    pub(crate) fn indices(&self) -> impl Iterator<Item = StateIndex> + use<> {
+    pub fn indices(&self) -> impl Iterator<Item = StateIndex> + use<> {
         (0..self.states.len()).map(|number| StateIndex(number as u16))
     }
 
@@ -248,7 +248,7 @@ impl Chart {
         (0..self.events.len()).map(|number| EventIndex(number as u16))
     }
 
-    pub(crate) fn transition_indices(&self) -> impl Iterator<Item = TransitionIndex> + use<> {
+    pub fn transition_indices(&self) -> impl Iterator<Item = TransitionIndex> + use<> {
         (0..self.transitions.len()).map(|number| TransitionIndex(number as u16))
     }
 

@@ -75,6 +75,8 @@ pub struct Intent {
     pub resume: bool,
     pub when_stale: bool,
     pub label: Localised,
+    /// Whole messages that mean it, as they are written, each with its language if it belongs to one.
+    pub phrases: Vec<(Option<String>, String)>,
 }
 
 /// What states take without an intent being named.
@@ -138,6 +140,7 @@ impl Conversation {
                 resume: intent.resume,
                 when_stale: intent.when_stale,
                 label: intent.label.clone(),
+                phrases: intent.phrases.iter().map(|p| (p.locale.clone(), p.text.value.clone())).collect(),
             }
         });
         let intents = intents.collect();

@@ -6,6 +6,7 @@
 mod check;
 mod compile;
 pub mod document;
+mod places;
 mod read;
 pub mod reader;
 pub mod schema;
@@ -19,6 +20,7 @@ use crate::time::Delay;
 
 pub(crate) use compile::compile_template_expression;
 pub use document::Placed;
+pub use places::Places;
 pub(crate) use read::read;
 
 /// Begins the names of timers' events, which no definition may use otherwise.

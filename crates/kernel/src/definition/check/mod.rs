@@ -10,8 +10,7 @@ mod names;
 mod reach;
 
 use crate::chart::{Action, StateIndex, Transition, TransitionIndex};
-use crate::definition::GUESSES_MAX;
-use crate::definition::{Definition, StateDefinition};
+use crate::definition::{Definition, GUESSES_MAX, Places, StateDefinition};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::machine::Machine;
 
@@ -21,14 +20,8 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
         names::phrases_mean_one_thing(conversation, diagnostics);
     }
     let Some(machine) = machine else { return };
-    let states = definition.root.walk();
-    let mut checker = Checker {
-        definition,
-        machine,
-        states: states.iter().map(|state| state.name.place).collect(),
-        transitions: states.iter().flat_map(|state| state.transitions()).map(|t| t.place).collect(),
-        diagnostics,
-    };
+    let Places { states, transitions } = Places::of(definition);
+    let mut checker = Checker { definition, machine, states, transitions, diagnostics };
     checker.unreachable_states();
     checker.no_way_to_end();
     checker.no_way_out_by_time();
