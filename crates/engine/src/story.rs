@@ -22,6 +22,7 @@
 mod coverage;
 mod expect;
 mod file;
+mod names;
 pub mod paths;
 mod stage;
 
@@ -94,13 +95,10 @@ impl std::error::Error for StoryFileError {}
 /// When the file or its definition cannot be read, or has errors. Stories that fail are no error: the report says so.
 pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
     let source = read(path)?;
-    let mut diagnostics = Vec::new();
-    let read_file = file::read(&source, &mut diagnostics);
-    let Some(file) = read_file.filter(|_| diagnostics.is_empty()) else {
+    let (found, diagnostics) = read_stories(path, &source)?;
+    let Some(Stories { file, machine, definition: definition_path }) = found else {
         return Err(problems(path, &source, &diagnostics));
     };
-    let definition_path = path.parent().unwrap_or(Path::new("")).join(&file.machine);
-    let machine = load(&definition_path)?;
     let mut walk = coverage::Walk::default();
     let mut play = |story: &file::Story| {
         let played = stage::play(&machine, story);
@@ -114,6 +112,34 @@ pub fn run(path: &Path) -> Result<StoryReport, StoryFileError> {
     };
     let stories = file.stories.iter().map(&mut play).collect();
     Ok(StoryReport { stories, coverage: Coverage::new(&machine, &definition_path, &walk) })
+}
+
+/// What is wrong with the stories of a file, without playing them.
+///
+/// # Errors
+/// When the file, or the definition that it names, cannot be read, or the definition has errors.
+pub fn check(path: &Path, source: &str) -> Result<Vec<Diagnostic>, StoryFileError> {
+    read_stories(path, source).map(|(_, diagnostics)| diagnostics)
+}
+
+/// A story file in which nothing is wrong, with its machine.
+struct Stories {
+    file: file::StoryFile,
+    machine: Arc<Machine>,
+    definition: PathBuf,
+}
+
+fn read_stories(path: &Path, source: &str) -> Result<(Option<Stories>, Vec<Diagnostic>), StoryFileError> {
+    let mut diagnostics = Vec::new();
+    let Some(file) = file::read(source, &mut diagnostics) else {
+        return Ok((None, diagnostics));
+    };
+    let definition = path.parent().unwrap_or(Path::new("")).join(&file.machine);
+    let machine = load(&definition)?;
+    names::check(&file, &machine, &mut diagnostics);
+    kernel::diagnostic::sort(&mut diagnostics);
+    let sound = diagnostics.is_empty();
+    Ok((sound.then_some(Stories { file, machine, definition }), diagnostics))
 }
 
 /// A definition that may run.

@@ -7,16 +7,17 @@ use kernel::commit::{Answer, EffectKind, Entry};
 use kernel::conversation::{ClarificationStatus, Reply};
 use kernel::definition::document::{Node, NodeKind};
 use kernel::definition::reader::Reader;
-use kernel::diagnostic::nearest;
+use kernel::diagnostic::{Place, nearest};
 use kernel::input::Fields;
 use kernel::snapshot::Snapshot;
 use serde_json::{Value, json};
 
 #[derive(Debug)]
 pub(super) struct Expectation {
-    key: &'static str,
+    pub key: &'static str,
+    pub place: Place,
     compare: Compare,
-    wanted: Value,
+    pub wanted: Value,
 }
 
 /// How an expectation is written.
@@ -85,9 +86,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Expectation> {
     };
     let mut expectations = Vec::new();
     for (key, written, compare) in TABLE {
-        let wanted = entries.get(key).and_then(|node| read_wanted(reader, key, node, written));
-        if let Some(wanted) = wanted {
-            expectations.push(Expectation { key, compare, wanted });
+        let Some(node) = entries.get(key) else { continue };
+        if let Some(wanted) = read_wanted(reader, key, node, written) {
+            expectations.push(Expectation { key, place: node.place, compare, wanted });
         }
     }
     expectations
@@ -153,7 +154,7 @@ pub(super) fn compare(expectations: &[Expectation], seen: &Seen) -> Vec<String> 
         let code = refusal.code.as_str();
         lines.push(format!("refused: `{code}`, {}", refusal.message));
     }
-    for Expectation { key, compare, wanted } in expectations {
+    for Expectation { key, compare, wanted, .. } in expectations {
         let found = actual.get(*key).unwrap_or(&Value::Null);
         if !is_met(*compare, wanted, found) {
             lines.push(format!("{key}: expected {wanted}, got {found}"));

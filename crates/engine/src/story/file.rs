@@ -33,7 +33,7 @@ pub(super) struct Story {
 pub(super) struct Given {
     pub place: Place,
     /// Without one, where the machine begins.
-    pub state: Option<String>,
+    pub state: Option<Placed<String>>,
     pub context: Fields,
     pub topic: Option<String>,
 }
@@ -60,7 +60,7 @@ pub(super) enum Moment {
 pub(super) enum Act {
     Send(Box<Message>),
     Event {
-        event: String,
+        event: Placed<String>,
         payload: Fields,
     },
     /// From 1, of the last reply that had buttons.
@@ -70,7 +70,7 @@ pub(super) enum Act {
     Recover(String),
     /// What a call of this id comes to.
     Call {
-        id: String,
+        id: Placed<String>,
         outcome: CallOutcome,
     },
 }
@@ -139,7 +139,7 @@ fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
     let topic = entries.get("topic").and_then(|node| reader.text(node, "`topic`"));
     Some(Given {
         place: node.place,
-        state: state.map(|state| state.value),
+        state,
         context: context.unwrap_or_default(),
         topic: topic.map(|topic| topic.value),
     })
@@ -218,10 +218,7 @@ fn read_act(
         "send" => read_message(reader, node, key).map(|message| Act::Send(Box::new(message))),
         "event" => {
             let payload = entries.get("payload").map(|node| fields(reader, node));
-            Some(Act::Event {
-                event: reader.text(node, "`event`")?.value,
-                payload: payload.unwrap_or_default(),
-            })
+            Some(Act::Event { event: reader.text(node, "`event`")?, payload: payload.unwrap_or_default() })
         }
         "button" => {
             let number = reader.integer(node, "`button`", 1, 100)?;
@@ -242,7 +239,7 @@ fn read_act(
                     return None;
                 }
             };
-            Some(Act::Call { id: reader.text(node, "`call`")?.value, outcome })
+            Some(Act::Call { id: reader.text(node, "`call`")?, outcome })
         }
         _ => Some(Act::Recover(reader.text(node, "`recover`")?.value)),
     }

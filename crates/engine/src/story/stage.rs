@@ -82,7 +82,7 @@ impl Stage {
         let instance = InstanceId::parse(INSTANCE).map_err(|error| (story.place, error))?;
         let given_place = story.given.as_ref().map_or(story.place, |given| given.place);
         let at_given = |error: String| (given_place, format!("given: {error}"));
-        let state = story.given.as_ref().and_then(|given| given.state.as_deref());
+        let state = story.given.as_ref().and_then(|given| Some(given.state.as_ref()?.value.as_str()));
         let mut placed = None;
         if let (Some(given), Some(state)) = (&story.given, state) {
             let placement = Placement {
@@ -220,11 +220,13 @@ impl Stage {
                 };
                 self.message(Message { payload: Some(token.clone()), ..Message::default() })
             }
-            Act::Event { event, payload } => {
-                Cause::Event { instance: self.instance()?, event: event.clone(), payload: payload.clone() }
-            }
+            Act::Event { event, payload } => Cause::Event {
+                instance: self.instance()?,
+                event: event.value.clone(),
+                payload: payload.clone(),
+            },
             Act::Recover(reason) => Cause::Recover { instance: self.instance()?, reason: reason.clone() },
-            Act::Call { id, outcome } => self.result(id, outcome.clone())?,
+            Act::Call { id, outcome } => self.result(&id.value, outcome.clone())?,
             Act::Restart => return Err("a restart is no input".into()),
         };
         Ok(keyed(key, cause))

@@ -1,0 +1,26 @@
+//! What is said of a story file before it is played, as `check` prints it. With `UPDATE_EXPECTED=1` the expected file
+//! is written anew, to be read before it is committed.
+
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::fs;
+use std::path::Path;
+
+use engine::story;
+
+#[test]
+fn names_that_the_machine_does_not_have_are_told_with_their_places() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story_files");
+    let path = folder.join("wrong_names.stories.yaml");
+    let source = fs::read_to_string(&path).unwrap();
+    let diagnostics = story::check(&path, &source).unwrap();
+    let told: Vec<String> =
+        diagnostics.iter().map(|d| d.render("wrong_names.stories.yaml", &source) + "\n").collect();
+    let expected = folder.join("wrong_names.expected");
+    if std::env::var_os("UPDATE_EXPECTED").is_some() {
+        fs::write(&expected, told.join("\n")).unwrap();
+    }
+    assert_eq!(told.join("\n"), fs::read_to_string(&expected).unwrap_or_default());
+    // Nothing of such a file is played.
+    assert!(story::run(&path).unwrap_err().to_string().contains("has 7 problem(s)"));
+}
