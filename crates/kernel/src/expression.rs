@@ -114,6 +114,14 @@ pub struct Scope<'a> {
     pub locals: &'a [Value],
 }
 
+impl<'a> Scope<'a> {
+    /// Nothing is there; `none` stands for the context and the event.
+    pub fn empty(none: &'a Fields) -> Self {
+        let now = Timestamp::from_millis(0);
+        Self { context: none, event: none, event_name: "", active: &[], now, locals: &[] }
+    }
+}
+
 impl Names<'_> {
     fn field(&self, name: &str) -> Type {
         self.context.iter().find(|field| field.name.value == name).map_or(Type::ANY, Type::of_field)
@@ -175,16 +183,7 @@ impl Expression {
         if self.reads != Reads::default() {
             return None;
         }
-        let nothing = Fields::new();
-        let scope = Scope {
-            context: &nothing,
-            event: &nothing,
-            event_name: "",
-            active: &[],
-            now: Timestamp::from_millis(0),
-            locals: &[],
-        };
-        self.evaluate(scope).ok()
+        self.evaluate(Scope::empty(&Fields::new())).ok()
     }
 
     /// # Errors
@@ -198,7 +197,7 @@ impl Expression {
     /// # Errors
     /// As `evaluate`; also if `fuel` was used up before.
     pub fn evaluate_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<Value, String> {
-        Run::new(scope, fuel).value(&self.node).map_err(|failure| failure.to_string())
+        Run::new(&scope, fuel).value(&self.node)
     }
 
     /// # Errors
@@ -210,7 +209,7 @@ impl Expression {
     /// # Errors
     /// As `evaluate_with`, or when the result is no boolean.
     pub fn test_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<bool, String> {
-        Run::new(scope, fuel).test(&self.node).map_err(|failure| failure.to_string())
+        Run::new(&scope, fuel).test(&self.node).map_err(|failure| failure.to_string())
     }
 
     /// The values that the expression read, for explaining it.
@@ -262,6 +261,9 @@ fn compile_here(source: &str, names: &Names<'_>) -> Result<Expression, String> {
 
 /// The first line of the parser's report without its file's name and its list of all that it would have taken.
 fn first_error(report: &str) -> String {
+    if report.contains("Recursion") {
+        return "it is nested too deep; split it over several fields".into();
+    }
     let line = report.lines().next().unwrap_or_default();
     let line = line.trim_start_matches("ERROR: ").trim_start_matches("<input>:");
     let Some((place, problem)) = line.split_once(": ") else {
@@ -281,6 +283,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::definition::FieldKind;
+    use crate::definition::document::Placed;
+    use crate::diagnostic::Place;
 
     fn run(source: &str) -> Result<Value, String> {
         let context = json!({"n": 2, "photos": ["a"], "name": "Zoë", "none": null});
@@ -322,18 +327,361 @@ mod tests {
     }
 
     #[test]
+    fn comprehensions_within_comprehensions_are_refused_however_short() {
+        let mut source = "true".to_owned();
+        for depth in 0..9 {
+            source = format!("a.all(x{depth}, {source})")
+                .replace("a.all", if depth < 8 { "[1].all" } else { "[2].all" });
+        }
+        assert!(source.len() < 190);
+        assert!(run(&source).unwrap_err().contains("may not be nested"), "{source}");
+        assert!(run("[1].filter(x, true).all(x, true)").unwrap_err().contains("may not be nested"));
+        assert_eq!(run("[1].all(x, x == 1) && [2].all(x, x == 2)"), Ok(json!(true)));
+    }
+
+    #[test]
     fn errors_name_what_is_wrong() {
         for (source, part) in [
             ("contxt.n", "`contxt` is unknown"),
             ("max(1, 2)", "there is no function `max`"),
             ("event.task_id.startswith('t')", "did you mean `startsWith`?"),
             ("context.n +", "not a CEL expression"),
-            ("event.missing == 1", "missing"),
-            ("context.n + 'a'", "a whole number (2)"),
+            ("event.missing == 1", "event.missing is missing"),
+            ("event.x.y.z", "event.x is missing"),
+            ("context.n.y", "context.n is a whole number (2) and has no field `y`"),
+            ("has(context.n.y)", "context.n is a whole number (2) and has no fields"),
+            (
+                "context.n + 'a'",
+                "`+` takes two numbers, two texts or two lists, not a whole number (2) and text (\"a\")",
+            ),
+            (
+                "context.n + 1.5",
+                "not a whole number (2) and a fractional number (1.5); convert one with int()",
+            ),
+            ("context.n - context.name", "`-` takes two numbers, not a whole number (2) and text"),
+            ("context.n / 0", "2 / 0 divides by zero"),
+            ("context.n % 0", "2 % 0 divides by zero"),
+            ("context.n + 9223372036854775807", "2 + 9223372036854775807 is outside"),
+            ("-(context.n - 9223372036854775807 - 3)", "is outside"),
+            ("context.photos[3]", "context.photos has 1 items and none at a whole number (3)"),
+            ("context.photos[-1]", "none at a whole number (-1)"),
+            ("context.photos['a']", "context.photos is a list, which text (\"a\") is no place in"),
+            ("event['a']", "event[\"a\"] is missing"),
+            ("context.n < context.name", "`<` compares two numbers, two texts or two booleans"),
+            ("context.n && true", "context.n is a whole number (2), not true or false"),
+            ("context.n ? 1 : 2", "context.n is a whole number (2), not true or false"),
+            ("size(context.n)", "size() takes text, a list or an object, not a whole number (2)"),
+            ("int(context.name)", "int() cannot be made of text (\"Zoë\")"),
+            ("int(-9223372036854775808.0)", "int() cannot be made of a fractional number"),
+            ("context.n in context.n", "`in` looks into a list or an object"),
+            ("context.n.all(x, true)", "context.n is a whole number (2), not a list or an object"),
+            ("context.n.contains('a')", "contains() searches text for text"),
+            ("context.n.matches('a')", "context.n is a whole number (2); matches() takes text"),
+            ("{'a': 1, 'a': 2}", "the key text (\"a\") is there twice"),
+            ("{context.none: 1}", "null cannot be a key"),
+            ("1.0 / 0.0", "the result is inf, which JSON cannot hold"),
+            ("dyn(type(1))", "the result is the type `int`"),
         ] {
             let error = run(source).unwrap_err();
             assert!(error.contains(part), "{source}: {error}");
         }
+    }
+
+    #[test]
+    fn what_cannot_be_checked_or_held_is_refused_when_loaded() {
+        let brackets = format!("{}1{}", "[".repeat(500), "]".repeat(500));
+        for (source, part) in [
+            (brackets.as_str(), "it is nested too deep"),
+            ("context.name.matches(context.name)", "must be written out"),
+            ("context.name.matches('a' + 'b')", "must be written out"),
+            ("context.name.matches('(')", "is no regular expression"),
+            ("bytes('a')", "there is no function `bytes`"),
+            ("b'a'", "there are no bytes in JSON"),
+            ("type(1)", "its result is a type"),
+            ("string", "its result is a type"),
+            ("Thing{a: 1}", "there is no type `Thing` to make"),
+            ("contains('a', 'b')", "is written text.contains('...')"),
+            ("size(1, 2)", "`size` takes one value"),
+            ("context.n.int()", "`int` is written int(value)"),
+            ("context.?n", "not a CEL expression"),
+            ("@result", "not a CEL expression"),
+        ] {
+            let error = run(source).unwrap_err();
+            assert!(error.contains(part), "{source}: {error}");
+        }
+    }
+
+    fn typed_fields() -> Vec<FieldDefinition> {
+        let kinds = [
+            ("n", FieldKind::Integer, None, false),
+            ("price", FieldKind::Number, None, false),
+            ("t", FieldKind::String, None, false),
+            ("note", FieldKind::String, None, true),
+            ("flag", FieldKind::Boolean, None, false),
+            ("texts", FieldKind::Array, Some(FieldKind::String), false),
+            ("list", FieldKind::Array, None, false),
+            ("o", FieldKind::Object, None, false),
+            ("any", FieldKind::Any, None, false),
+        ];
+        let field = |(name, kind, items, nullable): (&str, _, _, _)| FieldDefinition {
+            name: Placed { value: name.to_owned(), place: Place::START },
+            kind,
+            items,
+            nullable,
+            required: false,
+            keep: false,
+            default: None,
+        };
+        kinds.into_iter().map(field).collect()
+    }
+
+    /// Compiles with fields of every type, and two variables of a loop.
+    fn compile_typed(source: &str) -> Result<Expression, String> {
+        let locals = [("item".to_owned(), Type::TEXT), ("index".to_owned(), Type::INTEGER)];
+        Expression::compile(source, &Names { context: &typed_fields(), locals: &locals })
+    }
+
+    #[test]
+    fn what_can_never_work_is_refused_when_loaded() {
+        for (source, part) in [
+            ("context.n + 'a'", "`+` takes two numbers, two texts or two lists, not a whole number and text"),
+            (
+                "context.n + 1.5",
+                "`+` takes two numbers of one kind, not a whole number and a fractional number",
+            ),
+            ("context.texts - context.texts", "`-` takes two numbers, not a list and a list"),
+            ("context.price % 2.0", "`%` takes two whole numbers"),
+            ("-context.t", "`-` takes a number with a sign, not text"),
+            ("context.n == 'x'", "`==` compares a whole number with text, which are never equal"),
+            ("context.note != 1", "`!=` compares text or null with a whole number, which are never equal"),
+            ("size(context.n)", "size() takes text, a list or an object, not a whole number"),
+            (
+                "context.flag > 3",
+                "`>` compares two numbers, two texts or two booleans, not true or false and a whole number",
+            ),
+            ("context.n && true", "`&&` takes what is true or false, not a whole number"),
+            ("!context.t", "`!` takes what is true or false, not text"),
+            ("context.t ? 1 : 2", "`? :` takes what is true or false, not text"),
+            ("context.n.x", "context.n is a whole number and has no field `x`"),
+            ("context.t[0]", "context.t is text; only lists and objects have [...]"),
+            ("context.texts['a']", "context.texts is a list, which text is no place in"),
+            (
+                "1 in context.texts",
+                "`in` looks for a whole number in a list whose items are text, and never finds it",
+            ),
+            ("1 in active", "never finds it"),
+            ("'a' in context.t", "`in` looks into a list or an object, not text"),
+            ("context.n.contains('a')", "contains() searches text for text, not a whole number for text"),
+            ("context.n.matches('a')", "matches() takes text, not a whole number"),
+            ("context.n.all(x, true)", "context.n is a whole number, not a list or an object"),
+            ("context.texts.all(x, x + 'a')", "`all` takes what is true or false, not text"),
+            ("context.texts.exists(x, x > 1)", "`>` compares"),
+            ("context.texts.map(x, x + 'a')[0] + 1", "not text and a whole number"),
+            ("int(context.flag)", "int() cannot be made of true or false"),
+            ("bool(context.n)", "bool() cannot be made of a whole number"),
+            ("{context.texts: 1}", "a list cannot be a key"),
+            ("item + index", "not text and a whole number"),
+            ("event_name == 1", "never equal"),
+            ("now == 'a'", "never equal"),
+            ("(context.flag ? context.n : context.price) + 'a'", "not a number and text"),
+        ] {
+            let error = compile_typed(source).unwrap_err();
+            assert!(error.contains(part), "{source}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_might_work_is_not_refused() {
+        for source in [
+            "context.n == null",
+            "context.note == null || context.note > 'a'",
+            "context.note + 'a'",
+            "context.price + 1",
+            "context.price + 1.5",
+            "context.price == 1 || context.n == 1.5 || context.n < 1.5",
+            "event.x + 'a' == 'b' && event.x + 1 > 0",
+            "context.any && context.any > 1 && context.any.x.y[0]",
+            "context.missing + 1",
+            "context.list[0] + 1 == 2 && context.list[0] == 'a'",
+            "1 in [] && 'a' in context.o && context.n in context.list",
+            "context.o.x > 1 && context.o['x'] == 'a'",
+            "(context.flag ? 'a' : null) == null",
+            "item == 'a' && index == 0",
+            "dyn(context.n) == 'x'",
+            "type(context.n) == int && {'a': type(1)}.a == string",
+            "{1: 'a'}[context.n] == 'a' && {true: 1}[context.flag] == 1",
+        ] {
+            let compiled = compile_typed(source);
+            assert!(compiled.is_ok(), "{source}: {compiled:?}");
+        }
+    }
+
+    #[test]
+    fn a_result_that_can_never_be_stored_is_told() {
+        for (name, source, problem) in [
+            ("n", "context.n + 1", None),
+            ("n", "uint(1)", None),
+            ("n", "context.price", None),
+            ("n", "1.5", Some("context.n must be a whole number, and this is a fractional number")),
+            ("price", "1", None),
+            ("note", "null", None),
+            ("t", "null", Some("context.t must be text, and this is null")),
+            ("flag", "event.x", None),
+            ("texts", "[]", None),
+            ("texts", "context.list", None),
+            ("texts", "['a'] + active", None),
+            ("texts", "[1]", Some("the items of context.texts must be text, and these are not")),
+            ("texts", "context.texts.map(x, size(x))", Some("the items of context.texts must be text")),
+            ("o", "{'a': 1}", None),
+            ("o", "[1]", Some("context.o must be an object, and this is a list")),
+            ("any", "'a'", None),
+        ] {
+            let fields = typed_fields();
+            let field = fields.iter().find(|field| field.name.value == name).unwrap();
+            let told = compile_typed(source).unwrap().check_assignment(field).err();
+            assert_eq!(told.is_some(), problem.is_some(), "{source}: {told:?}");
+            assert!(told.unwrap_or_default().contains(problem.unwrap_or_default()), "{source}");
+        }
+        let guard = |source| compile_typed(source).unwrap().check_guard().err();
+        assert_eq!(guard("event.x"), None);
+        assert_eq!(guard("context.n").unwrap(), "a guard must be true or false, and this is a whole number");
+    }
+
+    #[test]
+    fn whatever_an_expression_does_it_ends_within_its_steps() {
+        let list: Vec<Value> = (0..20_000).map(Value::from).collect();
+        let context = json!({
+            "list": list,
+            "text": "ab".repeat(100_000),
+            "objects": vec![json!({"a": {"b": 1}}); 9000],
+            "texts": vec!["x".repeat(1000); 200],
+        });
+        let Value::Object(context) = context else { unreachable!() };
+        let none = Fields::new();
+        let scope = Scope { context: &context, event: &context, ..Scope::empty(&none) };
+        for source in [
+            "context.list.all(x, x >= 0)",
+            "context.list.all(x, x / 0 == 1 || x >= 0)",
+            "context.list.exists(x, event.nothing == 1)",
+            "context.list.map(x, x)",
+            "context.list.map(x, context.list)",
+            "context.list.filter(x, true)",
+            "context.list.exists_one(x, x == 5)",
+            "context.list + context.list",
+            "context.list == event.list",
+            "context.objects == event.objects",
+            "context.objects",
+            "-1 in context.list",
+            "context.text.contains('ac')",
+            "context.text.matches('(a|b)*a(a|b){30}c')",
+            "context.texts.map(x, context.text + x)",
+            "context.list.all(x, size(context.text) > 0)",
+            "context.list.map(x, {'a': x, 'b': x})",
+            "context.list.map(x, string(x))",
+            "context.list.all(x, context.text <= event.text)",
+            "true || context.list.all(x, x >= 0) || context.list.all(x, x >= 0)",
+            "context.list.all(x, x >= 0) || true",
+        ] {
+            let mut fuel = Fuel::default();
+            let result =
+                Expression::compile(source, &Names::default()).unwrap().evaluate_with(scope, &mut fuel);
+            match source.starts_with("true") {
+                true => assert_eq!(result, Ok(json!(true)), "what decides is enough"),
+                false => assert!(
+                    result.as_ref().is_err_and(|e| e.contains("takes more than 20000 steps"))
+                        && fuel.is_spent(),
+                    "{source}: {} steps",
+                    fuel.used()
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn a_step_is_a_node_and_fuel_can_be_shared() {
+        let none = Fields::new();
+        for (source, steps) in [("1", 1), ("1 + 2", 3), ("now + 1 < 2 && true", 7), ("true || now < 1", 2)] {
+            let mut fuel = Fuel::new(100);
+            let expression = Expression::compile(source, &Names::default()).unwrap();
+            expression.evaluate_with(Scope::empty(&none), &mut fuel).unwrap();
+            assert_eq!(fuel.used(), steps, "{source}");
+        }
+        // Each list that is appended is copied, and what it is appended to is not copied again.
+        let steps = |source: &str| {
+            let mut fuel = Fuel::default();
+            let list = [json!(vec![1; 100])];
+            let locals = [("list".to_owned(), Type::ANY)];
+            let names = Names { locals: &locals, ..Names::default() };
+            let scope = Scope { locals: &list, ..Scope::empty(&none) };
+            Expression::compile(source, &names).unwrap().evaluate_with(scope, &mut fuel).unwrap();
+            fuel.used()
+        };
+        let longer = |count| format!("size({})", vec!["list"; count].join(" + "));
+        assert_eq!(steps(&longer(9)) - steps(&longer(8)), steps(&longer(3)) - steps(&longer(2)));
+        let sum = Expression::compile("1 + 2", &Names::default()).unwrap();
+        let mut fuel = Fuel::new(6);
+        assert!(sum.evaluate_with(Scope::empty(&none), &mut fuel).is_ok());
+        assert!(sum.evaluate_with(Scope::empty(&none), &mut fuel).is_ok());
+        let error = sum.evaluate_with(Scope::empty(&none), &mut fuel).unwrap_err();
+        assert!(error.contains("takes more than 6 steps"), "{error}");
+    }
+
+    #[test]
+    fn numbers_are_compared_on_one_line() {
+        for (source, expected) in [
+            ("9007199254740993 == 9007199254740992.0", false),
+            ("9007199254740993 > 9007199254740992.0", true),
+            ("9223372036854775807 < 9223372036854775808.0", true),
+            ("1 == 1.0 && 1u == 1 && 1.0 == 1u && [1, {'a': 2u}] == [1.0, {'a': 2}]", true),
+            ("-1 < 0u && 18446744073709551615u > 9223372036854775807", true),
+            ("1.5 > 1 && 1 < 1.5 && -1.5 < -1 && 1e300 > 1 && -1e300 < 1", true),
+            ("{1: 'a'}[1.0] == 'a' && 1u in {1: 'a'} && !(1.5 in {1: 'a'})", true),
+        ] {
+            assert_eq!(run(source), Ok(json!(expected)), "{source}");
+        }
+    }
+
+    #[test]
+    fn what_reads_nothing_is_constant() {
+        for (source, value) in [
+            ("60 * 60 * 1000", Some(json!(3_600_000))),
+            ("[1, 2].all(x, x > 0)", Some(json!(true))),
+            ("now > 0", None),
+            ("context.n == context.n", None),
+            ("has(event.a)", None),
+            ("event_name == ''", None),
+            ("active == []", None),
+            ("item", None),
+            ("1 / 0", None),
+        ] {
+            assert_eq!(compile_typed(source).unwrap().constant(), value, "{source}");
+        }
+    }
+
+    #[test]
+    fn variables_hide_what_has_the_same_name_outside() {
+        let none = Fields::new();
+        let locals = ["item", "index", "item", "event"].map(|name| (name.to_owned(), Type::ANY));
+        let names = Names { locals: &locals, ..Names::default() };
+        let values = [json!("outer"), json!(0), json!("inner"), json!({"a": 5})];
+        let scope = Scope { locals: &values, ..Scope::empty(&none) };
+        for (source, expected) in [
+            ("item", json!("inner")),
+            ("index + 1", json!(1)),
+            ("event.a", json!(5)),
+            ("has(event.b)", json!(false)),
+            ("[7].map(item, item)", json!([7])),
+            ("[7].map(x, item)", json!(["inner"])),
+            ("[{'n': 7}].map(context, context.n)", json!([7])),
+        ] {
+            let expression = Expression::compile(source, &names).unwrap();
+            assert_eq!(expression.evaluate(scope), Ok(expected), "{source}");
+            assert_eq!(expression.reads().event, FieldsRead::default(), "{source}");
+            assert_eq!(expression.reads().context, FieldsRead::default(), "{source}");
+        }
+        let short = Scope { locals: &values[..1], ..scope };
+        let item = Expression::compile("item", &names).unwrap();
+        assert_eq!(item.evaluate(short), Err("item is missing".into()));
     }
 
     #[test]

@@ -17,7 +17,9 @@ use super::fuel::Fuel;
 use super::kind::Kinds;
 use crate::input::Fields;
 
+/// Its tag is a whole word: a value is then moved by words, which the processor forwards from store to load.
 #[derive(Clone, Debug)]
+#[repr(u64)]
 pub(super) enum Datum<'a> {
     Null,
     Bool(bool),
@@ -206,7 +208,7 @@ impl<'a> Datum<'a> {
             return Ok(false);
         }
         for (one, two) in ours.zip(theirs) {
-            fuel.spend(1)?;
+            fuel.spend(2)?;
             if !one.equals(&two, fuel)? {
                 return Ok(false);
             }
@@ -217,6 +219,8 @@ impl<'a> Datum<'a> {
     fn same_entries(&self, other: &Datum<'a>, fuel: &mut Fuel) -> Outcome<bool> {
         let Some(keys) = self.items().filter(|_| self.length() == other.length()) else { return Ok(false) };
         for key in keys {
+            // It is looked up on both sides.
+            key.spend_lookup(fuel)?;
             key.spend_lookup(fuel)?;
             let (Some(one), Some(two)) = (self.entry(&key), other.entry(&key)) else { return Ok(false) };
             if !one.equals(&two, fuel)? {
@@ -335,7 +339,7 @@ fn compare_fraction(whole: i128, fraction: f64) -> Option<Ordering> {
     Some(whole.cmp(&(floor as i128)).then(if fraction > floor { Ordering::Less } else { Ordering::Equal }))
 }
 
-fn spend_copy(value: &Value, fuel: &mut Fuel) -> Outcome<()> {
+pub(super) fn spend_copy(value: &Value, fuel: &mut Fuel) -> Outcome<()> {
     fuel.spend(2)?;
     match value {
         Value::String(text) => fuel.spend_bytes(text.len()),

@@ -3,37 +3,55 @@
 //! Owns the order of evaluation, what `&&` and `||` set aside, and comprehensions. Every node costs a step, and
 //! what loops costs more, so that no expression runs long. Scalars are neither boxed nor allocated.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use serde_json::Value;
 
 use super::Scope;
-use super::datum::{Datum, Key};
+use super::datum::{Datum, Key, spend_copy};
 use super::failure::{Failure, Outcome};
 use super::fuel::Fuel;
 use super::kind::Kinds;
-use super::node::{Fold, FoldStep, Node};
+use super::node::{Conversion, Fold, FoldStep, Guess, Node};
 use super::operate;
 
 /// An error that is set aside has still been worded.
 const ASIDE_STEPS: u32 = 16;
 
 pub(super) struct Run<'r, 'a> {
-    scope: Scope<'a>,
+    scope: &'r Scope<'a>,
     /// The variable of the comprehension that is running.
     item: Datum<'a>,
     fuel: &'r mut Fuel,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
-    pub fn new(scope: Scope<'a>, fuel: &'r mut Fuel) -> Self {
+    pub fn new(scope: &'r Scope<'a>, fuel: &'r mut Fuel) -> Self {
         Self { scope, item: Datum::Null, fuel }
     }
 
-    pub fn value(&mut self, node: &'a Node) -> Outcome<Value> {
-        let datum = self.datum(node)?;
-        datum.into_json(self.fuel)
+    /// # Errors
+    /// The failure in words. The result is made where the caller wants it: moving a value costs more than adding two.
+    pub fn value(&mut self, node: &'a Node) -> Result<Value, String> {
+        // The short ways of what most expressions are.
+        if let Node::Arithmetic(_, Guess::Whole, _) = node {
+            if let Some(int) = self.whole(node) {
+                return Ok(Value::from(int));
+            }
+        } else if let Some(value) = self.read(node) {
+            return match self.fuel.spend(1).and_then(|()| spend_copy(value, self.fuel)) {
+                Ok(()) => Ok(value.clone()),
+                Err(failure) => Err(failure.to_string()),
+            };
+        } else if node.is_condition() {
+            return match self.test(node) {
+                Ok(verdict) => Ok(Value::Bool(verdict)),
+                Err(failure) => Err(failure.to_string()),
+            };
+        }
+        self.datum(node).and_then(|datum| datum.into_json(self.fuel)).map_err(|failure| failure.to_string())
     }
 
     /// A condition; for what gives no boolean, its value as an error.
@@ -44,9 +62,12 @@ impl<'r, 'a> Run<'r, 'a> {
             Node::Not(of) => self.test(of).map(|b| !b),
             Node::And(sides) => self.decide(sides, false),
             Node::Or(sides) => self.decide(sides, true),
-            Node::Equal(sides) => self.equal(sides),
-            Node::Unequal(sides) => self.equal(sides).map(|b| !b),
-            Node::Compare(operator, sides) => {
+            Node::Equal(guess, sides) => self.equal(*guess, sides),
+            Node::Unequal(guess, sides) => self.equal(*guess, sides).map(|b| !b),
+            Node::Compare(operator, guess, sides) => {
+                if let Some(order) = self.short_order(*guess, sides) {
+                    return Ok(operator.holds(order));
+                }
                 let (one, two) = (self.datum(&sides.0)?, self.datum(&sides.1)?);
                 operate::compare(*operator, &one, &two, self.fuel)
             }
@@ -64,45 +85,100 @@ impl<'r, 'a> Run<'r, 'a> {
                 };
                 of.1.is_match(text, self.fuel)
             }
-            other => match self.other(other)? {
-                Datum::Bool(b) => Ok(b),
-                datum => Err(Failure::told(format!("{node} is {}, not true or false", datum.told()))),
+            other => match self.read(other) {
+                Some(Value::Bool(b)) => Ok(*b),
+                _ => self.test_datum(other),
             },
         }
     }
 
+    fn test_datum(&mut self, node: &'a Node) -> Outcome<bool> {
+        match self.other(node)? {
+            Datum::Bool(b) => Ok(b),
+            datum => Err(Failure::told(format!("{node} is {}, not true or false", datum.told()))),
+        }
+    }
+
     pub fn datum(&mut self, node: &'a Node) -> Outcome<Datum<'a>> {
+        if node.is_condition() {
+            return self.test(node).map(Datum::Bool);
+        }
+        self.fuel.spend(1)?;
+        self.other(node)
+    }
+
+    /// What a node reads from the scope, if it names something there.
+    #[inline]
+    fn read(&self, node: &'a Node) -> Option<&'a Value> {
         match node {
-            Node::Not(_)
-            | Node::And(_)
-            | Node::Or(_)
-            | Node::Equal(_)
-            | Node::Unequal(_)
-            | Node::Compare(..)
-            | Node::In(_)
-            | Node::Has(_)
-            | Node::Search(..)
-            | Node::Matches(_) => self.test(node).map(Datum::Bool),
-            _ => {
-                self.fuel.spend(1)?;
-                self.other(node)
+            Node::ContextField(name) => self.scope.context.get(&**name),
+            Node::EventField(name) => self.scope.event.get(&**name),
+            Node::Local(slot, _) => self.scope.locals.get(*slot),
+            _ => None,
+        }
+    }
+
+    /// The short way to a whole number, in registers. `None` if it is none or anything is in the way, an error too:
+    /// then the long way tells.
+    fn whole(&mut self, node: &'a Node) -> Option<i64> {
+        self.fuel.spend(1).ok()?;
+        match node {
+            Node::Int(int) => Some(*int),
+            Node::Now => Some(self.scope.now.as_millis()),
+            Node::Arithmetic(operator, Guess::Whole, sides) => {
+                operator.checked(self.whole(&sides.0)?, self.whole(&sides.1)?)
             }
+            Node::Convert(Conversion::Size, of) => match self.read(of)? {
+                Value::Array(items) => i64::try_from(items.len()).ok(),
+                Value::String(text) => {
+                    self.fuel.spend_bytes(text.len()).ok()?;
+                    i64::try_from(text.chars().count()).ok()
+                }
+                _ => None,
+            },
+            Node::Item(_) => match self.item {
+                Datum::Int(int) => Some(int),
+                _ => None,
+            },
+            _ => self.read(node)?.as_i64(),
+        }
+    }
+
+    /// The short way to a text, as `whole`.
+    fn text(&mut self, node: &'a Node) -> Option<&'a str> {
+        self.fuel.spend(1).ok()?;
+        match node {
+            Node::Text(text) => Some(text),
+            Node::EventName => Some(self.scope.event_name),
+            Node::Item(_) => match self.item {
+                Datum::Text(text) => Some(text),
+                _ => None,
+            },
+            _ => self.read(node)?.as_str(),
+        }
+    }
+
+    fn short_order(&mut self, guess: Guess, sides: &'a (Node, Node)) -> Option<Ordering> {
+        match guess {
+            Guess::Whole => Some(self.whole(&sides.0)?.cmp(&self.whole(&sides.1)?)),
+            Guess::Text => {
+                let (one, two) = (self.text(&sides.0)?, self.text(&sides.1)?);
+                self.fuel.spend_bytes(one.len().min(two.len())).ok()?;
+                Some(one.cmp(two))
+            }
+            Guess::Nothing => None,
         }
     }
 
     /// Whatever is no condition. Its own step is paid for.
     fn other(&mut self, node: &'a Node) -> Outcome<Datum<'a>> {
         Ok(match node {
-            Node::ContextField(name) => match self.scope.context.get(&**name) {
-                Some(value) => Datum::from(value),
-                None => return Err(missing(node)),
-            },
-            Node::EventField(name) => match self.scope.event.get(&**name) {
+            Node::ContextField(_) | Node::EventField(_) | Node::Local(..) => match self.read(node) {
                 Some(value) => Datum::from(value),
                 None => return Err(missing(node)),
             },
             Node::Int(int) => Datum::Int(*int),
-            Node::Arithmetic(operator, sides) => {
+            Node::Arithmetic(operator, _, sides) => {
                 let (one, two) = (self.datum(&sides.0)?, self.datum(&sides.1)?);
                 operate::calculate(*operator, one, two, self.fuel)?
             }
@@ -121,10 +197,6 @@ impl<'r, 'a> Run<'r, 'a> {
             Node::EventName => Datum::Text(self.scope.event_name),
             Node::Active => Datum::Paths(self.scope.active),
             Node::Now => Datum::Int(self.scope.now.as_millis()),
-            Node::Local(slot, _) => match self.scope.locals.get(*slot) {
-                Some(value) => Datum::from(value),
-                None => return Err(missing(node)),
-            },
             Node::Item(_) => self.item.clone(),
             Node::Select(of) => self.select(node, &of.0, &of.1)?,
             Node::Index(sides) => self.index(node, sides)?,
@@ -165,7 +237,10 @@ impl<'r, 'a> Run<'r, 'a> {
         self.fuel.spend(ASIDE_STEPS)
     }
 
-    fn equal(&mut self, sides: &'a (Node, Node)) -> Outcome<bool> {
+    fn equal(&mut self, guess: Guess, sides: &'a (Node, Node)) -> Outcome<bool> {
+        if let Some(order) = self.short_order(guess, sides) {
+            return Ok(order == Ordering::Equal);
+        }
         match (self.datum(&sides.0)?, self.datum(&sides.1)?) {
             (Datum::Int(a), Datum::Int(b)) => Ok(a == b),
             (one, two) => one.equals(&two, self.fuel),
@@ -193,6 +268,11 @@ impl<'r, 'a> Run<'r, 'a> {
     }
 
     fn has(&mut self, of: &'a Node, name: &'a str) -> Outcome<bool> {
+        match of {
+            Node::Context => return Ok(self.scope.context.contains_key(name)),
+            Node::Event => return Ok(self.scope.event.contains_key(name)),
+            _ => {}
+        }
         let whole = self.datum(of)?;
         match whole.kind() {
             Kinds::OBJECT => Ok(whole.field(name).is_some()),
@@ -202,6 +282,8 @@ impl<'r, 'a> Run<'r, 'a> {
 
     fn select(&mut self, node: &'a Node, of: &'a Node, name: &'a str) -> Outcome<Datum<'a>> {
         let whole = self.datum(of)?;
+        // What lies deep in the context lies scattered in memory.
+        self.fuel.spend(2)?;
         match whole.field(name) {
             Some(value) => Ok(value),
             None if whole.kind() == Kinds::OBJECT => Err(missing(node)),

@@ -10,7 +10,7 @@ use cel::common::ast::{
 };
 
 use super::kind::{Kinds, Type};
-use super::node::{Arithmetic, Comparison, Conversion, Fold, FoldStep, Node, Search};
+use super::node::{Arithmetic, Comparison, Conversion, Fold, FoldStep, Guess, Node, Search};
 use super::pattern::Pattern;
 use super::{DEPTH_MAX, Names, Reads, typing};
 use crate::diagnostic::nearest;
@@ -397,14 +397,19 @@ impl Operator {
             Self::In => typing::membership(of_one, of_two)?,
             Self::Arithmetic(_) | Self::Index => {}
         }
+        let guess = match [of_one, of_two].map(|side| side.kinds.without(Kinds::NULL)) {
+            sides if sides.contains(&Kinds::INTEGER) => Guess::Whole,
+            sides if sides.contains(&Kinds::TEXT) => Guess::Text,
+            _ => Guess::Nothing,
+        };
         let sides = Box::new((one, two));
         let node = match self {
-            Self::Arithmetic(operator) => Node::Arithmetic(operator, sides),
-            Self::Comparison(operator) => Node::Compare(operator, sides),
+            Self::Arithmetic(operator) => Node::Arithmetic(operator, guess, sides),
+            Self::Comparison(operator) => Node::Compare(operator, guess, sides),
             Self::And => Node::And(sides),
             Self::Or => Node::Or(sides),
-            Self::Equal => Node::Equal(sides),
-            Self::Unequal => Node::Unequal(sides),
+            Self::Equal => Node::Equal(guess, sides),
+            Self::Unequal => Node::Unequal(guess, sides),
             Self::In => Node::In(sides),
             Self::Index => Node::Index(sides),
         };

@@ -3,6 +3,7 @@
 //! Owns the shapes, and how a node that names a value is written, for messages. A name is resolved once, when it is
 //! lowered: a node says which root, slot or field it reads. Invariant: the tree is at most `DEPTH_MAX` deep.
 
+use std::cmp::Ordering;
 use std::fmt;
 
 use super::pattern::Pattern;
@@ -37,20 +38,47 @@ pub(super) enum Node {
     Not(Box<Node>),
     And(Box<(Node, Node)>),
     Or(Box<(Node, Node)>),
-    Equal(Box<(Node, Node)>),
-    Unequal(Box<(Node, Node)>),
-    Compare(Comparison, Box<(Node, Node)>),
+    Equal(Guess, Box<(Node, Node)>),
+    Unequal(Guess, Box<(Node, Node)>),
+    Compare(Comparison, Guess, Box<(Node, Node)>),
     In(Box<(Node, Node)>),
     Matches(Box<(Node, Pattern)>),
     Search(Search, Box<(Node, Node)>),
 
     Negate(Box<Node>),
-    Arithmetic(Arithmetic, Box<(Node, Node)>),
+    Arithmetic(Arithmetic, Guess, Box<(Node, Node)>),
     If(Box<(Node, Node, Node)>),
     List(Vec<Node>),
     Map(Vec<(Node, Node)>),
     Convert(Conversion, Box<Node>),
     Fold(Box<Fold>),
+}
+
+impl Node {
+    /// It gives true or false and nothing else.
+    pub fn is_condition(&self) -> bool {
+        matches!(
+            self,
+            Self::Not(_)
+                | Self::And(_)
+                | Self::Or(_)
+                | Self::Equal(..)
+                | Self::Unequal(..)
+                | Self::Compare(..)
+                | Self::In(_)
+                | Self::Has(_)
+                | Self::Search(..)
+                | Self::Matches(_)
+        )
+    }
+}
+
+/// What the two sides of an operator probably are, so that the short way is tried first. It may be wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guess {
+    Whole,
+    Text,
+    Nothing,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +138,17 @@ pub(super) enum FoldStep {
 }
 
 impl Arithmetic {
+    /// `None` if the result is out of range.
+    pub fn checked(self, one: i64, two: i64) -> Option<i64> {
+        match self {
+            Self::Add => one.checked_add(two),
+            Self::Subtract => one.checked_sub(two),
+            Self::Multiply => one.checked_mul(two),
+            Self::Divide => one.checked_div(two),
+            Self::Remainder => one.checked_rem(two),
+        }
+    }
+
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Add => "+",
@@ -122,6 +161,15 @@ impl Arithmetic {
 }
 
 impl Comparison {
+    pub fn holds(self, order: Ordering) -> bool {
+        match self {
+            Self::Less => order == Ordering::Less,
+            Self::LessOrEqual => order != Ordering::Greater,
+            Self::Greater => order == Ordering::Greater,
+            Self::GreaterOrEqual => order != Ordering::Less,
+        }
+    }
+
     pub fn symbol(self) -> &'static str {
         match self {
             Self::Less => "<",

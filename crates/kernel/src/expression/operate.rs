@@ -3,7 +3,6 @@
 //! Owns arithmetic, order, concatenation and conversions. Numbers of different kinds are compared and never
 //! calculated with; whatever could overflow is an error. Nothing here evaluates a node.
 
-use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::datum::Datum;
@@ -22,13 +21,7 @@ pub(super) fn calculate<'a>(
 ) -> Outcome<Datum<'a>> {
     match (&one, &two) {
         (Datum::Int(a), Datum::Int(b)) => {
-            let result = match operator {
-                Arithmetic::Add => a.checked_add(*b),
-                Arithmetic::Subtract => a.checked_sub(*b),
-                Arithmetic::Multiply => a.checked_mul(*b),
-                Arithmetic::Divide => a.checked_div(*b),
-                Arithmetic::Remainder => a.checked_rem(*b),
-            };
+            let result = operator.checked(*a, *b);
             result.map(Datum::Int).ok_or_else(|| out_of_range(operator, *b == 0, a, b))
         }
         (Datum::UInt(a), Datum::UInt(b)) => {
@@ -141,12 +134,7 @@ pub(super) fn compare(
     let Some(order) = order else {
         return Err(Failure::told(disorder(operator, &one.told(), &two.told())));
     };
-    Ok(match operator {
-        Comparison::Less => order == Ordering::Less,
-        Comparison::LessOrEqual => order != Ordering::Greater,
-        Comparison::Greater => order == Ordering::Greater,
-        Comparison::GreaterOrEqual => order != Ordering::Less,
-    })
+    Ok(operator.holds(order))
 }
 
 pub(super) fn disorder(operator: Comparison, one: &str, two: &str) -> String {
