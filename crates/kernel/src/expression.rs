@@ -33,6 +33,7 @@ pub use self::fuel::{Fuel, STEPS_MAX};
 pub use self::kind::Type;
 use self::lower::Lowering;
 use self::node::Node;
+pub(crate) use self::pattern::bounded as bounded_regex;
 use crate::definition::FieldDefinition;
 use crate::input::Fields;
 use crate::time::Timestamp;
@@ -45,7 +46,7 @@ pub const DEPTH_MAX: usize = 64;
 const COMPILE_STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// Words that no variable of an author can be called.
-pub(crate) const RESERVED: [&str; 16] = [
+pub(crate) const RESERVED: [&str; 21] = [
     "context",
     "event",
     "event_name",
@@ -59,9 +60,14 @@ pub(crate) const RESERVED: [&str; 16] = [
     "has",
     "size",
     "int",
+    "uint",
     "double",
     "string",
     "bool",
+    "list",
+    "map",
+    "type",
+    "dyn",
 ];
 
 /// A compiled expression with the names that it reads.

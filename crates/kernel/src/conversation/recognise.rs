@@ -11,6 +11,7 @@ use crate::conversation::IntentIndex;
 use crate::conversation::definition::{IntentDefinition, Priority, Worded};
 use crate::conversation::message::Confidence;
 use crate::diagnostic::Diagnostic;
+use crate::expression::bounded_regex;
 
 pub const PHRASE: Confidence = Confidence::CERTAIN;
 pub const PATTERN: Confidence = Confidence::basis_points(9_500);
@@ -100,7 +101,7 @@ impl Lexicon {
             }
             for pattern in &intent.patterns {
                 let anchored = format!("^(?:{})$", pattern.text.value);
-                match Regex::new(&anchored) {
+                match bounded_regex(&anchored) {
                     Ok(regex) => lexicon.patterns.push((regex, listed(pattern))),
                     Err(error) => {
                         let text = error.to_string();

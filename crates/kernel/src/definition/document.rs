@@ -74,6 +74,16 @@ impl Node {
         }
     }
 
+    /// How often `wanted` occurs in texts, those of aliases counted each time.
+    pub(crate) fn count(&self, wanted: &str) -> usize {
+        match &self.kind {
+            NodeKind::Text(text) => text.matches(wanted).count(),
+            NodeKind::List(items) => items.iter().map(|item| item.count(wanted)).sum(),
+            NodeKind::Map(entries) => entries.iter().map(|(_, node)| node.count(wanted)).sum(),
+            _ => 0,
+        }
+    }
+
     pub fn to_json(&self) -> Value {
         match &self.kind {
             NodeKind::Null => Value::Null,

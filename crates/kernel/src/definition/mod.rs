@@ -27,6 +27,10 @@ pub(crate) use read::read;
 pub(crate) const TIMER_PREFIX: &str = "after.";
 /// Whoever is told so much mends some of it first; guessing what each name meant would take minutes.
 pub(crate) const GUESSES_MAX: usize = 200;
+/// Regular expressions, those of intents and of `matches` counted apart: each is compiled when a definition is loaded, and
+/// may take 256 KiB.
+pub(crate) const PATTERNS_MAX: usize = 250;
+const PATTERN_FUNCTION: &str = "matches";
 /// What a compound or parallel state raises when it is done is this and its path.
 pub(crate) const DONE_PREFIX: &str = "done.state.";
 /// What a call comes to when it brings a result is this and its id.
@@ -226,6 +230,13 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
         Err(diagnostic) => return (None, vec![*diagnostic]),
     };
     let mut diagnostics = Vec::new();
+    let patterns = node.count(PATTERN_FUNCTION);
+    if patterns > PATTERNS_MAX {
+        let message = format!("the definition says `{PATTERN_FUNCTION}` {patterns} times");
+        let help =
+            format!("{PATTERNS_MAX} are allowed, as each is kept compiled; use fewer, or split the machine");
+        return (None, vec![Diagnostic::error("too_large", Place::START, message, help)]);
+    }
     let definition = read::read(&node, &mut diagnostics);
     let machine = definition.and_then(|definition| {
         let machine = compile::compile(&definition, source, &mut diagnostics);

@@ -28,11 +28,7 @@ impl Pattern {
     /// A fragment with the pattern's first problem.
     pub fn compile(source: &str) -> Result<Self, String> {
         let places = places(source)?;
-        let regex = RegexBuilder::new(source)
-            .size_limit(COMPILED_BYTES_MAX)
-            .dfa_size_limit(CACHE_BYTES_MAX)
-            .build()
-            .map_err(|error| problem(source, &error))?;
+        let regex = bounded(source).map_err(|error| problem(source, &error))?;
         Ok(Self { regex, places: places.max(1) })
     }
 
@@ -40,6 +36,14 @@ impl Pattern {
         fuel.spend_many(MATCH_STEPS.saturating_add(text.len().saturating_mul(self.places)))?;
         Ok(self.regex.is_match(text))
     }
+}
+
+/// A regular expression that takes no more memory than one of many may.
+///
+/// # Errors
+/// The library's, for what is none, or is too large.
+pub(crate) fn bounded(source: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(source).size_limit(COMPILED_BYTES_MAX).dfa_size_limit(CACHE_BYTES_MAX).build()
 }
 
 fn problem(source: &str, error: &regex::Error) -> String {

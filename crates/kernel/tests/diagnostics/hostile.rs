@@ -97,6 +97,18 @@ fn definitions_that_multiply_do_not_stall() {
             "{head}context: {{{}}}\nstates: {{s0: {{}}}}",
             (0..70_000).map(|n| format!("a{n}: ,")).collect::<String>()
         ),
+        // Each of these takes its share of memory once it is compiled.
+        format!(
+            "{head}{}",
+            states(1_900, &|n| format!(
+                "on: {{e: {{guard: 'event.a.matches(\"\\w{{{}}}\")', target: s0}}}}",
+                n % 20
+            ))
+        ),
+        format!(
+            "{head}states: {{s0: {{}}}}\nconversation: {{intents: {{i: {{priority: P4, patterns: [{}]}}}}}}",
+            vec!["'\\w{20}'"; 10_000].join(",")
+        ),
         format!(
             "machine: m\ntype: parallel\non: {{go: [{}]}}\n{}",
             vec!["s0"; 15_000].join(","),

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
 use crate::conversation::Conversation;
 use crate::definition::{
-    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, GUESSES_MAX, StateDefinition, StateKind,
-    TIMER_PREFIX, TransitionDefinition,
+    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, GUESSES_MAX, PATTERNS_MAX, StateDefinition,
+    StateKind, TIMER_PREFIX, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Type;
@@ -126,7 +126,9 @@ impl<'a> Compiler<'a, '_> {
         let definition = self.definition;
         let transitions = self.states.iter().map(|state| transitions_in(state)).sum();
         let intents = definition.conversation.as_ref().map_or(0, |c| c.intents.len() + c.replies.len());
-        self.within(self.states.len(), STATES_MAX, "states")
+        let of_intents = definition.conversation.iter().flat_map(|c| &c.intents);
+        self.within(of_intents.map(|i| i.patterns.len()).sum(), PATTERNS_MAX, "patterns")
+            & self.within(self.states.len(), STATES_MAX, "states")
             & self.within(transitions, TRANSITIONS_MAX, "transitions")
             & self.within(definition.context.len(), FIELDS_MAX, "context fields")
             & self.within(intents, INTENTS_MAX, "intents and replies")
