@@ -289,8 +289,9 @@ impl<'n> Lowering<'n> {
         if self.is_folding {
             return Err("comprehensions (all, exists, map, filter) may not be nested".into());
         }
-        self.is_folding = true;
+        // What is gone through may have been filtered: that is done once, before the rounds begin.
         let (range, of) = self.lower(&fold.iter_range)?;
+        self.is_folding = true;
         self.item = Some((&fold.iter_var, typing::iteration(&range, of)?));
         let (step, given) = self.lower_step(fold)?;
         self.item = None;
