@@ -61,7 +61,7 @@ fn a_story_covers_what_it_goes_through() {
         ("given: { state: c.e }\n    steps: [{ event: reset }]", "a; c; c.e", "(top) --reset--> a"),
         // As far as a story gets that fails, with the step that fails it.
         (
-            "steps: [{ event: go, expect: { state: nowhere } }, { event: next }]",
+            "steps: [{ event: go, expect: { state: g } }, { event: next }]",
             "a; b; c; c.d",
             "a --go--> b; b --always--> c",
         ),
