@@ -17,7 +17,7 @@ use crate::diagnostic::{Diagnostic, Place};
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
 
-const ROOT_KEYS: [&str; 17] = [
+const ROOT_KEYS: [&str; 16] = [
     "machine",
     "version",
     "description",
@@ -29,7 +29,6 @@ const ROOT_KEYS: [&str; 17] = [
     "on",
     "after",
     "always",
-    "on_done",
     "invoke",
     "entry",
     "exit",

@@ -15,22 +15,9 @@ states:
 ",
         r#"
 create       -> a
+go           -> failed; log first +b +failed; text="`event.n`: event.n is missing"
+again        -> a
 go {"n": 1}  -> b; log first second +b; n=1
-create       -> refused instance_exists
-"#,
-    );
-    check(
-        "
-initial: a
-on: { error.execution: { target: failed, assign: { text: event.message } } }
-states:
-  a: { on: { go: { target: b, actions: [L(first), { assign: { n: event.n } }, L(second)] } } }
-  b: { entry: L(+b) }
-  failed: { entry: L(+failed) }
-",
-        r#"
-create -> a
-go     -> failed; log first +b +failed; text="`event.n`: event.n is missing"
 "#,
     );
 }
