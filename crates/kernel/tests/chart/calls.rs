@@ -117,3 +117,24 @@ go {"n": 1}  -> b; timers after.invoke.c@300; calls c s {"n":1}
 "#,
     );
 }
+
+#[test]
+fn call_that_took_too_long_is_over_also_where_the_state_stays() {
+    check(
+        "
+initial: a
+invoke: { id: all_along, src: s }
+states:
+  a:
+    invoke: { id: c, src: s, timeout: 10s, on_error: { actions: L(late) } }
+    on: { stop: f }
+  f: { type: final }
+",
+        "
+create       -> a; timers after.invoke.all_along@300 after.invoke.c@10; calls all_along s {}; calls c s {}
+@10          -> after.invoke.c: a; log late; timers after.invoke.all_along@300; over c
+done c       -> refused call_over
+stop         -> f; timers none; over all_along; closed f
+",
+    );
+}

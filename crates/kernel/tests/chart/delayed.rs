@@ -84,3 +84,19 @@ stop   -> f; timers none; closed f with {"log":[],"n":0}
 "#,
     );
 }
+
+#[test]
+fn event_that_raises_itself_after_no_time_at_all_lets_others_come_in_between() {
+    check(
+        "
+initial: a
+states:
+  a: { on: { tick: { actions: [L(tick), { raise: { event: tick, delay: context.n } }] } } }
+",
+        "
+create -> a
+tick   -> a; log tick; timers tick@0
+@1     -> tick: a; log tick; timers tick@1
+",
+    );
+}
