@@ -2,6 +2,8 @@
 //!
 //! Owns how text is normalised and what each kind of match is worth. It only advises; `route` decides.
 
+mod near;
+
 use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
@@ -10,6 +12,7 @@ use unicode_normalization::UnicodeNormalization;
 use crate::conversation::IntentIndex;
 use crate::conversation::definition::{IntentDefinition, Priority, Worded};
 use crate::conversation::message::Confidence;
+use crate::conversation::recognise::near::NearWords;
 use crate::diagnostic::Diagnostic;
 use crate::expression::bounded_regex;
 
@@ -26,8 +29,8 @@ const NEGATION_WINDOW: usize = 3;
 const NEGATIONS: [&str; 12] =
     ["not", "no", "don't", "dont", "never", "without", "ne", "n'est", "pas", "non", "sans", "jamais"];
 
-/// Shorter words have too many neighbours.
-const NEAR_LETTERS_MIN: usize = 4;
+/// Words in a row that one keyword can be.
+const KEYWORD_WORDS_MAX: usize = 3;
 /// Longer texts are stories, not commands; only their beginning is searched for keywords.
 const TOKENS_MAX: usize = 200;
 
@@ -61,22 +64,30 @@ pub fn bare(normal: &str) -> &str {
 pub struct Lexicon {
     phrases: HashMap<String, Vec<Listed>>,
     keywords: HashMap<String, Vec<Listed>>,
+    /// Words in the longest keyword.
+    keyword_words_max: usize,
+    near: NearWords<Listed>,
     patterns: Vec<(Regex, Listed)>,
     /// How many keywords an intent has in a language.
     keyword_count: HashMap<Listed, usize>,
     priorities: Vec<Priority>,
+    locales: Vec<String>,
 }
 
 /// An intent under one language, or under all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Listed {
-    locale: Option<String>,
+    locale: Option<LocaleIndex>,
     intent: IntentIndex,
 }
 
+/// A language by its place in `Lexicon::locales`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct LocaleIndex(usize);
+
 impl Listed {
-    fn speaks(&self, locale: Option<&str>) -> bool {
-        match (&self.locale, locale) {
+    fn speaks(self, locale: Option<LocaleIndex>) -> bool {
+        match (self.locale, locale) {
             (Some(own), Some(asked)) => own == asked,
             _ => true,
         }
@@ -88,21 +99,25 @@ impl Lexicon {
         let mut lexicon = Self::default();
         for (number, intent) in intents.iter().enumerate() {
             let index = IntentIndex(number as u16);
-            let listed = |w: &Worded| Listed { locale: w.locale.clone(), intent: index };
             lexicon.priorities.push(intent.priority);
             for phrase in &intent.phrases {
                 let text = bare(&normalise(&phrase.text.value)).to_owned();
-                lexicon.phrases.entry(text).or_default().push(listed(phrase));
+                let listed = lexicon.list(phrase, index);
+                lexicon.phrases.entry(text).or_default().push(listed);
             }
             for keyword in &intent.keywords {
                 let text = bare(&normalise(&keyword.text.value)).to_owned();
-                *lexicon.keyword_count.entry(listed(keyword)).or_default() += 1;
-                lexicon.keywords.entry(text).or_default().push(listed(keyword));
+                let listed = lexicon.list(keyword, index);
+                *lexicon.keyword_count.entry(listed).or_default() += 1;
+                lexicon.keyword_words_max = lexicon.keyword_words_max.max(text.split(' ').count());
+                lexicon.near.add(&text, listed);
+                lexicon.keywords.entry(text).or_default().push(listed);
             }
             for pattern in &intent.patterns {
+                let listed = lexicon.list(pattern, index);
                 let anchored = format!("^(?:{})$", pattern.text.value);
                 match bounded_regex(&anchored) {
-                    Ok(regex) => lexicon.patterns.push((regex, listed(pattern))),
+                    Ok(regex) => lexicon.patterns.push((regex, listed)),
                     Err(error) => {
                         let text = error.to_string();
                         let last = text.lines().last().unwrap_or("not a pattern");
@@ -120,6 +135,25 @@ impl Lexicon {
         lexicon
     }
 
+    fn list(&mut self, worded: &Worded, intent: IntentIndex) -> Listed {
+        let locale = worded.locale.as_ref().map(|locale| {
+            self.locale(locale).unwrap_or_else(|| {
+                self.locales.push(locale.clone());
+                LocaleIndex(self.locales.len() - 1)
+            })
+        });
+        Listed { locale, intent }
+    }
+
+    fn locale(&self, name: &str) -> Option<LocaleIndex> {
+        self.locales.iter().position(|locale| locale == name).map(LocaleIndex)
+    }
+
+    /// The language that is asked for. One that nothing is written in is one more than there are.
+    fn asked(&self, locale: Option<&str>) -> Option<LocaleIndex> {
+        locale.map(|name| self.locale(name).unwrap_or(LocaleIndex(self.locales.len())))
+    }
+
     /// The intent whose phrase is the whole text, of those that `wanted` admits; of two the more urgent.
     pub fn exact(
         &self,
@@ -128,29 +162,36 @@ impl Lexicon {
         wanted: impl Fn(IntentIndex) -> bool,
     ) -> Option<IntentIndex> {
         let listed = self.phrases.get(bare(normal))?;
-        let of = |locale: Option<&str>| {
+        let of = |locale: Option<LocaleIndex>| {
             let fits = listed.iter().filter(|l| l.speaks(locale) && wanted(l.intent));
             fits.map(|l| l.intent).min_by_key(|i| (self.priorities[usize::from(i.0)], *i))
         };
-        of(locale).or_else(|| of(None))
+        of(self.asked(locale)).or_else(|| of(None))
     }
 
     /// The language of a text whose phrase, or whose keywords, belong to one language alone.
     pub fn language(&self, normal: &str) -> Option<&str> {
         let whole = self.phrases.get(bare(normal)).into_iter().flatten();
         let words = normal.split_whitespace().take(TOKENS_MAX).filter_map(|w| self.keywords.get(bare(w)));
-        let mut locales = whole.chain(words.flatten()).map(|listed| listed.locale.as_deref());
+        let mut locales = whole.chain(words.flatten()).map(|listed| listed.locale);
         let first = locales.next()??;
-        locales.all(|locale| locale == Some(first)).then_some(first)
+        locales.all(|locale| locale == Some(first)).then(|| self.locales[first.0].as_str())
     }
 
     /// What each intent is worth for a normalised text: in the given language, and if that says nothing in all.
     pub fn recognise(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
-        let found = self.recognise_in(normal, locale);
-        if found.is_empty() && locale.is_some() { self.recognise_in(normal, None) } else { found }
+        let tokens: Vec<&str> =
+            normal.split_whitespace().map(bare).filter(|t| !t.is_empty()).take(TOKENS_MAX).collect();
+        let found = self.recognise_in(normal, &tokens, self.asked(locale));
+        if found.is_empty() && locale.is_some() { self.recognise_in(normal, &tokens, None) } else { found }
     }
 
-    fn recognise_in(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
+    fn recognise_in(
+        &self,
+        normal: &str,
+        tokens: &[&str],
+        locale: Option<LocaleIndex>,
+    ) -> BTreeMap<IntentIndex, Confidence> {
         let mut worth: BTreeMap<IntentIndex, Confidence> = BTreeMap::new();
         let mut raise = |intent: IntentIndex, confidence: Confidence| {
             let slot = worth.entry(intent).or_default();
@@ -166,52 +207,54 @@ impl Lexicon {
                 raise(listed.intent, PATTERN);
             }
         }
-        let tokens: Vec<&str> =
-            normal.split_whitespace().map(bare).filter(|t| !t.is_empty()).take(TOKENS_MAX).collect();
-        let mut hits: HashMap<&Listed, (usize, bool)> = HashMap::new();
-        for at in 0..tokens.len() {
-            let negated = is_negated(&tokens, at);
-            // A keyword may be of up to three words.
-            for end in at + 1..=tokens.len().min(at + 3) {
-                let words = tokens[at..end].join(" ");
-                for listed in self.keywords.get(&words).into_iter().flatten() {
-                    if listed.speaks(locale) {
-                        let hit = hits.entry(listed).or_insert((0, true));
-                        *hit = (hit.0 + 1, hit.1 && negated);
-                    }
-                }
-            }
-        }
-        for (listed, (count, negated)) in &hits {
-            let all = self.keyword_count.get(*listed).is_some_and(|all| *all > 1 && count >= all);
+        let hits = self.keyword_hits(tokens, locale);
+        for (listed, count, negated) in &hits {
+            let all = self.keyword_count.get(listed).is_some_and(|all| *all > 1 && count >= all);
             let confidence = if all { ALL_KEYWORDS } else { ANY_KEYWORD };
             raise(listed.intent, if *negated { confidence.minus(NEGATION) } else { confidence });
         }
         if hits.is_empty() {
-            self.near_misses(&tokens, locale, &mut raise);
+            self.near_misses(tokens, locale, &mut raise);
         }
         worth
+    }
+
+    /// Who is hinted at by how many keywords, and whether all of them are negated.
+    fn keyword_hits(&self, tokens: &[&str], locale: Option<LocaleIndex>) -> Vec<(Listed, usize, bool)> {
+        let mut hits: Vec<(Listed, usize, bool)> = Vec::new();
+        let mut words = String::new();
+        for at in 0..tokens.len() {
+            words.clear();
+            for token in tokens[at..].iter().take(self.keyword_words_max.min(KEYWORD_WORDS_MAX)) {
+                if !words.is_empty() {
+                    words.push(' ');
+                }
+                words.push_str(token);
+                for listed in self.keywords.get(&words).into_iter().flatten() {
+                    if !listed.speaks(locale) {
+                        continue;
+                    }
+                    let negated = is_negated(tokens, at);
+                    match hits.iter_mut().find(|(seen, ..)| seen == listed) {
+                        Some(hit) => *hit = (*listed, hit.1 + 1, hit.2 && negated),
+                        None => hits.push((*listed, 1, negated)),
+                    }
+                }
+            }
+        }
+        hits
     }
 
     fn near_misses(
         &self,
         tokens: &[&str],
-        locale: Option<&str>,
+        locale: Option<LocaleIndex>,
         raise: &mut impl FnMut(IntentIndex, Confidence),
     ) {
         for (at, token) in tokens.iter().enumerate() {
-            if token.chars().count() < NEAR_LETTERS_MIN {
-                continue;
-            }
-            for (keyword, listed) in &self.keywords {
-                if !is_near(token, keyword) {
-                    continue;
-                }
-                let confidence =
-                    if is_negated(tokens, at) { NEAR_KEYWORD.minus(NEGATION) } else { NEAR_KEYWORD };
-                for listed in listed.iter().filter(|l| l.speaks(locale)) {
-                    raise(listed.intent, confidence);
-                }
+            for listed in self.near.of(token).filter(|listed| listed.speaks(locale)) {
+                let negated = is_negated(tokens, at);
+                raise(listed.intent, if negated { NEAR_KEYWORD.minus(NEGATION) } else { NEAR_KEYWORD });
             }
         }
     }
@@ -221,17 +264,6 @@ fn is_negated(tokens: &[&str], at: usize) -> bool {
     let before = &tokens[at.saturating_sub(NEGATION_WINDOW)..at];
     let after = tokens.get(at + 1).is_some_and(|t| *t == "pas");
     after || before.iter().any(|t| NEGATIONS.contains(t))
-}
-
-/// One slip in a word of four to seven letters, two in a longer one (optimal string alignment distance). A slip that
-/// spoils both ends of a word is too much to guess at; asking for one of them spares measuring most pairs.
-pub fn is_near(one: &str, other: &str) -> bool {
-    let same_end =
-        one.chars().next() == other.chars().next() || one.chars().next_back() == other.chars().next_back();
-    let letters = other.chars().count();
-    let slips_max = if letters < 8 { 1 } else { 2 };
-    let near = same_end && letters >= NEAR_LETTERS_MIN && one.chars().count().abs_diff(letters) <= slips_max;
-    near && strsim::osa_distance(one, other) <= slips_max
 }
 
 #[cfg(test)]
@@ -251,19 +283,6 @@ mod tests {
         }
         for (normal, expected) in [("cancel !", "cancel"), ("?", "?"), ("", "")] {
             assert_eq!(bare(normal), expected);
-        }
-    }
-
-    #[test]
-    fn near_words_are_one_slip_away_or_two_when_long() {
-        for (one, other, near) in [
-            ("updaet", "update", true),
-            ("cat", "car", false),
-            ("progres", "progress", true),
-            ("completly", "completed", true),
-            ("photo", "phone", false),
-        ] {
-            assert_eq!(is_near(one, other), near, "{one} {other}");
         }
     }
 }

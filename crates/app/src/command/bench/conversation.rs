@@ -33,13 +33,19 @@ pub(super) fn words(turn: usize) -> &'static str {
 }
 
 pub(super) fn input(user: usize, turn: usize) -> Result<Input, Failure> {
+    let input = input_of("progress_update", user, words(turn))?;
+    Ok(Input { key: InputKey::parse(&format!("m{turn}")).map_err(Failure)?, ..input })
+}
+
+/// A user's message.
+pub(super) fn input_of(machine: &str, user: usize, text: &str) -> Result<Input, Failure> {
     Ok(Input {
         tenant: TenantId::default_tenant(),
-        key: InputKey::parse(&format!("m{turn}")).map_err(Failure)?,
+        key: InputKey::parse("m").map_err(Failure)?,
         cause: Cause::Message {
-            machine: MachineName::parse("progress_update").map_err(Failure)?,
+            machine: MachineName::parse(machine).map_err(Failure)?,
             subject: Subject::parse(&format!("user-{user}")).map_err(Failure)?,
-            message: Message::of_text(words(turn)),
+            message: Message::of_text(text),
         },
         expected: None,
         by: None,

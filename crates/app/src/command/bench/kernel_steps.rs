@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use kernel::chart::step::{Occurrence, Position, Stepper, Trail};
 use kernel::decide::decide;
 use kernel::definition;
-use kernel::input::Fields;
+use kernel::input::{Fields, Input};
 use kernel::machine::Machine;
 use kernel::time::Timestamp;
 
@@ -36,6 +36,7 @@ pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
     tell("kernel: step on three levels with two regions", &load(DEEP)?, &Fields::new())?;
     say(Line::rate("  floor: bare interned tables of the flat machine", floor));
     say(decisions()?);
+    say(routed()?);
     Ok(())
 }
 
@@ -174,4 +175,67 @@ fn decisions() -> Result<Line, Failure> {
         done += conversation::TURNS;
     }
     Ok(Line::rate("kernel: route and decide a message", done as f64 / started.elapsed().as_secs_f64()))
+}
+
+const INTENTS: usize = 50;
+
+/// A conversation of one state and fifty intents, each with phrases and keywords in two languages.
+fn fifty_intents() -> String {
+    let mut source =
+        "machine: desk\ninitial: open\nafter: { 2h: shut }\nstates:\n  open:\n    on:\n".to_owned();
+    for n in 0..INTENTS {
+        source.push_str(&format!("      e{n}: {{ reply: noted }}\n"));
+    }
+    source.push_str("  shut: { type: final }\nconversation:\n  locales: [en, fr]\n  replies: { noted: { en: Noted., fr: Noté. } }\n  intents:\n");
+    for n in 0..INTENTS {
+        let (one, two) = (syllables(n), syllables(n + INTENTS));
+        source.push_str(&format!(
+            "    i{n}: {{ priority: P{}, event: e{n}, phrases: {{ en: [open {one}, show me {one}], fr: [ouvrir {one}, voir {one}] }}, keywords: {{ en: [{one}, {two}], fr: [{one}er, {two}er] }} }}\n",
+            1 + n % 3
+        ));
+    }
+    source
+}
+
+/// A word of its own for each number, of seven to nine letters.
+fn syllables(number: usize) -> String {
+    const PARTS: [&str; 12] = ["ba", "co", "di", "fen", "gu", "har", "jo", "kel", "lim", "mo", "nar", "pos"];
+    format!("{}{}{}", PARTS[number % 12], PARTS[(number / 12 + 5) % 12], PARTS[(number * 7 + 3) % 12])
+}
+
+/// Messages to a session that is open: phrases, keywords in a sentence, misspelt words and words that mean nothing, in
+/// two languages.
+fn routed() -> Result<Line, Failure> {
+    let machine = load(&fifty_intents())?;
+    let now = Timestamp::from_millis(0);
+    let texts: Vec<String> = (0..INTENTS)
+        .map(|n| match n % 5 {
+            0 => format!("Open {}", syllables(n)),
+            1 => format!("voir {} !", syllables(n)),
+            2 => format!("could you please look at the {} for me", syllables(n)),
+            3 => format!("le {}er de la maison", syllables(n)),
+            _ => format!("what about {}x then", syllables(n)),
+        })
+        .collect();
+    let inputs: Vec<Input> =
+        texts.iter().map(|text| conversation::input_of("desk", 0, text)).collect::<Result<_, _>>()?;
+    let mut before = None;
+    let mut round = |inputs: &[Input]| {
+        for input in inputs {
+            let commit = decide(&machine, before.as_ref(), input, now).map_err(|refusal| {
+                Failure(format!("the benchmark's own message was refused: {refusal:?}"))
+            })?;
+            before = commit.after;
+        }
+        Ok::<(), Failure>(())
+    };
+    round(&inputs)?;
+    let started = Instant::now();
+    let mut done = 0;
+    while started.elapsed() < TIME {
+        round(&inputs)?;
+        done += inputs.len();
+    }
+    let rate = done as f64 / started.elapsed().as_secs_f64();
+    Ok(Line::rate("kernel: the same among fifty intents in two languages", rate))
 }

@@ -7,7 +7,7 @@ mod floor;
 mod kernel_steps;
 mod over_http;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -24,6 +24,9 @@ pub(crate) struct BenchArgs {
     /// Folder on the disk to measure [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Only what runs in memory
+    #[arg(long)]
+    memory: bool,
     #[arg(long)]
     json: bool,
 }
@@ -84,14 +87,24 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         );
     }
     kernel_steps::measure(&mut told)?;
+    if !args.memory {
+        measure_durable(scratch.path(), time, &mut told)?;
+    }
+    if args.json {
+        say!("{}", serde_json::to_string(&lines)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The engine and the server over a disk, each beside bare inserts of the rows that it wrote.
+fn measure_durable(scratch: &Path, time: Duration, told: &mut impl FnMut(Line)) -> Result<(), Failure> {
     let mut rows = None;
     for in_flight in [1, 32, 256] {
-        let path = scratch.path().join(format!("engine-{in_flight}.db"));
+        let path = scratch.join(format!("engine-{in_flight}.db"));
         let mut line = conversation::measure(&path, in_flight, time)?;
         let group = line.group.unwrap_or(1.0).round().max(1.0) as usize;
         let sample = floor::Rows::read(&path)?;
-        let floor =
-            floor::measure(&sample, &scratch.path().join(format!("floor-{in_flight}.db")), group, time)?;
+        let floor = floor::measure(&sample, &scratch.join(format!("floor-{in_flight}.db")), group, time)?;
         line.of_floor = Some(line.per_second / floor);
         told(line);
         told(Line {
@@ -100,18 +113,15 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         });
         rows.get_or_insert(sample);
     }
-    let http = over_http::measure(&scratch.path().join("http.db"), 32, time)?;
+    let http = over_http::measure(&scratch.join("http.db"), 32, time)?;
     let group = http.group.unwrap_or(1.0).round().max(1.0) as usize;
     let Some(rows) = rows else {
         return Err(Failure("nothing was measured".into()));
     };
-    let floor = floor::measure(&rows, &scratch.path().join("floor-http.db"), group, time)?;
+    let floor = floor::measure(&rows, &scratch.join("floor-http.db"), group, time)?;
     told(Line { of_floor: Some(http.per_second / floor), ..http });
     told(Line { group: Some(group as f64), ..Line::rate("  floor: bare inserts of the same rows", floor) });
-    if args.json {
-        say!("{}", serde_json::to_string(&lines)?);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
 fn print_line(line: &Line) {
