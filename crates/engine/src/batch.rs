@@ -419,7 +419,7 @@ impl Shard {
 
     /// Answers a repeated key as its first was answered; with another payload it is refused.
     fn replay(&self, request: Request, receipt: &Receipt) {
-        if request.input.digest() != receipt.digest {
+        if request.input.cause.digest() != receipt.digest {
             let message = format!("the key `{}` came before with another payload", request.input.key);
             let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
             return self.refuse(request, refusal);

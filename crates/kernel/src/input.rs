@@ -107,12 +107,14 @@ impl Input {
         let parts = [self.tenant.as_str(), kind, name, subject, self.key.as_str()];
         ReceiptId(Digest::of_parts(&parts))
     }
+}
 
+impl Cause {
     /// Tells this payload from another under the same key. What advisers add to a message (candidates,
     /// parameters, times) is left out: a redelivered webhook is classified anew and is still the same message.
     pub fn digest(&self) -> Digest {
         let fields = |fields: &Fields| serde_json::to_string(fields).unwrap_or_default();
-        match &self.cause {
+        match self {
             Cause::Create { machine, id, subject, context } => Digest::of_parts(&[
                 "create",
                 machine.as_str(),

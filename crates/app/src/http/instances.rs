@@ -192,8 +192,8 @@ pub struct CallBody {
     by: Option<String>,
 }
 
-/// What was called brings its result, or its error. Without a key of its own the call's is the input's, so that a result
-/// which comes twice counts once.
+/// What was called brings its result, or its error. Without a key of its own, the same result for the same call is the
+/// same input, so that one which comes twice counts once.
 pub async fn answer_call(
     State(app): State<Shared>,
     Segments((instance, call)): Segments<(InstanceId, String)>,
@@ -209,8 +209,9 @@ pub async fn answer_call(
             return Err(Problem::bad_request("malformed_body", detail));
         }
     };
-    let key = caller.key_or(key, &format!("call:{call}"));
-    let input = caller.input("key", key, by, Cause::Result { instance, call, outcome })?;
+    let cause = Cause::Result { instance, call, outcome };
+    let key = caller.key_or(key, &format!("result:{}", cause.digest()));
+    let input = caller.input("key", key, by, cause)?;
     Ok(answered(&app.submit(input).await?))
 }
 

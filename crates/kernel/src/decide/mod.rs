@@ -108,7 +108,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         at: now,
         receipt: input.receipt_id(),
         key: input.key.clone(),
-        digest: input.digest(),
+        digest: input.cause.digest(),
         event,
         from: state.clone(),
         to: state,
@@ -201,10 +201,19 @@ fn fire(
     if let Some(call) = set.event().strip_prefix(CALL_ERROR_PREFIX) {
         turn.position.forget_call(call);
     }
-    Ok(take_once(turn, set.event(), &set.payload))
+    // A timer whose guard says no has had its one chance.
+    let refusal = turn.take(set.event(), &set.payload).err();
+    let mut commit = turn.commit_event(set.event(), None);
+    if let Some(refusal) = refusal {
+        commit.entry.success = false;
+        commit.entry.code = Some(refusal.code.as_str().to_owned());
+        commit.entry.reason = Some(refusal.message);
+    }
+    Ok(commit)
 }
 
-/// What an answer to a call comes to: an event, and the call is over.
+/// What an answer to a call comes to: an event, and the call is over. A result that is refused leaves the call under
+/// way, and its deadline with it: whoever made a mistake may answer again, and nobody waits for ever.
 fn bring_result(
     machine: &Machine,
     before: &Snapshot,
@@ -216,31 +225,29 @@ fn bring_result(
     let mut turn = Turn::resume(machine, before, input, now)?;
     turn.open()?;
     let Some(invocation) = before.invocations.iter().find(|invocation| invocation.key == call) else {
-        let message = format!(
-            "`{}` waits for no call `{call}`; it has been answered, left or timed out",
-            before.state()
-        );
+        let state = before.state();
+        let message = match before.invocations.iter().find(|invocation| &*invocation.id == call) {
+            Some(named) => {
+                format!("no call has the key `{call}`; the call of this id has the key `{}`", named.key)
+            }
+            None => format!("`{state}` waits for no call `{call}`; it has been answered, left or timed out"),
+        };
         return Err(Refusal::new(RefusalCode::CallOver, before.revision, message));
     };
-    turn.position.forget_call(&invocation.id);
     let (prefix, payload) = match outcome {
-        CallOutcome::Done(result) => (CALL_DONE_PREFIX, result),
-        CallOutcome::Failed(error) => (CALL_ERROR_PREFIX, error),
+        CallOutcome::Done(result) => (CALL_DONE_PREFIX, result.clone()),
+        CallOutcome::Failed(error) => {
+            let mut error = error.clone();
+            error.entry("code").or_insert_with(|| "failed".into());
+            error.entry("message").or_insert_with(|| format!("the call `{}` failed", invocation.id).into());
+            (CALL_ERROR_PREFIX, error)
+        }
     };
+    let event = format!("{prefix}{}", invocation.id);
+    turn.position.forget_call(&invocation.id);
+    turn.take(&event, &payload)?;
     turn.restart_idle_timers();
-    Ok(take_once(turn, &format!("{prefix}{}", invocation.id), payload))
-}
-
-/// Takes an event that comes but once. If no transition wants it, or its guard says no, it has had its chance.
-fn take_once(mut turn: Turn<'_>, event: &str, payload: &Fields) -> Commit {
-    let refusal = turn.take(event, payload).err();
-    let mut commit = turn.commit_event(event, None);
-    if let Some(refusal) = refusal {
-        commit.entry.success = false;
-        commit.entry.code = Some(refusal.code.as_str().to_owned());
-        commit.entry.reason = Some(refusal.message);
-    }
-    commit
+    Ok(turn.commit_event(&event, None))
 }
 
 /// Puts the instance into the definition's safe state; fields marked `keep` survive.

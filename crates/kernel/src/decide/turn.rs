@@ -477,7 +477,7 @@ impl<'a> Turn<'a> {
             at: self.now,
             receipt: self.input.receipt_id(),
             key: self.input.key.clone(),
-            digest: self.input.digest(),
+            digest: self.input.cause.digest(),
             event: verdict.event,
             from: verdict.from,
             to: verdict.to,

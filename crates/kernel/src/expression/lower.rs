@@ -176,9 +176,21 @@ impl<'n> Lowering<'n> {
             return Ok((Node::Has(Box::new((whole, field.into()))), Type::BOOLEAN));
         }
         Ok(match root {
-            "context" => (Node::ContextField(field.into()), self.names.field(field)),
+            "context" => self.context_field(field),
             _ => (Node::EventField(field.into()), Type::ANY),
         })
+    }
+
+    /// A field of type `number` is a fraction whatever is written in it: 10 and 10.0 are one number in JSON, and must not
+    /// be divided in two ways.
+    fn context_field(&self, field: &str) -> (Node, Type) {
+        let node = Node::ContextField(field.into());
+        let given = self.names.field(field);
+        let number = Kinds::INTEGER.or(Kinds::FRACTION);
+        if given.kinds.without(Kinds::NULL) != number {
+            return (node, given);
+        }
+        (Node::Convert(Conversion::Fraction, Box::new(node)), Type::of(given.kinds.without(Kinds::INTEGER)))
     }
 
     fn lower_call(&mut self, call: &'n CallExpr) -> Lowered {

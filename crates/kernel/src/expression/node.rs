@@ -116,6 +116,8 @@ pub(super) enum Conversion {
     Bool,
     Type,
     Dyn,
+    /// Of a field that holds a number: null stays null.
+    Fraction,
 }
 
 /// A comprehension: what is done with every item of a range.
@@ -146,6 +148,16 @@ impl Arithmetic {
             Self::Multiply => one.checked_mul(two),
             Self::Divide => one.checked_div(two),
             Self::Remainder => one.checked_rem(two),
+        }
+    }
+
+    /// Of fractions; there is no remainder of them.
+    pub fn of_fractions(self, one: f64, two: f64) -> f64 {
+        match self {
+            Self::Add => one + two,
+            Self::Subtract => one - two,
+            Self::Multiply => one * two,
+            Self::Divide | Self::Remainder => one / two,
         }
     }
 
@@ -200,7 +212,7 @@ impl Conversion {
             Self::String => "string",
             Self::Bool => "bool",
             Self::Type => "type",
-            Self::Dyn => "dyn",
+            Self::Dyn | Self::Fraction => "dyn",
         }
     }
 }
@@ -216,6 +228,7 @@ impl fmt::Display for Node {
             Self::Now => formatter.write_str("now"),
             Self::ContextField(name) => write!(formatter, "context.{name}"),
             Self::EventField(name) => write!(formatter, "event.{name}"),
+            Self::Convert(Conversion::Fraction, of) => write!(formatter, "{of}"),
             Self::Local(_, name) | Self::Item(name) => formatter.write_str(name),
             Self::Select(of) | Self::Has(of) => write!(formatter, "{}.{}", of.0, of.1),
             Self::Index(of) => write!(formatter, "{}[{}]", of.0, of.1),

@@ -1,7 +1,7 @@
 //! Operators and functions over values, as CEL defines them.
 //!
-//! Owns arithmetic, order, concatenation and conversions. Numbers of different kinds are compared and never
-//! calculated with; whatever could overflow is an error. Nothing here evaluates a node.
+//! Owns arithmetic, order, concatenation and conversions. Whole numbers and fractions are calculated with as fractions,
+//! which CEL leaves undefined; whatever could overflow is an error. Nothing here evaluates a node.
 
 use std::rc::Rc;
 
@@ -35,12 +35,14 @@ pub(super) fn calculate<'a>(
             result.map(Datum::UInt).ok_or_else(|| out_of_range(operator, *b == 0, a, b))
         }
         (Datum::Double(a), Datum::Double(b)) if operator != Arithmetic::Remainder => {
-            Ok(Datum::Double(match operator {
-                Arithmetic::Add => a + b,
-                Arithmetic::Subtract => a - b,
-                Arithmetic::Multiply => a * b,
-                Arithmetic::Divide | Arithmetic::Remainder => a / b,
-            }))
+            Ok(Datum::Double(operator.of_fractions(*a, *b)))
+        }
+        // CEL has no such sum. JSON knows one kind of number only, and its writers drop a fraction that is nought.
+        (Datum::Int(a), Datum::Double(b)) if operator != Arithmetic::Remainder => {
+            Ok(Datum::Double(operator.of_fractions(*a as f64, *b)))
+        }
+        (Datum::Double(a), Datum::Int(b)) if operator != Arithmetic::Remainder => {
+            Ok(Datum::Double(operator.of_fractions(*a, *b as f64)))
         }
         _ if operator == Arithmetic::Add => concatenate(one, two, fuel),
         _ => Err(unfit(operator, &one, &two)),
@@ -75,12 +77,12 @@ pub(super) fn misfit(operator: Arithmetic, one: &str, two: &str, numbers: bool) 
     let symbol = operator.symbol();
     let takes = match operator {
         Arithmetic::Remainder => "two whole numbers",
-        _ if numbers => "two numbers of one kind",
+        _ if numbers => "two signed or two unsigned numbers",
         Arithmetic::Add => "two numbers, two texts or two lists",
         _ => "two numbers",
     };
     let convert = match numbers && operator != Arithmetic::Remainder {
-        true => "; convert one with int() or double()",
+        true => "; convert one with int()",
         false => "",
     };
     format!("`{symbol}` takes {takes}, not {one} and {two}{convert}")
@@ -170,6 +172,12 @@ pub(super) fn search(kind: Search, text: &Datum<'_>, wanted: &Datum<'_>, fuel: &
 pub(super) fn convert<'a>(kind: Conversion, value: Datum<'a>, fuel: &mut Fuel) -> Outcome<Datum<'a>> {
     let converted = match kind {
         Conversion::Dyn => return Ok(value),
+        Conversion::Fraction => {
+            return Ok(match value {
+                Datum::Int(int) => Datum::Double(int as f64),
+                other => other,
+            });
+        }
         Conversion::Type => return Ok(Datum::Type(value.type_name())),
         Conversion::Size => size(&value, fuel)?,
         Conversion::Int => to_int(&value, fuel)?,

@@ -17,7 +17,12 @@ pub(super) fn arithmetic(operator: Arithmetic, one: Type, two: Type) -> Result<T
         Arithmetic::Remainder => Kinds::INTEGER.or(Kinds::UNSIGNED),
         _ => Kinds::NUMBER,
     };
-    let kinds = one.kinds.and(two.kinds).and(taken);
+    let mut kinds = one.kinds.and(two.kinds).and(taken);
+    let signed = Kinds::INTEGER.or(Kinds::FRACTION);
+    let mixed = |one: Type, two: Type| one.kinds.may_be(Kinds::FRACTION) && two.kinds.may_be(signed);
+    if operator != Arithmetic::Remainder && (mixed(one, two) || mixed(two, one)) {
+        kinds = kinds.or(Kinds::FRACTION);
+    }
     if kinds.is_empty() {
         let is_number = |side: Type| side.kinds.without(Kinds::NULL).is_within(Kinds::NUMBER);
         let (told_one, told_two) = (one.to_string(), two.to_string());
@@ -105,7 +110,7 @@ pub(super) fn conversion(kind: Conversion, of: Type) -> Result<Type, String> {
         Conversion::String => (Kinds::NUMBER.or(Kinds::TEXT).or(Kinds::BOOLEAN), Kinds::TEXT),
         Conversion::Bool => (Kinds::BOOLEAN.or(Kinds::TEXT), Kinds::BOOLEAN),
         Conversion::Type => (Kinds::ANY, Kinds::TYPE),
-        Conversion::Dyn => (Kinds::ANY, Kinds::ANY),
+        Conversion::Dyn | Conversion::Fraction => (Kinds::ANY, Kinds::ANY),
     };
     if !of.kinds.may_be(taken) {
         return Err(match kind {

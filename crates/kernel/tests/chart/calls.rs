@@ -65,14 +65,49 @@ done charge {"receipt": "late"} -> refused call_over
 }
 
 #[test]
-fn result_that_no_transition_wants_ends_the_call_all_the_same() {
+fn result_that_is_refused_leaves_the_call_and_its_deadline() {
     check(
         PAYMENT,
         r#"
 create             -> cart
 pay {"amount": 3}  -> paying; log +paying; n=3; timers after.invoke.charge@30; calls charge payments.charge {"amount":3,"currency":"EUR"}
-done charge        -> paying; guard_rejected; timers none; over charge
+done charge        -> refused guard_rejected
+done charge {"receipt": 7} -> refused expression_failed `done.invoke.charge` failed in `paying`: context.text must be text, not 7
+@30                -> after.invoke.charge: stuck; text="timeout"; timers none; over charge
 "#,
+    );
+}
+
+#[test]
+fn error_always_has_a_code_and_a_message() {
+    check(
+        "
+initial: a
+states:
+  a: { invoke: { id: c, src: s, on_error: { target: b, assign: { seen: event } } } }
+  b: {}
+",
+        r#"
+create    -> a; timers after.invoke.c@300; calls c s {}
+fail c    -> b; seen={"code":"failed","message":"the call `c` failed"}; timers none; over c
+"#,
+    );
+}
+
+#[test]
+fn result_that_leads_back_into_the_state_makes_another_call() {
+    check(
+        "
+initial: a
+states:
+  a: { invoke: { id: c, src: s, on_done: { target: a, reenter: true } } }
+",
+        "
+create    -> a; timers after.invoke.c@300; calls c s {}
+@10       -> nothing is due
+done c    -> a; timers after.invoke.c@310; calls c s {}
+done c    -> a; calls c s {}
+",
     );
 }
 

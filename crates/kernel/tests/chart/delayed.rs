@@ -44,7 +44,7 @@ calm                 -> a
 @60                  -> ring: a; log ring; timers none
 late {"minutes": -1} -> a; timers alarm@60
 @61                  -> alarm: a; log ring; timers none
-late {"minutes": 0.5} -> refused expression_failed `late` failed in `a`: `event.minutes * 60000`: `*` takes two numbers of one kind, not a fractional number (0.5) and a whole number (60000); convert one with int() or double()
+late {"minutes": 0.5} -> refused expression_failed `late` failed in `a`: the delay `event.minutes * 60000` must be whole milliseconds, not 30000.0
 "#,
     );
 }
