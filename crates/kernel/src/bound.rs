@@ -44,16 +44,23 @@ pub fn check_message(message: &Message) -> Result<(), String> {
         bytes += candidate.intent.len() + 16;
     }
     let parameters = message.candidates.iter().map(|c| &c.parameters).chain([&message.parameters]);
-    bytes += parameters.filter(|p| !p.is_empty()).map(fields_bytes).sum::<usize>();
+    bytes += parameters.filter(|p| !p.is_empty()).map(size).sum::<usize>();
     if bytes <= MESSAGE_BYTES_MAX {
         return Ok(());
     }
     Err(format!("has {bytes} bytes; {MESSAGE_BYTES_MAX} are allowed"))
 }
 
-fn fields_bytes(fields: &Fields) -> usize {
+/// About how many bytes the JSON of these has; what is beyond the bound of a context is not counted.
+pub(crate) fn size(fields: &Fields) -> usize {
     let mut measure = Measure::default();
     fields.iter().all(|(name, value)| measure.add_text(name) && measure.add(value, 1));
+    measure.bytes
+}
+
+pub(crate) fn size_of_value(value: &Value) -> usize {
+    let mut measure = Measure::default();
+    measure.add(value, 1);
     measure.bytes
 }
 

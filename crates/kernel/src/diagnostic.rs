@@ -88,6 +88,30 @@ pub fn sort(diagnostics: &mut [Diagnostic]) {
     diagnostics.sort_by_key(|d| (d.place.line, d.place.column, d.severity));
 }
 
+/// Nobody reads on; what comes after is told when these are mended.
+const TOLD_MAX: usize = 1_000;
+
+/// Leaves out what is too much to tell, and says so at the end.
+pub(crate) fn curtail(diagnostics: &mut Vec<Diagnostic>) {
+    let found = diagnostics.len();
+    if found <= TOLD_MAX {
+        return;
+    }
+    // A warning is not worth an error that is left out.
+    let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+    if errors > 0 {
+        diagnostics.retain(|d| d.severity == Severity::Error);
+    }
+    diagnostics.truncate(TOLD_MAX);
+    let place = diagnostics.last().map_or(Place::START, |last| last.place);
+    let message = format!("{} more problems are not told", found - diagnostics.len());
+    let help = "mend those above first".to_owned();
+    diagnostics.push(match errors {
+        0 => Diagnostic::warning("too_many", place, message, help),
+        _ => Diagnostic::error("too_many", place, message, help),
+    });
+}
+
 /// Comparing two names takes the product of their lengths.
 const GUESSED_CHARS_MAX: usize = 100;
 

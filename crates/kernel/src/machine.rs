@@ -22,8 +22,8 @@ pub struct Machine {
     pub source: Arc<str>,
     pub fields: Vec<FieldDefinition>,
     pub chart: Chart,
-    /// Where `recover` leads: a child of the root.
-    pub safe_state: StateIndex,
+    /// Where `recover` leads; where the machine begins if there is none.
+    pub safe_state: Option<StateIndex>,
     pub conversation: Option<Conversation>,
 }
 

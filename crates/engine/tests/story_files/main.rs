@@ -24,3 +24,13 @@ fn names_that_the_machine_does_not_have_are_told_with_their_places() {
     // Nothing of such a file is played.
     assert!(story::run(&path).unwrap_err().to_string().contains("has 7 problem(s)"));
 }
+
+#[test]
+fn stories_beside_this_test_come_true() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story_files");
+    for name in ["conversation", "brief"] {
+        let report = story::run(&folder.join(format!("{name}.stories.yaml"))).unwrap();
+        let failed: Vec<&str> = report.failed().filter_map(|story| story.failure.as_deref()).collect();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+}

@@ -176,7 +176,10 @@ impl Run<'_> {
 
     fn compute(&mut self, value: &Computed) -> Result<Value, String> {
         match value {
-            Computed::Literal(value) => Ok(value.clone()),
+            Computed::Literal(value) => {
+                self.budget.pay_for(bound::size_of_value(value));
+                Ok(value.clone())
+            }
             Computed::Expression(expression) => self.evaluate(expression),
         }
     }

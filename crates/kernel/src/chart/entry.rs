@@ -31,15 +31,16 @@ pub(super) struct Entered {
 }
 
 impl Plan {
-    /// `None` if a history state has a say in it.
-    pub fn of(chart: &Chart, transition: &Transition) -> Option<Self> {
+    /// `None` if a history state has a say in it; and how many states are entered while it remembers nothing.
+    pub fn of(chart: &Chart, transition: &Transition) -> (Option<Self>, usize) {
         let nothing = History::new();
         let mut way = Way::new(chart, &nothing);
         let domain = way.domain(transition);
         if let Some(domain) = domain {
             way.add_targets(&transition.targets, domain);
         }
-        (!way.asked_history).then(|| Self { domain, entered: way.entered() })
+        let count = way.entered.len();
+        ((!way.asked_history).then(|| Self { domain, entered: way.entered() }), count)
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Chart {
     /// short path is open.
     pub is_flat: bool,
     has_history: bool,
+    /// Where an instance stands that has just begun, if nothing eventless leads on.
+    initial_leaves: Vec<StateIndex>,
     /// What an expression that fails raises, if anything listens to it.
     error_event: Option<EventIndex>,
     /// What each transition leaves and enters, unless that depends on what a history state remembers.
@@ -177,16 +179,29 @@ impl Computed {
     /// Whether the value depends on a field of the event.
     pub fn reads_event(&self, field: &str) -> bool {
         match self {
-            Self::Expression(expression) => {
-                let read = &expression.reads().event;
-                read.whole || read.names.contains(field)
-            }
+            Self::Expression(expression) => reads(expression, field),
             Self::Literal(_) => false,
         }
     }
 }
 
+fn reads(expression: &Expression, field: &str) -> bool {
+    let read = &expression.reads().event;
+    read.whole || read.names.contains(field)
+}
+
 impl Action {
+    /// Whether it takes what is in a field of the event anywhere; what its own parts do is asked of them.
+    pub fn reads_event(&self, field: &str) -> bool {
+        let any = |data: &[(Arc<str>, Computed)]| data.iter().any(|(_, value)| value.reads_event(field));
+        match self {
+            Self::Assign { value, .. } => value.reads_event(field),
+            Self::Raise { data, .. } | Self::RaiseLater { data, .. } => any(data),
+            Self::ForEach { list, .. } => reads(list, field),
+            Self::If { .. } | Self::Reply(_) | Self::Cancel(_) => false,
+        }
+    }
+
     /// Whether it, or an action within it, meets `condition`.
     pub fn any(&self, condition: &impl Fn(&Action) -> bool) -> bool {
         let within = |actions: &[Action]| actions.iter().any(|action| action.any(condition));
@@ -208,6 +223,10 @@ pub struct FieldIndex(pub u16);
 pub struct ReplyIndex(pub u16);
 
 impl Chart {
+    pub fn initial_leaves(&self) -> &[StateIndex] {
+        &self.initial_leaves
+    }
+
     pub fn state(&self, index: StateIndex) -> &State {
         &self.states[usize::from(index.0)]
     }
@@ -300,6 +319,9 @@ impl Chart {
             && !eventless
             && self.error_event.is_none();
         self.plan_transitions()?;
+        let beginning = self.beginning(&self.states[0].initial, true);
+        let entered = beginning.iter().map(|entered| entered.state);
+        self.initial_leaves = entered.filter(|state| self.is_atomic(*state)).collect();
         let too_many =
             || format!("its transitions, states and events come to more than {POOL_MAX} combinations");
         let mut taken: Vec<Vec<EventIndex>> = Vec::with_capacity(self.transitions.len());
@@ -349,8 +371,8 @@ impl Chart {
         let mut plans = Vec::with_capacity(self.transitions.len());
         let mut entered = 0;
         for transition in &self.transitions {
-            let plan = Plan::of(self, transition);
-            entered += plan.as_ref().map_or(0, |plan| plan.entered.len());
+            let (plan, count) = Plan::of(self, transition);
+            entered += count;
             if entered > ENTERED_MAX {
                 return Err(format!("its transitions enter more than {ENTERED_MAX} states in all"));
             }

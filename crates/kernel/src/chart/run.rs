@@ -28,6 +28,9 @@ pub const SMALL_STEPS_MAX: usize = 256;
 /// is a few milliseconds.
 const FUEL_MAX: u32 = 200_000;
 
+/// Copying so much takes about as long as one step.
+const BYTES_PER_STEP: usize = 64;
+
 /// What is left to one event for its expressions.
 #[derive(Debug)]
 pub(super) struct Budget {
@@ -47,6 +50,11 @@ impl Budget {
         let result = evaluate(&mut fuel);
         self.left -= fuel.used();
         result
+    }
+
+    /// Pays for what is copied beside evaluating.
+    pub fn pay_for(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX));
     }
 
     /// # Errors
@@ -244,7 +252,10 @@ impl<'a> Run<'a> {
                 "" => "always",
                 event => event,
             };
-            let source = &*self.chart.state(transition.source).path;
+            let source = match &*self.chart.state(transition.source).path {
+                "" => "(top)",
+                path => path,
+            };
             let targets = match self.stepper.paths(&transition.targets).join(" ") {
                 none if none.is_empty() => source.to_owned(),
                 targets => targets,
@@ -269,14 +280,17 @@ impl<'a> Run<'a> {
         &mut self,
         candidates: impl Fn(StateIndex) -> &'c [TransitionIndex],
     ) -> Result<Vec<TransitionIndex>, StepError> {
-        let mut enabled = Vec::new();
+        let (mut enabled, mut active) = (Vec::new(), None);
         for at in 0..self.position.leaves.len() {
             for candidate in candidates(self.position.leaves[at]) {
-                let (stepper, fields) = (self.stepper, self.payload.fields());
+                let (stepper, payload) = (self.stepper, self.payload.fields());
+                let occurrence = Occurrence { event: EventIndex(0), name: self.event_name, payload };
                 let test = |fuel: &mut Fuel| {
-                    stepper.enabled(*candidate, self.position, self.event_name, fields, fuel)
+                    stepper.enabled(*candidate, self.position, occurrence, &mut active, fuel)
                 };
-                match self.budget.spend(test) {
+                let passes = self.budget.spend(test);
+                self.budget.check()?;
+                match passes {
                     Ok(false) => continue,
                     Ok(true) if enabled.contains(candidate) => {}
                     Ok(true) => enabled.push(*candidate),
@@ -288,7 +302,6 @@ impl<'a> Run<'a> {
                 break;
             }
         }
-        self.budget.check()?;
         if enabled.len() > 1 {
             self.remove_conflicting(&mut enabled);
         }

@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use crate::bound;
 use crate::chart::entry::History;
 use crate::chart::run::{Budget, Run};
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
@@ -16,6 +17,11 @@ use crate::input::Fields;
 use crate::refusal::{Considered, GuardVerdict};
 use crate::snapshot::{Invocation, Timer};
 use crate::time::Timestamp;
+
+/// Transitions that an explanation tells of.
+const CONSIDERED_MAX: usize = 50;
+/// What guards saw, in all transitions of an explanation together, before the rest is left out.
+const EXPLAINED_BYTES_MAX: usize = 32 * 1024;
 
 /// Where an instance stands in its chart.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -175,11 +181,10 @@ impl<'a> Stepper<'a> {
     ) -> Result<(), StepError> {
         let from = position.leaves[0];
         let candidates = self.chart.candidates(from, occurrence.event).iter().copied();
-        let mut budget = Budget::default();
+        let (mut budget, mut active) = (Budget::default(), None);
         // Nothing listens to a guard that fails: it is false, and no more.
         let mut enabled = |t: &TransitionIndex| {
-            let Occurrence { name, payload, .. } = occurrence;
-            budget.spend(|fuel| self.enabled(*t, position, name, payload, fuel)) == Ok(true)
+            budget.spend(|fuel| self.enabled(*t, position, occurrence, &mut active, fuel)) == Ok(true)
         };
         let chosen = candidates.into_iter().find(|t| enabled(t));
         budget.check()?;
@@ -206,7 +211,8 @@ impl<'a> Stepper<'a> {
         Run::new(self, position, trail).carry_on(occurrence, chosen, budget)
     }
 
-    /// Whether a transition's guard lets it pass.
+    /// Whether a transition's guard lets it pass. The paths of the active states are made once, by the first guard that
+    /// asks for them.
     ///
     /// # Errors
     /// What is wrong with a guard that cannot say.
@@ -214,17 +220,17 @@ impl<'a> Stepper<'a> {
         self,
         transition: TransitionIndex,
         position: &Position,
-        event_name: &str,
-        payload: &Fields,
+        occurrence: Occurrence<'_>,
+        active: &mut Option<Vec<Arc<str>>>,
         fuel: &mut Fuel,
     ) -> Result<bool, String> {
-        match &self.chart.transition(transition).guard {
-            None => Ok(true),
-            Some(guard) => {
-                let active = if guard.reads().active { self.active_paths(position) } else { Vec::new() };
-                guard.test_with(self.scope(position, event_name, payload, &active), fuel)
-            }
-        }
+        let Some(guard) = &self.chart.transition(transition).guard else { return Ok(true) };
+        let Occurrence { name, payload, .. } = occurrence;
+        let paths: &[Arc<str>] = match guard.reads().active {
+            true => active.get_or_insert_with(|| self.active_paths(position)),
+            false => &[],
+        };
+        guard.test_with(self.scope(position, name, payload, paths), fuel)
     }
 
     fn scope<'s>(
@@ -246,37 +252,46 @@ impl<'a> Stepper<'a> {
         leaves.iter().map(|leaf| Arc::clone(&self.chart.state(*leaf).path)).collect()
     }
 
-    /// Every transition that an event leads to from here, in the order of choosing, with its guard's verdict.
+    /// The transitions that an event leads to from here, in the order of choosing, each with its guard's verdict. Nobody
+    /// reads more than `CONSIDERED_MAX` of them, and an explanation is stored with its refusal.
     pub fn consider(self, position: &Position, occurrence: Occurrence<'_>) -> Vec<Considered> {
         let active = self.active_paths(position);
         let scope = self.scope(position, occurrence.name, occurrence.payload, &active);
         let mut considered = Vec::new();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut budget) = (BTreeSet::new(), Budget::default());
+        let mut bytes = 0;
         for leaf in &position.leaves {
             let mut chosen_here = false;
             for index in self.chart.candidates(*leaf, occurrence.event) {
+                if considered.len() == CONSIDERED_MAX || budget.check().is_err() {
+                    return considered;
+                }
+                if !seen.insert(*index) {
+                    continue;
+                }
                 let transition = self.chart.transition(*index);
                 let verdict = transition.guard.as_ref().map(|guard| {
-                    let result = guard.test(scope);
+                    let result = budget.spend(|fuel| guard.test_with(scope, fuel));
+                    let values =
+                        if bytes < EXPLAINED_BYTES_MAX { guard.values(scope) } else { Fields::new() };
+                    bytes += bound::size(&values);
                     GuardVerdict {
                         expression: guard.source.to_string(),
                         passed: result == Ok(true),
                         error: result.err(),
-                        values: guard.values(scope),
+                        values,
                     }
                 });
                 let passes = verdict.as_ref().is_none_or(|v| v.passed);
                 let chosen = passes && !chosen_here;
                 chosen_here |= passes;
-                if seen.insert(*index) {
-                    considered.push(Considered {
-                        state: self.chart.state(transition.source).path.to_string(),
-                        event: transition.event.to_string(),
-                        target: self.paths(&transition.targets).iter().map(ToString::to_string).collect(),
-                        chosen,
-                        guard: verdict,
-                    });
-                }
+                considered.push(Considered {
+                    state: self.chart.state(transition.source).path.to_string(),
+                    event: transition.event.to_string(),
+                    target: self.paths(&transition.targets).iter().map(ToString::to_string).collect(),
+                    chosen,
+                    guard: verdict,
+                });
             }
         }
         considered

@@ -13,6 +13,9 @@ use crate::diagnostic::{Diagnostic, nearest};
 use crate::expression::{Expression, Scope};
 use crate::id::Revision;
 
+/// Four times what a person can be sent at once by any channel; what is longer is cut off.
+const TEXT_BYTES_MAX: usize = 16 * 1024;
+
 #[derive(Debug)]
 pub struct ReplyTemplate {
     pub name: String,
@@ -50,6 +53,12 @@ impl ReplyTemplate {
                     text.push_str(&say(&expression.evaluate(scope).unwrap_or(Value::Null)));
                 }
             }
+            if text.len() > TEXT_BYTES_MAX {
+                let whole = |at: &usize| text.is_char_boundary(*at);
+                text.truncate((0..=TEXT_BYTES_MAX).rev().find(whole).unwrap_or_default());
+                text.push('…');
+                break;
+            }
         }
         text
     }
@@ -60,6 +69,13 @@ fn say(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
+        // A number of JSON may be written as a fraction and be none: nobody says "25.0".
+        Value::Number(number) => match number.as_f64() {
+            Some(fraction) if number.is_f64() && fraction.fract() == 0.0 && fraction.abs() < 1e15 => {
+                format!("{fraction:.0}")
+            }
+            _ => number.to_string(),
+        },
         Value::Array(items) => items.iter().map(say).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }

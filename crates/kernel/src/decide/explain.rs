@@ -103,6 +103,9 @@ fn considered(
     }
 }
 
+/// Transitions that are told of all timers together.
+const TOLD_MAX: usize = 100;
+
 /// What would move an instance on, as of `now`.
 pub fn waiting_for(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> WaitingFor {
     let position = position_of(machine, snapshot).filter(|_| !snapshot.is_closed());
@@ -112,10 +115,11 @@ pub fn waiting_for(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Wa
         let occurrence = Occurrence { event, name: timer.event(), payload: &timer.payload };
         Some(stepper.consider(position, occurrence))
     };
-    let due = |timer: &Timer| Due {
-        timer: timer.clone(),
-        within: timer.deadline.since(now),
-        considered: considered(timer).unwrap_or_default(),
+    let mut told = 0;
+    let due = |timer: &Timer| {
+        let considered = if told < TOLD_MAX { considered(timer).unwrap_or_default() } else { Vec::new() };
+        told += considered.len();
+        Due { timer: timer.clone(), within: timer.deadline.since(now), considered }
     };
     let events = position.as_ref().map(|position| allowed(machine, position.leaves())).unwrap_or_default();
     let pending = snapshot.conversation.as_ref().and_then(|c| c.pending.as_ref());

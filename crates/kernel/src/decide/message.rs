@@ -264,8 +264,7 @@ impl Speaker<'_, '_> {
         let chart = &self.turn.machine.chart;
         let taken = self.turn.trail.taken.iter();
         let mut actions = taken.flat_map(|index| &chart.transition(*index).actions);
-        let takes = |a: &Action| matches!(a, Action::Assign { value, .. } if value.reads_event("media"));
-        actions.any(|action| action.any(&takes))
+        actions.any(|action| action.any(&|action| action.reads_event("media")))
     }
 
     fn inline(&mut self, reply: Option<ReplyIndex>) -> Told {

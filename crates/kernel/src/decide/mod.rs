@@ -25,8 +25,8 @@ pub use explain::{Due, Explanation, WaitingFor, explain, waiting_for};
 pub use place::{Placement, place};
 use turn::{Turn, Verdict};
 
-/// The timer of a pending question: when it comes due, the question has expired.
-pub const CLARIFICATION_TIMER: &str = "clarification";
+/// The timer of a pending question: when it comes due, the question has expired. No name of an author begins so.
+pub const CLARIFICATION_TIMER: &str = "after.clarification";
 
 /// Decides what `input` does to an instance.
 ///
@@ -284,7 +284,10 @@ fn recover(
     turn.position.context = Arc::new(context);
     turn.resolve_pending(ClarificationStatus::Cancelled, None);
     turn.forget_conversation();
-    turn.jump(machine.safe_state)?;
+    match machine.safe_state {
+        Some(state) => turn.jump(state)?,
+        None => turn.begin_anew()?,
+    }
     let kept = kept.into_iter().map(str::to_owned).collect();
     let replaced = Replaced { state: before.state(), context: replaced, kept };
     let mut commit = turn.commit_event("recover", Some(replaced));

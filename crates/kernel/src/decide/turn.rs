@@ -3,8 +3,10 @@
 //! Owns the translation between the snapshot's names and the chart's indices, and what every commit has in
 //! common: revision, idle timers, drafts, closure, log entry, effects.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::bound;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
 use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
@@ -179,6 +181,14 @@ impl<'a> Turn<'a> {
         self.stepper().start(&mut self.position, &mut self.trail).map_err(|e| self.refusal("create", None, e))
     }
 
+    /// Puts the chart where it begins, as if nothing had been.
+    pub fn begin_anew(&mut self) -> Result<(), Refusal> {
+        self.position = Position::new(Arc::clone(&self.position.context));
+        self.stepper()
+            .start(&mut self.position, &mut self.trail)
+            .map_err(|e| self.refusal("recover", None, e))
+    }
+
     pub fn jump(&mut self, state: StateIndex) -> Result<(), Refusal> {
         self.stepper()
             .jump(&mut self.position, state, &mut self.trail)
@@ -187,6 +197,10 @@ impl<'a> Turn<'a> {
 
     /// Takes an event. A refusal leaves the turn as it was.
     pub fn take(&mut self, event: &str, payload: &Fields) -> Result<(), Refusal> {
+        if let Some(reason) = &self.trail.closed {
+            let message = format!("the instance has ended as soon as it began ({reason})");
+            return Err(Refusal::new(RefusalCode::InstanceClosed, self.expected, message));
+        }
         let mut position = self.position.clone();
         let mut trail = self.trail.clone();
         let result = match self.occurrence(event, payload) {
@@ -434,13 +448,23 @@ impl<'a> Turn<'a> {
             let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
             self.session.drafts.insert(old.clone(), kept.collect());
             // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
-            while self.session.drafts.len() > DRAFTS_MAX {
+            let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
+            while self.session.drafts.len() > DRAFTS_MAX
+                || bytes(&self.session.drafts) > bound::CONTEXT_BYTES_MAX
+            {
                 let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
                 self.session.drafts.remove(&first);
             }
         }
-        if let Some(kept) = new.and_then(|new| self.session.drafts.remove(&new)) {
-            Arc::make_mut(&mut self.position.context).extend(kept);
+        let Some((new, kept)) = new.and_then(|new| self.session.drafts.remove_entry(&new)) else { return };
+        let mut context = Fields::clone(&self.position.context);
+        context.extend(kept.clone());
+        // What would not fit stays put aside.
+        match bound::check(&context) {
+            Ok(()) => self.position.context = Arc::new(context),
+            Err(_) => {
+                self.session.drafts.insert(new, kept);
+            }
         }
     }
 
@@ -450,8 +474,7 @@ impl<'a> Turn<'a> {
         let Some(conversation) = &self.machine.conversation else {
             return;
         };
-        let initial = &self.machine.chart.state(ROOT).initial;
-        if self.position.leaves() == initial {
+        if self.position.leaves() == self.machine.chart.initial_leaves() {
             self.session.topic = None;
             self.session.drafts.clear();
         } else if let Some(event) = &self.taken {

@@ -74,12 +74,14 @@ impl Node {
         }
     }
 
-    /// How often `wanted` occurs in texts, those of aliases counted each time.
-    pub(crate) fn count(&self, wanted: &str) -> usize {
+    /// How often a function is called in texts, those of aliases counted each time.
+    pub(crate) fn count_calls(&self, function: &str) -> usize {
+        let is_call =
+            |(at, _): &(usize, &str), text: &str| text[at + function.len()..].trim_start().starts_with('(');
         match &self.kind {
-            NodeKind::Text(text) => text.matches(wanted).count(),
-            NodeKind::List(items) => items.iter().map(|item| item.count(wanted)).sum(),
-            NodeKind::Map(entries) => entries.iter().map(|(_, node)| node.count(wanted)).sum(),
+            NodeKind::Text(text) => text.match_indices(function).filter(|found| is_call(found, text)).count(),
+            NodeKind::List(items) => items.iter().map(|item| item.count_calls(function)).sum(),
+            NodeKind::Map(entries) => entries.iter().map(|(_, node)| node.count_calls(function)).sum(),
             _ => 0,
         }
     }

@@ -230,7 +230,7 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
         Err(diagnostic) => return (None, vec![*diagnostic]),
     };
     let mut diagnostics = Vec::new();
-    let patterns = node.count(PATTERN_FUNCTION);
+    let patterns = node.count_calls(PATTERN_FUNCTION);
     if patterns > PATTERNS_MAX {
         let message = format!("the definition says `{PATTERN_FUNCTION}` {patterns} times");
         let help =
@@ -245,8 +245,9 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
         check::check(&definition, machine.as_ref().filter(|_| sound), &mut diagnostics);
         machine
     });
-    diagnostic::sort(&mut diagnostics);
     let failed = diagnostics.iter().any(is_error);
+    diagnostic::sort(&mut diagnostics);
+    diagnostic::curtail(&mut diagnostics);
     (machine.filter(|_| !failed), diagnostics)
 }
 
@@ -255,6 +256,10 @@ fn is_error(diagnostic: &Diagnostic) -> bool {
 }
 
 impl StateDefinition {
+    pub(crate) fn is_history(&self) -> bool {
+        matches!(self.kind, StateKind::ShallowHistory | StateKind::DeepHistory)
+    }
+
     /// The transitions of this state in the order in which they are compiled, each with what it listens to.
     pub(crate) fn transitions(&self) -> impl Iterator<Item = &TransitionDefinition> {
         let after = self.after.iter().flat_map(|(_, transitions)| transitions);

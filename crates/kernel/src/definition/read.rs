@@ -12,7 +12,7 @@ use crate::definition::{
     Accept, AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvokeDefinition,
     StateDefinition, StateKind, TransitionDefinition,
 };
-use crate::diagnostic::{Diagnostic, Place};
+use crate::diagnostic::{Diagnostic, Place, shorten};
 
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
@@ -207,11 +207,15 @@ impl FieldKind {
 }
 
 fn read_state(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node, depth: usize) -> StateDefinition {
-    reader.name(name, "a state");
+    let mut name = name.clone();
+    if !reader.name(&name, "a state") {
+        // Paths are made of names: one that goes on for pages would be written again and again.
+        name.value = shorten(&name.value);
+    }
     let what = format!("the state `{}`", name.value);
     match reader.entries(node, &what, &STATE_KEYS) {
-        Some(entries) => read_state_entries(reader, name.clone(), &entries, depth),
-        None => StateDefinition::empty(name.clone()),
+        Some(entries) => read_state_entries(reader, name, &entries, depth),
+        None => StateDefinition::empty(name),
     }
 }
 

@@ -54,7 +54,7 @@ impl Reader<'_> {
             if known.contains(&key.value.as_str()) {
                 entries.push((key, value));
             } else {
-                let message = format!("{what} has no key `{}`", key.value);
+                let message = format!("{} has no key `{}`", shorten(what), shorten(&key.value));
                 self.error("unknown_key", key.place, message, nearest(&key.value, known.iter().copied()));
             }
         }

@@ -4,13 +4,17 @@
 //! `tests/diagnostics`. A code keeps its meaning.
 
 /// A code and its meaning, in the order in which an author meets them.
-pub const CODES: [(&str, &str); 38] = [
+pub const CODES: [(&str, &str); 39] = [
     ("syntax", "The text is not YAML 1.2 or JSON; what follows the place could not be read."),
     (
         "too_large",
         "The definition has more of something than a machine may have, or than a person could review.",
     ),
     ("too_deep", "States or actions are nested deeper than anybody draws them."),
+    (
+        "too_many",
+        "There are more problems than anybody reads at once; the rest is told when these are mended.",
+    ),
     ("missing_key", "Something that has to be said is not said."),
     (
         "unknown_key",

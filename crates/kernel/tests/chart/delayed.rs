@@ -100,3 +100,19 @@ tick   -> a; log tick; timers tick@0
 ",
     );
 }
+
+#[test]
+fn event_may_be_called_as_anything_of_the_machine_is() {
+    check(
+        "
+initial: a
+states:
+  a: { entry: { raise: { event: clarification, delay: 5s } }, on: { clarification: b } }
+  b: {}
+",
+        "
+create -> a; timers clarification@5
+@10    -> clarification: b; timers none
+",
+    );
+}

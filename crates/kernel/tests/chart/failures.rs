@@ -1,6 +1,8 @@
 //! What fails while it runs: an event that the chart may answer to, else a refusal that changes nothing.
 
-use crate::player::check;
+use kernel::input::Fields;
+
+use crate::player::{Player, check, machine};
 
 #[test]
 fn failing_action_ends_its_block_and_raises_an_error_that_the_chart_may_take() {
@@ -99,4 +101,39 @@ go {{\"items\": {items}, \"no\": \"x\"}} -> refused step_limit `go` takes more t
 "
         ),
     );
+}
+
+#[test]
+fn what_is_copied_is_paid_for_as_what_is_computed() {
+    let zeros = serde_json::to_string(&vec![0; 30_000]).unwrap();
+    check(
+        &format!(
+            "
+initial: a
+states:
+  a:
+    on:
+      go: {{ for_each: event.items, do: {{ raise: {{ event: z, data: {{ big: {zeros} }} }} }} }}
+      z: {{ actions: L(z) }}
+"
+        ),
+        r#"
+create              -> a
+go {"items": [0]}   -> a; log z
+go {"items": [0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0,0]} -> refused step_limit `go` takes more than 200000 steps of evaluation in `a`
+"#,
+    );
+}
+
+#[test]
+fn explanation_of_a_refusal_is_bounded_in_what_it_tells() {
+    let guards = vec!["{ guard: event.x > 0, target: a }"; 70].join(", ");
+    let machine = machine(&format!("initial: a\nstates:\n  a: {{ on: {{ go: [{guards}] }} }}\n"));
+    let mut player = Player::new(&machine, false);
+    player.create(Fields::new()).unwrap();
+    let long = Fields::from_iter([("x".to_owned(), "y".repeat(900).into())]);
+    let refusal = player.event("go", long).unwrap_err();
+    assert_eq!(refusal.explain.len(), 50);
+    let told = refusal.explain.iter().filter(|c| !c.guard.as_ref().unwrap().values.is_empty()).count();
+    assert!((30..40).contains(&told), "{told}");
 }

@@ -18,4 +18,5 @@ mod hierarchy;
 mod history;
 mod parallel;
 mod raised;
+mod recovery;
 mod timers;

@@ -81,6 +81,9 @@ fn definitions_that_multiply_do_not_stall() {
     };
     let wildcards = format!("on: {{'*': [{}]}}\n", vec!["s0"; 15_000].join(","));
     let events = |n: usize| format!("on: {{e{n}: s0, f{n}: s0}}");
+    let unknown = |count: usize| (0..count).map(|n| format!("k{n}: 1, ")).collect::<String>();
+    let children: String = (0..1_900).map(|n| format!("s{n}: {{}}, ")).collect();
+    let large = format!("{{guard: '[{}] == []'}}", vec!["1"; 900].join(","));
     for source in [
         format!("{head}{wildcards}{}", states(1_900, &events)),
         format!("{head}{}", states(1_900, &|n| format!("on: {{e{n}: [{}]}}", vec!["s0"; 120].join(",")))),
@@ -89,13 +92,22 @@ fn definitions_that_multiply_do_not_stall() {
             states(1_900, &|n| format!("on: {{e{n}: nowhere_{n}_at_all, f: no_{n}, g: no}}"))
         ),
         format!(
-            "{head}states: {{s0: {{on: {{go: {}}}}}, {}: {{}}}}",
+            "{head}states:\n  s0: {{on: {{go: {}}}}}\n  ? {}\n  : {{}}\n",
             "x".repeat(400_000),
             "x".repeat(400_001)
         ),
         format!(
             "{head}context: {{{}}}\nstates: {{s0: {{}}}}",
             (0..70_000).map(|n| format!("a{n}: ,")).collect::<String>()
+        ),
+        format!("{head}states: {{s0: {{on: {{go: {{target: [{}]}}}}}}}}", vec!["s0"; 30_000].join(",")),
+        format!("{head}states:\n  s0: {{}}\n  ? {}\n  : {{{}}}\n", "x".repeat(300_000), unknown(40_000)),
+        format!("{head}states:\n  s0: {{}}\n  ? {}\n  : {{states: {{{children}}}}}\n", "x".repeat(800_000)),
+        format!("{head}states: {{s0: {{on: {{go: [{}]}}}}}}", vec![large.as_str(); 400].join(",")),
+        format!(
+            "machine: m\ninitial: c\nstates: {{c: {{initial: p, on: {{go: [{}]}}, states: {{h: {{type: history, history: deep, target: p}}, p: {{type: parallel, {}}}}}}}}}",
+            vec!["c.h"; 15_000].join(","),
+            states(1_900, &|_| String::new()).replace(":\n", ": {").replace("\n", ",") + "}"
         ),
         // Each of these takes its share of memory once it is compiled.
         format!(
@@ -119,6 +131,11 @@ fn definitions_that_multiply_do_not_stall() {
         assert!(machine.is_none(), "{}", &source[..100]);
         assert!(!diagnostics.is_empty());
     }
+    let phrases = vec!["same"; 100_000].join(",");
+    let (machine, _) = load(&format!(
+        "{head}states: {{s0: {{on: {{go: s0}}}}}}\nconversation: {{intents: {{i: {{priority: P1, event: go, phrases: [{phrases}]}}}}}}"
+    ));
+    assert!(machine.is_some());
     let around = |n: usize| format!("always: s{}", (n + 1) % 1_900);
     let itself =
         |n: usize| format!("always: {{guard: 'event.x', raise: e}}, on: {{e: {{raise: [e, e{n}]}}}}");

@@ -7,6 +7,7 @@
 
 mod document;
 mod hostile;
+mod silent;
 
 use std::collections::BTreeSet;
 use std::fmt::Write;

@@ -1,5 +1,6 @@
 //! Which transition is taken: those that never are, and guards that always say the same.
 
+use crate::chart::{Chart, Kind, StateIndex};
 use crate::definition::check::Checker;
 
 impl Checker<'_, '_> {
@@ -40,6 +41,25 @@ impl Checker<'_, '_> {
         }
     }
 
+    /// A transition for the end of a state that cannot come to its end.
+    pub(super) fn never_done(&mut self) {
+        let chart = &self.machine.chart;
+        for state in chart.indices().skip(1).filter(|state| !can_be_done(chart, *state)) {
+            let Some(event) = chart.state(state).done_event else { continue };
+            let name = chart.event_name(event);
+            let waiting = chart.transition_indices().filter(|t| chart.transition(*t).event == *name);
+            for index in waiting.collect::<Vec<_>>() {
+                let message =
+                    format!("this transition is never taken: {} cannot come to its end", self.name(state));
+                let help = match chart.state(state).kind {
+                    Kind::Parallel => "give each region a final state",
+                    _ => "give it a final state among its own children",
+                };
+                self.warn("never_chosen", self.place_of(index), message, help);
+            }
+        }
+    }
+
     pub(super) fn constant_guards(&mut self) {
         let written = self.written();
         let transitions = written.iter().flat_map(|state| state.transitions());
@@ -53,5 +73,18 @@ impl Checker<'_, '_> {
             };
             self.warn("constant_guard", guard.place, message, help);
         }
+    }
+}
+
+/// Whether the state has what `isInFinalState` looks for.
+fn can_be_done(chart: &Chart, state: StateIndex) -> bool {
+    let children = &chart.state(state).children;
+    match chart.state(state).kind {
+        Kind::Compound => children.iter().any(|child| chart.state(*child).kind == Kind::Final),
+        Kind::Parallel => {
+            let mut regions = children.iter().filter(|child| !chart.is_history(**child));
+            regions.all(|region| can_be_done(chart, *region))
+        }
+        _ => false,
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::chart::{Action, Chart, FieldIndex, StateIndex, TransitionIndex};
+use crate::chart::{Action, Chart, FieldIndex, Kind, ROOT, StateIndex, TransitionIndex};
 use crate::definition::check::{Checker, all_actions};
 
 impl Checker<'_, '_> {
@@ -45,8 +45,11 @@ impl Checker<'_, '_> {
         let mut next = first;
         while chart.transition(next).guard.is_none() && seen.insert(next) {
             way.push(next);
-            // Beside another region, what comes next is not this one's to say.
+            // Beside another region, what comes next is not this one's to say; and what has ended goes nowhere.
             let [leaf] = leaves_after(chart, next)[..] else { return None };
+            if ends(chart, leaf) {
+                return None;
+            }
             next = *chart.eventless(leaf).first()?;
         }
         let begin = way.iter().position(|transition| *transition == next)?;
@@ -59,11 +62,14 @@ impl Checker<'_, '_> {
         let transition = chart.transition(index);
         let Some(guard) = &transition.guard else { return false };
         let leaves = leaves_after(chart, index);
-        let returns = leaves.iter().all(|leaf| chart.eventless(*leaf).first() == Some(&index));
-        let entered = chart.entered_by(index);
+        let again = |leaf: &StateIndex| !ends(chart, *leaf) && chart.eventless(*leaf).first() == Some(&index);
+        let returns = leaves.iter().all(again);
+        // Beside other regions, theirs may change what it reads.
+        let alone = !chart.states.iter().any(|state| state.kind == Kind::Parallel);
         let mut actions = all_actions(&transition.actions);
-        for state in entered.into_iter().chain(leaves.iter().copied()) {
-            actions.extend(all_actions(chart.state(state).entry.iter().chain(&chart.state(state).exit)));
+        for state in chart.entered_by(index).into_iter().chain(leaves.iter().copied()) {
+            let state = chart.state(state);
+            actions.extend(all_actions(state.entry.iter().chain(&state.exit).chain(&state.initial_actions)));
         }
         let assigned = fields_assigned(&actions);
         let reads = guard.reads();
@@ -71,7 +77,7 @@ impl Checker<'_, '_> {
         let read = reads.context.names.iter().filter_map(|name| field(name));
         let changes = read.into_iter().any(|number| assigned.contains(&FieldIndex(number as u16)))
             || (reads.context.whole && !assigned.is_empty());
-        returns && !leaves.is_empty() && !changes && !reads.active
+        alone && returns && !leaves.is_empty() && !changes && !reads.active && !reads.event_name
     }
 
     /// A transition that raises the event which it takes, without a guard, and stays where it takes it again.
@@ -92,6 +98,11 @@ impl Checker<'_, '_> {
             }
         }
     }
+}
+
+/// Whether the instance has ended where this state is active.
+fn ends(chart: &Chart, state: StateIndex) -> bool {
+    chart.state(state).kind == Kind::Final && chart.state(state).parent == ROOT
 }
 
 /// The atomic states that a transition leads to; for one without a target, those in which it may be taken.

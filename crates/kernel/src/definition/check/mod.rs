@@ -27,6 +27,7 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
     checker.no_way_out_by_time();
     checker.useless_history();
     checker.never_chosen();
+    checker.never_done();
     checker.constant_guards();
     checker.endless_loops();
     checker.unheard_events();

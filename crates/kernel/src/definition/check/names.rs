@@ -58,7 +58,10 @@ pub(super) fn phrases_mean_one_thing(
             let earlier = seen.entry((intent.priority, said)).or_default();
             let meets = |theirs: Option<&str>| theirs == locale || theirs.is_none() || locale.is_none();
             let found = earlier.iter().find(|l| l.intent != intent.name.value && meets(l.locale)).copied();
-            earlier.push(Listed { intent: &intent.name.value, locale, place: phrase.text.place });
+            let own = Listed { intent: &intent.name.value, locale, place: phrase.text.place };
+            if !earlier.iter().any(|l| l.intent == own.intent && l.locale == locale) {
+                earlier.push(own);
+            }
             let Some(Listed { intent: other, place, .. }) = found else { continue };
             let text = &phrase.text.value;
             let message = format!(
@@ -168,7 +171,8 @@ impl<'a> Checker<'a, '_> {
         }
         for field in &self.machine.fields {
             let name = field.name.value.as_str();
-            let given = field.required || field.default.is_some();
+            // What may be null may be left to whoever creates an instance.
+            let given = field.required || field.nullable || field.default.is_some();
             if !all && !read.contains(name) {
                 let message = format!("nothing reads the field `{name}`");
                 let help = "read it in a guard, a reply or a final state's `output`, or drop it";

@@ -1,9 +1,9 @@
 //! Where one can get to: states that nobody reaches, states that nobody gets out of.
 
 use crate::chart::entry::History;
-use crate::chart::{Action, Chart, Kind, ROOT, StateIndex, TransitionIndex};
-use crate::definition::TIMER_PREFIX;
+use crate::chart::{Action, Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
 use crate::definition::check::{Checker, all_actions};
+use crate::definition::{CALL_ERROR_PREFIX, TIMER_PREFIX};
 
 impl Checker<'_, '_> {
     pub(super) fn unreachable_states(&mut self) {
@@ -11,6 +11,13 @@ impl Checker<'_, '_> {
         let mut reached = vec![false; chart.states.len()];
         let mut todo = vec![ROOT];
         reached[0] = true;
+        if let Some(safe) = self.machine.safe_state {
+            for state in std::iter::once(safe).chain(chart.ancestors(safe)) {
+                if !std::mem::replace(&mut reached[usize::from(state.0)], true) {
+                    todo.push(state);
+                }
+            }
+        }
         let mut by_source: Vec<Vec<TransitionIndex>> = vec![Vec::new(); chart.states.len()];
         for index in chart.transition_indices() {
             by_source[usize::from(chart.transition(index).source.0)].push(index);
@@ -70,17 +77,26 @@ impl Checker<'_, '_> {
     /// A state that only an input can end strands whoever never sends one.
     pub(super) fn no_way_out_by_time(&mut self) {
         let chart = &self.machine.chart;
-        let timed = |index: &TransitionIndex| chart.transition(*index).event.starts_with(TIMER_PREFIX);
+        let timely = self.timely_events();
+        let comes = |event: &EventIndex| timely[usize::from(event.0)];
         let mut leaving = vec![false; chart.states.len()];
-        for state in chart.transition_indices().filter(timed).flat_map(|index| left_by(chart, index)) {
-            leaving[usize::from(state.0)] = true;
+        for index in chart.transition_indices() {
+            let event = chart.event_by_name.get(&chart.transition(index).event);
+            if event.is_some_and(comes) {
+                for state in left_by(chart, index) {
+                    leaving[usize::from(state.0)] = true;
+                }
+            }
         }
         for state in chart.indices().skip(1) {
             if chart.state(state).kind != Kind::Atomic || !chart.eventless(state).is_empty() {
                 continue;
             }
             let mut around = std::iter::once(state).chain(chart.ancestors(state));
-            if !leaving[usize::from(state.0)] && !around.any(|s| self.has_clock(s, state)) {
+            let clocked = around.any(|s| !chart.state(s).after.is_empty());
+            let taken = |event: &EventIndex| !chart.candidates(state, *event).is_empty();
+            let called = chart.event_indices().any(|event| comes(&event) && taken(&event));
+            if !leaving[usize::from(state.0)] && !clocked && !called {
                 let message =
                     format!("whoever is in {} and sends nothing stays there for ever", self.name(state));
                 let place = self.states[usize::from(state.0)];
@@ -90,25 +106,45 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whether something comes by time while `state` is active, which an atomic state within takes: a delay, a call
-    /// that runs out, an event that is delayed on entry.
-    fn has_clock(&self, state: StateIndex, atomic: StateIndex) -> bool {
+    /// Which events come by time somewhere: those of delays and calls, those that are delayed, and those that follow
+    /// from such.
+    fn timely_events(&self) -> Vec<bool> {
         let chart = &self.machine.chart;
-        let own = chart.state(state);
-        let taken = |event| !chart.candidates(atomic, event).is_empty();
-        let delayed = all_actions(&own.entry).into_iter().any(|action| match action {
-            Action::RaiseLater { event, .. } => taken(*event),
-            _ => false,
-        });
-        !own.after.is_empty() || delayed || own.calls.iter().any(|call| taken(call.error_event))
+        let mut timely: Vec<bool> = chart
+            .events
+            .iter()
+            .map(|name| name.starts_with(TIMER_PREFIX) || name.starts_with(CALL_ERROR_PREFIX))
+            .collect();
+        let states = chart.states.iter();
+        let of_states = states.flat_map(|s| s.entry.iter().chain(&s.exit).chain(&s.initial_actions));
+        for action in all_actions(of_states.chain(chart.transitions.iter().flat_map(|t| &t.actions))) {
+            if let Action::RaiseLater { event, .. } = action {
+                timely[usize::from(event.0)] = true;
+            }
+        }
+        for transition in &chart.transitions {
+            let event = chart.event_by_name.get(&transition.event);
+            if event.is_none_or(|event| !timely[usize::from(event.0)]) {
+                continue;
+            }
+            for action in all_actions(&transition.actions) {
+                if let Action::Raise { event, .. } = action {
+                    timely[usize::from(event.0)] = true;
+                }
+            }
+        }
+        timely
     }
 
     /// A history state that nothing leads to, or that could only ever remember one thing.
     pub(super) fn useless_history(&mut self) {
         let chart = &self.machine.chart;
         let targets = chart.transitions.iter().flat_map(|t| &t.targets);
-        let led_to: Vec<StateIndex> =
-            targets.chain(chart.states.iter().flat_map(|s| &s.initial)).copied().collect();
+        let led_to: Vec<StateIndex> = targets
+            .chain(chart.states.iter().flat_map(|s| &s.initial))
+            .chain(&self.machine.safe_state)
+            .copied()
+            .collect();
         for history in chart.indices().filter(|s| chart.is_history(*s)) {
             let parent = chart.state(chart.state(history).parent);
             let mut siblings = parent.children.iter().filter(|s| !chart.is_history(**s));

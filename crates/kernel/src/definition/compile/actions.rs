@@ -120,6 +120,10 @@ impl<'a> Compiler<'a, '_> {
                 Some(id) => id.value.as_str().into(),
                 None => self.chart.state(state).path.replace('.', "_").into(),
             };
+            if id.is_empty() {
+                let message = "the call of the top has no `id`".to_owned();
+                self.error("missing_key", call.place, message, "name it: `id: my_call`");
+            }
             if self.call_ids.contains(&id) {
                 let message = format!("there are two calls of the id `{id}`");
                 let place = call.id.as_ref().map_or(call.place, |id| id.place);

@@ -14,8 +14,8 @@ use std::sync::Arc;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, State, StateIndex, Transition, matches_event};
 use crate::conversation::Conversation;
 use crate::definition::{
-    ActionDefinition, DONE_PREFIX, Definition, EXPRESSION_ERROR, GUESSES_MAX, PATTERNS_MAX, StateDefinition,
-    StateKind, TIMER_PREFIX, TransitionDefinition,
+    ActionDefinition, DONE_PREFIX, Definition, DelayDefinition, EXPRESSION_ERROR, GUESSES_MAX, PATTERNS_MAX,
+    Placed, StateDefinition, StateKind, TIMER_PREFIX, TransitionDefinition, ValueDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Type;
@@ -29,6 +29,9 @@ const INTENTS_MAX: usize = 10_000;
 const EVENTS_MAX: usize = 4_000;
 /// Each is resolved and checked against the others; it also keeps `TransitionIndex` in 16 bits.
 const TRANSITIONS_MAX: usize = 20_000;
+/// Parsing takes up to four microseconds a byte.
+const EXPRESSION_BYTES_MAX: usize = 256 * 1024;
+const ACTIONS_MAX: usize = 20_000;
 /// A context is written whole at every revision.
 const FIELDS_MAX: usize = 1_000;
 
@@ -81,7 +84,7 @@ pub(crate) fn compile(
         source: source.into(),
         fields: definition.context.clone(),
         chart,
-        safe_state: safe_state?,
+        safe_state,
         conversation,
     })
 }
@@ -89,6 +92,42 @@ pub(crate) fn compile(
 /// What is written under `on`, `after` and `always`; a key without a transition counts as one.
 fn transitions_in(state: &StateDefinition) -> usize {
     state.transitions().count() + state.on.len() + state.after.len()
+}
+
+/// How many bytes of expressions, those in replies included, and how many actions a definition has.
+fn written_code(definition: &Definition) -> (usize, usize) {
+    let value = |value: &ValueDefinition| match value {
+        ValueDefinition::Expression(source) => source.value.len(),
+        ValueDefinition::Literal(_) => 0,
+    };
+    let values = |values: &[(Placed<String>, ValueDefinition)]| -> usize {
+        values.iter().map(|(_, v)| value(v)).sum()
+    };
+    let (mut bytes, mut count) = (0_usize, 0);
+    for state in definition.root.walk() {
+        bytes += state.transitions().filter_map(|t| t.guard.as_ref()).map(|g| g.value.len()).sum::<usize>();
+        bytes += values(&state.output);
+        bytes += state.invoke.iter().map(|call| values(&call.input)).sum::<usize>();
+        for action in state.actions() {
+            count += 1;
+            bytes += match action {
+                ActionDefinition::Assign { value: assigned, .. } => value(assigned),
+                ActionDefinition::Raise(raise) => {
+                    let delay = match &raise.delay {
+                        Some(DelayDefinition::Expression(source)) => source.value.len(),
+                        _ => 0,
+                    };
+                    delay + values(&raise.data)
+                }
+                ActionDefinition::If { condition: source, .. }
+                | ActionDefinition::ForEach { list: source, .. } => source.value.len(),
+                ActionDefinition::Reply { .. } | ActionDefinition::Cancel { .. } => 0,
+            };
+        }
+    }
+    let replies = definition.conversation.iter().flat_map(|c| &c.replies);
+    let texts = replies.flat_map(|reply| &reply.text.0).filter(|(_, text)| text.value.contains('{'));
+    (bytes + texts.map(|(_, text)| text.value.len()).sum::<usize>(), count)
 }
 
 /// The ids under which anything in the definition delays an event.
@@ -126,8 +165,11 @@ impl<'a> Compiler<'a, '_> {
         let definition = self.definition;
         let transitions = self.states.iter().map(|state| transitions_in(state)).sum();
         let intents = definition.conversation.as_ref().map_or(0, |c| c.intents.len() + c.replies.len());
+        let (expressions, actions) = written_code(definition);
         let of_intents = definition.conversation.iter().flat_map(|c| &c.intents);
         self.within(of_intents.map(|i| i.patterns.len()).sum(), PATTERNS_MAX, "patterns")
+            & self.within(expressions, EXPRESSION_BYTES_MAX, "bytes of expressions")
+            & self.within(actions, ACTIONS_MAX, "actions")
             & self.within(self.states.len(), STATES_MAX, "states")
             & self.within(transitions, TRANSITIONS_MAX, "transitions")
             & self.within(definition.context.len(), FIELDS_MAX, "context fields")
@@ -255,9 +297,14 @@ impl<'a> Compiler<'a, '_> {
             self.check_event_name(event, false);
             self.event(&event.value);
         }
+        let written = self.definition.conversation.iter().flat_map(|c| &c.intents);
+        for event in written.filter_map(|intent| intent.event.as_ref()) {
+            self.check_event_name(event, false);
+        }
         for event in conversation.iter().flat_map(|c| &c.intents).filter_map(|i| i.event.as_ref()) {
             self.event(event);
         }
+        self.check_internal_names();
     }
 
     fn listens(&self, event: &str) -> bool {

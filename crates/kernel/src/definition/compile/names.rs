@@ -1,9 +1,11 @@
 //! From names to indices: states that are led to, and events that input becomes.
 
-use crate::chart::{Kind, ROOT, StateIndex};
+use crate::chart::{Kind, ROOT, State, StateIndex};
 use crate::definition::compile::Compiler;
 use crate::definition::document::Placed;
-use crate::definition::{StateDefinition, TransitionDefinition};
+use crate::definition::{
+    CALL_DONE_PREFIX, CALL_ERROR_PREFIX, DONE_PREFIX, StateDefinition, TransitionDefinition, is_internal,
+};
 use crate::diagnostic::Place;
 
 impl<'a> Compiler<'a, '_> {
@@ -34,8 +36,11 @@ impl<'a> Compiler<'a, '_> {
                 }
             },
             Kind::ShallowHistory | Kind::DeepHistory => {
-                let targets = &written.default_target;
-                targets.iter().filter_map(|target| self.default_of(index, target)).collect()
+                let targets = written.default_target.iter();
+                let found: Vec<(StateIndex, Place)> =
+                    targets.filter_map(|t| Some((self.default_of(index, t)?, t.place))).collect();
+                self.check_targets(&found);
+                found.into_iter().map(|(target, _)| target).collect()
             }
             _ => Vec::new(),
         }
@@ -104,12 +109,9 @@ impl<'a> Compiler<'a, '_> {
         found
     }
 
-    /// The declared safe state, else the initial one.
+    /// The declared safe state.
     pub(super) fn safe_state(&mut self) -> Option<StateIndex> {
-        let Some(written) = &self.definition.safe_state else {
-            let root = self.chart.state(ROOT);
-            return root.initial.first().or(root.children.first()).copied();
-        };
+        let written = self.definition.safe_state.as_ref()?;
         let found = self.below(ROOT, &written.value);
         match found {
             None => {
@@ -135,6 +137,30 @@ impl<'a> Compiler<'a, '_> {
         found
     }
 
+    /// Events that come of themselves come from somewhere: a call of that id, a state that can be done.
+    pub(super) fn check_internal_names(&mut self) {
+        for state in self.states.clone() {
+            for (event, _) in &state.on {
+                let name = &event.value;
+                let called = [CALL_DONE_PREFIX, CALL_ERROR_PREFIX].iter().find_map(|p| name.strip_prefix(p));
+                let (what, wrong, known): (&str, &str, Vec<String>) = if let Some(id) = called {
+                    ("call", id, self.call_ids.iter().map(ToString::to_string).collect())
+                } else if let Some(path) = name.strip_prefix(DONE_PREFIX) {
+                    let done = |s: &&State| matches!(s.kind, Kind::Compound | Kind::Parallel);
+                    let states = self.chart.states.iter().skip(1).filter(done);
+                    ("state with children", path, states.map(|s| s.path.to_string()).collect())
+                } else {
+                    continue;
+                };
+                if wrong != "*" && !known.iter().any(|name| name == wrong) {
+                    let help = self.nearest(wrong, known.iter().map(String::as_str));
+                    let message = format!("`{name}` never comes: there is no {what} `{wrong}`");
+                    self.error("unknown_event", event.place, message, help);
+                }
+            }
+        }
+    }
+
     /// What each atomic state takes without an intent: its own `accepts`, else its nearest ancestor's.
     pub(super) fn accepts(&mut self) -> crate::conversation::Accepts {
         let mut accepts = crate::conversation::Accepts::default();
@@ -142,6 +168,10 @@ impl<'a> Compiler<'a, '_> {
             let index = StateIndex(number as u16);
             for accept in &self.states[number].accepts {
                 let event = match &accept.event {
+                    Some(event) if is_internal(&event.value) => {
+                        self.check_event_name(event, false);
+                        None
+                    }
                     Some(event) if self.chart.event(&event.value).is_some() => Some(event.value.clone()),
                     Some(event) => {
                         let names: Vec<String> = self.chart.events.iter().map(|e| e.to_string()).collect();

@@ -9,6 +9,9 @@ use crate::definition::{StateDefinition, TIMER_PREFIX, is_internal};
 use crate::diagnostic::{Place, shorten};
 use crate::id::IDENTIFIER_BYTES_MAX;
 
+/// More regions than anybody draws; each is compared with the others.
+const TARGETS_MAX: usize = 100;
+
 impl Compiler<'_, '_> {
     /// A name, or, where events are listened to, a pattern of names.
     pub(super) fn check_event_name(&mut self, event: &Placed<String>, may_be_pattern: bool) {
@@ -66,6 +69,11 @@ impl Compiler<'_, '_> {
                 let message = format!("the final state `{name}` is a region of a parallel state");
                 let help = "put it into a region: a parallel state is done when each region is";
                 self.error("illegal_state", place, message, help);
+            }
+            Kind::Parallel if !written.states.iter().any(|s| !s.is_history()) => {
+                let message = format!("the parallel state `{name}` has no regions");
+                let help = "give it `states` that are active together, or drop `type: parallel`";
+                self.error("missing_key", place, message, help);
             }
             Kind::Parallel if written.initial.is_some() => {
                 let place = written.initial.as_ref().map_or(place, |initial| initial.place);
@@ -153,6 +161,11 @@ impl Compiler<'_, '_> {
 
     /// Several targets must be in different regions of a parallel state.
     pub(super) fn check_targets(&mut self, targets: &[(StateIndex, Place)]) {
+        if let Some((_, place)) = targets.get(TARGETS_MAX) {
+            let message = format!("there are {} targets", targets.len());
+            self.error("too_large", *place, message, format!("{TARGETS_MAX} are allowed"));
+            return;
+        }
         for (at, (one, place)) in targets.iter().enumerate() {
             for (other, _) in &targets[..at] {
                 if !self.are_orthogonal(*one, *other) {
@@ -161,6 +174,7 @@ impl Compiler<'_, '_> {
                         format!("`{}` and `{}` cannot be active together", path(*other), path(*one));
                     let help = "several targets are entered together: they must lie in different regions of a parallel state";
                     self.error("illegal_target", *place, message, help);
+                    break;
                 }
             }
         }

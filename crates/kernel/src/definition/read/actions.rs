@@ -131,7 +131,7 @@ fn read_raise(reader: &mut Reader<'_>, node: &Node) -> Option<RaiseDefinition> {
                 None
             }
             Ok(delay) => Some(DelayDefinition::Fixed(delay)),
-            Err(problem) if written.value.starts_with(|c: char| c.is_ascii_digit()) => {
+            Err(problem) if is_like_a_delay(&written.value) => {
                 let help = "a number and a unit (d, h, m, s or ms), or an expression that gives milliseconds";
                 reader.error("bad_delay", written.place, problem, help);
                 None
@@ -147,6 +147,12 @@ fn read_raise(reader: &mut Reader<'_>, node: &Node) -> Option<RaiseDefinition> {
         reader.error("missing_key", id.place, message, help);
     }
     Some(RaiseDefinition { event, data, delay, id })
+}
+
+/// Numbers and letters in turn, as in `5min`: no expression, but a delay with a unit that is none.
+fn is_like_a_delay(text: &str) -> bool {
+    let made_of = text.chars().all(|c| c.is_ascii_digit() || c.is_ascii_alphabetic());
+    made_of && text.starts_with(|c: char| c.is_ascii_digit())
 }
 
 /// Names with their values.

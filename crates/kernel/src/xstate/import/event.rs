@@ -6,6 +6,7 @@ use crate::xstate::below;
 use crate::xstate::import::Importer;
 use crate::xstate::json::Json;
 use crate::xstate::names::legal_event;
+use crate::xstate::states::Kind;
 
 /// What an event that a transition listens to is with us.
 pub(super) enum Heard {
@@ -59,7 +60,11 @@ impl Importer<'_> {
             let (id, wildcard) = id.strip_suffix(".*").map_or((id, ""), |id| (id, ".*"));
             let found = match ours {
                 "done.state." => {
-                    self.states.by_id(id).map(|state| self.states.path(state)).filter(|p| !p.is_empty())
+                    let done = |state: &usize| {
+                        matches!(self.states.all[*state].kind, Kind::Compound | Kind::Parallel)
+                    };
+                    let found = self.states.by_id(id).filter(done);
+                    found.map(|state| self.states.path(state)).filter(|path| !path.is_empty())
                 }
                 _ => self.calls.get(id).cloned(),
             };

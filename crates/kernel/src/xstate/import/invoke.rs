@@ -15,6 +15,10 @@ impl<'j> Importer<'j> {
         let mut names = Names::default();
         for state in 0..self.states.all.len() {
             for (at, (call, _)) in self.invokes(state).into_iter().enumerate() {
+                // One that names nothing is left out, and nobody can listen to it.
+                if source(call).is_none() {
+                    continue;
+                }
                 let id = self.call_id(state, at, call);
                 let wished = match call.text_at("id") {
                     Some(id) => legal_name(id),
@@ -61,13 +65,7 @@ impl<'j> Importer<'j> {
     }
 
     fn invoke(&mut self, state: usize, at: usize, written: &Json, path: &str) -> Option<Map> {
-        let src = match written.get("src") {
-            Some(Json::Text(src)) => Some(src.as_str()),
-            Some(src @ Json::Map(_)) => src.text_at("type").or(src.text_at("id")),
-            _ => None,
-        };
-        let src = src.or(written.text_at("id"));
-        let Some(src) = src.filter(|src| !src.is_empty()) else {
+        let Some(src) = source(written) else {
             self.remark(path, "what is invoked is not named: the invocation was left out");
             return None;
         };
@@ -82,7 +80,7 @@ impl<'j> Importer<'j> {
                 format!("`{}` is no name for a call here: it is called `{name}`", shorten(&id)),
             );
         }
-        if name != default {
+        if name != default || state == TOP {
             call.put("id", Yaml::text(name));
         }
         call.put("src", Yaml::text(src));
@@ -151,4 +149,14 @@ fn when_late(transition: Yaml) -> Yaml {
         _ => map.entries.insert(0, ("guard".to_owned(), Yaml::text(LATE))),
     }
     map.into()
+}
+
+/// What is called.
+fn source(written: &Json) -> Option<&str> {
+    let src = match written.get("src") {
+        Some(Json::Text(src)) => Some(src.as_str()),
+        Some(src @ Json::Map(_)) => src.text_at("type").or(src.text_at("id")),
+        _ => None,
+    };
+    src.or(written.text_at("id")).filter(|src| !src.is_empty())
 }
