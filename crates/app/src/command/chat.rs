@@ -9,7 +9,7 @@ use engine::{Clock, Engine, Machines, MachinesError, Settings};
 use kernel::commit::{Answer, MessageAnswer};
 use kernel::conversation::{Media, Message, Reply};
 use kernel::id::{InputKey, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input};
 use kernel::time::Delay;
 use store::MemoryStore;
 
@@ -35,6 +35,7 @@ Type what a person would say. Besides:
   /why              why the last answer is what it is
   /state            where the session stands and what it waits for
   /event NAME       send an event
+  /call ID {JSON}   bring the result of a call that is under way; /call ID error {JSON} its error
   /quit             leave";
 
 struct Chat {
@@ -128,6 +129,7 @@ impl Chat {
                 self.say(Message { media, ..Message::default() })
             }
             "/event" => self.event(rest),
+            "/call" => self.call(rest),
             slash if slash.starts_with('/') => {
                 Err(Failure(format!("there is no command `{slash}`; /help lists them")))
             }
@@ -230,13 +232,40 @@ impl Chat {
         for due in &waiting.timers {
             say!("  {} at {}, in {}", due.timer.id, due.timer.deadline, due.within);
         }
+        for call in &session.invocations {
+            say!("  {} calls {}: {}", call.id, call.src, serde_json::to_string(&call.input)?);
+        }
         Ok(())
     }
 
     fn event(&mut self, event: &str) -> Result<(), Failure> {
         let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
-        let cause =
-            Cause::Event { instance: session.instance, event: event.to_owned(), payload: Default::default() };
+        let payload = Fields::default();
+        self.act(Cause::Event { instance: session.instance, event: event.to_owned(), payload })
+    }
+
+    /// Plays whoever carries out the calls: nobody does here.
+    fn call(&mut self, answer: &str) -> Result<(), Failure> {
+        let (id, fields) = answer.split_once(' ').unwrap_or((answer, ""));
+        let session = self.engine.session(&self.tenant, &self.machine, &self.subject)?;
+        let Some(call) = session.invocations.iter().find(|call| &*call.id == id) else {
+            return Err(Failure(format!("no call `{id}` is under way; /state lists those that are")));
+        };
+        let (failed, fields) = match fields.trim().strip_prefix("error") {
+            Some(error) => (true, error.trim()),
+            None => (false, fields.trim()),
+        };
+        let fields = if fields.is_empty() { "{}" } else { fields };
+        let fields: Fields = serde_json::from_str(fields).map_err(|error| {
+            Failure(format!("what a call brings is an object, as {{\"id\": 7}}: {error}"))
+        })?;
+        let outcome = if failed { CallOutcome::Failed(fields) } else { CallOutcome::Done(fields) };
+        let call = call.key.clone();
+        self.act(Cause::Result { instance: session.instance, call, outcome })
+    }
+
+    /// Submits what is answered as an event is.
+    fn act(&mut self, cause: Cause) -> Result<(), Failure> {
         match &*self.submit(cause)? {
             Answer::Event(answer) => {
                 let (reply, state) = (answer.reply.clone(), answer.state.clone());
