@@ -86,6 +86,9 @@ pub struct MessageAnswer {
     pub clarification: Option<ClarificationView>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closure_reason: Option<String>,
+    /// The calls that the message has led to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub effects: Vec<Effect>,
     /// Why the state did not take what was understood, for the outcome `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,

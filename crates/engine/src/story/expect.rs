@@ -44,6 +44,10 @@ enum Compare {
     Part,
     /// Every item is among those seen.
     Among,
+    /// The same items, in whatever order.
+    Same,
+    /// Each of the states, with commas between them, is active or has an active one in it.
+    Active,
     /// As `Part`, with the last ones of a list.
     Tail,
 }
@@ -65,11 +69,11 @@ const TABLE: [(&str, Written, Compare); 21] = [
     ("reply", Written::Texts, Compare::Holds),
     ("options", Written::Texts, Compare::Equal),
     ("refused", Written::Text, Compare::Equal),
-    ("allowed", Written::Texts, Compare::Equal),
+    ("allowed", Written::Texts, Compare::Same),
     ("replayed", Written::Flag, Compare::Equal),
     ("same_answer", Written::Flag, Compare::Equal),
     ("effects", Written::Texts, Compare::Holds),
-    ("state", Written::Text, Compare::Equal),
+    ("state", Written::Text, Compare::Active),
     ("closure_reason", Written::Text, Compare::Equal),
     ("context", Written::Map, Compare::Part),
     ("revision", Written::Number, Compare::Equal),
@@ -154,6 +158,14 @@ pub(super) fn compare(expectations: &[Expectation], seen: &Seen) -> Vec<String> 
         let code = refusal.code.as_str();
         lines.push(format!("refused: `{code}`, {}", refusal.message));
     }
+    // A timer that fails is recorded and nobody is told: a story tells.
+    let failing = |entry: &&Entry| {
+        entry.message.is_none() && matches!(entry.code.as_deref(), Some("expression_failed" | "step_limit"))
+    };
+    let told = expectations.iter().any(|e| matches!(e.key, "refused" | "history"));
+    for entry in seen.new_entries.iter().filter(failing).filter(|_| !told) {
+        lines.push(format!("`{}` failed: {}", entry.event, entry.reason.as_deref().unwrap_or_default()));
+    }
     for Expectation { key, compare, wanted, .. } in expectations {
         let found = actual.get(*key).unwrap_or(&Value::Null);
         if !is_met(*compare, wanted, found) {
@@ -179,6 +191,20 @@ fn is_met(compare: Compare, wanted: &Value, found: &Value) -> bool {
         Compare::Among => {
             let mut wanted = wanted.as_array().into_iter().flatten();
             wanted.all(|item| found.as_array().is_some_and(|found| found.contains(item)))
+        }
+        Compare::Same => {
+            let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
+            let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
+            found.len() == wanted.len() && wanted.iter().all(|item| found.contains(item))
+        }
+        Compare::Active => {
+            let (Some(wanted), Some(found)) = (wanted.as_str(), found.as_str()) else {
+                return wanted == found;
+            };
+            let within = |path: &str, wanted: &str| {
+                path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            wanted.split(',').all(|wanted| found.split(',').any(|path| within(path, wanted.trim())))
         }
         Compare::Tail => {
             let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
@@ -229,7 +255,8 @@ impl Seen {
         set("options", json!(labels.unwrap_or_default()));
         let effects = self.new_entries.iter().flat_map(|e| match &e.answer {
             Answer::Event(answer) => answer.effects.as_slice(),
-            Answer::Message(_) | Answer::Refused(_) => &[],
+            Answer::Message(answer) => answer.effects.as_slice(),
+            Answer::Refused(_) => &[],
         });
         let told = effects.map(|effect| match &effect.kind {
             EffectKind::Reply(reply) => reply.text.clone(),

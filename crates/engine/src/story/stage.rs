@@ -3,6 +3,7 @@
 //! The clock moves only while the shard is at rest, so that a story goes the same way every time: whatever came due
 //! at an earlier step is done before the next begins.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::commit::{Answer, Entry};
@@ -66,6 +67,8 @@ struct Stage {
     buttons: Vec<String>,
     /// As it was written out.
     last_answer: Option<String>,
+    /// The keys of the calls that were made last, by id: a result may come too late.
+    calls: BTreeMap<String, String>,
     walk: Walk,
 }
 
@@ -106,6 +109,7 @@ impl Stage {
             inputs: 0,
             buttons: Vec::new(),
             last_answer: None,
+            calls: BTreeMap::new(),
             walk: Walk::default(),
         };
         let has_sessions = stage.machine.conversation.is_some();
@@ -171,6 +175,9 @@ impl Stage {
         }
         self.rest()?;
         self.look(&mut seen, before.as_ref(), known)?;
+        for call in seen.session.iter().flat_map(|session| &session.invocations) {
+            self.calls.insert(call.id.to_string(), call.key.clone());
+        }
         let mismatches = expect::compare(&step.expectations, &seen);
         if mismatches.is_empty() {
             return Ok(());
@@ -232,16 +239,18 @@ impl Stage {
         Ok(keyed(key, cause))
     }
 
-    /// The answer to the call of this id that is under way.
-    fn result(&self, id: &str, outcome: CallOutcome) -> Result<Cause, String> {
+    /// The answer to the call of this id that was made last.
+    fn result(&mut self, id: &str, outcome: CallOutcome) -> Result<Cause, String> {
         let session = self.session()?.ok_or("there is no session yet")?;
-        let calls = &session.invocations;
-        let Some(call) = calls.iter().find(|call| &*call.id == id) else {
-            let under_way: Vec<&str> = calls.iter().map(|call| &*call.id).collect();
-            let known = if under_way.is_empty() { "none".to_owned() } else { under_way.join(", ") };
-            return Err(format!("no call `{id}` is under way; under way: {known}"));
+        for call in &session.invocations {
+            self.calls.insert(call.id.to_string(), call.key.clone());
+        }
+        let Some(call) = self.calls.get(id).cloned() else {
+            let made: Vec<&str> = self.calls.keys().map(String::as_str).collect();
+            let known = if made.is_empty() { "none".to_owned() } else { made.join(", ") };
+            return Err(format!("no call `{id}` has been made; made so far: {known}"));
         };
-        Ok(Cause::Result { instance: session.instance.clone(), call: call.key.clone(), outcome })
+        Ok(Cause::Result { instance: session.instance, call, outcome })
     }
 
     fn message(&self, message: Message) -> Cause {

@@ -179,6 +179,7 @@ fn carry_out(
         transition: transition_of(&verdict).filter(|_| verdict.success),
         clarification: pending,
         closure_reason: turn.after.closure.as_ref().map(|c| c.reason.clone()),
+        effects: turn.effects.clone(),
         refusal: told.refusal,
         why,
     });

@@ -39,7 +39,7 @@ pub(super) struct Turn<'a> {
     pub session: ConversationState,
     pub clarifications: Vec<Clarification>,
     /// What has to be delivered or called.
-    effects: Vec<Effect>,
+    pub effects: Vec<Effect>,
     from: String,
     /// How many of the transitions taken belong to entering the chart.
     taken_at_start: usize,

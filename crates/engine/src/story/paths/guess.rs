@@ -16,6 +16,9 @@ use super::tokens::{Token, tokens};
 /// A length that an expression asks for is tried up to here.
 const LENGTH_MAX: i64 = 1_000;
 
+/// A list of more items is nothing that anybody would read in a story.
+const ITEMS_MAX: usize = 20;
+
 /// What is tried for each field, by its path below the root; the likeliest first.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Guesses(pub BTreeMap<Vec<String>, Guess>);
@@ -61,7 +64,9 @@ impl Guess {
             }
         }
         let is = |kind: fn(&Value) -> bool| all.values.iter().any(kind);
-        let (texts, lists) = (self.is_text || is(Value::is_string), is(Value::is_array));
+        // What a person says comes as `text`, whatever is made of it.
+        let texts = self.is_text || name == "text" || is(Value::is_string);
+        let lists = is(Value::is_array);
         let unknown = !self.is_text && all.values.iter().all(Value::is_null);
         if texts || (unknown && !lists) {
             all.add(some(name));
@@ -70,7 +75,8 @@ impl Guess {
             self.lengths.iter().for_each(|length| all.add("x".repeat(*length).into()));
         }
         if lists || !texts {
-            self.lengths.iter().for_each(|length| all.add(vec![some(name); *length].into()));
+            let short = self.lengths.iter().filter(|length| **length <= ITEMS_MAX);
+            short.for_each(|length| all.add(vec![some(name); *length].into()));
         }
         if unknown && self.lengths.is_empty() {
             [1.into(), true.into()].into_iter().for_each(|value| all.add(value));
