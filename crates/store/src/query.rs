@@ -23,7 +23,7 @@ pub struct InstanceQuery {
     pub tenant: TenantId,
     pub machine: Option<MachineName>,
     pub subject: Option<Subject>,
-    /// The state as `Snapshot::state` prints it.
+    /// States by their paths, with commas between them: each has to be active, or to have an active one in it.
     pub state: Option<String>,
     pub closed: Option<bool>,
     /// Only those with a timer due before this instant.
@@ -49,6 +49,11 @@ impl InstanceQuery {
         }
     }
 
+    /// The states of which each has to be active, or to have an active one in it.
+    pub(crate) fn states(&self) -> impl Iterator<Item = &str> {
+        self.state.iter().flat_map(|states| states.split(','))
+    }
+
     /// Whether `snapshot` belongs in the list, the cursor aside. `due_before` and `idle_since` exclude the instant
     /// itself.
     pub(crate) fn matches(&self, snapshot: &Snapshot) -> bool {
@@ -58,11 +63,16 @@ impl InstanceQuery {
         snapshot.tenant == self.tenant
             && is(self.machine.as_ref(), Some(&snapshot.machine))
             && is(self.subject.as_ref(), snapshot.subject.as_ref())
-            && is(self.state.as_ref(), Some(&snapshot.state()))
+            && self.states().all(|wanted| snapshot.configuration.iter().any(|path| is_within(path, wanted)))
             && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
             && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
             && self.idle_since.is_none_or(|limit| snapshot.updated_at < limit)
     }
+}
+
+/// Whether a path is that of a state or of one in it.
+fn is_within(path: &str, state: &str) -> bool {
+    path.strip_prefix(state).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The log of one instance, oldest first; `cursor` is opaque and comes from the page before.

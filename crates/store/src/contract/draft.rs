@@ -135,7 +135,7 @@ impl Draft {
     }
 
     pub fn state(mut self, state: &str) -> Self {
-        self.after.configuration = vec![state.into()];
+        self.after.configuration = state.split(',').map(Into::into).collect();
         self
     }
 

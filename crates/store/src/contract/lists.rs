@@ -66,15 +66,23 @@ pub fn instances_filter_and_page(open: Open<'_>) {
     committed(&*store, Draft::creation("c").machine("invoice").at(3_000));
     committed(&*store, Draft::creation("d").at(4_000).state("done").timer(8_000));
     committed(&*store, Draft::creation("e").tenant("other"));
+    committed(&*store, Draft::creation("f").at(5_000).machine("two").state("p.x.one,p.y.two"));
+    committed(&*store, Draft::creation("g").at(5_000).machine("two").state("p.x.ones,p.y.one"));
 
     type Narrow = fn(&mut InstanceQuery);
-    let cases: [(Narrow, &[&str]); 14] = [
-        (|_| {}, &["d", "c", "b", "a"]),
+    let cases: [(Narrow, &[&str]); 20] = [
+        (|q| q.machine = Some(machine("two")), &["g", "f"]),
+        (|q| q.state = Some("p".into()), &["g", "f"]),
+        (|q| q.state = Some("p.x.one".into()), &["f"]),
+        (|q| q.state = Some("p.y,p.x.ones".into()), &["g"]),
+        (|q| q.state = Some("p.x.one,p.y.one".into()), &[]),
+        (|q| q.state = Some("x.one".into()), &[]),
+        (|_| {}, &["g", "f", "d", "c", "b", "a"]),
         (|q| q.machine = Some(machine("invoice")), &["c"]),
         (|q| q.subject = Some(subject("ana")), &["b", "a"]),
         (|q| q.state = Some("done".into()), &["d", "a"]),
         (|q| q.closed = Some(true), &["a"]),
-        (|q| q.closed = Some(false), &["d", "c", "b"]),
+        (|q| q.closed = Some(false), &["g", "f", "d", "c", "b"]),
         (|q| q.due_before = Some(at(8_000)), &[]),
         (|q| q.due_before = Some(at(8_001)), &["d"]),
         (|q| q.due_before = Some(at(12_000)), &["d"]),
@@ -105,7 +113,7 @@ pub fn instances_filter_and_page(open: Open<'_>) {
         store.instances(&query)
     });
     let all: Vec<_> = all.iter().map(|s| s.instance.as_str()).collect();
-    assert_eq!((sizes, all), (vec![3, 1], vec!["d", "c", "b", "a"]));
+    assert_eq!((sizes, all), (vec![3, 3], vec!["g", "f", "d", "c", "b", "a"]));
 }
 
 pub fn clarifications_filter_and_page(open: Open<'_>) {

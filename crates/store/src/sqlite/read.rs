@@ -75,8 +75,12 @@ pub(super) fn instances(
     if let Some(subject) = &query.subject {
         wanted.also("t.subject = ?", [text(subject.as_str())]);
     }
-    if let Some(state) = &query.state {
-        wanted.also("t.state = ?", [text(state)]);
+    for state in query.states() {
+        // `state` holds the paths with commas between them; one of them is this, or begins with this and a dot.
+        wanted.also(
+            "(instr(',' || t.state || ',', ?) > 0 OR instr(',' || t.state, ?) > 0)",
+            [text(&format!(",{state},")), text(&format!(",{state}."))],
+        );
     }
     match query.closed {
         Some(true) => wanted.also("t.closure_reason IS NOT NULL", []),
