@@ -4,6 +4,7 @@
 //! that sorting indices is sorting in document order, and a state's descendants are a range.
 
 mod act;
+mod budget;
 pub(crate) mod entry;
 mod run;
 pub mod step;

@@ -14,58 +14,16 @@ use serde_json::Value;
 
 use crate::bound;
 use crate::chart::act::Stopped;
+use crate::chart::budget::Budget;
 use crate::chart::entry::Entered;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
-use crate::expression::{Fuel, STEPS_MAX};
+use crate::expression::Fuel;
 use crate::input::Fields;
 use crate::snapshot::{Invocation, Timer};
 
 /// More small steps than any sensible chart takes for one event; what reaches it goes round in a circle.
 pub const SMALL_STEPS_MAX: usize = 256;
-
-/// Steps of evaluation for one event, all guards and actions together: some ten expressions at their own limit, which
-/// is a few milliseconds.
-const FUEL_MAX: u32 = 200_000;
-
-/// Copying so much takes about as long as one step.
-const BYTES_PER_STEP: usize = 64;
-
-/// What is left to one event for its expressions.
-#[derive(Debug)]
-pub(super) struct Budget {
-    left: u32,
-}
-
-impl Default for Budget {
-    fn default() -> Self {
-        Self { left: FUEL_MAX }
-    }
-}
-
-impl Budget {
-    /// Evaluates with no more than one expression may take, and than is left.
-    pub fn spend<T>(&mut self, evaluate: impl FnOnce(&mut Fuel) -> T) -> T {
-        let mut fuel = Fuel::new(self.left.min(STEPS_MAX));
-        let result = evaluate(&mut fuel);
-        self.left -= fuel.used();
-        result
-    }
-
-    /// Pays for what is copied beside evaluating.
-    pub fn pay_for(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(u32::try_from(bytes / BYTES_PER_STEP).unwrap_or(u32::MAX));
-    }
-
-    /// # Errors
-    /// When nothing is left: then no result can be relied on.
-    pub fn check(&self) -> Result<(), StepError> {
-        match self.left {
-            0 => Err(StepError::TooMuch(format!("takes more than {FUEL_MAX} steps of evaluation"))),
-            _ => Ok(()),
-        }
-    }
-}
 
 static NO_PAYLOAD: LazyLock<Fields> = LazyLock::new(Fields::new);
 

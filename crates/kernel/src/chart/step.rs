@@ -8,8 +8,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::bound;
+use crate::chart::budget::Budget;
 use crate::chart::entry::History;
-use crate::chart::run::{Budget, Run};
+use crate::chart::run::Run;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
 use crate::definition::FieldDefinition;
 use crate::expression::{Fuel, Scope};

@@ -69,41 +69,47 @@ states:
     assert!(machine.is_some(), "{diagnostics:?}");
 }
 
+const HEAD: &str = "machine: m\ninitial: s0\nafter: { 1h: s0 }\n";
+
+/// So many states, each with what `body` says of it.
+fn states(count: usize, body: &dyn Fn(usize) -> String) -> String {
+    (0..count).fold(String::from("states:\n"), |mut text, n| {
+        let _ = writeln!(text, "  s{n}: {{{}}}", body(n));
+        text
+    })
+}
+
+fn two_events(n: usize) -> String {
+    format!("on: {{e{n}: s0, f{n}: s0}}")
+}
+
 /// As large as a definition may be, in every direction at once: each is refused or compiled within seconds.
 #[test]
 fn definitions_that_multiply_do_not_stall() {
-    let head = "machine: m\ninitial: s0\nafter: { 1h: s0 }\n";
-    let states = |count: usize, body: &dyn Fn(usize) -> String| {
-        (0..count).fold(String::from("states:\n"), |mut text, n| {
-            let _ = writeln!(text, "  s{n}: {{{}}}", body(n));
-            text
-        })
-    };
     let wildcards = format!("on: {{'*': [{}]}}\n", vec!["s0"; 15_000].join(","));
-    let events = |n: usize| format!("on: {{e{n}: s0, f{n}: s0}}");
     let unknown = |count: usize| (0..count).map(|n| format!("k{n}: 1, ")).collect::<String>();
     let children: String = (0..1_900).map(|n| format!("s{n}: {{}}, ")).collect();
     let large = format!("{{guard: '[{}] == []'}}", vec!["1"; 900].join(","));
     for source in [
-        format!("{head}{wildcards}{}", states(1_900, &events)),
-        format!("{head}{}", states(1_900, &|n| format!("on: {{e{n}: [{}]}}", vec!["s0"; 120].join(",")))),
+        format!("{HEAD}{wildcards}{}", states(1_900, &two_events)),
+        format!("{HEAD}{}", states(1_900, &|n| format!("on: {{e{n}: [{}]}}", vec!["s0"; 120].join(",")))),
         format!(
-            "{head}{}",
+            "{HEAD}{}",
             states(1_900, &|n| format!("on: {{e{n}: nowhere_{n}_at_all, f: no_{n}, g: no}}"))
         ),
         format!(
-            "{head}states:\n  s0: {{on: {{go: {}}}}}\n  ? {}\n  : {{}}\n",
+            "{HEAD}states:\n  s0: {{on: {{go: {}}}}}\n  ? {}\n  : {{}}\n",
             "x".repeat(400_000),
             "x".repeat(400_001)
         ),
         format!(
-            "{head}context: {{{}}}\nstates: {{s0: {{}}}}",
+            "{HEAD}context: {{{}}}\nstates: {{s0: {{}}}}",
             (0..70_000).map(|n| format!("a{n}: ,")).collect::<String>()
         ),
-        format!("{head}states: {{s0: {{on: {{go: {{target: [{}]}}}}}}}}", vec!["s0"; 30_000].join(",")),
-        format!("{head}states:\n  s0: {{}}\n  ? {}\n  : {{{}}}\n", "x".repeat(300_000), unknown(40_000)),
-        format!("{head}states:\n  s0: {{}}\n  ? {}\n  : {{states: {{{children}}}}}\n", "x".repeat(800_000)),
-        format!("{head}states: {{s0: {{on: {{go: [{}]}}}}}}", vec![large.as_str(); 400].join(",")),
+        format!("{HEAD}states: {{s0: {{on: {{go: {{target: [{}]}}}}}}}}", vec!["s0"; 30_000].join(",")),
+        format!("{HEAD}states:\n  s0: {{}}\n  ? {}\n  : {{{}}}\n", "x".repeat(300_000), unknown(40_000)),
+        format!("{HEAD}states:\n  s0: {{}}\n  ? {}\n  : {{states: {{{children}}}}}\n", "x".repeat(800_000)),
+        format!("{HEAD}states: {{s0: {{on: {{go: [{}]}}}}}}", vec![large.as_str(); 400].join(",")),
         format!(
             "machine: m\ninitial: c\nstates: {{c: {{initial: p, on: {{go: [{}]}}, states: {{h: {{type: history, history: deep, target: p}}, p: {{type: parallel, {}}}}}}}}}",
             vec!["c.h"; 15_000].join(","),
@@ -111,14 +117,14 @@ fn definitions_that_multiply_do_not_stall() {
         ),
         // Each of these takes its share of memory once it is compiled.
         format!(
-            "{head}{}",
+            "{HEAD}{}",
             states(1_900, &|n| format!(
                 "on: {{e: {{guard: 'event.a.matches(\"\\w{{{}}}\")', target: s0}}}}",
                 n % 20
             ))
         ),
         format!(
-            "{head}states: {{s0: {{}}}}\nconversation: {{intents: {{i: {{priority: P4, patterns: [{}]}}}}}}",
+            "{HEAD}states: {{s0: {{}}}}\nconversation: {{intents: {{i: {{priority: P4, patterns: [{}]}}}}}}",
             vec!["'\\w{20}'"; 10_000].join(",")
         ),
         format!(
@@ -131,16 +137,21 @@ fn definitions_that_multiply_do_not_stall() {
         assert!(machine.is_none(), "{}", &source[..100]);
         assert!(!diagnostics.is_empty());
     }
+}
+
+/// What may be that large loads within seconds, checks and all.
+#[test]
+fn definitions_as_large_as_they_may_be_load() {
     let phrases = vec!["same"; 100_000].join(",");
     let (machine, _) = load(&format!(
-        "{head}states: {{s0: {{on: {{go: s0}}}}}}\nconversation: {{intents: {{i: {{priority: P1, event: go, phrases: [{phrases}]}}}}}}"
+        "{HEAD}states: {{s0: {{on: {{go: s0}}}}}}\nconversation: {{intents: {{i: {{priority: P1, event: go, phrases: [{phrases}]}}}}}}"
     ));
     assert!(machine.is_some());
     let around = |n: usize| format!("always: s{}", (n + 1) % 1_900);
     let itself =
         |n: usize| format!("always: {{guard: 'event.x', raise: e}}, on: {{e: {{raise: [e, e{n}]}}}}");
-    for body in [&events as &dyn Fn(usize) -> String, &around, &itself] {
-        let (machine, diagnostics) = load(&format!("{head}{}", states(1_900, body)));
+    for body in [&two_events as &dyn Fn(usize) -> String, &around, &itself] {
+        let (machine, diagnostics) = load(&format!("{HEAD}{}", states(1_900, body)));
         assert!(machine.is_some(), "{:?}", diagnostics.first());
     }
 }
