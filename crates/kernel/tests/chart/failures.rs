@@ -137,3 +137,17 @@ fn explanation_of_a_refusal_is_bounded_in_what_it_tells() {
     let told = refusal.explain.iter().filter(|c| !c.guard.as_ref().unwrap().values.is_empty()).count();
     assert!((30..40).contains(&told), "{told}");
 }
+
+#[test]
+fn many_regions_with_many_guards_stop_at_the_bound_and_so_does_telling_why() {
+    let mut states = String::from("type: parallel\n");
+    let guards = vec!["{ guard: size(active) < 0 }"; 200].join(", ");
+    states += &format!("on: {{ go: [{guards}] }}\nstates:\n");
+    (0..1_900).for_each(|n| states += &format!("  s{n}: {{}}\n"));
+    let machine = machine(&states);
+    let mut player = Player::new(&machine, false);
+    player.create(Fields::new()).unwrap();
+    let refusal = player.event("go", Fields::new()).unwrap_err();
+    assert_eq!(refusal.code.as_str(), "step_limit");
+    assert!(refusal.explain.len() <= 50);
+}
