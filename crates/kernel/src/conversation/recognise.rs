@@ -7,7 +7,7 @@ mod near;
 use std::collections::{BTreeMap, HashMap};
 
 use regex::Regex;
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
 
 use crate::conversation::IntentIndex;
 use crate::conversation::definition::{IntentDefinition, Priority, Worded};
@@ -36,22 +36,37 @@ const TOKENS_MAX: usize = 200;
 
 /// NFKC, case folded, without zero-width characters, spaces collapsed and trimmed.
 pub fn normalise(text: &str) -> String {
-    let mut normal = String::with_capacity(text.len());
-    for c in text.nfkc().flat_map(char::to_lowercase) {
-        let zero_width =
-            matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{00ad}' | '\u{fe0f}');
-        let apostrophe = if c == '\u{2019}' { '\'' } else { c };
-        if zero_width {
-            continue;
-        }
-        if !apostrophe.is_whitespace() {
-            normal.push(apostrophe);
-        } else if !normal.is_empty() && !normal.ends_with(' ') {
-            normal.push(' ');
+    // Most texts are normal already, as far as composition goes, and asking is cheaper than composing.
+    match is_nfkc_quick(text.chars()) {
+        IsNormalized::Yes => fold(text.chars(), text.len()),
+        _ => fold(text.nfkc(), text.len()),
+    }
+}
+
+fn fold(chars: impl Iterator<Item = char>, length: usize) -> String {
+    let mut normal = String::with_capacity(length);
+    for c in chars {
+        if c.is_ascii_graphic() {
+            normal.push(c.to_ascii_lowercase());
+        } else {
+            c.to_lowercase().for_each(|c| push_folded(&mut normal, c));
         }
     }
     normal.truncate(normal.trim_end().len());
     normal
+}
+
+fn push_folded(normal: &mut String, c: char) {
+    let zero_width = matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}' | '\u{00ad}' | '\u{fe0f}');
+    if zero_width {
+        return;
+    }
+    let apostrophe = if c == '\u{2019}' { '\'' } else { c };
+    if !apostrophe.is_whitespace() {
+        normal.push(apostrophe);
+    } else if !normal.is_empty() && !normal.ends_with(' ') {
+        normal.push(' ');
+    }
 }
 
 /// The normalised text without the punctuation around it: "annuler !" is `annuler`, and "?" stays `?`.

@@ -13,10 +13,24 @@ const LONG_LETTERS: usize = 8;
 /// Words with what each stands for, found by a misspelt one.
 #[derive(Debug)]
 pub(super) struct NearWords<T> {
-    /// By their letters.
-    words: Vec<(Vec<char>, T)>,
+    words: Vec<(Letters, T)>,
     by_first: HashMap<char, Vec<usize>>,
     by_last: HashMap<char, Vec<usize>>,
+}
+
+/// The letters of a word, and which there are, as far as five bits of each tell.
+#[derive(Debug)]
+struct Letters {
+    all: Vec<char>,
+    present: u32,
+}
+
+impl Letters {
+    fn of(word: &str) -> Self {
+        let all: Vec<char> = word.chars().collect();
+        let present = all.iter().fold(0, |present, letter| present | 1 << (*letter as u32 % 32));
+        Self { all, present }
+    }
 }
 
 impl<T> Default for NearWords<T> {
@@ -27,24 +41,25 @@ impl<T> Default for NearWords<T> {
 
 impl<T> NearWords<T> {
     pub fn add(&mut self, word: &str, stands_for: T) {
-        let letters: Vec<char> = word.chars().collect();
-        if letters.len() < LETTERS_MIN {
+        let letters = Letters::of(word);
+        if letters.all.len() < LETTERS_MIN {
             return;
         }
         let number = self.words.len();
-        self.by_first.entry(letters[0]).or_default().push(number);
-        self.by_last.entry(letters[letters.len() - 1]).or_default().push(number);
+        self.by_first.entry(letters.all[0]).or_default().push(number);
+        self.by_last.entry(letters.all[letters.all.len() - 1]).or_default().push(number);
         self.words.push((letters, stands_for));
     }
 
     /// What a word may have been meant for.
     pub fn of<'n>(&'n self, written: &str) -> impl Iterator<Item = &'n T> + use<'n, T> {
-        let letters: Vec<char> = written.chars().collect();
-        let ends = (letters.len() >= LETTERS_MIN).then(|| (letters[0], letters[letters.len() - 1]));
+        let letters = Letters::of(written);
+        let all = &letters.all;
+        let ends = (all.len() >= LETTERS_MIN).then(|| (all[0], all[all.len() - 1]));
         let listed = |index: &'n HashMap<char, Vec<usize>>, end: char| index.get(&end).into_iter().flatten();
         let first = ends.into_iter().flat_map(move |(first, _)| listed(&self.by_first, first));
         let last = ends.into_iter().flat_map(move |(first, last)| {
-            listed(&self.by_last, last).filter(move |word| self.words[**word].0[0] != first)
+            listed(&self.by_last, last).filter(move |word| self.words[**word].0.all[0] != first)
         });
         first
             .chain(last)
@@ -54,9 +69,13 @@ impl<T> NearWords<T> {
 }
 
 /// One slip in a word of four to seven letters, two in a longer one.
-fn are_near(one: &[char], other: &[char]) -> bool {
-    let slips_max = if other.len() < LONG_LETTERS { 1 } else { 2 };
-    one.len().abs_diff(other.len()) <= slips_max && within(one, other, slips_max)
+fn are_near(one: &Letters, other: &Letters) -> bool {
+    let slips_max = if other.all.len() < LONG_LETTERS { 1 } else { 2 };
+    // A slip takes one letter away at most, and brings one in.
+    let strangers = (one.present ^ other.present).count_ones() as usize;
+    one.all.len().abs_diff(other.all.len()) <= slips_max
+        && strangers <= 2 * slips_max
+        && within(&one.all, &other.all, slips_max)
 }
 
 /// Whether so many slips make one of the other: a letter that is wrong, missing or too many, or two in the wrong order
