@@ -230,3 +230,12 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn snapshot_of_the_first_format_is_read_with_nothing_under_way() {
+    let written = r#"{"tenant":"default","instance":"i","machine":"parcel","version":3,"definition":"0000000000000000000000000000000000000000000000000000000000000000","ordinal":0,"revision":4,"configuration":["idle"],"context":{},"timers":[{"id":"after.2h","deadline":"2026-03-01T14:00:00.000Z"}],"created_at":"2026-03-01T12:00:00.000Z","updated_at":"2026-03-01T12:00:00.000Z","closure":{"reason":"timeout","at":"2026-03-01T12:00:00.000Z"}}"#;
+    let snapshot: Snapshot = serde_json::from_str(written).unwrap();
+    assert!(snapshot.invocations.is_empty());
+    assert_eq!(&**snapshot.timers[0].event(), "after.2h");
+    assert!(snapshot.closure.unwrap().output.is_empty());
+}
