@@ -280,13 +280,14 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
     if args.server.json {
         say!("{explanation}");
     } else {
-        tell_explanation(&explanation);
+        let instance = args.server.get(&format!("/v1/instances/{}", escaped(&args.id)), &[])?;
+        tell_explanation(&explanation, !instance["closure_reason"].is_null());
     }
     let accepted = explanation["accepted"] == json!(true);
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_explanation(explanation: &Value) {
+fn tell_explanation(explanation: &Value, closed: bool) {
     let accepted = explanation["accepted"] == json!(true);
     say!("in `{}` it would be {}", text(&explanation["state"]), if accepted { "taken" } else { "refused" });
     let message = &explanation["answer"]["message"];
@@ -312,7 +313,6 @@ fn tell_explanation(explanation: &Value) {
         say!("{mark} {:>3}  {}", text(&step["rule"]), text(&step["because"]));
     }
     let waiting_for = &explanation["waiting_for"];
-    let closed = explanation["refusal"]["code"] == json!("instance_closed");
     say!("takes: {}", takes(waiting_for, closed));
     for timer in waiting_for["timers"].as_array().into_iter().flatten() {
         say!("by itself: {} at {}, in {}", text(&timer["id"]), text(&timer["deadline"]), text(&timer["in"]));
