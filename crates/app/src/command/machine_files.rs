@@ -34,7 +34,7 @@ pub(crate) fn stories_of(definition: &Path) -> PathBuf {
 fn documents(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     let entries = std::fs::read_dir(dir).map_err(|error| {
         let remedy = match error.kind() {
-            ErrorKind::NotFound => "; create it, or name another",
+            ErrorKind::NotFound => "; create it, or name another with --machines DIR",
             _ => "",
         };
         Failure(format!("failed to read the folder {}: {error}{remedy}", dir.display()))
