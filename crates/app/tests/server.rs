@@ -114,6 +114,25 @@ fn a_kill_in_the_middle_of_a_load_counts_each_message_exactly_once() {
     }
 }
 
+/// Whatever their files are called, and however often the server starts.
+#[test]
+fn of_several_versions_in_a_folder_the_highest_is_current() {
+    let dir = tempfile::tempdir().unwrap();
+    for (file, version) in [("a.yaml", 10), ("b.yaml", 2), ("c.yaml", 9)] {
+        let definition = format!("machine: m\nversion: {version}\ninitial: a\nstates: {{ a: {{}} }}\n");
+        std::fs::write(dir.path().join(file), definition).unwrap();
+    }
+    let folder = dir.path().to_str().unwrap();
+    let store = format!("sqlite:{folder}/s.db");
+    for id in ["first", "second"] {
+        let server =
+            Server::start(&["dev", "--listen", "127.0.0.1:0", "--store", &store, "--machines", folder], &[]);
+        let body = json!({"machine": "m", "id": id, "key": id}).to_string();
+        assert_eq!(server.post("/v1/instances", &body).status, 201);
+        assert_eq!(server.get(&format!("/v1/instances/{id}")).json()["version"], json!(10));
+    }
+}
+
 fn comment(client: usize, message: usize) -> String {
     json!({"message_id": format!("c{message}"), "text": format!("remark {client} {message}")}).to_string()
 }

@@ -1,15 +1,19 @@
 //! `check`: every diagnostic of the definitions and story files named, as a compiler prints them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::story;
+use engine::story::{self, StoryFileError};
 use kernel::definition;
-use kernel::diagnostic::Severity;
-use serde_json::json;
+use kernel::diagnostic::{Diagnostic, Place, Severity};
+use serde_json::{Value, json};
 
-use crate::command::{CommandResult, Failure, definition_files, read_source};
+use crate::command::machine_files::{
+    SAME_VERSION_HELP, Versions, definition_files, is_story_file, stories_of,
+};
+use crate::command::{CommandResult, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct CheckArgs {
@@ -21,49 +25,110 @@ pub(crate) struct CheckArgs {
     json: bool,
 }
 
-fn is_story_file(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().contains(".stories."))
+/// What has been found so far, in all files.
+#[derive(Default)]
+struct Findings {
+    errors: usize,
+    warnings: usize,
+    reports: Vec<Value>,
+    versions: Versions,
 }
 
 pub(crate) fn check(args: &CheckArgs) -> CommandResult {
-    let mut files = Vec::new();
-    for path in &args.files {
-        if path.is_dir() { files.extend(definition_files(path)?) } else { files.push(path.clone()) }
-    }
-    files.reverse();
-    let (mut errors, mut warnings) = (0, 0);
-    let mut reports = Vec::new();
-    while let Some(path) = files.pop() {
-        let source = read_source(&path)?;
-        let (machine, diagnostics) = match is_story_file(&path) {
-            true => (None, story::check(&path, &source).map_err(|error| Failure(error.to_string()))?),
-            false => definition::load(&source),
+    let mut findings = Findings::default();
+    let mut seen = BTreeSet::new();
+    for asked in &args.files {
+        let files = match asked.is_dir() {
+            true => definition_files(asked),
+            false => Ok(vec![asked.clone()]),
         };
-        let valid = diagnostics.iter().all(|d| d.severity == Severity::Warning);
-        for diagnostic in &diagnostics {
-            match diagnostic.severity {
-                Severity::Error => errors += 1,
-                Severity::Warning => warnings += 1,
+        let files = match files {
+            Ok(files) => files,
+            Err(Failure(problem)) => {
+                findings.unusable(asked, "unreadable", problem, "is the name right?", args.json);
+                continue;
             }
-            if !args.json {
-                say!("{}\n", diagnostic.render(&path.display().to_string(), &source));
+        };
+        if files.is_empty() && !args.json {
+            say!("{}: nothing to check: there is no *.yaml, *.yml or *.json in it", asked.display());
+        }
+        for path in files {
+            if !seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())) {
+                continue;
+            }
+            let is_sound = findings.file(&path, args.json);
+            let stories = stories_of(&path);
+            // Stories of a definition that does not load say nothing.
+            if is_sound && asked.is_dir() && stories.exists() {
+                findings.file(&stories, args.json);
             }
         }
-        if let (Some(machine), false) = (&machine, args.json) {
-            let states = machine.chart.states.len() - 1;
-            say!("{}: {} version {}, {states} states", path.display(), machine.name, machine.version);
-        }
-        // Stories of a definition that does not load say nothing.
-        let stories = path.with_extension("stories.yaml");
-        if machine.is_some() && args.files.iter().any(|asked| asked.is_dir() && path.starts_with(asked)) {
-            files.extend(stories.exists().then_some(stories));
-        }
-        reports.push(json!({"file": path, "valid": valid, "diagnostics": diagnostics}));
     }
+    let Findings { errors, warnings, reports, .. } = findings;
     if args.json {
         say!("{}", json!({"files": reports, "errors": errors, "warnings": warnings}));
     } else if errors + warnings > 0 {
         say!("{errors} error(s), {warnings} warning(s)");
     }
     Ok(if errors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+impl Findings {
+    /// Whether the file is a definition that loads.
+    fn file(&mut self, path: &Path, json: bool) -> bool {
+        let source = match std::fs::read_to_string(path) {
+            Ok(source) => source,
+            Err(error) => {
+                let help = "is the name right, and is it a text in UTF-8?";
+                self.unusable(path, "unreadable", format!("the file cannot be read: {error}"), help, json);
+                return false;
+            }
+        };
+        let (machine, mut diagnostics) = match is_story_file(path) {
+            false => definition::load(&source),
+            true => match story::check(path, &source) {
+                Ok(diagnostics) => (None, diagnostics),
+                Err(error) => {
+                    let code = match &error {
+                        StoryFileError::Unreadable { .. } => "unreadable",
+                        StoryFileError::Problems { .. } => "unusable_definition",
+                    };
+                    let help = "the stories can be checked when the definition that they name is sound";
+                    self.unusable(path, code, error.to_string(), help, json);
+                    return false;
+                }
+            },
+        };
+        if let Some(Err(problem)) = machine.as_ref().map(|machine| self.versions.add(machine, path)) {
+            let help = SAME_VERSION_HELP.to_owned();
+            diagnostics.insert(0, Diagnostic::error("duplicate_version", Place::START, problem, help));
+        }
+        self.report(path, &diagnostics);
+        if !json {
+            let name = path.display().to_string();
+            diagnostics.iter().for_each(|diagnostic| say!("{}\n", diagnostic.render(&name, &source)));
+            if let Some(machine) = &machine {
+                let states = machine.chart.states.len() - 1;
+                say!("{name}: {} version {}, {states} states", machine.name, machine.version);
+            }
+        }
+        machine.is_some()
+    }
+
+    /// A file of which no line can be shown.
+    fn unusable(&mut self, path: &Path, code: &'static str, message: String, help: &str, json: bool) {
+        if !json {
+            say!("error[{code}]: {message}\n --> {}\n  = help: {help}\n", path.display());
+        }
+        self.report(path, &[Diagnostic::error(code, Place::START, message, help.to_owned())]);
+    }
+
+    fn report(&mut self, path: &Path, diagnostics: &[Diagnostic]) {
+        let errors = diagnostics.iter().filter(|d| d.severity == Severity::Error).count();
+        self.errors += errors;
+        self.warnings += diagnostics.len() - errors;
+        // A name need not be UTF-8, as JSON is.
+        let file = path.to_string_lossy();
+        self.reports.push(json!({"file": file, "valid": errors == 0, "diagnostics": diagnostics}));
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::command::{CommandResult, Failure};
@@ -66,13 +66,14 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("input").required(true).args(["event", "text"])))]
 pub(crate) struct ExplainArgs {
     id: String,
     /// The event to explain
-    #[arg(long, required_unless_present = "text", conflicts_with = "text")]
+    #[arg(long)]
     event: Option<String>,
     /// The event's payload, as JSON
-    #[arg(long, value_name = "JSON", requires = "event")]
+    #[arg(long, value_name = "JSON", requires = "event", conflicts_with = "text")]
     payload: Option<String>,
     /// The message to explain
     #[arg(long)]
@@ -231,6 +232,7 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         "revision",
         "closure_reason",
         "context",
+        "output",
         "created_at",
         "updated_at",
     ] {
@@ -239,9 +241,12 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         }
     }
     let waiting = &instance["waiting_for"];
-    say!("{:15} {}", "takes", waiting["events"].as_array().map(|events| words(events)).unwrap_or_default());
+    say!("{:15} {}", "takes", takes(waiting, !instance["closure_reason"].is_null()));
     for timer in waiting["timers"].as_array().into_iter().flatten() {
         say!("{:15} {} at {}", "timer", text(&timer["id"]), text(&timer["deadline"]));
+    }
+    for call in waiting["calls"].as_array().into_iter().flatten() {
+        say!("{:15} {}", "call", call_under_way(call));
     }
     say!("\nhistory");
     for entry in history["data"].as_array().into_iter().flatten() {
@@ -275,13 +280,14 @@ pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
     if args.server.json {
         say!("{explanation}");
     } else {
-        tell_explanation(&explanation);
+        let instance = args.server.get(&format!("/v1/instances/{}", escaped(&args.id)), &[])?;
+        tell_explanation(&explanation, !instance["closure_reason"].is_null());
     }
     let accepted = explanation["accepted"] == json!(true);
     Ok(if accepted { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn tell_explanation(explanation: &Value) {
+fn tell_explanation(explanation: &Value, closed: bool) {
     let accepted = explanation["accepted"] == json!(true);
     say!("in `{}` it would be {}", text(&explanation["state"]), if accepted { "taken" } else { "refused" });
     let message = &explanation["answer"]["message"];
@@ -296,8 +302,7 @@ fn tell_explanation(explanation: &Value) {
     }
     for transition in explanation["considered"].as_array().into_iter().flatten() {
         let mark = if transition["chosen"] == json!(true) { "*" } else { " " };
-        let targets = transition["target"].as_array().map(|t| words(t)).unwrap_or_default();
-        say!("{mark} `{}` --{}--> {targets}", text(&transition["state"]), text(&transition["event"]));
+        say!("{mark} {}", arrow(transition));
         let guard = &transition["guard"];
         if guard.is_object() {
             say!("    guard {} is {} with {}", text(&guard["expression"]), guard["passed"], guard["values"]);
@@ -308,21 +313,87 @@ fn tell_explanation(explanation: &Value) {
         say!("{mark} {:>3}  {}", text(&step["rule"]), text(&step["because"]));
     }
     let waiting_for = &explanation["waiting_for"];
-    say!("takes: {}", waiting_for["events"].as_array().map(|events| words(events)).unwrap_or_default());
+    say!("takes: {}", takes(waiting_for, closed));
     for timer in waiting_for["timers"].as_array().into_iter().flatten() {
         say!("by itself: {} at {}, in {}", text(&timer["id"]), text(&timer["deadline"]), text(&timer["in"]));
     }
     for call in waiting_for["calls"].as_array().into_iter().flatten() {
-        say!(
-            "waits for the call {} of {}, key {}",
-            text(&call["id"]),
-            text(&call["src"]),
-            text(&call["key"])
-        );
+        say!("waits for the call {}", call_under_way(call));
     }
+}
+
+/// The events that would be taken.
+fn takes(waiting_for: &Value, closed: bool) -> String {
+    match waiting_for["events"].as_array().map(|events| words(events)) {
+        Some(events) if !events.is_empty() => events,
+        _ if closed => "nothing (closed)".to_owned(),
+        _ => "nothing".to_owned(),
+    }
+}
+
+/// A transition, on one line.
+fn arrow(transition: &Value) -> String {
+    let state = match text(&transition["state"]) {
+        top if top.is_empty() => "(top)".to_owned(),
+        state => format!("`{state}`"),
+    };
+    let targets = transition["target"].as_array().map(|targets| words(targets)).unwrap_or_default();
+    let targets = if targets.is_empty() { "(stays)" } else { &targets };
+    format!("{state} --{}--> {targets}", text(&transition["event"]))
+}
+
+/// A call that has been made and has not come back: the key is what its result is brought under.
+fn call_under_way(call: &Value) -> String {
+    let input = if call["input"].is_null() { json!({}) } else { call["input"].clone() };
+    format!("{} of {}, key {}, input {input}", text(&call["id"]), text(&call["src"]), text(&call["key"]))
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
 fn escaped(segment: &str) -> String {
     form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn what_has_no_name_is_told_all_the_same() {
+        for (transition, expected) in [
+            (json!({"state": "", "event": "go", "target": ["a.b", "c"]}), "(top) --go--> a.b, c"),
+            (json!({"state": "a", "event": "go", "target": []}), "`a` --go--> (stays)"),
+        ] {
+            assert_eq!(arrow(&transition), expected);
+        }
+        let open = json!({"events": ["go", "stop"]});
+        for (waiting_for, closed, expected) in [
+            (&open, false, "go, stop"),
+            (&json!({"events": []}), false, "nothing"),
+            (&json!({"events": []}), true, "nothing (closed)"),
+            (&Value::Null, true, "nothing (closed)"),
+        ] {
+            assert_eq!(takes(waiting_for, closed), expected);
+        }
+        let call = json!({"id": "pay", "src": "bank", "key": "i:1:0", "input": {"sum": 5}});
+        assert_eq!(call_under_way(&call), r#"pay of bank, key i:1:0, input {"sum":5}"#);
+    }
+
+    #[test]
+    fn whoever_names_nothing_to_explain_is_told_both_ways() {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            explain: ExplainArgs,
+        }
+        let told = Line::try_parse_from(["explain", "tiles"]).unwrap_err().to_string();
+        assert!(told.contains("--event") && told.contains("--text"), "{told}");
+        assert!(Line::try_parse_from(["explain", "tiles", "--event", "a", "--text", "b"]).is_err());
+        assert!(Line::try_parse_from(["explain", "tiles", "--text", "b", "--payload", "{}"]).is_err());
+        let line = Line::try_parse_from(["explain", "tiles", "--event", "a", "--payload", "{}"]).unwrap();
+        assert_eq!(line.explain.event.as_deref(), Some("a"));
+    }
 }

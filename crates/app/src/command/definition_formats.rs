@@ -11,7 +11,8 @@ use kernel::diagnostic::{Diagnostic, Severity};
 use kernel::xstate::{self, Note};
 use serde::Serialize;
 
-use crate::command::{CommandResult, Failure, read_source};
+use crate::command::machine_files::read_source;
+use crate::command::{CommandResult, Failure, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
@@ -34,9 +35,18 @@ struct Output {
     /// Write the result into this file instead of standard output
     #[arg(short, long = "output", value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace the file if it is there
+    #[arg(long, requires = "output")]
+    force: bool,
     /// One JSON document with the result and the notes
     #[arg(long)]
     json: bool,
+}
+
+impl Output {
+    fn check(&self, input: &Path) -> Result<(), Failure> {
+        self.output.as_deref().map_or(Ok(()), |output| output::may_write(output, input, self.force))
+    }
 }
 
 /// What `--json` says of an import; that of an export has the machine in the place of the definition.
@@ -56,6 +66,7 @@ struct ExportReport<'r> {
 }
 
 pub(crate) fn import(args: &ImportArgs) -> CommandResult {
+    args.output.check(&args.file)?;
     let source = read_source(&args.file)?;
     let imported = xstate::import(&source)
         .map_err(|problem| Failure(format!("failed to import {}: {problem}", args.file.display())))?;
@@ -71,6 +82,7 @@ pub(crate) fn import(args: &ImportArgs) -> CommandResult {
 }
 
 pub(crate) fn export(args: &ExportArgs) -> CommandResult {
+    args.output.check(&args.file)?;
     let source = read_source(&args.file)?;
     match xstate::export(&source) {
         Ok(xstate::Exported { machine, notes }) => {
@@ -93,14 +105,13 @@ pub(crate) fn export(args: &ExportArgs) -> CommandResult {
     }
 }
 
-fn write(output: &Output, text: &str, report: &impl Serialize) -> Result<(), Failure> {
-    if let Some(path) = &output.output {
-        std::fs::write(path, text)
-            .map_err(|error| Failure(format!("failed to write {}: {error}", path.display())))?;
+fn write(to: &Output, text: &str, report: &impl Serialize) -> Result<(), Failure> {
+    if let Some(path) = &to.output {
+        output::write(path, text)?;
     }
-    if output.json {
+    if to.json {
         say!("{}", serde_json::to_string(report)?);
-    } else if output.output.is_none() {
+    } else if to.output.is_none() {
         say!("{}", text.trim_end());
     }
     Ok(())
@@ -130,7 +141,7 @@ mod tests {
     use super::*;
 
     fn output(path: &Path) -> Output {
-        Output { output: Some(path.to_owned()), json: false }
+        Output { output: Some(path.to_owned()), force: false, json: false }
     }
 
     #[test]
@@ -146,6 +157,22 @@ mod tests {
 
         assert_eq!((exported, imported), (ExitCode::SUCCESS, ExitCode::SUCCESS));
         assert!(std::fs::read_to_string(again).unwrap().contains("go: b"));
+    }
+
+    #[test]
+    fn a_file_that_is_there_is_not_written_over_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        let [definition, there] = ["m.yaml", "there.json"].map(|name| directory.path().join(name));
+        std::fs::write(&definition, "machine: m\ninitial: a\nstates: { a: {} }\n").unwrap();
+        std::fs::write(&there, "mine").unwrap();
+        let export_to =
+            |output: Output| export(&ExportArgs { file: definition.clone(), output }).map_err(|f| f.0);
+
+        assert!(export_to(output(&there)).unwrap_err().contains("--force"));
+        assert_eq!(std::fs::read_to_string(&there).unwrap(), "mine");
+        assert!(export_to(Output { force: true, ..output(&there) }).is_ok());
+        assert!(export_to(Output { force: true, ..output(&definition) }).unwrap_err().contains("itself"));
+        assert!(import(&ImportArgs { file: there, output: output(&definition) }).is_err());
     }
 
     #[test]

@@ -10,7 +10,8 @@ use kernel::diagnostic::nearest;
 use kernel::diagram::{Diagram, dot, mermaid};
 use kernel::machine::Machine;
 
-use crate::command::{CommandResult, Failure, read_source};
+use crate::command::machine_files::read_source;
+use crate::command::{CommandResult, Failure, output};
 
 #[derive(Debug, Args)]
 pub(crate) struct DiagramArgs {
@@ -19,6 +20,9 @@ pub(crate) struct DiagramArgs {
     /// Where to write it [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Replace a file that is there also if its name is not that of a diagram
+    #[arg(long, requires = "output")]
+    force: bool,
     /// The notation [default: what the extension of --output says, else mermaid]
     #[arg(long)]
     format: Option<Format>,
@@ -35,6 +39,10 @@ enum Format {
 
 pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
     let format = format_of(args)?;
+    if let Some(path) = &args.output {
+        // A diagram is drawn anew each time; anything else may be a definition.
+        output::may_write(path, &args.file, args.force || notation(path).is_some())?;
+    }
     let source = read_source(&args.file)?;
     let (machine, diagnostics) = definition::load(&source);
     let Some(machine) = machine else {
@@ -49,8 +57,7 @@ pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
         Format::Dot => dot(&diagram),
     };
     match &args.output {
-        Some(path) => std::fs::write(path, text)
-            .map_err(|error| Failure(format!("failed to write {}: {error}", path.display())))?,
+        Some(path) => output::write(path, &text)?,
         None => say!("{}", text.trim_end()),
     }
     Ok(ExitCode::SUCCESS)
@@ -60,16 +67,28 @@ fn format_of(args: &DiagramArgs) -> Result<Format, Failure> {
     let Some(path) = &args.output else {
         return Ok(args.format.unwrap_or(Format::Mermaid));
     };
-    let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();
-    match (extension.as_str(), args.format) {
-        ("svg" | "png" | "pdf", _) => Err(Failure(rendered(path, &extension))),
-        (_, Some(format)) => Ok(format),
-        ("mmd" | "mermaid", None) => Ok(Format::Mermaid),
-        ("dot" | "gv", None) => Ok(Format::Dot),
-        _ => Err(Failure(format!(
+    let extension = extension(path);
+    if matches!(extension.as_str(), "svg" | "png" | "pdf") {
+        return Err(Failure(rendered(path, &extension)));
+    }
+    args.format.or(notation(path)).ok_or_else(|| {
+        Failure(format!(
             "{} does not say which notation; end it with .mmd or .dot, or add --format",
             path.display()
-        ))),
+        ))
+    })
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
+/// The notation that files of this name have.
+fn notation(path: &Path) -> Option<Format> {
+    match extension(path).as_str() {
+        "mmd" | "mermaid" => Some(Format::Mermaid),
+        "dot" | "gv" => Some(Format::Dot),
+        _ => None,
     }
 }
 
@@ -102,7 +121,8 @@ mod tests {
 
     fn written_to(output: &str, format: Option<Format>) -> Result<Format, String> {
         let output = Some(PathBuf::from(output)).filter(|path| !path.as_os_str().is_empty());
-        let args = DiagramArgs { file: "machine.yaml".into(), output, format, states: Vec::new() };
+        let args =
+            DiagramArgs { file: "machine.yaml".into(), output, format, force: false, states: Vec::new() };
         format_of(&args).map_err(|Failure(message)| message)
     }
 
@@ -118,6 +138,35 @@ mod tests {
             ("a.txt", dot, Format::Dot),
         ] {
             assert_eq!(written_to(output, format), Ok(expected), "{output} {format:?}");
+        }
+    }
+
+    #[test]
+    fn only_diagrams_are_written_over_unasked() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let definition = "machine: m\ninitial: a\nstates: { a: {} }\n";
+        for name in ["m.yaml", "m.mmd", "m.GV", "other.yaml", "input.dot"] {
+            std::fs::write(at(name), definition).unwrap();
+        }
+        for (file, output, force, written) in [
+            ("m.yaml", "m.mmd", false, true),
+            ("m.yaml", "m.GV", false, true),
+            ("m.yaml", "other.yaml", false, false),
+            ("m.yaml", "other.yaml", true, true),
+            ("m.yaml", "m.yaml", true, false),
+            ("input.dot", "input.dot", true, false),
+        ] {
+            let (file, output) = (at(file), at(output));
+            let args = DiagramArgs {
+                file,
+                output: Some(output.clone()),
+                force,
+                format: Some(Format::Dot),
+                states: Vec::new(),
+            };
+            assert_eq!(diagram(&args).is_ok(), written, "{args:?}");
+            assert_eq!(std::fs::read_to_string(output).unwrap() == definition, !written, "{args:?}");
         }
     }
 

@@ -17,6 +17,9 @@ mod check;
 mod client;
 mod definition_formats;
 mod diagram;
+mod greeting;
+mod machine_files;
+mod output;
 mod paths;
 mod schema;
 mod serve;
@@ -121,26 +124,4 @@ pub fn main() -> ExitCode {
         eprintln!("statewright: {message}");
         ExitCode::FAILURE
     })
-}
-
-/// The definitions in a folder, by name: `*.yaml`, `*.yml` and `*.json`, without stories.
-pub(crate) fn definition_files(dir: &std::path::Path) -> Result<Vec<PathBuf>, Failure> {
-    let entries = std::fs::read_dir(dir)
-        .map_err(|error| Failure(format!("failed to read the folder {}: {error}", dir.display())))?;
-    let mut files = Vec::new();
-    for entry in entries {
-        let path = entry?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        let definition = [".yaml", ".yml", ".json"].iter().any(|end| name.ends_with(end));
-        if definition && !name.contains(".stories.") {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
-}
-
-pub(crate) fn read_source(path: &std::path::Path) -> Result<String, Failure> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Failure(format!("failed to read {}: {error}", path.display())))
 }

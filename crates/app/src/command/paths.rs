@@ -12,7 +12,7 @@ use kernel::input::CallOutcome;
 use serde_json::{Value, json};
 
 use crate::command::stories::coverage_as_json;
-use crate::command::{CommandResult, Failure};
+use crate::command::{CommandResult, Failure, output};
 
 /// Who waits longer than this wants to see that something happens.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -36,18 +36,15 @@ pub(crate) struct PathsArgs {
 }
 
 pub(crate) fn paths(args: &PathsArgs) -> CommandResult {
-    if let Some(output) = args.output.as_deref().filter(|output| output.exists() && !args.force) {
-        let output = output.display();
-        return Err(Failure(format!("{output} is there already; choose another name, or add --force")));
+    if let Some(path) = &args.output {
+        output::may_write(path, &args.file, args.force)?;
     }
     let mut show = Ticker { began: Instant::now(), told: Instant::now(), shown: false };
     let found = paths::find(&args.file, args.all, Bounds::default(), &mut |progress| show.tick(progress))
         .map_err(|error| Failure(error.to_string()))?;
     show.end();
-    if let Some(output) = &args.output {
-        let text = found.to_yaml(&machine_for(&args.file, output));
-        std::fs::write(output, text)
-            .map_err(|error| Failure(format!("failed to write {}: {error}", output.display())))?;
+    if let Some(path) = &args.output {
+        output::write(path, &found.to_yaml(&machine_for(&args.file, path)))?;
     }
     match (&args.output, args.json) {
         (_, true) => say!("{}", as_json(&found)),
@@ -168,6 +165,15 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
     use super::*;
+
+    #[test]
+    fn stories_never_replace_the_definition_that_they_are_of() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("m.yaml");
+        std::fs::write(&file, "machine: m\ninitial: a\nstates: { a: {} }\n").unwrap();
+        let args = PathsArgs { output: Some(file.clone()), file, force: true, all: false, json: false };
+        assert!(paths(&args).unwrap_err().0.contains("itself"));
+    }
 
     #[test]
     fn a_story_file_names_its_definition_from_where_it_stands() {

@@ -1,21 +1,24 @@
 //! `dev` and `serve`: the server, from its settings to its orderly end.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
-use engine::{Clock, Engine, Machines, MachinesError, Settings};
+use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
+use kernel::diagnostic::Diagnostic;
 use serde::Deserialize;
 use store::{MemoryStore, SqliteStore, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
 use crate::access::Access;
-use crate::command::{CommandResult, Failure, MachineDirs, definition_files, read_source};
+use crate::command::greeting::greeting;
+use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
+use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::http::{self, App};
 use crate::telemetry::{self, LogFormat};
 
@@ -177,9 +180,7 @@ fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
 fn run(server: Server) -> CommandResult {
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
-    for dir in &server.machines {
-        load_machines(&machines, &*store, dir, &server.clock)?;
-    }
+    load_machines(&machines, &*store, &server.machines, &server.clock)?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
@@ -200,7 +201,9 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greet(&engine, address);
+            greeting(&engine.machines().all(), &server.machines, address)
+                .iter()
+                .for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
@@ -228,27 +231,52 @@ pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
     }
 }
 
-/// Activates what is in a folder. A definition that is current already is left alone.
-fn load_machines(machines: &Machines, store: &dyn Store, dir: &Path, clock: &Clock) -> Result<(), Failure> {
-    for path in definition_files(dir)? {
+/// Activates what is in the folders, in the order of versions, so that the highest of each machine is current. A
+/// definition that is current already is left alone.
+fn load_machines(
+    machines: &Machines,
+    store: &dyn Store,
+    dirs: &[PathBuf],
+    clock: &Clock,
+) -> Result<(), Failure> {
+    let mut files = Vec::new();
+    let mut versions = Versions::default();
+    for path in all_definition_files(dirs)? {
         let source = read_source(&path)?;
-        let loaded = machines.activate(store, &source, clock.now());
-        let (diagnostics, failed) = match loaded {
-            Ok((machine, diagnostics)) => {
-                tracing::info!(machine = %machine.name, version = machine.version, file = %path.display(), "loaded");
-                (diagnostics, false)
-            }
-            Err(MachinesError::Diagnostics(diagnostics)) => (diagnostics, true),
-            Err(error) => return Err(error.into()),
-        };
-        for diagnostic in &diagnostics {
-            eprintln!("{}\n", diagnostic.render(&path.display().to_string(), &source));
-        }
-        if failed {
+        let (machine, diagnostics) = definition::load(&source);
+        let Some(machine) = machine else {
+            show_diagnostics(&path, &source, &diagnostics);
             return Err(Failure(format!("{} cannot be loaded; mend it or move it away", path.display())));
-        }
+        };
+        versions
+            .add(&machine, &path)
+            .map_err(|problem| Failure(format!("{problem}: {SAME_VERSION_HELP}")))?;
+        files.push((machine.version, path, source));
+    }
+    files.sort_by_key(|(version, ..)| *version);
+    for (_, path, source) in files {
+        let (machine, diagnostics) = machines.activate(store, &source, clock.now())?;
+        tracing::info!(machine = %machine.name, version = machine.version, file = %path.display(), "loaded");
+        show_diagnostics(&path, &source, &diagnostics);
     }
     Ok(())
+}
+
+/// The definitions of all folders, each file once.
+fn all_definition_files(dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut seen = BTreeSet::new();
+    let mut files = Vec::new();
+    for dir in dirs {
+        files.extend(definition_files(dir)?);
+    }
+    files.retain(|path| seen.insert(path.canonicalize().unwrap_or_else(|_| path.clone())));
+    Ok(files)
+}
+
+fn show_diagnostics(path: &Path, source: &str, diagnostics: &[Diagnostic]) {
+    for diagnostic in diagnostics {
+        eprintln!("{}\n", diagnostic.render(&path.display().to_string(), source));
+    }
 }
 
 /// A machine by its name in the machine folders, or by its file.
@@ -258,35 +286,27 @@ pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf
         return Ok((direct.to_owned(), read_source(direct)?));
     }
     let mut known = Vec::new();
-    for dir in dirs.paths() {
-        for path in definition_files(&dir)? {
-            let source = read_source(&path)?;
-            let machine = definition::load(&source).0;
-            let own = machine.map(|machine| machine.name.to_string());
-            let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-            if own.as_deref() == Some(name) || stem.as_deref() == Some(name) {
-                return Ok((path, source));
+    let (mut named, mut called): (Option<(u32, PathBuf, String)>, _) = (None, None);
+    for path in all_definition_files(&dirs.paths())? {
+        let source = read_source(&path)?;
+        let machine = definition::load(&source).0;
+        let own = machine.as_ref().map(|machine| machine.name.to_string());
+        let version = machine.map_or(0, |machine| machine.version);
+        if own.as_deref() == Some(name) {
+            // The one that a server would have as the current one.
+            if named.as_ref().is_none_or(|(highest, ..)| *highest < version) {
+                named = Some((version, path, source));
             }
-            known.extend(own);
+        } else if called.is_none() && path.file_stem().is_some_and(|stem| stem == name) {
+            called = Some((version, path, source));
         }
+        known.extend(own);
+    }
+    if let Some((_, path, source)) = named.or(called) {
+        return Ok((path, source));
     }
     let help = kernel::diagnostic::nearest(name, known.iter().map(String::as_str));
     Err(Failure(format!("there is no machine `{name}`; {help}")))
-}
-
-fn greet(engine: &Engine, address: SocketAddr) {
-    let machines: Vec<String> = engine.machines().all().iter().map(|m| m.name.to_string()).collect();
-    say!("machines: {}", machines.join(", "));
-    let Some(machine) = machines.first() else {
-        return;
-    };
-    let machine = if machines.iter().any(|m| m == "progress_update") { "progress_update" } else { machine };
-    say!("\nTry, in another terminal:");
-    say!(
-        "  curl -s http://{address}/v1/machines/{machine}/sessions/me/messages -d '{{\"message_id\": \"1\", \"text\": \"update\"}}'"
-    );
-    say!("  curl -s http://{address}/v1/machines/{machine}/sessions/me");
-    say!("  statewright chat {machine}      # the same in a terminal, on a clock that you move");
 }
 
 async fn stop_signal() {

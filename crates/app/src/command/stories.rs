@@ -1,18 +1,20 @@
 //! `test`: plays stories and says which of them did not go as they are told, and what none of them goes through.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::Args;
 use engine::story::{self, Coverage, Element, StoryResult, covered};
+use kernel::definition;
 use serde_json::{Value, json};
 
+use crate::command::machine_files::{is_story_file, stories_of, story_files};
 use crate::command::{CommandResult, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
-    /// Files of stories
+    /// Files of stories, or folders of them
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// One JSON document instead of text
@@ -28,7 +30,7 @@ pub(crate) fn test(args: &TestArgs) -> CommandResult {
     let (mut passed, mut failed) = (0, 0);
     let mut files = Vec::new();
     let mut coverages: Vec<Coverage> = Vec::new();
-    for path in &args.files {
+    for path in &story_files_of(&args.files)? {
         let report = story::run(path).map_err(|error| Failure(error.to_string()))?;
         failed += report.failed().count();
         passed += report.stories.len() - report.failed().count();
@@ -55,6 +57,43 @@ pub(crate) fn test(args: &TestArgs) -> CommandResult {
         say!("{passed} stories passed, {failed} failed, in {} ms", started.elapsed().as_millis());
     }
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The files named, and those of the folders named.
+fn story_files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let found = story_files(path)?;
+            if found.is_empty() {
+                return Err(Failure(format!("there is no *.stories.yaml in {}", path.display())));
+            }
+            files.extend(found);
+        } else if is_definition(path) {
+            return Err(Failure(instead_of(path)));
+        } else {
+            files.push(path.clone());
+        }
+    }
+    Ok(files)
+}
+
+/// Whether this is what stories are of, with or without errors. What cannot be read is for the reader to say.
+fn is_definition(path: &Path) -> bool {
+    let source = std::fs::read_to_string(path).unwrap_or_default();
+    let has_states = || source.lines().any(|line| line.starts_with("states:"));
+    !is_story_file(path) && (has_states() || definition::load(&source).0.is_some())
+}
+
+fn instead_of(definition: &Path) -> String {
+    let stories = stories_of(definition);
+    let (is, stands) = (definition.display(), stories.display());
+    match stories.exists() {
+        true => format!("{is} is a definition; its stories are in {stands}"),
+        false => format!(
+            "{is} is a definition, and it has no stories yet: `statewright paths {is} -o {stands}` writes some"
+        ),
+    }
 }
 
 fn tell(story: &StoryResult) {

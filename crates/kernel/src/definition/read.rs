@@ -128,17 +128,18 @@ fn read_context(reader: &mut Reader<'_>, node: &Node) -> Vec<FieldDefinition> {
     let Some(fields) = reader.named(node, "`context`") else {
         return Vec::new();
     };
-    fields.iter().filter_map(|(name, field)| read_field(reader, name, field)).collect()
+    fields.iter().map(|(name, field)| read_field(reader, name, field)).collect()
 }
 
-fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Option<FieldDefinition> {
+/// A field that is described badly is still declared, of any type: what uses it is not wrong for that.
+fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> FieldDefinition {
     reader.name(name, "a context field");
     let what = format!("the field `{}`", name.value);
-    let entries = reader.entries(node, &what, &FIELD_KEYS)?;
-    let kind = match entries.get("type") {
-        Some(kind) => reader.choice(kind, "the type of a field", &FIELD_KINDS)?,
-        None => FieldKind::Any,
+    let Some(entries) = reader.entries(node, &what, &FIELD_KEYS) else {
+        return FieldDefinition::of_any_type(name);
     };
+    let kind = entries.get("type").and_then(|kind| reader.choice(kind, "the type of a field", &FIELD_KINDS));
+    let kind = kind.unwrap_or(FieldKind::Any);
     let items = entries.get("items").and_then(|i| reader.choice(i, "`items`", &FIELD_KINDS));
     let mut flag = |key: &str| entries.get(key).and_then(|f| reader.boolean(f, key)).unwrap_or(false);
     let (nullable, required, keep) = (flag("nullable"), flag("required"), flag("keep"));
@@ -154,10 +155,16 @@ fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Op
             "write a value of the field's type",
         );
     }
-    Some(field)
+    field
 }
 
 impl FieldDefinition {
+    fn of_any_type(name: &Placed<String>) -> Self {
+        let (nullable, required, keep) = (false, false, false);
+        let name = name.clone();
+        Self { name, kind: FieldKind::Any, items: None, nullable, required, keep, default: None }
+    }
+
     /// Whether a value may stand in this field; an absent field is null.
     ///
     /// # Errors

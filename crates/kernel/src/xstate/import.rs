@@ -13,6 +13,7 @@ mod delay;
 mod event;
 mod guard;
 mod invoke;
+mod serialised;
 mod transition;
 
 use std::collections::BTreeMap;
@@ -162,6 +163,9 @@ impl<'j> Importer<'j> {
         self.name_calls();
         self.declare_fields();
         let top = self.top;
+        if serialised::is_serialised(top) {
+            self.note("", serialised::SILENT);
+        }
         let id = top.text_at("id").or(top.text_at("key")).unwrap_or("imported");
         let name = legal_name(id);
         if top.text_at("id").or(top.text_at("key")).is_none() {
@@ -334,7 +338,7 @@ impl<'j> Importer<'j> {
         let parent = self.states.all[state].parent;
         for key in ["on", "after", "always", "invoke", "onDone", "initial", "timeout", "onTimeout", "onError"]
         {
-            if json.get(key).is_some_and(|value| !is_nothing(value)) {
+            if json.get(key).is_some_and(|value| !is_nothing(value) && !serialised::leads_nowhere(value)) {
                 self.remark(
                     &below(&path, key),
                     format!("a final state stays final: its `{key}` was left out"),
@@ -386,7 +390,7 @@ impl<'j> Importer<'j> {
             map.put("history", Yaml::text("deep"));
         }
         for key in ["on", "after", "always", "invoke", "entry", "exit", "onDone", "initial"] {
-            if json.get(key).is_some_and(|value| !is_nothing(value)) {
+            if json.get(key).is_some_and(|value| !is_nothing(value) && !serialised::leads_nowhere(value)) {
                 self.remark(
                     &below(&path, key),
                     format!("a history state only remembers: its `{key}` was left out"),
@@ -446,7 +450,7 @@ impl<'j> Importer<'j> {
             };
             let outer = std::mem::take(&mut self.remarks);
             let path = below(&self.states.all[state].pointer, key_there);
-            let actions = self.actions(written, &path);
+            let actions = self.actions(&serialised::without_timers(json, key, written), &path);
             map.put_some(key, action::as_value(actions));
             let own = std::mem::replace(&mut self.remarks, outer);
             self.remarks.extend(own.into_iter().map(|remark| format!("{key}: {remark}")));
@@ -474,6 +478,8 @@ impl<'j> Importer<'j> {
                 "tags" => state != TOP,
                 "meta" => state != TOP || value.entries().iter().all(|(key, _)| key == EXTRA_KEY),
                 "target" | "history" => self.states.is_history(state),
+                // A serialised machine repeats its version in every state.
+                "version" => Some(value) == self.top.get("version"),
                 _ => READ.contains(&key) || (state == TOP && READ_AT_TOP.contains(&key)),
             };
             if !read && !is_nothing(value) {

@@ -272,10 +272,12 @@ impl<'j> States<'j> {
 
     /// The state below `state` that its `initial` names.
     pub fn initial_named(&self, state: usize, name: &str) -> Option<usize> {
-        let found = match name.strip_prefix('#') {
+        // XState 5 takes it for a key, whatever is in it; paths and ids are how version 4 wrote it.
+        let key = self.all[state].children.iter().copied().find(|child| self.all[*child].key == name);
+        let found = key.or_else(|| match name.strip_prefix('#') {
             Some(id) => self.by_id(id),
             None => self.below(state, &split_path(name.strip_prefix('.').unwrap_or(name))),
-        };
+        });
         found.filter(|found| self.is_below(*found, state))
     }
 

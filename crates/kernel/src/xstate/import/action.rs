@@ -54,6 +54,14 @@ impl Importer<'_> {
         let kind = match written {
             Json::Text(name) => name.as_str(),
             Json::Map(_) => written.text_at("type").unwrap_or_default(),
+            // `JSON.stringify` drops functions, and in a list leaves this where one was.
+            Json::Null => {
+                self.remark(
+                    path,
+                    "an inline function, which JSON does not hold, was left out: write it as assign, reply, raise or invoke",
+                );
+                return Vec::new();
+            }
             other => {
                 self.remark(
                     path,

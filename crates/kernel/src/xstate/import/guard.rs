@@ -107,7 +107,9 @@ impl Importer<'_> {
             Some(source) => Err(format!("`{}` is {}, not CEL", shorten(source), shorten(language))),
             None => {
                 let source = written.text_at("@code").unwrap_or_default();
-                Err(format!("`{}` is code, not an expression", shorten(source)))
+                // Code has lines; a note is one.
+                let source = source.split_whitespace().collect::<Vec<_>>().join(" ");
+                Err(format!("`{}` is code, not an expression", shorten(&source)))
             }
         }
     }

@@ -1,0 +1,98 @@
+//! Commands as their users type them: what is printed, and how they end.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+fn machine(name: &str, version: u32, state: &str) -> String {
+    format!("machine: {name}\nversion: {version}\ninitial: {state}\nstates: {{ {state}: {{}} }}\n")
+}
+
+/// Whether the command ended well, and what it printed.
+fn run(dir: &Path, arguments: &[&str]) -> (bool, String) {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_statewright")).args(arguments).current_dir(dir).output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8(told).unwrap())
+}
+
+fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+#[test]
+fn two_files_of_one_version_are_an_error_that_names_both() {
+    let dir =
+        folder(&[("machines/a.yaml", &machine("m", 1, "a")), ("machines/b.yaml", &machine("m", 1, "b"))]);
+    for arguments in [
+        &["check", "machines"][..],
+        &["check", "machines/a.yaml", "machines/b.yaml", "--json"],
+        &["dev", "--store", "memory:", "--listen", "127.0.0.1:0"],
+    ] {
+        let (succeeded, told) = run(dir.path(), arguments);
+        assert!(!succeeded, "{arguments:?}: {told}");
+        assert!(told.contains("machines/a.yaml and machines/b.yaml both have version 1"), "{told}");
+    }
+    let (_, told) = run(dir.path(), &["check", "machines", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["files"][1]["diagnostics"][0]["code"], "duplicate_version", "{told}");
+    let (succeeded, told) = run(dir.path(), &["check", "machines/a.yaml", "machines/../machines/a.yaml"]);
+    assert!(succeeded, "one file is no two: {told}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_does_not_hide_the_others() {
+    let dir = folder(&[("good.yaml", &machine("m", 1, "a")), ("binary.yaml", "")]);
+    std::fs::write(dir.path().join("binary.yaml"), [0xff, 0xfe]).unwrap();
+    let files = ["missing.yaml", "binary.yaml", "good.yaml"];
+
+    let (succeeded, told) = run(dir.path(), &[&["check"], &files[..]].concat());
+    assert!(!succeeded);
+    for expected in [" --> missing.yaml", " --> binary.yaml", "good.yaml: m version 1", "2 error(s)"] {
+        assert!(told.contains(expected), "{told}");
+    }
+    let (succeeded, told) = run(dir.path(), &[&["check", "--json"], &files[..]].concat());
+    assert!(!succeeded);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    for (at, code) in [(0, Some("unreadable")), (1, Some("unreadable")), (2, None)] {
+        let file = &told["files"][at];
+        assert_eq!(file["valid"], code.is_none(), "{file}");
+        assert!(code.is_none_or(|code| file["diagnostics"][0]["code"] == code), "{file}");
+    }
+}
+
+#[test]
+fn a_folder_with_nothing_in_it_is_told() {
+    let dir = folder(&[("notes/readme.md", "")]);
+    let (succeeded, told) = run(dir.path(), &["check", "notes"]);
+    assert!(succeeded && told.contains("nothing to check"), "{told}");
+    let (succeeded, told) = run(dir.path(), &["test", "notes"]);
+    assert!(!succeeded && told.contains("no *.stories.yaml in notes"), "{told}");
+}
+
+#[test]
+fn stories_are_found_by_their_folder_and_beside_their_definition() {
+    let stories = "machine: m.yaml\nstories:\n  - story: begins\n    steps: [{ expect: { state: a } }]\n";
+    let dir = folder(&[
+        ("m.yaml", &machine("m", 1, "a")),
+        ("m.stories.yaml", stories),
+        ("alone.yaml", &machine("alone", 1, "a")),
+    ]);
+    for (file, succeeds, expected) in [
+        (".", true, "1 stories passed"),
+        ("m.yaml", false, "m.yaml is a definition; its stories are in m.stories.yaml"),
+        ("alone.yaml", false, "`statewright paths alone.yaml -o alone.stories.yaml` writes some"),
+    ] {
+        let (succeeded, told) = run(dir.path(), &["test", file]);
+        assert_eq!(succeeded, succeeds, "{told}");
+        assert!(told.contains(expected), "{told}");
+    }
+}
