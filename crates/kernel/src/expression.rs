@@ -520,14 +520,25 @@ mod tests {
     }
 
     #[test]
-    fn field_of_type_number_is_a_fraction_however_it_is_written() {
-        let expression = compile_typed("context.price / 4").unwrap();
+    fn field_of_type_number_is_calculated_with_as_a_fraction_and_passed_on_as_it_is() {
+        let run = |source: &str, price: Value| {
+            let context = Fields::from_iter([("price".to_owned(), price), ("flag".to_owned(), json!(true))]);
+            compile_typed(source).unwrap().evaluate(Scope::empty(&context))
+        };
         for written in [json!(10), json!(10.0)] {
-            let context = Fields::from_iter([("price".to_owned(), written)]);
-            assert_eq!(expression.evaluate(Scope::empty(&context)), Ok(json!(2.5)));
+            assert_eq!(run("context.price / 4", written.clone()), Ok(json!(2.5)));
+            assert_eq!(run("(context.flag ? -context.price : 1) / 4", written.clone()), Ok(json!(-2.5)));
+            assert_eq!(run("context.price", written.clone()), Ok(written));
         }
+        let large = json!(9_007_199_254_740_993_i64);
+        assert_eq!(run("context.price", large.clone()), Ok(large.clone()));
+        assert_eq!(
+            run("context.price == 9007199254740993 && context.price in [context.price]", large),
+            Ok(json!(true))
+        );
         let missing = Fields::new();
-        let problem = expression.evaluate(Scope::empty(&missing)).unwrap_err();
+        let problem =
+            compile_typed("context.price / 4").unwrap().evaluate(Scope::empty(&missing)).unwrap_err();
         assert_eq!(problem, "context.price is missing");
     }
 
@@ -536,8 +547,12 @@ mod tests {
         for (name, source, problem) in [
             ("n", "context.n + 1", None),
             ("n", "uint(1)", None),
-            ("n", "context.price", Some("context.n must be a whole number, and this is a fractional number")),
-            ("n", "int(context.price)", None),
+            ("n", "context.price", None),
+            (
+                "n",
+                "context.price * 2",
+                Some("context.n must be a whole number, and this is a fractional number"),
+            ),
             ("n", "1.5", Some("context.n must be a whole number, and this is a fractional number")),
             ("price", "1", None),
             ("note", "null", None),

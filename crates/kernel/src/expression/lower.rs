@@ -13,6 +13,7 @@ use super::kind::{Kinds, Type};
 use super::node::{Arithmetic, Comparison, Conversion, Fold, FoldStep, Guess, Node, Search};
 use super::pattern::Pattern;
 use super::{DEPTH_MAX, Names, Reads, typing};
+use crate::definition::FieldKind;
 use crate::diagnostic::nearest;
 
 /// Beside these there are operators, `has` and the comprehensions.
@@ -176,21 +177,32 @@ impl<'n> Lowering<'n> {
             return Ok((Node::Has(Box::new((whole, field.into()))), Type::BOOLEAN));
         }
         Ok(match root {
-            "context" => self.context_field(field),
+            "context" => (Node::ContextField(field.into()), self.names.field(field)),
             _ => (Node::EventField(field.into()), Type::ANY),
         })
     }
 
-    /// A field of type `number` is a fraction whatever is written in it: 10 and 10.0 are one number in JSON, and must not
-    /// be divided in two ways.
-    fn context_field(&self, field: &str) -> (Node, Type) {
-        let node = Node::ContextField(field.into());
-        let given = self.names.field(field);
-        let number = Kinds::INTEGER.or(Kinds::FRACTION);
-        if given.kinds.without(Kinds::NULL) != number {
-            return (node, given);
+    /// A field of type `number` is calculated with as a fraction, whatever is written in it: 10 and 10.0 are one number in
+    /// JSON, and must not be divided in two ways. What is only passed on stays what it is.
+    fn as_operand(&self, (node, given): (Node, Type)) -> (Node, Type) {
+        let as_operand = |node: Node| self.as_operand((node, given)).0;
+        match node {
+            Node::ContextField(name) if self.is_number(&name) => {
+                let kinds = given.kinds.without(Kinds::INTEGER);
+                (Node::Convert(Conversion::Fraction, Box::new(Node::ContextField(name))), Type::of(kinds))
+            }
+            Node::If(of) => {
+                let (test, one, two) = *of;
+                (Node::If(Box::new((test, as_operand(one), as_operand(two)))), given)
+            }
+            Node::Negate(of) => (Node::Negate(Box::new(as_operand(*of))), given),
+            other => (other, given),
         }
-        (Node::Convert(Conversion::Fraction, Box::new(node)), Type::of(given.kinds.without(Kinds::INTEGER)))
+    }
+
+    fn is_number(&self, field: &str) -> bool {
+        let field = self.names.context.iter().find(|f| f.name.value == field);
+        field.is_some_and(|field| field.kind == FieldKind::Number)
     }
 
     fn lower_call(&mut self, call: &'n CallExpr) -> Lowered {
@@ -281,7 +293,11 @@ impl<'n> Lowering<'n> {
                 return Ok((Node::Search(search, Box::new((one, two))), Type::BOOLEAN));
             }
             let Some(operator) = operator else { return Err(misused(name, is_method)) };
-            operator.lowered((one, of_one), (two, of_two))
+            let (mut one, mut two) = ((one, of_one), (two, of_two));
+            if matches!(operator, Operator::Arithmetic(of) if of != Arithmetic::Remainder) {
+                (one, two) = (self.as_operand(one), self.as_operand(two));
+            }
+            operator.lowered(one, two)
         }))
     }
 

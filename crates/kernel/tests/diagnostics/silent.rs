@@ -3,7 +3,65 @@
 use kernel::definition::load;
 
 /// Each with what it could be mistaken for.
-const SENSIBLE: [(&str, &str); 12] = [
+const SENSIBLE: [(&str, &str); 16] = [
+    (
+        "the end of a region that watches the time is no way out",
+        "
+initial: work
+states:
+  work:
+    type: parallel
+    on: { done.state.work.clock: late, done.state.work.form.*: { assign: { n: context.n + 1 } } }
+    on_done: { guard: context.n > 0, target: finished }
+    states:
+      clock: { initial: ticking, states: { ticking: { after: { 2d: expired } }, expired: { type: final } } }
+      form: { initial: empty, states: { empty: { on: { send: sent } }, sent: { type: final } } }
+  late: { type: final }
+  finished: { type: final }
+",
+    ),
+    (
+        "what is raised on entering by time is no way out",
+        "
+initial: work
+states:
+  work:
+    type: parallel
+    on: { expire: { guard: context.n == 0, target: late } }
+    states:
+      clock: { initial: ticking, states: { ticking: { after: { 2d: expired } }, expired: { entry: { raise: expire } } } }
+      form: { initial: empty, states: { empty: { on: { fill: filled } }, filled: {} } }
+  late: { type: final }
+",
+    ),
+    (
+        "what follows from an end by time is no way out",
+        "
+initial: live
+states:
+  live:
+    type: parallel
+    on: { ended: { guard: context.n == 0, target: sold } }
+    states:
+      clock: { initial: open, on_done: { raise: ended }, states: { open: { after: { 10m: shut } }, shut: { type: final } } }
+      bids: { initial: none, states: { none: { on: { bid: some } }, some: {} } }
+  sold: { type: final }
+",
+    ),
+    (
+        "a call whose every end leads on is no way out of the region beside it",
+        "
+initial: wait
+states:
+  wait:
+    type: parallel
+    on: { done.state.wait.job: { guard: context.n == 0, target: over } }
+    states:
+      job: { initial: run, states: { run: { invoke: { src: s, on_done: ran, on_error: ran } }, ran: { type: final } } }
+      talk: { initial: quiet, states: { quiet: { on: { say: loud } }, loud: {} } }
+  over: { type: final }
+",
+    ),
     (
         "an eventless transition of the top that ends the machine goes round",
         "

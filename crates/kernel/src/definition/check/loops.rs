@@ -63,9 +63,11 @@ impl Checker<'_, '_> {
         let Some(guard) = &transition.guard else { return false };
         let leaves = leaves_after(chart, index);
         let again = |leaf: &StateIndex| !ends(chart, *leaf) && chart.eventless(*leaf).first() == Some(&index);
-        let returns = leaves.iter().all(again);
         // Beside other regions, theirs may change what it reads.
         let alone = !chart.states.iter().any(|state| state.kind == Kind::Parallel);
+        if !alone || leaves.is_empty() || !leaves.iter().all(again) {
+            return false;
+        }
         let mut actions = all_actions(&transition.actions);
         for state in chart.entered_by(index).into_iter().chain(leaves.iter().copied()) {
             let state = chart.state(state);
@@ -77,7 +79,7 @@ impl Checker<'_, '_> {
         let read = reads.context.names.iter().filter_map(|name| field(name));
         let changes = read.into_iter().any(|number| assigned.contains(&FieldIndex(number as u16)))
             || (reads.context.whole && !assigned.is_empty());
-        alone && returns && !leaves.is_empty() && !changes && !reads.active && !reads.event_name
+        !changes && !reads.active && !reads.event_name
     }
 
     /// A transition that raises the event which it takes, without a guard, and stays where it takes it again.

@@ -107,13 +107,13 @@ impl Checker<'_, '_> {
     }
 
     /// Which events come by time somewhere: those of delays and calls, those that are delayed, and those that follow
-    /// from such.
+    /// from such, by what is raised on the way or by what comes to its end.
     fn timely_events(&self) -> Vec<bool> {
         let chart = &self.machine.chart;
         let mut timely: Vec<bool> = chart
             .events
             .iter()
-            .map(|name| name.starts_with(TIMER_PREFIX) || name.starts_with(CALL_ERROR_PREFIX))
+            .map(|name| [TIMER_PREFIX, CALL_ERROR_PREFIX].iter().any(|p| name.starts_with(p)))
             .collect();
         let states = chart.states.iter();
         let of_states = states.flat_map(|s| s.entry.iter().chain(&s.exit).chain(&s.initial_actions));
@@ -122,14 +122,18 @@ impl Checker<'_, '_> {
                 timely[usize::from(event.0)] = true;
             }
         }
-        for transition in &chart.transitions {
-            let event = chart.event_by_name.get(&transition.event);
-            if event.is_none_or(|event| !timely[usize::from(event.0)]) {
-                continue;
+        let mut listening: Vec<Vec<TransitionIndex>> = vec![Vec::new(); chart.events.len()];
+        for index in chart.transition_indices() {
+            if let Some(event) = chart.event_by_name.get(&chart.transition(index).event) {
+                listening[usize::from(event.0)].push(index);
             }
-            for action in all_actions(&transition.actions) {
-                if let Action::Raise { event, .. } = action {
-                    timely[usize::from(event.0)] = true;
+        }
+        let mut todo: Vec<usize> = (0..timely.len()).filter(|event| timely[*event]).collect();
+        while let Some(event) = todo.pop() {
+            for following in listening[event].iter().flat_map(|index| follow_from(chart, *index)) {
+                let number = usize::from(following.0);
+                if !std::mem::replace(&mut timely[number], true) {
+                    todo.push(number);
                 }
             }
         }
@@ -209,4 +213,22 @@ fn left_by(chart: &Chart, index: TransitionIndex) -> Vec<StateIndex> {
     let outermost =
         chart.ancestors(source).filter(|a| left(a) && chart.state(*a).kind == Kind::Parallel).last();
     within(outermost.unwrap_or(source)).collect()
+}
+
+/// The events that come of taking a transition: those that it raises, or that what it enters raises or ends with.
+fn follow_from(chart: &Chart, index: TransitionIndex) -> Vec<EventIndex> {
+    let mut actions: Vec<&Action> = chart.transition(index).actions.iter().collect();
+    let mut following = Vec::new();
+    for entered in chart.entered_by(index) {
+        let state = chart.state(entered);
+        actions.extend(state.entry.iter().chain(&state.initial_actions));
+        if state.kind == Kind::Final {
+            following.extend(chart.ancestors(entered).filter_map(|around| chart.state(around).done_event));
+        }
+    }
+    following.extend(all_actions(actions).into_iter().filter_map(|action| match action {
+        Action::Raise { event, .. } => Some(*event),
+        _ => None,
+    }));
+    following
 }

@@ -1,6 +1,6 @@
 //! From names to indices: states that are led to, and events that input becomes.
 
-use crate::chart::{Kind, ROOT, State, StateIndex};
+use crate::chart::{Kind, ROOT, State, StateIndex, matches_event};
 use crate::definition::compile::Compiler;
 use crate::definition::document::Placed;
 use crate::definition::{
@@ -152,7 +152,8 @@ impl<'a> Compiler<'a, '_> {
                 } else {
                     continue;
                 };
-                if wrong != "*" && !known.iter().any(|name| name == wrong) {
+                let prefix = &name[..name.len() - wrong.len()];
+                if !known.iter().any(|known| matches_event(name, &format!("{prefix}{known}"))) {
                     let help = self.nearest(wrong, known.iter().map(String::as_str));
                     let message = format!("`{name}` never comes: there is no {what} `{wrong}`");
                     self.error("unknown_event", event.place, message, help);
