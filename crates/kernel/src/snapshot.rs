@@ -76,6 +76,11 @@ pub struct Invocation {
     pub key: String,
 }
 
+/// Whether a path is that of a state, or of one within it.
+pub fn is_within(path: &str, state: &str) -> bool {
+    path.strip_prefix(state).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 impl Timer {
     pub fn new(id: Arc<str>, deadline: Timestamp) -> Self {
         Self { id, deadline, event: None, payload: Fields::new() }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, is_within};
 use kernel::time::Timestamp;
 
 use crate::due_at;
@@ -68,11 +68,6 @@ impl InstanceQuery {
             && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
             && self.idle_since.is_none_or(|limit| snapshot.updated_at < limit)
     }
-}
-
-/// Whether a path is that of a state or of one in it.
-fn is_within(path: &str, state: &str) -> bool {
-    path.strip_prefix(state).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
 /// The log of one instance, oldest first; `cursor` is opaque and comes from the page before.

@@ -9,7 +9,7 @@ use kernel::definition::document::{Node, NodeKind};
 use kernel::definition::reader::Reader;
 use kernel::diagnostic::{Place, nearest};
 use kernel::input::Fields;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, is_within};
 use serde_json::{Value, json};
 
 #[derive(Debug)]
@@ -201,10 +201,7 @@ fn is_met(compare: Compare, wanted: &Value, found: &Value) -> bool {
             let (Some(wanted), Some(found)) = (wanted.as_str(), found.as_str()) else {
                 return wanted == found;
             };
-            let within = |path: &str, wanted: &str| {
-                path.strip_prefix(wanted).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            };
-            wanted.split(',').all(|wanted| found.split(',').any(|path| within(path, wanted.trim())))
+            wanted.split(',').all(|wanted| found.split(',').any(|path| is_within(path, wanted.trim())))
         }
         Compare::Tail => {
             let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();

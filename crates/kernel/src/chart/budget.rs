@@ -4,14 +4,11 @@
 //! evaluating; it does not count actions or small steps.
 
 use crate::chart::step::StepError;
-use crate::expression::{Fuel, STEPS_MAX};
+use crate::expression::{BYTES_PER_STEP, Fuel, STEPS_MAX};
 
 /// Steps of evaluation for one event, all guards and actions together: some ten expressions at their own limit, which
 /// is a few milliseconds.
 const FUEL_MAX: u32 = 200_000;
-
-/// Copying so much takes about as long as one step.
-const BYTES_PER_STEP: usize = 64;
 
 /// What is left to one event for its expressions.
 #[derive(Debug)]

@@ -202,17 +202,21 @@ impl Action {
             Self::If { .. } | Self::Reply(_) | Self::Cancel(_) => false,
         }
     }
+}
 
-    /// Whether it, or an action within it, meets `condition`.
-    pub fn any(&self, condition: &impl Fn(&Action) -> bool) -> bool {
-        let within = |actions: &[Action]| actions.iter().any(|action| action.any(condition));
-        condition(self)
-            || match self {
-                Self::If { then, otherwise, .. } => within(then) || within(otherwise),
-                Self::ForEach { body, .. } => within(body),
-                _ => false,
-            }
+/// Every action of these, those within others too, in no order.
+pub(crate) fn all_actions<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<&'a Action> {
+    let mut todo: Vec<&Action> = actions.into_iter().collect();
+    let mut all = Vec::new();
+    while let Some(action) = todo.pop() {
+        all.push(action);
+        match action {
+            Action::If { then, otherwise, .. } => todo.extend(then.iter().chain(otherwise)),
+            Action::ForEach { body, .. } => todo.extend(body),
+            _ => {}
+        }
     }
+    all
 }
 
 /// A field of the machine's context, by its place in `Machine::fields`.
@@ -320,8 +324,7 @@ impl Chart {
             && !eventless
             && self.error_event.is_none();
         self.plan_transitions()?;
-        let beginning = self.beginning(&self.states[0].initial, true);
-        let entered = beginning.iter().map(|entered| entered.state);
+        let entered = self.entered_at(None).into_iter();
         self.initial_leaves = entered.filter(|state| self.is_atomic(*state)).collect();
         let too_many =
             || format!("its transitions, states and events come to more than {POOL_MAX} combinations");

@@ -242,9 +242,8 @@ impl<'a> Run<'a> {
         for at in 0..self.position.leaves.len() {
             for candidate in candidates(self.position.leaves[at]) {
                 let (stepper, payload) = (self.stepper, self.payload.fields());
-                let occurrence = Occurrence { event: EventIndex(0), name: self.event_name, payload };
                 let test = |fuel: &mut Fuel| {
-                    stepper.enabled(*candidate, self.position, occurrence, &mut active, fuel)
+                    stepper.enabled(*candidate, self.position, self.event_name, payload, &mut active, fuel)
                 };
                 let passes = self.budget.spend(test);
                 self.budget.check()?;

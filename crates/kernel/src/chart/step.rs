@@ -185,7 +185,8 @@ impl<'a> Stepper<'a> {
         let (mut budget, mut active) = (Budget::default(), None);
         // Nothing listens to a guard that fails: it is false, and no more.
         let mut enabled = |t: &TransitionIndex| {
-            budget.spend(|fuel| self.enabled(*t, position, occurrence, &mut active, fuel)) == Ok(true)
+            let Occurrence { name, payload, .. } = occurrence;
+            budget.spend(|fuel| self.enabled(*t, position, name, payload, &mut active, fuel)) == Ok(true)
         };
         let chosen = candidates.into_iter().find(|t| enabled(t));
         budget.check()?;
@@ -221,17 +222,17 @@ impl<'a> Stepper<'a> {
         self,
         transition: TransitionIndex,
         position: &Position,
-        occurrence: Occurrence<'_>,
+        event_name: &str,
+        payload: &Fields,
         active: &mut Option<Vec<Arc<str>>>,
         fuel: &mut Fuel,
     ) -> Result<bool, String> {
         let Some(guard) = &self.chart.transition(transition).guard else { return Ok(true) };
-        let Occurrence { name, payload, .. } = occurrence;
         let paths: &[Arc<str>] = match guard.reads().active {
             true => active.get_or_insert_with(|| self.active_paths(position)),
             false => &[],
         };
-        guard.test_with(self.scope(position, name, payload, paths), fuel)
+        guard.test_with(self.scope(position, event_name, payload, paths), fuel)
     }
 
     fn scope<'s>(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::chart::all_actions;
 use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, MessageAnswer};
 use crate::conversation::{
@@ -264,8 +265,8 @@ impl Speaker<'_, '_> {
     fn media_was_taken(&self) -> bool {
         let chart = &self.turn.machine.chart;
         let taken = self.turn.trail.taken.iter();
-        let mut actions = taken.flat_map(|index| &chart.transition(*index).actions);
-        actions.any(|action| action.any(&|action| action.reads_event("media")))
+        let actions = taken.flat_map(|index| &chart.transition(*index).actions);
+        all_actions(actions).into_iter().any(|action| action.reads_event("media"))
     }
 
     fn inline(&mut self, reply: Option<ReplyIndex>) -> Told {

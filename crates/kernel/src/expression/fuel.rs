@@ -9,7 +9,7 @@ use super::failure::{Failure, Outcome};
 pub const STEPS_MAX: u32 = 20_000;
 
 /// Text that is copied or compared moves this many bytes in the time of one step.
-const BYTES_PER_STEP: usize = 64;
+pub(crate) const BYTES_PER_STEP: usize = 64;
 
 /// A budget of steps. It can be shared by many evaluations, such as those of all actions of one event.
 #[derive(Debug)]
@@ -32,11 +32,6 @@ impl Fuel {
     /// How many steps have been taken so far.
     pub fn used(&self) -> u32 {
         self.whole - self.left
-    }
-
-    /// No evaluation with this fuel comes to an end any more.
-    pub fn is_spent(&self) -> bool {
-        self.left == 0
     }
 
     #[inline]

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use crate::chart::{Action, Chart, FieldIndex, Kind, ROOT, StateIndex, TransitionIndex};
-use crate::definition::check::{Checker, all_actions};
+use crate::chart::{Action, Chart, FieldIndex, Kind, ROOT, StateIndex, TransitionIndex, all_actions};
+use crate::definition::check::Checker;
 
 impl Checker<'_, '_> {
     pub(super) fn endless_loops(&mut self) {

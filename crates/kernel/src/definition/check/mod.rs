@@ -9,7 +9,7 @@ mod loops;
 mod names;
 mod reach;
 
-use crate::chart::{Action, StateIndex, Transition, TransitionIndex};
+use crate::chart::{StateIndex, Transition, TransitionIndex};
 use crate::definition::{Definition, GUESSES_MAX, Places, StateDefinition};
 use crate::diagnostic::{Diagnostic, Place};
 use crate::machine::Machine;
@@ -71,19 +71,4 @@ impl<'a> Checker<'a, '_> {
     fn written(&self) -> Vec<&'a StateDefinition> {
         self.definition.root.walk()
     }
-}
-
-/// Every action of these, those within others too.
-fn all_actions<'a>(actions: impl IntoIterator<Item = &'a Action>) -> Vec<&'a Action> {
-    let mut todo: Vec<&Action> = actions.into_iter().collect();
-    let mut all = Vec::new();
-    while let Some(action) = todo.pop() {
-        all.push(action);
-        match action {
-            Action::If { then, otherwise, .. } => todo.extend(then.iter().chain(otherwise)),
-            Action::ForEach { body, .. } => todo.extend(body),
-            _ => {}
-        }
-    }
-    all
 }

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::chart::{Action, Chart, Computed, Wait};
+use crate::chart::{Action, Chart, Computed, Wait, all_actions};
 use crate::conversation::ABANDON_EVENT;
 use crate::conversation::definition::{ConversationDefinition, LadderStep, Priority};
 use crate::conversation::recognise::{bare, normalise};
-use crate::definition::check::{Checker, GUESSES_MAX, all_actions};
+use crate::definition::check::{Checker, GUESSES_MAX};
 use crate::definition::{ActionDefinition, Placed, RaiseDefinition, StateDefinition, is_internal};
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Expression;

@@ -1,8 +1,8 @@
 //! Where one can get to: states that nobody reaches, states that nobody gets out of.
 
 use crate::chart::entry::History;
-use crate::chart::{Action, Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
-use crate::definition::check::{Checker, all_actions};
+use crate::chart::{Action, Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex, all_actions};
+use crate::definition::check::Checker;
 use crate::definition::{CALL_ERROR_PREFIX, TIMER_PREFIX};
 
 impl Checker<'_, '_> {
