@@ -28,9 +28,25 @@ fn names_that_the_machine_does_not_have_are_told_with_their_places() {
 #[test]
 fn stories_beside_this_test_come_true() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story_files");
-    for name in ["conversation", "brief"] {
+    for name in ["conversation", "brief", "drafts"] {
         let report = story::run(&folder.join(format!("{name}.stories.yaml"))).unwrap();
         let failed: Vec<&str> = report.failed().filter_map(|story| story.failure.as_deref()).collect();
         assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+}
+
+#[test]
+fn stories_that_fail_say_what_of() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story_files");
+    for (name, told) in [
+        ("failing", "state: expected \"dark\", got \"lit\""),
+        (
+            "timer",
+            "`after.1m.a` failed: `after.1m.a` failed in `a`: context.n must be a whole number, not \"one\"",
+        ),
+    ] {
+        let report = story::run(&folder.join(format!("{name}.stories.yaml"))).unwrap();
+        let failure = report.stories[0].failure.clone().unwrap_or_default();
+        assert!(failure.contains(told), "{name}: {failure}");
     }
 }
