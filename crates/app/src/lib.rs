@@ -8,4 +8,5 @@ pub mod channels;
 pub mod command;
 pub mod config;
 pub mod http;
+pub mod outgoing;
 pub mod telemetry;
