@@ -6,5 +6,7 @@ pub mod accept;
 pub mod access;
 pub mod channels;
 pub mod command;
+pub mod config;
 pub mod http;
+pub mod outgoing;
 pub mod telemetry;

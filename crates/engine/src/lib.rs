@@ -5,6 +5,7 @@
 //! Deciding itself is the kernel's business, remembering the store's, talking the app's.
 
 mod batch;
+pub mod breaker;
 pub mod clock;
 mod hot;
 pub mod machines;
@@ -25,6 +26,7 @@ use kernel::input::Input;
 use kernel::snapshot::Snapshot;
 use store::{CommitError, LoadError, Store};
 
+pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
