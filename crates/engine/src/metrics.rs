@@ -31,6 +31,18 @@ struct StatusLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    pub endpoint: String,
+    /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MachineLabels {
+    pub machine: String,
+}
+
 pub struct Metrics {
     registry: Registry,
     pub inputs: Family<OutcomeLabels, Counter>,
@@ -43,6 +55,8 @@ pub struct Metrics {
     pub batches: Counter,
     pub batch_inputs: Histogram,
     pub commit_seconds: Histogram,
+    pub deliveries: Family<DeliveryLabels, Counter>,
+    pub loops: Family<MachineLabels, Counter>,
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
@@ -93,6 +107,18 @@ impl Metrics {
             batches: add(r, "batches", "Batches committed", Counter::default()),
             batch_inputs: add(r, "batch_inputs", "Commits in one batch", Histogram::new(batch_sizes)),
             commit_seconds: add(r, "commit_seconds", "Time to make a batch durable", Histogram::new(seconds)),
+            deliveries: add(
+                r,
+                "deliveries",
+                "Attempts to deliver an effect, by how they ended",
+                Family::default(),
+            ),
+            loops: add(
+                r,
+                "loops",
+                "Transitions that repeated themselves too often in a short time",
+                Family::default(),
+            ),
             open: add(r, "instances_open", "Open instances by state", Family::default()),
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),

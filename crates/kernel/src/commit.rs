@@ -138,6 +138,9 @@ pub struct Effect {
     /// For a reply, where its reader is reached. `None` leaves it to the server's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Arc<Address>>,
+    /// The trace of the input that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     pub kind: EffectKind,
 }
 
@@ -165,6 +168,6 @@ pub struct Notice {
 
 impl Effect {
     pub fn new(instance: &InstanceId, revision: Revision, ordinal: usize, kind: EffectKind) -> Self {
-        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, kind }
+        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, trace_id: None, kind }
     }
 }

@@ -376,7 +376,8 @@ impl<'a> Turn<'a> {
 
     /// The key of the effect that is added.
     fn add_effect(&mut self, kind: EffectKind) -> String {
-        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        let mut effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        effect.trace_id.clone_from(&self.input.trace_id);
         let key = effect.key.clone();
         self.effects.push(effect);
         key
