@@ -127,6 +127,9 @@ pub fn decode(body: &[u8]) -> Result<Inbound, DecodeError> {
 }
 
 fn decode_change(value: &Value, inbound: &mut Inbound) {
+    if !["messages", "statuses", "errors"].iter().any(|list| value[*list].is_array()) {
+        inbound.skipped.push("a change without messages, statuses or errors is not taken".to_owned());
+    }
     let account = text(value, "/metadata/phone_number_id").unwrap_or_default();
     for message in array(value, "/messages") {
         match decode_message(message, account) {

@@ -15,6 +15,11 @@ mod outcome;
 mod reading;
 mod signature;
 
+#[cfg(test)]
+mod bounds;
+#[cfg(test)]
+mod cases;
+
 use std::fmt;
 
 use kernel::conversation::Message;
