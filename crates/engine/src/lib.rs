@@ -9,6 +9,7 @@ pub mod clock;
 mod hot;
 pub mod machines;
 pub mod metrics;
+mod replay;
 pub mod settings;
 mod shard;
 pub mod story;
