@@ -11,6 +11,7 @@ pub mod delivery;
 mod hot;
 pub mod machines;
 pub mod metrics;
+mod replay;
 pub mod settings;
 mod shard;
 pub mod story;

@@ -10,7 +10,7 @@ use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
 #[derive(Debug, Args)]
-struct ServerArgs {
+pub(crate) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,
     /// API key, for a server that wants one
@@ -21,7 +21,7 @@ struct ServerArgs {
     tenant: Option<String>,
     /// The server's JSON as it is
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +84,12 @@ pub(crate) struct ExplainArgs {
 
 impl ServerArgs {
     fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let text = self.get_text(path, query)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// What is no JSON if all goes well.
+    pub fn get_text(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
         let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
@@ -92,10 +98,11 @@ impl ServerArgs {
         self.answer(response)
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
-        self.answer(response)
+        let text = self.answer(response)?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     fn agent(&self) -> ureq::Agent {
@@ -115,17 +122,18 @@ impl ServerArgs {
     fn answer(
         &self,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<String, Failure> {
         let mut response = response.map_err(|error| {
             Failure(format!(
                 "failed to reach {}: {error}; start it with `statewright dev`, or name another with --server",
                 self.server
             ))
         })?;
-        let body: Value = response.body_mut().read_json()?;
+        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         if response.status().is_success() {
-            return Ok(body);
+            return Ok(text);
         }
+        let body: Value = serde_json::from_str(&text)?;
         if self.json {
             say!("{body}");
         }
@@ -135,6 +143,9 @@ impl ServerArgs {
         Err(Failure(format!("{} ({}){allowed}", told("detail"), told("code"))))
     }
 }
+
+/// What an answer may have; a page of a thousand instances with large contexts comes near.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 fn words(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
@@ -349,7 +360,7 @@ fn call_under_way(call: &Value) -> String {
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
-fn escaped(segment: &str) -> String {
+pub(crate) fn escaped(segment: &str) -> String {
     form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

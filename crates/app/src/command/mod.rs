@@ -24,6 +24,7 @@ mod paths;
 mod schema;
 mod serve;
 mod stories;
+mod story;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,6 +70,8 @@ enum Command {
     Ls(client::LsArgs),
     /// Show one instance and its history
     Show(client::ShowArgs),
+    /// Tell what happened in a session of a running server, as a story that `test` plays
+    Story(story::StoryArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
@@ -117,6 +120,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => client::show(&args),
+        Command::Story(args) => story::story(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Bench(args) => bench::bench(&args),
     };

@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Engine, EngineError};
-use kernel::commit::{Answer, Entry};
+use kernel::commit::{Answer, Entry, EntryCause};
 use kernel::conversation::{Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
@@ -229,6 +229,9 @@ struct EntryView {
     outcome: Option<MessageOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// The option that was chosen, the timer that came due, the call that came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<EntryCause>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +260,7 @@ impl From<Entry> for EntryView {
             success: entry.success,
             outcome,
             text: entry.message.and_then(|message| message.text),
+            cause: entry.cause,
             reason: entry.reason,
             code: entry.code,
             by: entry.by,

@@ -11,6 +11,7 @@ mod openapi;
 mod operations;
 pub mod problem;
 mod request;
+mod stories;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -104,6 +105,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))
         .route("/v1/instances/{id}/history", get(instances::history))
+        .route("/v1/instances/{id}/story", get(stories::of_instance))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/clarifications", get(clarifications::list))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str, &str); 26] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -35,6 +35,12 @@ const ROUTES: [(&str, &str, &str, &str); 25] = [
         "CallAnswer",
     ),
     ("get", "/v1/instances/{id}/history", "Every transition, refused ones too, oldest first", ""),
+    (
+        "get",
+        "/v1/instances/{id}/story",
+        "What happened, as a story file (YAML); machine names its definition",
+        "",
+    ),
     (
         "post",
         "/v1/instances/{id}/explain",

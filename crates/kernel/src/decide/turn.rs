@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::bound;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
-use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
+use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
 use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
 };
@@ -364,11 +364,12 @@ impl<'a> Turn<'a> {
             }
         };
         if delivered {
-            let address = address.clone();
+            let (address, locale) = (address.clone(), self.session.locale.clone());
             for reply in replies {
                 self.add_effect(EffectKind::Reply(reply.clone()));
                 if let Some(effect) = self.effects.last_mut() {
                     effect.to.clone_from(&address);
+                    effect.locale.clone_from(&locale);
                 }
             }
         }
@@ -542,6 +543,7 @@ impl<'a> Turn<'a> {
     pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
         let payload = match &self.input.cause {
             Cause::Event { payload, .. } => payload.clone(),
+            Cause::Create { context, .. } => context.clone(),
             Cause::Result { outcome, .. } => outcome.fields().clone(),
             _ => Fields::new(),
         };
@@ -563,6 +565,7 @@ impl<'a> Turn<'a> {
             trace_id: self.input.trace_id.clone(),
             message,
             payload,
+            cause: EntryCause::of_taken(&self.input.cause),
             answer,
         };
         Commit {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::chart::TransitionIndex;
-use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Transition};
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Fields, ReceiptId};
@@ -249,6 +249,7 @@ impl Draft {
             trace_id: None,
             message: Some(Message::of_text("go — été")),
             payload: Fields::new(),
+            cause: Some(EntryCause::Result { call: "o-1:1:0".to_owned() }),
             answer: self.answer(snapshot, &from),
             from,
         }
