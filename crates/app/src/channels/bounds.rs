@@ -105,7 +105,7 @@ fn seen(channel: &str, bodies: &[Value]) -> (String, String) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
+    #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_reply_stays_within_every_limit(reply in reply()) {
