@@ -144,7 +144,7 @@ impl Post<'_> {
         let reveal = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::reveal).to_owned();
         match channel.kind {
             ChannelKind::Twilio => {
-                let path = format!("/v1/channels/twilio/{}", channel.machine);
+                let path = format!("/v1/channels/twilio/{}", self.effect.machine);
                 let credentials = twilio::Credentials {
                     account_sid: reveal(&channel.account_sid),
                     auth_token: reveal(&channel.auth_token),

@@ -86,7 +86,8 @@ pub enum ReplyBy {
 #[serde(deny_unknown_fields)]
 pub struct Channel {
     pub kind: ChannelKind,
-    pub machine: MachineName,
+    /// Any if it is not said: the address of a webhook names one.
+    pub machine: Option<MachineName>,
     /// Whose sessions they are; the first tenant's if it is not said.
     pub tenant: Option<TenantId>,
     /// The business's own number or account; any if it is not said.
@@ -146,6 +147,28 @@ pub struct Connections {
 }
 
 impl Channel {
+    /// Twilio's webhooks for any machine, answered in TwiML.
+    pub fn twilio(auth_token: Secret) -> Self {
+        Self {
+            kind: ChannelKind::Twilio,
+            machine: None,
+            tenant: None,
+            account: None,
+            api_url: None,
+            rate: None,
+            reply_by: ReplyBy::Twiml,
+            auth_token: Some(auth_token),
+            account_sid: None,
+            app_secret: None,
+            verify_token: None,
+            access_token: None,
+            api_version: None,
+            secret_token: None,
+            signing_secret: None,
+            bot_token: None,
+        }
+    }
+
     fn named(&self, name: &str) -> Option<&Secret> {
         match name {
             "auth_token" => self.auth_token.as_ref(),
@@ -233,7 +256,7 @@ impl Connections {
 
     /// The channels of a kind that speak for a machine.
     pub fn listening(&self, kind: ChannelKind, machine: &MachineName) -> Vec<&Channel> {
-        let speaks = |channel: &&Channel| channel.kind == kind && channel.machine == *machine;
+        let speaks = |channel: &&Channel| channel.kind == kind && fits(channel.machine.as_ref(), machine);
         self.channels.iter().filter(speaks).collect()
     }
 
@@ -245,7 +268,7 @@ impl Connections {
         let kind = ChannelKind::parse(&to.channel);
         let mut fitting = self.channels.iter().filter(|channel| {
             Some(channel.kind) == kind
-                && channel.machine == effect.machine
+                && fits(channel.machine.as_ref(), &effect.machine)
                 && channel.tenant.as_ref() == Some(&effect.tenant)
                 && channel.account.as_ref().is_none_or(|account| *account == to.account)
         });

@@ -25,6 +25,7 @@ use kernel::commit::Answer;
 use kernel::input::Input;
 
 use crate::access::Access;
+use crate::connections::Connections;
 use problem::Problem;
 pub(crate) use request::text;
 
@@ -40,35 +41,50 @@ pub struct App {
     pub access: Access,
     /// How the outside reaches us: the base of the URLs that providers sign.
     pub public_url: String,
-    pub twilio_auth_token: Option<String>,
+    pub connections: Arc<Connections>,
     pub started: Instant,
 }
 
 pub type Shared = Arc<App>;
+
+/// An input that was handed over.
+struct Waiting(tokio::sync::oneshot::Receiver<Answered>);
+
+impl Waiting {
+    /// Its durable answer.
+    async fn answer(self) -> Result<Submitted, Problem> {
+        match tokio::time::timeout(ANSWER_DEADLINE, self.0).await {
+            Ok(Ok(answered)) => answered.map_err(Problem::from),
+            Ok(Err(_)) => Err(Problem::from(engine::EngineError::Stopping)),
+            Err(_) => Err(Problem::still_running()),
+        }
+    }
+}
 
 impl App {
     pub fn new(
         engine: Engine,
         access: Access,
         public_url: String,
-        twilio_auth_token: Option<String>,
+        connections: Arc<Connections>,
     ) -> Self {
         let started = Instant::now();
-        Self { engine, access, public_url, twilio_auth_token, started }
+        Self { engine, access, public_url, connections, started }
     }
 
     /// Hands an input to the engine and waits for its durable answer.
     async fn submit(&self, input: Input) -> Result<Submitted, Problem> {
+        self.hand_over(input).answer().await
+    }
+
+    /// Hands an input to the engine. Inputs are taken in the order in which they are handed over.
+    fn hand_over(&self, input: Input) -> Waiting {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.engine.submit(input, move |answered: Answered| {
             // The client may have gone away; its input is committed all the same.
             let _ = sender.send(answered);
         });
-        match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
-            Ok(Ok(answered)) => answered.map_err(Problem::from),
-            Ok(Err(_)) => Err(Problem::from(engine::EngineError::Stopping)),
-            Err(_) => Err(Problem::still_running()),
-        }
+        Waiting(receiver)
     }
 
     /// Runs a store read where blocking is allowed.
@@ -114,7 +130,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
-        .route("/v1/channels/twilio/{machine}", post(channels::twilio))
+        .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
         .route("/v1/recovery", post(operations::recovery))
         .route("/v1/clock/advance", post(operations::advance_clock))
         .route("/v1/info", get(operations::info))
