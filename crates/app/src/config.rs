@@ -22,6 +22,8 @@ pub struct ConfigFile {
     pub twilio_auth_token: Option<String>,
     pub api_keys: Option<String>,
     pub log: Option<LogChoice>,
+    /// Blocks of addresses that requests to the outside may go to, though they are not public.
+    pub allow_addresses: Option<Vec<String>>,
 }
 
 /// How the log is written.

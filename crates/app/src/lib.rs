@@ -9,4 +9,5 @@ pub mod command;
 pub mod config;
 pub mod http;
 pub mod outgoing;
+pub mod secret;
 pub mod telemetry;
