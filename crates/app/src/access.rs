@@ -1,12 +1,10 @@
 //! Who may ask, and as which tenant: everybody in `dev`, holders of a key in `serve`.
 
-use axum::http::HeaderMap;
 use kernel::id::TenantId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
-use crate::http::text;
 
 #[derive(Debug)]
 pub enum Access {

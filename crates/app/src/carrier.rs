@@ -141,7 +141,7 @@ impl Post<'_> {
     }
 
     fn encode(&self, channel: &Channel, to: &Address, reply: &Reply) -> Vec<channels::Send> {
-        let reveal = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::reveal).to_owned();
+        let reveal = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::expose).to_owned();
         match channel.kind {
             ChannelKind::Twilio => {
                 let path = format!("/v1/channels/twilio/{}", self.effect.machine);
@@ -242,7 +242,8 @@ fn seconds(seconds: u64) -> Delay {
 
 /// What an answer says, on one line.
 fn told(response: &Response) -> String {
-    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(4 * ERROR_CHARACTERS_MAX)]).into_owned();
+    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(4 * ERROR_CHARACTERS_MAX)])
+        .into_owned();
     let words: Vec<&str> = text.split_whitespace().collect();
     let line: String = words.join(" ").chars().take(ERROR_CHARACTERS_MAX).collect();
     format!("HTTP {}: {}", response.status, if line.is_empty() { "no reason given" } else { &line })

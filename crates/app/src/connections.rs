@@ -200,12 +200,15 @@ impl Channel {
     fn check(&self) -> Result<(), String> {
         let (receiving, sending) = self.kind.secrets();
         if let Some(missing) = receiving.iter().find(|name| self.named(name).is_none()) {
-            return Err(format!("`{missing}` is missing, by which forged webhooks are told from genuine ones"));
+            return Err(format!(
+                "`{missing}` is missing, by which forged webhooks are told from genuine ones"
+            ));
         }
         let all = ChannelKind::ALL.iter().flat_map(|kind| [kind.secrets().0, kind.secrets().1]).flatten();
-        let foreign = all.copied().collect::<BTreeSet<_>>().into_iter().find(|name| {
-            self.named(name).is_some() && !receiving.contains(name) && !sending.contains(name)
-        });
+        let foreign =
+            all.copied().collect::<BTreeSet<_>>().into_iter().find(|name| {
+                self.named(name).is_some() && !receiving.contains(name) && !sending.contains(name)
+            });
         if let Some(foreign) = foreign {
             return Err(format!("`{foreign}` is no setting of the channel {}", self.kind));
         }
@@ -275,7 +278,10 @@ impl Connections {
         let first = fitting.next();
         let exact = fitting.find(|channel| channel.account.is_some());
         let found = exact.or(first).ok_or_else(|| {
-            format!("no [[channels]] of kind `{}` is set for `{}` of {}", to.channel, effect.machine, effect.tenant)
+            format!(
+                "no [[channels]] of kind `{}` is set for `{}` of {}",
+                to.channel, effect.machine, effect.tenant
+            )
         })?;
         match found.missing_to_send() {
             None => Ok(found),
@@ -284,9 +290,9 @@ impl Connections {
     }
 
     pub fn webhook(&self, tenant: &TenantId, machine: &MachineName) -> Option<&Webhook> {
-        self.webhooks.iter().find(|webhook| {
-            fits(webhook.tenant.as_ref(), tenant) && fits(webhook.machine.as_ref(), machine)
-        })
+        self.webhooks
+            .iter()
+            .find(|webhook| fits(webhook.tenant.as_ref(), tenant) && fits(webhook.machine.as_ref(), machine))
     }
 
     pub fn call(&self, tenant: &TenantId, machine: &MachineName, src: &str) -> Option<&CallTarget> {

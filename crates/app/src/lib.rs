@@ -4,9 +4,9 @@
 
 pub mod accept;
 pub mod access;
+pub mod carrier;
 pub mod channels;
 pub mod command;
-pub mod carrier;
 pub mod config;
 pub mod connections;
 pub mod http;

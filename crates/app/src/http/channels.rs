@@ -15,7 +15,9 @@ use kernel::input::Cause;
 use serde::Deserialize;
 use store::DeliveryStage;
 
-use crate::channels::{DecodeError, Inbound, InboundMessage, Stage, StatusUpdate, meta, slack, telegram, twilio};
+use crate::channels::{
+    DecodeError, Inbound, InboundMessage, Stage, StatusUpdate, meta, slack, telegram, twilio,
+};
 use crate::connections::{Channel, ChannelKind, subject_of};
 use crate::http::problem::Problem;
 use crate::http::request::{Caller, RawBody, Segments, text};
@@ -119,7 +121,7 @@ fn known(kind: &str) -> Result<ChannelKind, Problem> {
 }
 
 fn revealed(secret: &Option<Secret>) -> &str {
-    secret.as_ref().map_or("", Secret::reveal)
+    secret.as_ref().map_or("", Secret::expose)
 }
 
 /// Whose webhook it is. In `dev` one that is not signed belongs to whom `X-Tenant` says.
@@ -134,7 +136,8 @@ fn owners<'a>(
     let Some(signature) = text(headers, header)? else {
         if app.access.is_open() {
             let tenant = app.access.tenant(None, text(headers, "x-tenant")?)?;
-            let own = channels.into_iter().filter(|channel| channel.tenant.as_ref() == Some(&tenant)).collect();
+            let own =
+                channels.into_iter().filter(|channel| channel.tenant.as_ref() == Some(&tenant)).collect();
             return Ok(vec![Owner { tenant, channels: own }]);
         }
         let detail = format!("the webhook is not signed: the header {header} is missing");
@@ -236,7 +239,11 @@ async fn take(
             Answer::Refused(refusal) if alone => return Err(Problem::refused(refusal)),
             // To have the whole batch sent again would not change it.
             Answer::Refused(refusal) => {
-                tracing::warn!(code = refusal.code.as_str(), "a message of a webhook was refused: {}", refusal.message);
+                tracing::warn!(
+                    code = refusal.code.as_str(),
+                    "a message of a webhook was refused: {}",
+                    refusal.message
+                );
             }
         }
     }
@@ -244,10 +251,7 @@ async fn take(
 }
 
 /// The channel for just this account, before one for any.
-fn owner_of<'o, 'c>(
-    owners: &'o [Owner<'c>],
-    account: &str,
-) -> Option<(&'o Owner<'c>, Option<&'c Channel>)> {
+fn owner_of<'o, 'c>(owners: &'o [Owner<'c>], account: &str) -> Option<(&'o Owner<'c>, Option<&'c Channel>)> {
     let all = || owners.iter().flat_map(|owner| owner.channels.iter().map(move |channel| (owner, *channel)));
     let exact = all().find(|(_, channel)| channel.account.as_deref() == Some(account));
     let any = || all().find(|(_, channel)| channel.account.is_none());
@@ -276,7 +280,14 @@ async fn note(
                 let (id, error) = (&status.provider_id, status.error.as_deref());
                 known |= store.note_stage(tenant, id, stage, error, now).map_err(EngineError::from)?;
             }
-            tracing::info!(channel = kind.as_str(), provider_id = status.provider_id, stage = stage.as_str(), known, error = status.error.as_deref().unwrap_or(""), "status");
+            tracing::info!(
+                channel = kind.as_str(),
+                provider_id = status.provider_id,
+                stage = stage.as_str(),
+                known,
+                error = status.error.as_deref().unwrap_or(""),
+                "status"
+            );
         }
         Ok(())
     })

@@ -27,7 +27,6 @@ use kernel::input::Input;
 use crate::access::Access;
 use crate::connections::Connections;
 use problem::Problem;
-pub(crate) use request::text;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -62,12 +61,7 @@ impl Waiting {
 }
 
 impl App {
-    pub fn new(
-        engine: Engine,
-        access: Access,
-        public_url: String,
-        connections: Arc<Connections>,
-    ) -> Self {
+    pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
         Self { engine, access, public_url, connections, started }
     }
