@@ -52,6 +52,12 @@ pub(crate) struct LsArgs {
     /// Only those with a timer due within, such as 10m
     #[arg(long, value_name = "DELAY")]
     expiring_within: Option<String>,
+    /// Only those that nothing will lead on from where they are
+    #[arg(long)]
+    stuck: bool,
+    /// Only those in which a transition repeats itself
+    #[arg(long)]
+    looping: bool,
     #[arg(long, default_value = "100")]
     limit: usize,
     #[command(flatten)]
@@ -197,6 +203,8 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         ("expiring_within", &args.expiring_within),
     ];
     query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    let flags = [("stuck", args.stuck), ("looping", args.looping)];
+    query.extend(flags.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (name, "true".to_owned())));
     query.extend(args.closed.map(|closed| ("closed", closed.to_string())));
     let list = args.server.get("/v1/instances", &query)?;
     if args.server.json {
@@ -206,10 +214,10 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
     say!("{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT", "ID", "MACHINE", "STATE", "REVISION", "UPDATED");
     for row in list["data"].as_array().into_iter().flatten() {
         let closure = text(&row["closure_reason"]);
-        let state = if closure.is_empty() {
-            text(&row["state"])
-        } else {
-            format!("{} ({closure})", text(&row["state"]))
+        let state = match (closure.as_str(), trouble(row)) {
+            ("", None) => text(&row["state"]),
+            ("", Some(trouble)) => format!("{} ({trouble})", text(&row["state"])),
+            (closure, _) => format!("{} ({closure})", text(&row["state"])),
         };
         say!(
             "{:36}  {:20}  {state:22}  {:>8}  {:24}  {}",
@@ -224,6 +232,14 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         say!("… there are more; raise --limit");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an operator should know of an instance that is open.
+fn trouble(instance: &Value) -> Option<String> {
+    if let Some(count) = instance["looping"]["count"].as_u64() {
+        return Some(format!("looping, {count} times"));
+    }
+    instance["stuck"].as_str().map(|why| format!("stuck: {}", why.replace('_', " ")))
 }
 
 pub(crate) fn show(args: &ShowArgs) -> CommandResult {
@@ -250,6 +266,9 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         if !instance[name].is_null() {
             say!("{name:15} {}", text(&instance[name]));
         }
+    }
+    if let Some(trouble) = trouble(&instance) {
+        say!("{:15} {trouble}", "attention");
     }
     let waiting = &instance["waiting_for"];
     say!("{:15} {}", "takes", takes(waiting, !instance["closure_reason"].is_null()));

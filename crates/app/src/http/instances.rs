@@ -12,8 +12,9 @@ use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
 use kernel::input::{CallOutcome, Cause, Fields};
+use kernel::looping::Looping;
 use kernel::machine::Machine;
-use kernel::snapshot::{Snapshot, Timer};
+use kernel::snapshot::{Snapshot, Stuck, Timer};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
@@ -43,6 +44,12 @@ pub struct InstanceView {
     output: Option<Fields>,
     closed_at: Option<Timestamp>,
     handed_over: bool,
+    /// Why nothing will lead on from here, if nothing will.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stuck: Option<Stuck>,
+    /// The transition that repeats itself, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looping: Option<Looping>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -68,6 +75,8 @@ impl InstanceView {
             output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),
             closed_at: closure.map(|c| c.at),
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
+            stuck: snapshot.stuck(engine.stuck_by()),
+            looping: snapshot.looping.clone().filter(|looping| looping.until > now),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
         }
@@ -121,6 +130,10 @@ pub struct ListQuery {
     subject: Option<Subject>,
     closed: Option<bool>,
     expiring_within: Option<Delay>,
+    #[serde(default)]
+    stuck: bool,
+    #[serde(default)]
+    looping: bool,
     cursor: Option<String>,
     limit: Option<usize>,
 }
@@ -140,6 +153,8 @@ pub async fn list(
         subject: asked.subject,
         closed: asked.closed,
         due_before: asked.expiring_within.map(|within| app.engine.clock().now().plus(within)),
+        stuck_by: asked.stuck.then(|| app.engine.stuck_by()),
+        looping_at: asked.looping.then(|| app.engine.clock().now()),
         cursor: asked.cursor,
         limit: request::limit(asked.limit)?,
         ..InstanceQuery::of(caller.tenant)

@@ -6,7 +6,7 @@
 use kernel::commit::Entry;
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params_from_iter};
@@ -94,6 +94,15 @@ pub(super) fn instances(
     }
     if let Some(limit) = query.idle_since {
         wanted.also("t.updated_at < ?", [Value::Integer(limit.as_millis())]);
+    }
+    if let Some(now) = query.looping_at {
+        wanted.also("t.looping_until > ?", [Value::Integer(now.as_millis())]);
+    }
+    if let Some(StuckBy { overdue_since, .. }) = query.stuck_by {
+        wanted.also(
+            "t.closure_reason IS NULL AND (t.wake_at < ? OR t.wake_at IS NULL)",
+            [Value::Integer(overdue_since.as_millis())],
+        );
     }
     if let Some(cursor) = &query.cursor {
         wanted.also("t.id < ?", [text(cursor)]);

@@ -82,3 +82,6 @@ CREATE UNIQUE INDEX settings_by_name ON settings (tenant, name);
 ALTER TABLE instances ADD COLUMN looping_until INTEGER;
 
 CREATE INDEX instances_looping ON instances (looping_until) WHERE looping_until IS NOT NULL;
+
+-- What waits with no way out by time may wait for ever: the first place to look for what is stuck.
+CREATE INDEX instances_timeless ON instances (tenant, id) WHERE closure_reason IS NULL AND wake_at IS NULL;
