@@ -4,6 +4,7 @@
 
 mod channels;
 mod clarifications;
+mod deliveries;
 mod instances;
 mod machines;
 mod messages;
@@ -114,6 +115,9 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))
+        .route("/v1/instances/{id}/effects", get(deliveries::of_instance))
+        .route("/v1/dead-letters", get(deliveries::dead_letters))
+        .route("/v1/dead-letters/{id}/retry", post(deliveries::retry))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/story", get(stories::of_instance))
         .route("/v1/instances/{id}/explain", post(instances::explain))

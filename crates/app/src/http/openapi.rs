@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 26] = [
+const ROUTES: [(&str, &str, &str, &str); 30] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -23,7 +23,7 @@ const ROUTES: [(&str, &str, &str, &str); 26] = [
     (
         "get",
         "/v1/instances",
-        "List instances: machine, state, subject, closed, expiring_within, cursor, limit",
+        "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
     ("get", "/v1/instances/{id}", "One instance, with its revision as ETag", ""),
@@ -60,7 +60,16 @@ const ROUTES: [(&str, &str, &str, &str); 26] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
-    ("post", "/v1/channels/twilio/{machine}", "Twilio's webhook; answers TwiML", "Twilio"),
+    (
+        "post",
+        "/v1/channels/{kind}/{machine}",
+        "A provider's webhook: twilio (answers TwiML), meta, telegram or slack",
+        "Twilio",
+    ),
+    ("get", "/v1/channels/{kind}/{machine}", "Meta's question whether the address is ours", ""),
+    ("get", "/v1/instances/{id}/effects", "What had to be delivered, and what became of it; status", ""),
+    ("get", "/v1/dead-letters", "What could not be delivered, or may have been; status, cursor, limit", ""),
+    ("post", "/v1/dead-letters/{id}/retry", "Try to deliver one again", ""),
     ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
