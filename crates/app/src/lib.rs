@@ -7,4 +7,5 @@ pub mod access;
 pub mod channels;
 pub mod command;
 pub mod http;
+pub mod receipts;
 pub mod telemetry;

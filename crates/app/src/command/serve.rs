@@ -20,6 +20,7 @@ use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::http::{self, App};
+use crate::receipts;
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
@@ -181,6 +182,7 @@ fn run(server: Server) -> CommandResult {
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    receipts::activate(&machines, &*store, server.clock.now())?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
@@ -201,9 +203,9 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greeting(&engine.machines().all(), &server.machines, address)
-                .iter()
-                .for_each(|line| say!("{line}"));
+            let mut machines = engine.machines().all();
+            machines.retain(|machine| !machine.name.is_own());
+            greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();

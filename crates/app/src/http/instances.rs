@@ -21,6 +21,7 @@ use store::{HistoryQuery, InstanceQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
 use crate::http::{Shared, answered};
+use crate::receipts;
 
 /// An instance as its reader sees it.
 #[derive(Debug, Serialize)]
@@ -134,6 +135,10 @@ pub async fn list(
     if let (Some(machine), Some(state)) = (machine, &asked.state) {
         known_states(&machine, state)?;
     }
+    let tenant = match &asked.machine {
+        Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),
+        _ => caller.tenant,
+    };
     let query = InstanceQuery {
         machine: asked.machine,
         state: asked.state,
@@ -142,7 +147,7 @@ pub async fn list(
         due_before: asked.expiring_within.map(|within| app.engine.clock().now().plus(within)),
         cursor: asked.cursor,
         limit: request::limit(asked.limit)?,
-        ..InstanceQuery::of(caller.tenant)
+        ..InstanceQuery::of(tenant)
     };
     app.read(move |app| {
         let page = app.engine.store().instances(&query).map_err(EngineError::from)?;

@@ -10,6 +10,7 @@ mod messages;
 mod openapi;
 mod operations;
 pub mod problem;
+mod receipts;
 mod request;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use axum::routing::{get, post, put};
 use engine::{Answered, Engine, Submitted};
 use kernel::commit::Answer;
 use kernel::input::Input;
+use kernel::machine::Machine;
 
 use crate::access::Access;
 use problem::Problem;
@@ -54,6 +56,11 @@ impl App {
     ) -> Self {
         let started = Instant::now();
         Self { engine, access, public_url, twilio_auth_token, started }
+    }
+
+    /// The current machines that people have defined; our own are left out.
+    fn machines(&self) -> Vec<Arc<Machine>> {
+        self.engine.machines().all().into_iter().filter(|machine| !machine.name.is_own()).collect()
     }
 
     /// Hands an input to the engine and waits for its durable answer.
@@ -112,6 +119,9 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/receipts/{key}/begin", post(receipts::begin))
+        .route("/v1/receipts/{key}/complete", post(receipts::complete))
+        .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
         .route("/v1/channels/twilio/{machine}", post(channels::twilio))
         .route("/v1/recovery", post(operations::recovery))
         .route("/v1/clock/advance", post(operations::advance_clock))

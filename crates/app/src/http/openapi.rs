@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str, &str); 28] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -54,6 +54,14 @@ const ROUTES: [(&str, &str, &str, &str); 25] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    (
+        "post",
+        "/v1/receipts/{key}/begin",
+        "Begin a piece of work once: a claim, or the response of whoever did it",
+        "BeginReceipt",
+    ),
+    ("post", "/v1/receipts/{key}/complete", "Keep the response of a piece of work", "CompleteReceipt"),
+    ("post", "/v1/receipts/{key}/abandon", "Give a claim up", "AbandonReceipt"),
     ("post", "/v1/channels/twilio/{machine}", "Twilio's webhook; answers TwiML", "Twilio"),
     ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
@@ -127,6 +135,9 @@ fn schemas() -> Value {
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
         "Advance": object(&["by"], json!({"by": text})),
+        "BeginReceipt": object(&["payload_digest"], json!({"payload_digest": text, "lease": text})),
+        "CompleteReceipt": object(&["claim", "response"], json!({"claim": text, "response": {}})),
+        "AbandonReceipt": object(&["claim"], json!({"claim": text})),
         "Definition": fields,
         "Twilio": fields,
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {
