@@ -46,7 +46,7 @@ pub struct Metrics {
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
-    effects_pending: Gauge,
+    effects: Family<StatusLabels, Gauge>,
     quarantined: Gauge,
 }
 
@@ -96,12 +96,7 @@ impl Metrics {
             open: add(r, "instances_open", "Open instances by state", Family::default()),
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
-            effects_pending: add(
-                r,
-                "effects_pending",
-                "Outbox rows that wait for delivery",
-                Gauge::default(),
-            ),
+            effects: add(r, "effects", "Effects in the outbox, by status", Family::default()),
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
             registry: all,
         }
@@ -129,7 +124,9 @@ impl Metrics {
         for (status, count) in &statistics.clarifications {
             self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
-        self.effects_pending.set(as_gauge(statistics.effects_pending));
+        for (status, count) in &statistics.effects {
+            self.effects.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
+        }
         self.quarantined.set(as_gauge(statistics.quarantined));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

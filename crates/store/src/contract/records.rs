@@ -148,7 +148,7 @@ pub fn tenants_may_use_the_same_names(open: Open<'_>) {
         assert_eq!(asked[0].tenant, *t);
     }
     let figures = store.statistics().expect("statistics can be read");
-    assert_eq!(figures.effects_pending, 2);
+    assert_eq!(figures.effects["pending"], 2);
 }
 
 pub fn definitions_are_kept_once_and_the_last_saved_is_last(open: Open<'_>) {

@@ -28,11 +28,12 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::sqlite::checkpoint::Checkpointer;
 pub use crate::sqlite::failure::OpenError;
 use crate::sqlite::seal::{Damage, Fault};
-use crate::{CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition};
+use crate::{CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -231,6 +232,55 @@ impl Store for SqliteStore {
 
     fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
         self.many(read::definitions)
+    }
+
+    fn claim_effects(
+        &self,
+        _now: Timestamp,
+        _lease_until: Timestamp,
+        _limit: usize,
+    ) -> Result<Vec<ClaimedEffect>, CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
+    }
+
+    fn settle_effects(&self, _settlements: &[Settlement], _now: Timestamp) -> Result<Vec<bool>, CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
+    }
+
+    fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        Ok(None)
+    }
+
+    fn retry_effect(
+        &self,
+        _tenant: &TenantId,
+        _key: &str,
+        _now: Timestamp,
+    ) -> Result<Option<EffectStatus>, CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
+    }
+
+    fn note_stage(
+        &self,
+        _tenant: &TenantId,
+        _provider_id: &str,
+        _stage: DeliveryStage,
+        _error: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<bool, CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
+    }
+
+    fn effects(&self, _query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
+        Err(LoadError::Unavailable("not yet".to_owned()))
+    }
+
+    fn save_setting(&self, _setting: &Setting) -> Result<(), CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
+    }
+
+    fn settings(&self) -> Result<Vec<Setting>, LoadError> {
+        Ok(Vec::new())
     }
 
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {

@@ -12,6 +12,7 @@ use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
+use crate::outbox::EffectStatus;
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
 use crate::sqlite::seal::{CLARIFICATIONS, DEFINITIONS, Damage, Fault, INSTANCES, LOG, Table};
 use crate::{StoreStatistics, StoredDefinition};
@@ -217,7 +218,10 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
     let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
     figures.latest_change = latest.map(Timestamp::from_millis);
-    figures.effects_pending = count("SELECT count(*) FROM outbox")?;
+    for status in EffectStatus::ALL {
+        figures.effects.insert(status.as_str(), 0);
+    }
+    figures.effects.insert(EffectStatus::Pending.as_str(), count("SELECT count(*) FROM outbox")?);
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;
     Ok(figures)
 }

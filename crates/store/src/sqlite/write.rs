@@ -380,5 +380,5 @@ pub(super) fn clean_up(
     )?;
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
-    Ok(CleanupReport { entries_deleted, more: entries_deleted == limit })
+    Ok(CleanupReport { entries_deleted, effects_deleted: 0, more: entries_deleted == limit })
 }
