@@ -8,4 +8,6 @@ pub mod channels;
 pub mod command;
 pub mod http;
 pub mod receipts;
+pub mod rollout;
+mod shadow_log;
 pub mod telemetry;

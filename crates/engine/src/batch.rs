@@ -368,10 +368,14 @@ impl Shard {
             Answer::Event(_) => "taken".to_owned(),
             Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
         };
+        // What is only tried out is in the shadow's log, not among the figures of what was done.
+        let is_shadow = tenant.is_shadow();
         let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
         let machine = after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
-        let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
-        self.metrics.inputs.get_or_create(&labels).inc();
+        if !is_shadow {
+            let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
+            self.metrics.inputs.get_or_create(&labels).inc();
+        }
         if let Some(after) = after {
             if matches!(owner, Owner::Timer) {
                 self.metrics.timers_fired.inc();
@@ -434,6 +438,9 @@ impl Shard {
     }
 
     fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+        if input.tenant.is_shadow() {
+            return;
+        }
         let labels = OutcomeLabels {
             machine: machine.name.to_string(),
             kind: kind_of(input),

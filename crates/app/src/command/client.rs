@@ -10,7 +10,7 @@ use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
 #[derive(Debug, Args)]
-struct ServerArgs {
+pub(super) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,
     /// API key, for a server that wants one
@@ -21,7 +21,7 @@ struct ServerArgs {
     tenant: Option<String>,
     /// The server's JSON as it is
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ pub(crate) struct ExplainArgs {
 }
 
 impl ServerArgs {
-    fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+    pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
@@ -94,6 +94,12 @@ impl ServerArgs {
 
     fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let response = self.identify(request).send_json(body);
+        self.answer(response)
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent().put(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
         self.answer(response)
     }
@@ -136,11 +142,11 @@ impl ServerArgs {
     }
 }
 
-fn words(list: &[Value]) -> String {
+pub(super) fn words(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -349,7 +355,7 @@ fn call_under_way(call: &Value) -> String {
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
-fn escaped(segment: &str) -> String {
+pub(super) fn escaped(segment: &str) -> String {
     form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

@@ -21,6 +21,7 @@ use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_file
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::http::{self, App};
 use crate::receipts;
+use crate::rollout::{self, Rollouts};
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
@@ -179,6 +180,7 @@ fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
 }
 
 fn run(server: Server) -> CommandResult {
+    let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
@@ -188,6 +190,10 @@ fn run(server: Server) -> CommandResult {
         && let Some(latest) = store.statistics()?.latest_change
     {
         server.clock.advance(latest.since(server.clock.now()));
+    }
+    let rollouts = Rollouts::load(&*store, enabled)?;
+    if !rollouts.enabled() {
+        tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
     let durability = store.info().durability;
     let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
@@ -209,7 +215,10 @@ fn run(server: Server) -> CommandResult {
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
+        let mut app = App::new(engine, server.access, public_url, server.twilio_auth_token);
+        app.rollouts = rollouts;
+        let app = Arc::new(app);
+        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -218,6 +227,13 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The switch over all machines, which is not ours to name: hosts have set it before.
+fn fsm_enabled() -> Result<bool, Failure> {
+    let value = std::env::var_os(rollout::SWITCH);
+    let value = value.as_ref().map(|value| value.to_string_lossy());
+    rollout::switch(value.as_deref()).map_err(Failure)
 }
 
 /// `sqlite:PATH` or `memory:`.

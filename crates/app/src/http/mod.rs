@@ -12,6 +12,7 @@ mod operations;
 pub mod problem;
 mod receipts;
 mod request;
+mod rollout;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,8 +27,10 @@ use kernel::input::Input;
 use kernel::machine::Machine;
 
 use crate::access::Access;
+use crate::rollout::Rollouts;
 use problem::Problem;
 pub(crate) use request::text;
+pub use rollout::keep_rollouts_fresh;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -42,6 +45,8 @@ pub struct App {
     /// How the outside reaches us: the base of the URLs that providers sign.
     pub public_url: String,
     pub twilio_auth_token: Option<String>,
+    /// Everything is on, unless whoever starts the server has loaded what is set.
+    pub rollouts: Rollouts,
     pub started: Instant,
 }
 
@@ -55,7 +60,8 @@ impl App {
         twilio_auth_token: Option<String>,
     ) -> Self {
         let started = Instant::now();
-        Self { engine, access, public_url, twilio_auth_token, started }
+        let rollouts = Rollouts::default();
+        Self { engine, access, public_url, twilio_auth_token, rollouts, started }
     }
 
     /// The current machines that people have defined; our own are left out.
@@ -119,6 +125,9 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
         .route("/v1/receipts/{key}/begin", post(receipts::begin))
         .route("/v1/receipts/{key}/complete", post(receipts::complete))
         .route("/v1/receipts/{key}/abandon", post(receipts::abandon))

@@ -68,6 +68,8 @@ struct Info {
     clock: &'static str,
     now: Timestamp,
     machines: Vec<String>,
+    /// Whether any message is answered at all, as the environment says.
+    enable_fsm: bool,
     uptime_seconds: u64,
 }
 
@@ -94,6 +96,7 @@ pub async fn info(State(app): State<Shared>) -> Response {
         clock: if clock.is_virtual() { "virtual" } else { "system" },
         now: clock.now(),
         machines: app.machines().iter().map(|m| m.name.to_string()).collect(),
+        enable_fsm: app.rollouts.enabled(),
         uptime_seconds: app.started.elapsed().as_secs(),
     };
     request::json(200, &info, None)
