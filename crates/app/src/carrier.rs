@@ -79,7 +79,8 @@ impl Carrier for HttpCarrier {
     }
 
     fn wants_notices(&self, tenant: &TenantId, machine: &MachineName) -> bool {
-        self.connections.webhook(tenant, machine).is_some_and(|webhook| webhook.transitions)
+        let webhook = self.connections.webhook(tenant, machine);
+        webhook.is_some_and(|webhook| webhook.transitions) && !tenant.is_shadow()
     }
 }
 

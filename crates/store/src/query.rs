@@ -119,7 +119,7 @@ pub struct CleanupReport {
     pub more: bool,
 }
 
-/// Figures over all tenants. Every status of clarifications and of effects has its figure, also when that is zero.
+/// Figures over all tenants; of their shadows only effects, the latest change and damage count. Every status of clarifications and of effects has its figure, also when that is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatistics {
     /// Open instances by machine and state.

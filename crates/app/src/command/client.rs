@@ -10,7 +10,7 @@ use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
 #[derive(Debug, Args)]
-pub(crate) struct ServerArgs {
+pub(super) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,
     /// API key, for a server that wants one
@@ -89,7 +89,7 @@ pub(crate) struct ExplainArgs {
 }
 
 impl ServerArgs {
-    fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+    pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
         let text = self.get_text(path, query)?;
         Ok(serde_json::from_str(&text)?)
     }
@@ -106,6 +106,13 @@ impl ServerArgs {
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let response = self.identify(request).send_json(body);
+        let text = self.answer(response)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent().put(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
         let text = self.answer(response)?;
         Ok(serde_json::from_str(&text)?)
@@ -153,11 +160,11 @@ impl ServerArgs {
 /// What an answer may have; a page of a thousand instances with large contexts comes near.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
-fn words(list: &[Value]) -> String {
+pub(super) fn words(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),

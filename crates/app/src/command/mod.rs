@@ -21,6 +21,7 @@ mod greeting;
 mod machine_files;
 mod output;
 mod paths;
+mod rollout;
 mod schema;
 mod serve;
 mod stories;
@@ -74,6 +75,8 @@ enum Command {
     Story(story::StoryArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
+    /// Show or set whom a machine of a running server answers, and what it would have answered the others
+    Rollout(rollout::RolloutArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
     Bench(bench::BenchArgs),
 }
@@ -122,6 +125,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => client::show(&args),
         Command::Story(args) => story::story(&args),
         Command::Explain(args) => client::explain(&args),
+        Command::Rollout(args) => rollout::rollout(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|Failure(message)| {

@@ -23,6 +23,8 @@ use crate::config::{ConfigFile, LogChoice};
 use crate::connections::{Channel, Connections};
 use crate::http::{self, App};
 use crate::outgoing::{Allowed, Outgoing};
+use crate::receipts;
+use crate::rollout::{self, Rollouts};
 use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
 
@@ -167,14 +169,20 @@ fn init_log(choice: Option<LogChoice>) {
 }
 
 fn run(server: Server) -> CommandResult {
+    let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    receipts::activate(&machines, &*store, server.clock.now())?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
     {
         server.clock.advance(latest.since(server.clock.now()));
+    }
+    let rollouts = Rollouts::load(&*store, enabled)?;
+    if !rollouts.enabled() {
+        tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
     let durability = store.info().durability;
     let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
@@ -190,9 +198,9 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greeting(&engine.machines().all(), &server.machines, address)
-                .iter()
-                .for_each(|line| say!("{line}"));
+            let mut machines = engine.machines().all();
+            machines.retain(|machine| !machine.name.is_own());
+            greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
@@ -204,7 +212,10 @@ fn run(server: Server) -> CommandResult {
             public_url: public_url.clone(),
             runtime: tokio::runtime::Handle::current(),
         }));
-        let app = Arc::new(App::new(engine, server.access, public_url, connections));
+        let mut app = App::new(engine, server.access, public_url, connections);
+        app.rollouts = rollouts;
+        let app = Arc::new(app);
+        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -213,6 +224,13 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The switch over all machines, which is not ours to name: hosts have set it before.
+fn fsm_enabled() -> Result<bool, Failure> {
+    let value = std::env::var_os(rollout::SWITCH);
+    let value = value.as_ref().map(|value| value.to_string_lossy());
+    rollout::switch(value.as_deref()).map_err(Failure)
 }
 
 /// `sqlite:PATH` or `memory:`.

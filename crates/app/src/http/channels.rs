@@ -21,7 +21,9 @@ use crate::channels::{
 use crate::connections::{Channel, ChannelKind, subject_of};
 use crate::http::problem::Problem;
 use crate::http::request::{Caller, RawBody, Segments, text};
+use crate::http::rollout::Taken;
 use crate::http::{App, Shared};
+use crate::rollout::Treatment;
 use crate::secret::Secret;
 
 /// The header that each provider signs with.
@@ -213,7 +215,7 @@ async fn take(
     messages: Vec<InboundMessage>,
 ) -> Result<Vec<Reply>, Problem> {
     let alone = messages.len() == 1;
-    let mut waiting = Vec::new();
+    let (mut waiting, mut answers) = (Vec::new(), Vec::<Submitted>::new());
     for InboundMessage { key, account, user, message } in messages {
         let kind = delivered.kind;
         let Some((owner, channel)) = owner_of(owners, &account) else {
@@ -226,13 +228,21 @@ async fn take(
         message.deliver = channel.map_or(kind != ChannelKind::Twilio, Channel::sends_replies);
         message.from = Some(Address { channel: kind.as_str().to_owned(), account, user }.into());
         let caller = Caller::of(owner.tenant.clone(), delivered.headers)?;
-        let cause = Cause::Message { machine: machine.clone(), subject, message };
+        let cause = Cause::Message { machine: machine.clone(), subject: subject.clone(), message };
         let input = caller.input("the message's id", Some(key), Some(kind.as_str().to_owned()), cause)?;
-        waiting.push(app.hand_over(input));
+        match app.admit(&owner.tenant, machine, &subject) {
+            Treatment::On => waiting.push(app.hand_over(input)),
+            Treatment::Shadow | Treatment::Off => match app.take_message(input).await? {
+                Taken::Decided(before) => answers.push(before),
+                Taken::InShadow(_) | Taken::LeftAlone => {}
+            },
+        }
+    }
+    for waiting in waiting {
+        answers.push(waiting.answer().await?);
     }
     let mut replies = Vec::new();
-    for waiting in waiting {
-        let submitted: Submitted = waiting.answer().await?;
+    for submitted in answers {
         match &*submitted.answer {
             Answer::Message(answer) => replies.extend(answer.reply.iter().cloned()),
             Answer::Event(answer) => replies.extend(answer.reply.iter().cloned()),

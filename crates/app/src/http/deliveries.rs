@@ -77,7 +77,7 @@ impl EffectsQuery {
         let Some(written) = &self.status else { return Ok(otherwise.to_vec()) };
         let parsed = written.split(',').map(|status| {
             EffectStatus::parse(status).ok_or_else(|| {
-                let help = nearest(status, EffectStatus::ALL.map(EffectStatus::as_str));
+                let help = nearest(status, EffectStatus::ALL.into_iter().map(EffectStatus::as_str));
                 Problem::bad_request("bad_query", format!("there is no status `{status}`; {help}"))
             })
         });

@@ -22,6 +22,7 @@ use store::{HistoryQuery, InstanceQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
 use crate::http::{Shared, answered};
+use crate::receipts;
 
 /// An instance as its reader sees it.
 #[derive(Debug, Serialize)]
@@ -147,6 +148,10 @@ pub async fn list(
     if let (Some(machine), Some(state)) = (machine, &asked.state) {
         known_states(&machine, state)?;
     }
+    let tenant = match &asked.machine {
+        Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),
+        _ => caller.tenant,
+    };
     let query = InstanceQuery {
         machine: asked.machine,
         state: asked.state,
@@ -157,7 +162,7 @@ pub async fn list(
         looping_at: asked.looping.then(|| app.engine.clock().now()),
         cursor: asked.cursor,
         limit: request::limit(asked.limit)?,
-        ..InstanceQuery::of(caller.tenant)
+        ..InstanceQuery::of(tenant)
     };
     app.read(move |app| {
         let page = app.engine.store().instances(&query).map_err(EngineError::from)?;

@@ -11,7 +11,9 @@ mod messages;
 mod openapi;
 mod operations;
 pub mod problem;
+mod receipts;
 mod request;
+mod rollout;
 mod stories;
 
 use std::sync::Arc;
@@ -24,10 +26,13 @@ use axum::routing::{get, post, put};
 use engine::{Answered, Engine, Submitted};
 use kernel::commit::Answer;
 use kernel::input::Input;
+use kernel::machine::Machine;
 
 use crate::access::Access;
 use crate::connections::Connections;
+use crate::rollout::Rollouts;
 use problem::Problem;
+pub use rollout::keep_rollouts_fresh;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -42,6 +47,8 @@ pub struct App {
     /// How the outside reaches us: the base of the URLs that providers sign.
     pub public_url: String,
     pub connections: Arc<Connections>,
+    /// Everything is on, unless whoever starts the server has loaded what is set.
+    pub rollouts: Rollouts,
     pub started: Instant,
 }
 
@@ -64,7 +71,13 @@ impl Waiting {
 impl App {
     pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
-        Self { engine, access, public_url, connections, started }
+        let rollouts = Rollouts::default();
+        Self { engine, access, public_url, connections, rollouts, started }
+    }
+
+    /// The current machines that people have defined; our own are left out.
+    fn machines(&self) -> Vec<Arc<Machine>> {
+        self.engine.machines().all().into_iter().filter(|machine| !machine.name.is_own()).collect()
     }
 
     /// Hands an input to the engine and waits for its durable answer.
@@ -128,6 +141,12 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
+        .route("/v1/receipts/{key}/begin", post(receipts::begin))
+        .route("/v1/receipts/{key}/complete", post(receipts::complete))
+        .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
         .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
         .route("/v1/recovery", post(operations::recovery))
         .route("/v1/clock/advance", post(operations::advance_clock))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 30] = [
+const ROUTES: [(&str, &str, &str, &str); 37] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -60,6 +60,33 @@ const ROUTES: [(&str, &str, &str, &str); 30] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    ("get", "/v1/machines/{machine}/rollout", "Whom the machine answers", ""),
+    (
+        "put",
+        "/v1/machines/{machine}/rollout",
+        "Set whom the machine answers, from the next message on",
+        "Rollout",
+    ),
+    (
+        "get",
+        "/v1/machines/{machine}/shadow",
+        "What would have happened, session by session: subject, cursor, limit",
+        "",
+    ),
+    (
+        "get",
+        "/v1/machines/{machine}/shadow/summary",
+        "How many messages would have come to what: subject",
+        "",
+    ),
+    (
+        "post",
+        "/v1/receipts/{key}/begin",
+        "Begin a piece of work once: a claim, or the response of whoever did it",
+        "BeginReceipt",
+    ),
+    ("post", "/v1/receipts/{key}/complete", "Keep the response of a piece of work", "CompleteReceipt"),
+    ("post", "/v1/receipts/{key}/abandon", "Give a claim up", "AbandonReceipt"),
     (
         "post",
         "/v1/channels/{kind}/{machine}",
@@ -142,6 +169,15 @@ fn schemas() -> Value {
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
         "Advance": object(&["by"], json!({"by": text})),
+        "Rollout": object(&["mode"], json!({
+            "mode": {"enum": ["off", "shadow", "allow_list", "percentage", "on"]},
+            "users": {"type": "array", "items": text},
+            "percent": {"type": "number", "minimum": 0, "maximum": 100},
+            "others": {"enum": ["off", "shadow"]},
+        })),
+        "BeginReceipt": object(&["payload_digest"], json!({"payload_digest": text, "lease": text})),
+        "CompleteReceipt": object(&["claim", "response"], json!({"claim": text, "response": {}})),
+        "AbandonReceipt": object(&["claim"], json!({"claim": text})),
         "Definition": fields,
         "Twilio": fields,
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {

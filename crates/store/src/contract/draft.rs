@@ -18,7 +18,7 @@ pub fn at(ms: i64) -> Timestamp {
 }
 
 pub fn tenant(name: &str) -> TenantId {
-    TenantId::parse(name).expect("a test's tenant is valid")
+    TenantId::stored(name).expect("a test's tenant is valid")
 }
 
 pub fn id(name: &str) -> InstanceId {

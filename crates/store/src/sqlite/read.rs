@@ -200,7 +200,7 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     }
     let mut select = connection.prepare_cached(
         "SELECT machine, closure_reason, iif(closure_reason IS NULL, state, NULL), count(*)
-         FROM instances GROUP BY 1, 2, 3",
+         FROM instances WHERE tenant NOT GLOB '*~shadow' GROUP BY 1, 2, 3",
     )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
@@ -212,7 +212,9 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
             Some(reason) => figures.closed.insert((machine, reason), count),
         };
     }
-    let mut select = connection.prepare_cached("SELECT status, count(*) FROM clarifications GROUP BY 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT status, count(*) FROM clarifications WHERE tenant NOT GLOB '*~shadow' GROUP BY 1",
+    )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
         let status: String = row.get(0)?;
