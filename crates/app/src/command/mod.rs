@@ -21,6 +21,7 @@ mod greeting;
 mod machine_files;
 mod output;
 mod paths;
+mod reroute;
 mod schema;
 mod serve;
 mod stories;
@@ -72,6 +73,8 @@ enum Command {
     Show(client::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
+    /// Say what changed settings or a changed definition would have made of a running server's messages
+    Reroute(reroute::RerouteArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
@@ -121,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => client::show(&args),
         Command::Story(args) => story::story(&args),
+        Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Bench(args) => bench::bench(&args),
     };

@@ -11,6 +11,7 @@ mod openapi;
 mod operations;
 pub mod problem;
 mod request;
+mod reroute;
 mod stories;
 
 use std::sync::Arc;
@@ -114,6 +115,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/channels/twilio/{machine}", post(channels::twilio))
         .route("/v1/recovery", post(operations::recovery))
         .route("/v1/clock/advance", post(operations::advance_clock))
