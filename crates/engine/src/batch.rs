@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kernel::commit::{Answer, Commit, Entry};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
@@ -18,8 +18,9 @@ use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
 use store::{CommitError, Outcome};
 
+use crate::delivery::Delivery;
 use crate::hot::{InstanceKey, Receipt, SessionKey, session_key};
-use crate::metrics::OutcomeLabels;
+use crate::metrics::{MachineLabels, OutcomeLabels};
 use crate::shard::Shard;
 use crate::{EngineError, Request, Submitted};
 
@@ -108,7 +109,7 @@ impl Shard {
             Err(error) => return (request.answer)(Err(error)),
         };
         match decide(&machine, before.as_deref(), &request.input, now) {
-            Ok(commit) => batch.push(commit, Owner::Request(request)),
+            Ok(commit) => batch.push(self.noticed(commit), Owner::Request(request)),
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() => {
                     let commit = refused(&before, &request.input, &refusal, now);
@@ -136,6 +137,29 @@ impl Shard {
                 }
             },
         }
+    }
+
+    /// A commit that moves something, with an effect that tells those of it who asked to be told.
+    fn noticed(&self, mut commit: Commit) -> Commit {
+        let Some(after) = commit.after.as_ref().filter(|_| !commit.entry.transitions.is_empty()) else {
+            return commit;
+        };
+        let wanted = |delivery: &Delivery| delivery.carrier.wants_notices(&commit.tenant, &after.machine);
+        if self.delivery.get().is_some_and(wanted) {
+            let notice = Notice {
+                revision: after.revision,
+                event: commit.entry.event.clone(),
+                from: commit.entry.from.clone(),
+                to: commit.entry.to.clone(),
+                closure_reason: after.closure.as_ref().map(|closure| closure.reason.clone()),
+            };
+            let ordinal = commit.effects.len();
+            let kind = EffectKind::Notice(notice);
+            let mut effect = Effect::new(&after.instance, after.revision, ordinal, kind);
+            effect.trace_id.clone_from(&commit.entry.trace_id);
+            commit.effects.push(effect);
+        }
+        commit
     }
 
     /// The machine and the instance that an input is decided on, with the instance's due timers fired first.
@@ -234,7 +258,7 @@ impl Shard {
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
-                    batch.push(commit, Owner::Timer);
+                    batch.push(self.noticed(commit), Owner::Timer);
                     current = Arc::clone(&batch.snapshots[&key]);
                 }
                 Err(refusal) => {
@@ -344,7 +368,7 @@ impl Shard {
 
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
-        let Commit { tenant, instance, after, entry, .. } = commit;
+        let Commit { tenant, instance, after, entry, effects, .. } = commit;
         let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
         tracing::info!(
             trace_id = entry.trace_id.as_deref().unwrap_or(""),
@@ -356,6 +380,7 @@ impl Shard {
             from = entry.from,
             to = entry.to,
             success = entry.success,
+            looping = entry.looping.unwrap_or_default(),
             code = entry.code.as_deref().unwrap_or(""),
             "committed"
         );
@@ -372,6 +397,24 @@ impl Shard {
         let machine = after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
         let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
         self.metrics.inputs.get_or_create(&labels).inc();
+        if let Some(looping) =
+            after.as_ref().filter(|_| entry.looping.is_some()).and_then(|a| a.looping.as_ref())
+        {
+            tracing::warn!(
+                trace_id = entry.trace_id.as_deref().unwrap_or(""),
+                machine = labels.machine,
+                count = looping.count,
+                "`{}` from `{}` to `{}` goes round and round",
+                looping.event,
+                looping.from,
+                looping.to
+            );
+            let labels = MachineLabels { machine: labels.machine };
+            self.metrics.loops.get_or_create(&labels).inc();
+        }
+        if !effects.is_empty() {
+            self.delivery.get().into_iter().for_each(Delivery::wake);
+        }
         if let Some(after) = after {
             if matches!(owner, Owner::Timer) {
                 self.metrics.timers_fired.inc();

@@ -31,6 +31,18 @@ struct StatusLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    pub endpoint: String,
+    /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MachineLabels {
+    pub machine: String,
+}
+
 pub struct Metrics {
     registry: Registry,
     pub inputs: Family<OutcomeLabels, Counter>,
@@ -43,10 +55,12 @@ pub struct Metrics {
     pub batches: Counter,
     pub batch_inputs: Histogram,
     pub commit_seconds: Histogram,
+    pub deliveries: Family<DeliveryLabels, Counter>,
+    pub loops: Family<MachineLabels, Counter>,
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
-    effects_pending: Gauge,
+    effects: Family<StatusLabels, Gauge>,
     quarantined: Gauge,
 }
 
@@ -93,15 +107,22 @@ impl Metrics {
             batches: add(r, "batches", "Batches committed", Counter::default()),
             batch_inputs: add(r, "batch_inputs", "Commits in one batch", Histogram::new(batch_sizes)),
             commit_seconds: add(r, "commit_seconds", "Time to make a batch durable", Histogram::new(seconds)),
+            deliveries: add(
+                r,
+                "deliveries",
+                "Attempts to deliver an effect, by how they ended",
+                Family::default(),
+            ),
+            loops: add(
+                r,
+                "loops",
+                "Transitions that repeated themselves too often in a short time",
+                Family::default(),
+            ),
             open: add(r, "instances_open", "Open instances by state", Family::default()),
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
-            effects_pending: add(
-                r,
-                "effects_pending",
-                "Outbox rows that wait for delivery",
-                Gauge::default(),
-            ),
+            effects: add(r, "effects", "Effects in the outbox, by status", Family::default()),
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
             registry: all,
         }
@@ -129,7 +150,9 @@ impl Metrics {
         for (status, count) in &statistics.clarifications {
             self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
-        self.effects_pending.set(as_gauge(statistics.effects_pending));
+        for (status, count) in &statistics.effects {
+            self.effects.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
+        }
         self.quarantined.set(as_gauge(statistics.quarantined));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

@@ -5,11 +5,13 @@
 
 mod cause;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::chart::TransitionIndex;
 use crate::conversation::{
-    Clarification, Message, MessageOutcome, Reply, Why, clarification::ClarificationView,
+    Address, Clarification, Message, MessageOutcome, Reply, Why, clarification::ClarificationView,
 };
 use crate::id::{Digest, InputKey, InstanceId, Revision, TenantId};
 use crate::input::{Fields, ReceiptId};
@@ -56,6 +58,9 @@ pub struct Entry {
     pub reason: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
+    /// How often the transition was taken since the loop began that this one is part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looping: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,6 +143,15 @@ pub struct Replaced {
 pub struct Effect {
     /// `instance:revision:ordinal`, stable over every repeat.
     pub key: String,
+    /// For a reply, where its reader is reached. `None` leaves it to the server's settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Arc<Address>>,
+    /// The trace of the input that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// For a reply, the language that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
     pub kind: EffectKind,
 }
 
@@ -148,10 +162,23 @@ pub enum EffectKind {
     Reply(Reply),
     /// Something outside is called; its result comes back as an input that names the effect's key.
     Call { id: String, src: String, input: Fields },
+    /// What a commit did, for those who asked to be told.
+    Notice(Notice),
+}
+
+/// What a commit did to an instance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    pub revision: Revision,
+    pub event: String,
+    pub from: String,
+    pub to: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub closure_reason: Option<String>,
 }
 
 impl Effect {
     pub fn new(instance: &InstanceId, revision: Revision, ordinal: usize, kind: EffectKind) -> Self {
-        Self { key: format!("{instance}:{revision}:{ordinal}"), kind }
+        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, trace_id: None, locale: None, kind }
     }
 }

@@ -12,10 +12,11 @@ use crate::conversation::ConversationState;
 use crate::definition::TIMER_PREFIX;
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
+use crate::looping::{Looping, Recent};
 use crate::time::Timestamp;
 
 /// The layout of a stored snapshot. A store refuses to read a higher one.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -50,6 +51,14 @@ pub struct Snapshot {
     pub closure: Option<Closure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Arc<ConversationState>>,
+    #[serde(default, skip_serializing_if = "Recent::is_empty")]
+    pub recent: Recent,
+    /// The loop that the last transition was part of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub looping: Option<Looping>,
+    /// No event, no timer and no call leads on from here: only an operator can.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dead_end: bool,
 }
 
 /// An event that comes by time.

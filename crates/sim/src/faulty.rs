@@ -11,8 +11,9 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
-    ClarificationQuery, CleanupReport, CommitError, HistoryQuery, InstanceQuery, LoadError, MemoryStore,
-    Outcome, Page, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryStage, EffectQuery, EffectStatus,
+    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, Setting, Settlement,
+    Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 
 use crate::random::Random;
@@ -110,6 +111,55 @@ impl Store for FaultyStore {
 
     fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
         self.inner.definitions()
+    }
+
+    fn claim_effects(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ClaimedEffect>, CommitError> {
+        self.inner.claim_effects(now, lease_until, limit)
+    }
+
+    fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
+        self.inner.settle_effects(settlements, now)
+    }
+
+    fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        self.inner.next_effect_due()
+    }
+
+    fn retry_effect(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<EffectStatus>, CommitError> {
+        self.inner.retry_effect(tenant, key, now)
+    }
+
+    fn note_stage(
+        &self,
+        tenant: &TenantId,
+        provider_id: &str,
+        stage: DeliveryStage,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, CommitError> {
+        self.inner.note_stage(tenant, provider_id, stage, error, now)
+    }
+
+    fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
+        self.inner.effects(query)
+    }
+
+    fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
+        self.inner.save_setting(setting)
+    }
+
+    fn settings(&self) -> Result<Vec<Setting>, LoadError> {
+        self.inner.settings()
     }
 
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {

@@ -6,7 +6,9 @@
 
 pub mod contract;
 pub mod memory;
+pub mod outbox;
 pub mod query;
+pub mod setting;
 pub mod sqlite;
 
 use std::fmt;
@@ -19,10 +21,14 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 pub use memory::MemoryStore;
+pub use outbox::{
+    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+};
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
+pub use setting::Setting;
 pub use sqlite::SqliteStore;
 
-/// A durable home for instances, their log, their clarifications, their outbox and their definitions.
+/// A durable home for instances, their log, their clarifications, their outbox, their definitions and settings.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Saves a batch in its order, acknowledged when it is as durable as `info` says. Each commit is saved whole or
     /// not at all, and its outcome says which; a commit sees those before it in the batch. Once one on an instance was
@@ -106,14 +112,90 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError>;
 
-    /// Deletes log entries made before `before` whose instance is closed or has newer entries, at most `limit`;
-    /// receipts go with their entries. Open instances and their newest entries stay.
+    /// Gives up to `limit` effects of all tenants to the caller until `lease_until`, the longest due first: what is
+    /// pending and due at `now`, and what was being sent until a lease that has ended. Replies to an instance go one
+    /// after the other: the first that is not settled is the only one of them that can be claimed, however long the
+    /// others have been due. Calls wait for nobody. What is claimed is `Sending`, its `attempts` one more, and that is
+    /// durable before the caller knows of it: what is sent was claimed, whatever becomes of the process.
+    ///
+    /// # Errors
+    /// As `commit`. What may have been claimed then is claimed again when the lease has ended.
+    fn claim_effects(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ClaimedEffect>, CommitError>;
+
+    /// Says how attempts have ended, all or none of them durably. `false`: the effect is not being sent at that attempt
+    /// any more, and nothing of it has changed.
+    ///
+    /// # Errors
+    /// As `commit`. A settlement may be repeated.
+    fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError>;
+
+    /// The earliest time at which `claim_effects` may find something. May be too early, never too late; after a claim
+    /// at that time that found nothing, it has moved on.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError>;
+
+    /// Makes an effect pending again that is dead, unknown or unaddressed: due at `now`, with no attempts counted and
+    /// no part of it forgotten that is done. It takes its old place before later replies to its instance. Gives the
+    /// status that it had; with any other, nothing is changed. `None` when there is no such effect.
+    ///
+    /// # Errors
+    /// As `commit`.
+    fn retry_effect(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<EffectStatus>, CommitError>;
+
+    /// Takes down what a provider reports of the effect that it calls `provider_id`; of several, the newest. `false`
+    /// when there is none, or when that stage is no news. `error` replaces the last failure, if there is one.
+    ///
+    /// # Errors
+    /// As `commit`. A report may be repeated.
+    fn note_stage(
+        &self,
+        tenant: &TenantId,
+        provider_id: &str,
+        stage: DeliveryStage,
+        error: Option<&str>,
+        now: Timestamp,
+    ) -> Result<bool, CommitError>;
+
+    /// Effects, newest first. A corrupt record is quarantined and left out.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError>;
+
+    /// Keeps a setting in the place of what its tenant had under that name.
+    ///
+    /// # Errors
+    /// When it could not be saved durably.
+    fn save_setting(&self, setting: &Setting) -> Result<(), CommitError>;
+
+    /// All settings of all tenants, by tenant and name. A corrupt record is quarantined and left out; saving the
+    /// setting again mends it.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn settings(&self) -> Result<Vec<Setting>, LoadError>;
+
+    /// Deletes log entries made before `before` whose instance is closed or has newer entries, and effects settled
+    /// before it, together at most `limit`; receipts go with their entries. Open instances and their newest entries
+    /// stay, and so do effects that are pending or being sent.
     ///
     /// # Errors
     /// When the store cannot be reached.
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError>;
 
-    /// Figures for metrics: counts by machine and state, clarifications by status, quarantined records.
+    /// Figures for metrics: counts by machine and state, clarifications and effects by status, quarantined records.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -232,10 +314,11 @@ fn due_at(snapshot: &Snapshot) -> Option<Timestamp> {
     snapshot.wake_at()
 }
 
-/// Whether the parts of a commit speak of the same instance at the same revision. A commit for which this is false
+/// Whether the parts of a commit speak of the same instance at the same revision, and effects come with a change. A commit for which this is false
 /// is a mistake in the program: saved, it would be a record that contradicts itself.
 fn is_coherent(commit: &Commit) -> bool {
     let afterwards = match &commit.after {
+        None if !commit.effects.is_empty() => return false,
         None => commit.expected,
         Some(after) => {
             if after.tenant != commit.tenant || after.instance != commit.instance {
@@ -248,6 +331,10 @@ fn is_coherent(commit: &Commit) -> bool {
         }
     };
     let mut questions = commit.clarifications.iter();
+    let mut effects = commit.effects.iter();
+    // An instance's effects are found by their keys.
+    let is_ours = |key: &str| key.strip_prefix(commit.instance.as_str()).is_some_and(|r| r.starts_with(':'));
     commit.entry.revision == afterwards
+        && effects.all(|effect| is_ours(&effect.key))
         && questions.all(|c| c.tenant == commit.tenant && c.instance == commit.instance)
 }

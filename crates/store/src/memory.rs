@@ -3,19 +3,24 @@
 //!
 //! Owns no cleverness. Every answer is found by looking at everything that could be meant.
 
+mod outbox;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use kernel::commit::{Commit, Effect, Entry};
+use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
+use crate::memory::outbox::Outbox;
+use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{
-    CommitError, Durability, LoadError, Outcome, Store, StoreInfo, StoredDefinition, due_at, is_coherent,
+    CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
+    is_coherent,
 };
 
 #[derive(Debug, Default)]
@@ -33,8 +38,9 @@ struct Tables {
     log_last: u64,
     receipts: HashMap<ReceiptId, u64>,
     clarifications: BTreeMap<(TenantId, String), Clarification>,
-    outbox: BTreeMap<(TenantId, String), Effect>,
+    outbox: Outbox,
     definitions: Vec<StoredDefinition>,
+    settings: BTreeMap<(TenantId, String), Setting>,
 }
 
 #[derive(Clone, Debug)]
@@ -55,7 +61,7 @@ enum Undo {
     Instance((TenantId, InstanceId), Option<Box<Held>>),
     Line(u64, ReceiptId),
     Clarification((TenantId, String), Option<Box<Clarification>>),
-    Effect((TenantId, String)),
+    Effect(u64),
 }
 
 impl MemoryStore {
@@ -212,6 +218,58 @@ impl Store for MemoryStore {
         Ok(self.tables().definitions.clone())
     }
 
+    fn claim_effects(
+        &self,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<ClaimedEffect>, CommitError> {
+        Ok(self.tables().outbox.claim(now, lease_until, limit))
+    }
+
+    fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
+        let mut tables = self.tables();
+        Ok(settlements.iter().map(|settlement| tables.outbox.settle(settlement, now)).collect())
+    }
+
+    fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {
+        Ok(self.tables().outbox.next_due())
+    }
+
+    fn retry_effect(
+        &self,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
+    ) -> Result<Option<EffectStatus>, CommitError> {
+        Ok(self.tables().outbox.retry(tenant, key, now))
+    }
+
+    fn note_stage(
+        &self,
+        tenant: &TenantId,
+        provider_id: &str,
+        stage: DeliveryStage,
+        error: Option<&str>,
+        _now: Timestamp,
+    ) -> Result<bool, CommitError> {
+        Ok(self.tables().outbox.note_stage(tenant, provider_id, stage, error))
+    }
+
+    fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
+        Ok(self.tables().outbox.list(query))
+    }
+
+    fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
+        let key = (setting.tenant.clone(), setting.name.clone());
+        self.tables().settings.insert(key, setting.clone());
+        Ok(())
+    }
+
+    fn settings(&self) -> Result<Vec<Setting>, LoadError> {
+        Ok(self.tables().settings.values().cloned().collect())
+    }
+
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
         let mut tables = self.tables();
         let mut old: Vec<(Timestamp, u64)> = tables
@@ -227,13 +285,15 @@ impl Store for MemoryStore {
                 tables.receipts.remove(&line.entry.receipt);
             }
         }
-        Ok(CleanupReport { entries_deleted: old.len(), more: old.len() == limit })
+        let entries_deleted = old.len();
+        let effects_deleted = tables.outbox.clean_up(before, limit - entries_deleted);
+        let more = entries_deleted + effects_deleted == limit;
+        Ok(CleanupReport { entries_deleted, effects_deleted, more })
     }
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         let tables = self.tables();
-        let mut figures =
-            StoreStatistics { effects_pending: tables.outbox.len() as u64, ..StoreStatistics::default() };
+        let mut figures = StoreStatistics { effects: tables.outbox.counts(), ..StoreStatistics::default() };
         for Held { snapshot, .. } in tables.instances.values() {
             let machine = snapshot.machine.to_string();
             let count = match &snapshot.closure {
@@ -358,12 +418,8 @@ impl Tables {
 
     fn save_effects(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<(), String> {
         for effect in &commit.effects {
-            let key = (commit.tenant.clone(), effect.key.clone());
-            if self.outbox.contains_key(&key) {
-                return Err(format!("the effect {} exists", effect.key));
-            }
-            self.outbox.insert(key.clone(), effect.clone());
-            undo.push(Undo::Effect(key));
+            let seq = self.outbox.save(commit, effect)?;
+            undo.push(Undo::Effect(seq));
         }
         Ok(())
     }
@@ -385,9 +441,7 @@ impl Tables {
                 Undo::Clarification(key, None) => {
                     self.clarifications.remove(&key);
                 }
-                Undo::Effect(key) => {
-                    self.outbox.remove(&key);
-                }
+                Undo::Effect(seq) => self.outbox.forget(seq),
             }
         }
     }

@@ -106,11 +106,12 @@ impl ClarificationQuery {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CleanupReport {
     pub entries_deleted: usize,
+    pub effects_deleted: usize,
     /// Whether `limit` was reached, so that there may be more.
     pub more: bool,
 }
 
-/// Figures over all tenants. Every clarification status has its figure, also when that is zero.
+/// Figures over all tenants. Every status of clarifications and of effects has its figure, also when that is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatistics {
     /// Open instances by machine and state.
@@ -118,7 +119,7 @@ pub struct StoreStatistics {
     /// Closed instances by machine and closure reason.
     pub closed: BTreeMap<(String, String), u64>,
     pub clarifications: BTreeMap<&'static str, u64>,
-    pub effects_pending: u64,
+    pub effects: BTreeMap<&'static str, u64>,
     pub quarantined: u64,
     /// When an instance last changed.
     pub latest_change: Option<Timestamp>,

@@ -1,7 +1,6 @@
 //! `dev` and `serve`: the server, from its settings to its orderly end.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,7 +9,6 @@ use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
 use kernel::diagnostic::Diagnostic;
-use serde::Deserialize;
 use store::{MemoryStore, SqliteStore, Store};
 use tokio::net::TcpListener;
 
@@ -19,6 +17,7 @@ use crate::access::Access;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::{CommandResult, Failure, MachineDirs};
+use crate::config::{ConfigFile, LogChoice};
 use crate::http::{self, App};
 use crate::telemetry::{self, LogFormat};
 
@@ -47,17 +46,6 @@ struct ServerArgs {
     log: Option<LogChoice>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LogChoice {
-    /// One JSON object a line
-    Json,
-    /// For people
-    Text,
-    /// Text on a terminal, else JSON
-    Auto,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum ClockChoice {
     System,
@@ -83,19 +71,6 @@ pub(crate) struct ServeArgs {
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
-}
-
-/// statewright.toml
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    listen: Option<String>,
-    store: Option<String>,
-    machines: Option<Vec<PathBuf>>,
-    public_url: Option<String>,
-    twilio_auth_token: Option<String>,
-    api_keys: Option<String>,
-    log: Option<LogChoice>,
 }
 
 /// Everything settled.
@@ -132,7 +107,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
     let ServeArgs { server, config, api_keys } = args;
-    let file = read_config(config.as_deref())?;
+    let file = ConfigFile::read(config.as_deref()).map_err(Failure)?;
     init_log(server.log.or(file.log));
     let machines = match file.machines {
         Some(dirs) if server.machines.dirs.is_empty() => dirs,
@@ -158,23 +133,6 @@ fn init_log(choice: Option<LogChoice>) {
         LogChoice::Auto => LogFormat::Auto,
     };
     telemetry::init(format, None);
-}
-
-/// A file that is named must be there; the default one need not.
-fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
-    let path = named.unwrap_or(Path::new("statewright.toml"));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
-            return Ok(ConfigFile::default());
-        }
-        Err(error) => return Err(Failure(format!("failed to read {}: {error}", path.display()))),
-    };
-    toml::from_str(&text).map_err(|error| {
-        // The line itself may hold a key: only its number is told.
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-        Failure(format!("{}, line {line}: {}", path.display(), error.message()))
-    })
 }
 
 fn run(server: Server) -> CommandResult {

@@ -7,7 +7,7 @@ use kernel::commit::Answer;
 use kernel::id::{MachineName, Subject};
 use kernel::input::Cause;
 
-use crate::channels::twilio::{self, Inbound};
+use crate::channels::{DecodeError, InboundMessage, twilio};
 use crate::http::problem::Problem;
 use crate::http::request::{Caller, RawBody, Segments};
 use crate::http::{App, Shared};
@@ -26,8 +26,8 @@ pub async fn twilio(
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kind| kind.starts_with("application/json"));
     let path = uri.path_and_query().map_or(uri.path(), |path| path.as_str());
-    let decode = |error: twilio::DecodeError| Problem::bad_request("bad_webhook", error.to_string());
-    let inbound = if is_json {
+    let decode = |error: DecodeError| Problem::bad_request("bad_webhook", error.to_string());
+    let mut inbound = if is_json {
         verify(
             &app,
             &headers,
@@ -45,10 +45,10 @@ pub async fn twilio(
         )?;
         twilio::decode(&params).map_err(decode)?
     };
-    let Inbound::Message { key, from, message, .. } = inbound else {
+    let Some(InboundMessage { key, user, message, .. }) = inbound.messages.pop() else {
         return Ok(twiml(&[]));
     };
-    let subject = Subject::parse(&from).map_err(|problem| Problem::bad_request("bad_webhook", problem))?;
+    let subject = Subject::parse(&user).map_err(|problem| Problem::bad_request("bad_webhook", problem))?;
     let caller = Caller::of(tenant, &headers)?;
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("MessageSid", Some(key), Some("twilio".into()), cause)?;

@@ -37,7 +37,17 @@ pub async fn post_message(
     Body(body): Body<MessageBody>,
 ) -> Result<Response, Problem> {
     let MessageBody { text, payload, media, candidates, parameters, locale, received_at, quoted, .. } = body;
-    let message = Message { text, payload, media, candidates, parameters, locale, received_at, quoted };
+    let message = Message {
+        text,
+        payload,
+        media,
+        candidates,
+        parameters,
+        locale,
+        received_at,
+        quoted,
+        ..Message::default()
+    };
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("message_id", body.message_id, None, cause)?;
     Ok(answered(&app.submit(input).await?))

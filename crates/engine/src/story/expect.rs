@@ -58,7 +58,7 @@ const RULES: [&str; 14] =
     ["R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R12", "R13"];
 const ENTRY_KEYS: [&str; 6] = ["event", "from", "to", "success", "code", "reason"];
 
-const TABLE: [(&str, Written, Compare); 21] = [
+const TABLE: [(&str, Written, Compare); 22] = [
     ("outcome", Written::Word(&OUTCOMES), Compare::Equal),
     ("intent", Written::Text, Compare::Equal),
     ("rule", Written::Word(&RULES), Compare::Equal),
@@ -75,6 +75,7 @@ const TABLE: [(&str, Written, Compare); 21] = [
     ("effects", Written::Texts, Compare::Holds),
     ("state", Written::Text, Compare::Active),
     ("closure_reason", Written::Text, Compare::Equal),
+    ("looping", Written::Number, Compare::Equal),
     ("context", Written::Map, Compare::Part),
     ("revision", Written::Number, Compare::Equal),
     ("clarification", Written::Texts, Compare::Equal),
@@ -260,6 +261,7 @@ impl Seen {
             EffectKind::Call { id, src, input } => {
                 format!("call {id}: {src} {}", Value::Object(input.clone()))
             }
+            EffectKind::Notice(notice) => format!("notice: {} to {}", notice.event, notice.to),
         });
         set("effects", told.collect::<Vec<_>>().join("\n").into());
         for (key, value) in self.describe_session() {
@@ -294,6 +296,7 @@ impl Seen {
             ("revision", session.revision.0.into()),
             ("context", Value::Object((*session.context).clone())),
             ("closure_reason", json!(closure.map(|c| &c.reason))),
+            ("looping", session.looping.as_ref().map_or(0, |looping| looping.count).into()),
             ("clarification", labels.map(|o| o.label.as_str()).collect()),
             ("timers", session.timers.len().into()),
         ]);

@@ -3,6 +3,7 @@
 //! These are the shapes of `POST …/messages`, so their field names are public. No behaviour beyond the digest.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +36,25 @@ pub struct Message {
     /// The message that this one quotes, if it is a reply in the channel's sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoted: Option<InputKey>,
+    /// Where the person is reached; the session remembers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Arc<Address>>,
+    /// Whether the replies are to be delivered. Otherwise whoever handed the message over reads them off the answer
+    /// and passes them on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deliver: bool,
+}
+
+/// Where a person is reached.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Address {
+    /// Such as `twilio`.
+    pub channel: String,
+    /// The business's own number or account there.
+    pub account: String,
+    /// The person's identity there.
+    pub user: String,
 }
 
 impl Message {
@@ -42,7 +62,8 @@ impl Message {
         Self { text: Some(text.to_owned()), ..Self::default() }
     }
 
-    /// A digest of what the person sent: text, payload, media and what was quoted.
+    /// A digest of what the person sent: text, payload, media and what was quoted. By which way it came is not part of
+    /// it: that is part of the subject.
     pub fn digest(&self) -> Digest {
         let media = self.media.iter().flat_map(|m| [m.url.as_str(), m.kind.as_str()]);
         let mut parts = vec![

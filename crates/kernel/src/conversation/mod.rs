@@ -25,7 +25,7 @@ use crate::time::Delay;
 pub use clarification::{Choice, Clarification, ClarificationOption, ClarificationStatus};
 pub use definition::{LadderStep, Localised, Priority, Thresholds};
 pub use message::{
-    Candidate, Confidence, Media, Message, MessageOutcome, Reply, ReplyOption, Rule, TraceStep, Why,
+    Address, Candidate, Confidence, Media, Message, MessageOutcome, Reply, ReplyOption, Rule, TraceStep, Why,
 };
 pub use recognise::{Lexicon, normalise};
 pub(crate) use route::{Act, Decision, Question, Router};

@@ -1,16 +1,20 @@
 //! What a session remembers of its conversation, beside the statechart.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::conversation::clarification::Clarification;
-use crate::conversation::message::Media;
+use crate::conversation::message::{Address, Media};
 use crate::id::Revision;
 use crate::input::Fields;
 
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 pub struct ConversationState {
+    /// Where the person was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<Arc<Address>>,
     /// The base language of the last message that named one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::chart::all_actions;
 use crate::chart::{Action, ReplyIndex};
-use crate::commit::{Answer, Commit, MessageAnswer};
+use crate::commit::{Answer, Commit, EffectKind, MessageAnswer};
 use crate::conversation::{
     ABANDON_EVENT, Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
     ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Priority, Question, Reply,
@@ -47,6 +47,9 @@ pub(super) fn decide_message(
     if turn.session.locale.is_none() {
         let text = normalise(message.text.as_deref().unwrap_or_default());
         turn.session.locale = conversation.lexicon.language(&text).map(str::to_owned);
+    }
+    if message.from.is_some() {
+        turn.session.address.clone_from(&message.from);
     }
     let decision = router(&turn, conversation, message).route();
     Ok(carry_out(turn, conversation, message, decision))
@@ -106,6 +109,7 @@ fn begin_session<'a>(
     turn.session = ConversationState {
         locale: former.and_then(|c| c.locale.clone()),
         handed_over: former.is_some_and(|c| c.handed_over),
+        address: former.and_then(|c| c.address.clone()),
         ..ConversationState::default()
     };
     Ok(turn)
@@ -157,6 +161,7 @@ fn carry_out(
     };
     turn.restart_idle_timers();
     turn.note_prompt(&told.reply);
+    turn.deliver(&told.reply);
     let pending = turn.session.pending.as_ref().map(Clarification::view);
     let mut verdict = turn.close(told.outcome.as_str());
     if let Some(refusal) = &told.refusal {
@@ -180,7 +185,8 @@ fn carry_out(
         transition: transition_of(&verdict).filter(|_| verdict.success),
         clarification: pending,
         closure_reason: turn.after.closure.as_ref().map(|c| c.reason.clone()),
-        effects: turn.effects.clone(),
+        // What is delivered is told already, as the reply.
+        effects: turn.effects.iter().filter(|e| !matches!(e.kind, EffectKind::Reply(_))).cloned().collect(),
         refusal: told.refusal,
         why,
     });

@@ -120,6 +120,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         transitions: Vec::new(),
         reason: Some(refusal.message.clone()),
         code: Some(refusal.code.as_str().to_owned()),
+        looping: None,
         by: input.by.clone(),
         trace_id: input.trace_id.clone(),
         message,

@@ -17,6 +17,7 @@ use crate::decide::{CLARIFICATION_TIMER, transition_of};
 use crate::expression::Scope;
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
+use crate::looping::{LOOP_TIMES, Looping};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot, Timer};
@@ -58,6 +59,8 @@ pub(super) struct Verdict {
     pub success: bool,
     pub reason: Option<String>,
     pub code: Option<String>,
+    /// How often the transition was taken since the loop began that this one is part of.
+    pub looping: Option<u32>,
 }
 
 impl<'a> Turn<'a> {
@@ -92,6 +95,9 @@ impl<'a> Turn<'a> {
             updated_at: now,
             closure: None,
             conversation: None,
+            recent: Default::default(),
+            looping: None,
+            dead_end: false,
         };
         let position = Position::new(Arc::clone(&after.context));
         Ok(Self::new(machine, input, now, after, position))
@@ -295,8 +301,8 @@ impl<'a> Turn<'a> {
     }
 
     pub fn forget_conversation(&mut self) {
-        let locale = self.session.locale.take();
-        self.session = ConversationState { locale, ..ConversationState::default() };
+        let (locale, address) = (self.session.locale.take(), self.session.address.take());
+        self.session = ConversationState { locale, address, ..ConversationState::default() };
     }
 
     pub fn locale(&self, conversation: &Conversation) -> String {
@@ -330,11 +336,8 @@ impl<'a> Turn<'a> {
     pub fn commit_event(mut self, event: &str, replaced: Option<Replaced>) -> Commit {
         let replies = self.replies();
         self.note_prompt(&replies);
+        self.deliver(&replies);
         let verdict = self.close(event);
-        // Nobody waits for what is said to a timer or to the result of a call: it has to be delivered.
-        if matches!(self.input.cause, Cause::Timer { .. } | Cause::Result { .. }) {
-            self.deliver(&replies);
-        }
         let answer = Answer::Event(EventAnswer {
             id: self.after.instance.clone(),
             revision: self.after.revision,
@@ -348,15 +351,34 @@ impl<'a> Turn<'a> {
         self.commit(verdict, None, answer)
     }
 
-    fn deliver(&mut self, replies: &[Reply]) {
-        for reply in replies {
-            self.add_effect(EffectKind::Reply(reply.clone()));
+    /// Puts replies into the outbox, unless whoever sent the input passes them on.
+    pub fn deliver(&mut self, replies: &[Reply]) {
+        let address = &self.session.address;
+        let delivered = match &self.input.cause {
+            // Nobody waits for what is said to a timer or to the result of a call.
+            Cause::Timer { .. } | Cause::Result { .. } => true,
+            Cause::Message { message, .. } => message.deliver,
+            // Hosts and operators do not know how somebody on a channel is reached; we do.
+            Cause::Create { .. } | Cause::Event { .. } | Cause::Answer { .. } | Cause::Recover { .. } => {
+                address.is_some()
+            }
+        };
+        if delivered {
+            let (address, locale) = (address.clone(), self.session.locale.clone());
+            for reply in replies {
+                self.add_effect(EffectKind::Reply(reply.clone()));
+                if let Some(effect) = self.effects.last_mut() {
+                    effect.to.clone_from(&address);
+                    effect.locale.clone_from(&locale);
+                }
+            }
         }
     }
 
     /// The key of the effect that is added.
     fn add_effect(&mut self, kind: EffectKind) -> String {
-        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        let mut effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        effect.trace_id.clone_from(&self.input.trace_id);
         let key = effect.key.clone();
         self.effects.push(effect);
         key
@@ -417,7 +439,10 @@ impl<'a> Turn<'a> {
             self.after.conversation = Some(Arc::new(std::mem::take(&mut self.session)));
         }
         let to = self.after.state();
+        let looping = self.note_loop();
+        self.after.dead_end = self.is_dead_end();
         Verdict {
+            looping,
             moved: self.trail.taken.len() > self.taken_at_start || self.from != to,
             from: std::mem::take(&mut self.from),
             to,
@@ -426,6 +451,32 @@ impl<'a> Turn<'a> {
             reason: self.after.closure.as_ref().map(|c| c.reason.clone()),
             code: None,
         }
+    }
+
+    /// Remembers what was taken; entering the chart is no step of a loop.
+    fn note_loop(&mut self) -> Option<u32> {
+        let chart = &self.machine.chart;
+        let taken = self.trail.taken.iter().skip(self.taken_at_start).copied();
+        let reported = taken.filter(|index| !chart.transition(*index).loop_normal);
+        let repeated = self.after.recent.note(reported, self.now);
+        let before = self.after.looping.take().filter(|looping| looping.until >= self.now);
+        let Some(repeated) = repeated else {
+            self.after.looping = before;
+            return None;
+        };
+        let event = self.taken.clone().unwrap_or_default();
+        let (from, to) = (self.from.clone(), self.after.state());
+        let times = LOOP_TIMES as u32 + 1;
+        let count = before.map_or(times, |looping| looping.count.saturating_add(1));
+        self.after.looping = Some(Looping { from, to, event, count, until: repeated.until });
+        Some(count)
+    }
+
+    /// Whether only an operator can lead on from here.
+    fn is_dead_end(&self) -> bool {
+        let after = &self.after;
+        let open = after.closure.is_none();
+        open && after.timers.is_empty() && after.invocations.is_empty() && self.allowed().is_empty()
     }
 
     /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
@@ -509,6 +560,7 @@ impl<'a> Turn<'a> {
             transitions: self.trail.taken,
             reason: verdict.reason,
             code: verdict.code,
+            looping: verdict.looping,
             by: self.input.by.clone(),
             trace_id: self.input.trace_id.clone(),
             message,

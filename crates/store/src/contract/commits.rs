@@ -37,7 +37,7 @@ pub(super) fn clarifications(store: &dyn Store, tenant: &TenantId) -> Vec<Clarif
 
 fn effects(store: &dyn Store) -> u64 {
     let figures = store.statistics().expect("statistics can be read");
-    figures.effects_pending
+    figures.effects.values().sum()
 }
 
 fn duplicate(of: &Commit) -> Outcome {

@@ -81,6 +81,9 @@ impl Draft {
             updated_at: at(1_000),
             closure: None,
             conversation: None,
+            recent: Default::default(),
+            looping: None,
+            dead_end: false,
         };
         Self {
             before: None,
@@ -241,6 +244,7 @@ impl Draft {
             transitions: if self.is_refused { Vec::new() } else { vec![TransitionIndex(7)] },
             reason: self.is_refused.then(|| "not now".to_owned()),
             code: None,
+            looping: None,
             by: Some("a test".to_owned()),
             trace_id: None,
             message: Some(Message::of_text("go — été")),

@@ -7,6 +7,7 @@ use kernel::id::Revision;
 
 use crate::contract::commits::{clarifications, committed, history, loaded};
 use crate::contract::{Draft, Open, at, id, key_of, machine, subject, tenant};
+use crate::outbox::EffectStatus;
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{LoadError, Outcome, Store};
 
@@ -183,7 +184,8 @@ pub fn clean_up_deletes_in_bounded_batches_and_keeps_open_instances(open: Open<'
     committed(&*store, Draft::creation("c").at(9_000).closed("completed"));
     committed(&*store, Draft::creation("d").at(1_000));
 
-    let report = |entries_deleted, more| Ok(CleanupReport { entries_deleted, more });
+    let report =
+        |entries_deleted, more| Ok(CleanupReport { entries_deleted, more, ..CleanupReport::default() });
     assert_eq!(store.clean_up(at(1_000), 10), report(0, false));
     assert_eq!(store.clean_up(at(5_000), 2), report(2, true));
     let t = tenant("t");
@@ -221,7 +223,16 @@ pub fn statistics_count(open: Open<'_>) {
         };
         all.map(|s| (s.as_str(), count(s))).collect()
     };
-    let empty = StoreStatistics { clarifications: statuses(0, 0), ..StoreStatistics::default() };
+    let effects = |pending| -> BTreeMap<&'static str, u64> {
+        let count = |status| if status == EffectStatus::Pending { pending } else { 0 };
+        EffectStatus::ALL.map(|status| (status.as_str(), count(status))).into()
+    };
+    let (clarifications_of_none, effects_of_none) = (statuses(0, 0), effects(0));
+    let empty = StoreStatistics {
+        clarifications: clarifications_of_none,
+        effects: effects_of_none,
+        ..StoreStatistics::default()
+    };
     assert_eq!(store.statistics(), Ok(empty));
 
     committed(&*store, Draft::creation("a").effect("one").effect("two"));
@@ -241,7 +252,7 @@ pub fn statistics_count(open: Open<'_>) {
         ]),
         closed: BTreeMap::from([count("order", "timeout", 2)]),
         clarifications: statuses(2, 1),
-        effects_pending: 2,
+        effects: effects(2),
         quarantined: 0,
         latest_change: store.statistics().expect("the store answers").latest_change,
     };

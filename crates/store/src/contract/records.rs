@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::conversation::{ConversationState, Media};
+use kernel::conversation::{Address, ConversationState, Media};
+use kernel::looping::Looping;
 use kernel::snapshot::{Invocation, Snapshot, Timer};
 use serde_json::{Value, json};
 
@@ -47,7 +48,13 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
     let key = "i:1:0".to_owned();
     after.invocations =
         vec![Invocation { id: "charge".into(), src: "payments.charge".into(), input: fields("amount"), key }];
+    let (channel, account, user) = ("twilio".to_owned(), "+1".to_owned(), "+2".to_owned());
+    let until = at(9);
+    let (from, to, event) = ("a".to_owned(), "b".to_owned(), "go".to_owned());
+    after.looping = Some(Looping { from, to, event, count: 4, until });
+    after.dead_end = true;
     after.conversation = Some(Arc::new(ConversationState {
+        address: Some(Arc::new(Address { channel, account, user })),
         prompt_revision: kernel::id::Revision(2),
         prompt: vec!["done".into()],
         locale: Some("fr".into()),
@@ -148,7 +155,7 @@ pub fn tenants_may_use_the_same_names(open: Open<'_>) {
         assert_eq!(asked[0].tenant, *t);
     }
     let figures = store.statistics().expect("statistics can be read");
-    assert_eq!(figures.effects_pending, 2);
+    assert_eq!(figures.effects["pending"], 2);
 }
 
 pub fn definitions_are_kept_once_and_the_last_saved_is_last(open: Open<'_>) {

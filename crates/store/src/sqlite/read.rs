@@ -13,6 +13,7 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
+use crate::sqlite::outbox;
 use crate::sqlite::seal::{CLARIFICATIONS, DEFINITIONS, Damage, Fault, INSTANCES, LOG, Table};
 use crate::{StoreStatistics, StoredDefinition};
 
@@ -175,7 +176,8 @@ fn definition(row: &Row<'_>) -> rusqlite::Result<StoredDefinition> {
     })
 }
 
-fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+/// The identifier in a column of a row whose checksum fits.
+pub(super) fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
@@ -217,19 +219,19 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
     let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
     figures.latest_change = latest.map(Timestamp::from_millis);
-    figures.effects_pending = count("SELECT count(*) FROM outbox")?;
+    figures.effects = outbox::counts(connection)?;
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;
     Ok(figures)
 }
 
 /// Conditions of a statement with the values of their `?`, in order.
-struct Conditions {
-    sql: String,
-    values: Vec<Value>,
+pub(super) struct Conditions {
+    pub sql: String,
+    pub values: Vec<Value>,
 }
 
 impl Conditions {
-    fn new(sql: &str, values: Vec<Value>) -> Self {
+    pub(super) fn new(sql: &str, values: Vec<Value>) -> Self {
         Self { sql: sql.to_owned(), values }
     }
 
@@ -237,7 +239,7 @@ impl Conditions {
         Self::new("t.tenant = ?", vec![Value::Text(tenant.to_string())])
     }
 
-    fn also<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
+    pub(super) fn also<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
         self.sql.push_str(" AND ");
         self.sql.push_str(sql);
         self.values.extend(values);

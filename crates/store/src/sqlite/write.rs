@@ -12,9 +12,9 @@ use kernel::time::Timestamp;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use crate::sqlite::failure;
 use crate::sqlite::record::{InstanceRow, Prepared, number, text, time};
 use crate::sqlite::seal::{self, DEFINITIONS, Fault, INSTANCES, LOG};
+use crate::sqlite::{failure, outbox};
 use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 
 /// Saves what is neither stale nor a repeat. `seq` is the last number of the log.
@@ -58,7 +58,9 @@ fn save(
     *seq += 1;
     append_line(connection, prepared, *seq, owner).map_err(failure::before_commit)?;
     save_clarifications(connection, prepared).map_err(failure::before_commit)?;
-    save_effects(connection, prepared).map_err(failure::before_commit)?;
+    for effect in &prepared.effects {
+        outbox::save(connection, effect, owner).map_err(failure::before_commit)?;
+    }
     Ok(Outcome::Committed)
 }
 
@@ -246,23 +248,6 @@ fn save_clarifications(connection: &Connection, prepared: &Prepared<'_>) -> rusq
     Ok(())
 }
 
-fn save_effects(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
-    let commit = prepared.commit;
-    for (effect, body) in commit.effects.iter().zip(&prepared.effect_bodies) {
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO outbox (tenant, key, instance, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
-        insert.execute(params![
-            commit.tenant.as_str(),
-            effect.key,
-            commit.instance.as_str(),
-            commit.entry.at.as_millis(),
-            body,
-        ])?;
-    }
-    Ok(())
-}
-
 /// What is to be done with an instance that may be due.
 enum Claim {
     /// It is due since then.
@@ -380,5 +365,7 @@ pub(super) fn clean_up(
     )?;
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
-    Ok(CleanupReport { entries_deleted, more: entries_deleted == limit })
+    let effects_deleted = outbox::clean_up(connection, before, limit - entries_deleted)?;
+    let more = entries_deleted + effects_deleted == limit;
+    Ok(CleanupReport { entries_deleted, effects_deleted, more })
 }
