@@ -6,7 +6,7 @@ mod harness;
 use std::path::Path;
 use std::process::Command;
 
-use harness::{Server, messages};
+use harness::{Server, days, messages};
 use serde_json::{Value, json};
 
 /// Everything but progress updates, in one small machine.
@@ -171,6 +171,18 @@ fn question_that_expires_and_one_that_is_answered_by_its_id() {
             "answer: 1 #",
         ],
     );
+}
+
+#[test]
+fn every_session_of_a_busy_day_comes_true() {
+    let life = Life::new();
+    days::busy(&life.server);
+    let sessions = life.server.get("/v1/instances").json();
+    let sessions = sessions["data"].as_array().unwrap();
+    assert_eq!(sessions.len(), 6);
+    for session in sessions {
+        life.tell(session["id"].as_str().unwrap());
+    }
 }
 
 #[test]

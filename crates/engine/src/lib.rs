@@ -12,6 +12,7 @@ mod hot;
 pub mod machines;
 pub mod metrics;
 mod replay;
+pub mod reroute;
 pub mod settings;
 mod shard;
 pub mod story;

@@ -21,6 +21,7 @@ mod greeting;
 mod machine_files;
 mod output;
 mod paths;
+mod reroute;
 mod rollout;
 mod schema;
 mod serve;
@@ -73,6 +74,8 @@ enum Command {
     Show(client::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
+    /// Say what changed settings or a changed definition would have made of a running server's messages
+    Reroute(reroute::RerouteArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
@@ -124,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => client::show(&args),
         Command::Story(args) => story::story(&args),
+        Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Bench(args) => bench::bench(&args),

@@ -13,6 +13,7 @@ mod operations;
 pub mod problem;
 mod receipts;
 mod request;
+mod reroute;
 mod rollout;
 mod stories;
 
@@ -141,6 +142,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
         .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
         .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))

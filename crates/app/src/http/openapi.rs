@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 37] = [
+const ROUTES: [(&str, &str, &str, &str); 38] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -60,6 +60,12 @@ const ROUTES: [(&str, &str, &str, &str); 37] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    (
+        "post",
+        "/v1/machines/{name}/reroute",
+        "What changed settings or a changed definition would have made of stored messages; changes nothing",
+        "Reroute",
+    ),
     ("get", "/v1/machines/{machine}/rollout", "Whom the machine answers", ""),
     (
         "put",
@@ -168,6 +174,7 @@ fn schemas() -> Value {
         "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields})),
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
+        "Reroute": object(&[], json!({"since": text, "set": fields, "definition": text, "limit": {"type": "integer", "minimum": 1, "maximum": 100_000}, "cursor": text})),
         "Advance": object(&["by"], json!({"by": text})),
         "Rollout": object(&["mode"], json!({
             "mode": {"enum": ["off", "shadow", "allow_list", "percentage", "on"]},

@@ -10,6 +10,7 @@ mod places;
 mod read;
 pub mod reader;
 pub mod schema;
+pub mod settings;
 
 use serde_json::Value;
 
