@@ -130,11 +130,10 @@ impl DeliveryStage {
     }
 
     /// Whether a report of this stage is news after `known`. Reports come late, twice and in any order: a stage never
-    /// goes backwards, and what was delivered has not failed.
+    /// goes backwards, and what was delivered has not failed. Nothing follows a failure, the last in the order.
     pub fn is_news_after(self, known: Option<Self>) -> bool {
         match (known, self) {
             (None, _) => true,
-            (Some(Self::Failed), _) => false,
             (Some(known), Self::Failed) => known < Self::Delivered,
             (Some(known), next) => known < next,
         }
