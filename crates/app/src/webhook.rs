@@ -124,7 +124,7 @@ mod tests {
         let now = Timestamp::from_millis(1_614_265_330_000);
         let headers = secret.headers("msg_p5jXN8AQM9LWM0D4loKWxJek", now, br#"{"test": 2432232314}"#);
         let told: Vec<&str> = headers.iter().map(|(_, value)| value.as_str()).collect();
-        let signature = "v1,g0hM9SsE+OTPJTGt/tmKtSyyVlE3uFJELVlNIOLJ1OE=";
+        let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         assert_eq!(told, ["msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", signature]);
     }
 

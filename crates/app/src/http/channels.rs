@@ -4,6 +4,9 @@
 //! answered when everything in it is durable: a provider that hears of an error sends it again, and the messages'
 //! keys make that harmless.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::extract::{OriginalUri, Query, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -48,8 +51,8 @@ struct Delivered<'a> {
 /// Who a genuine webhook belongs to.
 struct Owner<'a> {
     tenant: TenantId,
-    /// The channels whose secret it is signed with; several numbers may share one. None in `dev`, where a webhook
-    /// need not be signed.
+    /// The channels whose secret it is signed with; several numbers may share one. None in `dev`, where none need be
+    /// set.
     channels: Vec<&'a Channel>,
 }
 
@@ -126,7 +129,8 @@ fn revealed(secret: &Option<Secret>) -> &str {
     secret.as_ref().map_or("", Secret::expose)
 }
 
-/// Whose webhook it is. In `dev` one that is not signed belongs to whom `X-Tenant` says.
+/// Whose webhook it is. In `dev`, where no channel of the kind is set, one that is not signed belongs to whom `X-Tenant`
+/// says.
 fn owners<'a>(
     app: &'a App,
     delivered: &Delivered<'_>,
@@ -136,11 +140,9 @@ fn owners<'a>(
     let channels = app.connections.listening(*kind, machine);
     let header = signature_header(*kind);
     let Some(signature) = text(headers, header)? else {
-        if app.access.is_open() {
+        if app.access.is_open() && channels.is_empty() {
             let tenant = app.access.tenant(None, text(headers, "x-tenant")?)?;
-            let own =
-                channels.into_iter().filter(|channel| channel.tenant.as_ref() == Some(&tenant)).collect();
-            return Ok(vec![Owner { tenant, channels: own }]);
+            return Ok(vec![Owner { tenant, channels }]);
         }
         let detail = format!("the webhook is not signed: the header {header} is missing");
         return Err(Problem::forbidden("bad_signature", detail));
@@ -269,15 +271,52 @@ fn owner_of<'o, 'c>(owners: &'o [Owner<'c>], account: &str) -> Option<(&'o Owner
     found.or_else(|| owners.iter().find(|owner| owner.channels.is_empty()).map(|owner| (owner, None)))
 }
 
-/// Statuses of what was sent. One that nobody knows is nobody's: it was sent by other means, or long ago.
+/// How often, and after how long, a status that nobody knows yet is looked at again.
+const STATUS_AGAIN: [Duration; 3] =
+    [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+
+/// Statuses of what was sent. One that nobody knows may have overtaken the answer to the send itself, and is looked at
+/// again; if nobody knows it then, it was sent by other means, or long ago.
 async fn note(
     app: &Shared,
     kind: ChannelKind,
     tenants: Vec<TenantId>,
     statuses: Vec<StatusUpdate>,
 ) -> Result<(), Problem> {
+    let tenants: Arc<[TenantId]> = tenants.into();
+    let unknown = note_known(app, kind, Arc::clone(&tenants), statuses).await?;
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let mut unknown = unknown;
+        for pause in STATUS_AGAIN {
+            tokio::time::sleep(pause).await;
+            match note_known(&app, kind, Arc::clone(&tenants), unknown).await {
+                Ok(still) if !still.is_empty() => unknown = still,
+                _ => return,
+            }
+        }
+        tracing::info!(
+            channel = kind.as_str(),
+            statuses = unknown.len(),
+            "statuses that brought no news: of what is not known here, or known already"
+        );
+    });
+    Ok(())
+}
+
+/// Notes what can be, and gives the others back.
+async fn note_known(
+    app: &Shared,
+    kind: ChannelKind,
+    tenants: Arc<[TenantId]>,
+    statuses: Vec<StatusUpdate>,
+) -> Result<Vec<StatusUpdate>, Problem> {
     app.read(move |app| {
         let (store, now) = (app.engine.store(), app.engine.clock().now());
+        let mut unknown = Vec::new();
         for status in statuses {
             let stage = match status.stage {
                 Stage::Sent => DeliveryStage::Sent,
@@ -285,21 +324,26 @@ async fn note(
                 Stage::Read => DeliveryStage::Read,
                 Stage::Failed => DeliveryStage::Failed,
             };
-            let mut known = false;
-            for tenant in &tenants {
-                let (id, error) = (&status.provider_id, status.error.as_deref());
-                known |= store.note_stage(tenant, id, stage, error, now).map_err(EngineError::from)?;
+            let (id, error) = (status.provider_id.as_str(), status.error.as_deref());
+            let mut news = false;
+            for tenant in tenants.iter() {
+                news |= store.note_stage(tenant, id, stage, error, now).map_err(EngineError::from)?;
             }
-            tracing::info!(
-                channel = kind.as_str(),
-                provider_id = status.provider_id,
-                stage = stage.as_str(),
-                known,
-                error = status.error.as_deref().unwrap_or(""),
-                "status"
-            );
+            match news {
+                true => {
+                    let error = error.unwrap_or("");
+                    tracing::info!(
+                        channel = kind.as_str(),
+                        provider_id = id,
+                        stage = stage.as_str(),
+                        error,
+                        "status"
+                    );
+                }
+                false => unknown.push(status),
+            }
         }
-        Ok(())
+        Ok(unknown)
     })
     .await
 }

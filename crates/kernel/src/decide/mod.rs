@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no input or output. The same arguments give the same commit, so that a commit can be
 //! compared whole, replayed from the log, and asked about without being made (`explain`).
 
+mod draft;
 mod explain;
 mod message;
 mod place;

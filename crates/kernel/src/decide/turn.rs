@@ -3,10 +3,8 @@
 //! Owns the translation between the snapshot's names and the chart's indices, and what every commit has in
 //! common: revision, idle timers, drafts, closure, log entry, effects.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::bound;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
 use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
@@ -22,9 +20,6 @@ use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot, Timer};
 use crate::time::Timestamp;
-
-/// Drafts kept for one session: each holds up to a context's worth of data.
-const DRAFTS_MAX: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -477,46 +472,6 @@ impl<'a> Turn<'a> {
         let after = &self.after;
         let open = after.closure.is_none();
         open && after.timers.is_empty() && after.invocations.is_empty() && self.allowed().is_empty()
-    }
-
-    /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
-    /// aside under the new one comes back.
-    fn keep_drafts(&mut self, was: &Fields) {
-        let Some(draft) = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref()) else {
-            return;
-        };
-        let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
-        if old == new || self.trail.closed.is_some() {
-            return;
-        }
-        let key = |value: &serde_json::Value| match value {
-            serde_json::Value::Null => None,
-            serde_json::Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let new = new.and_then(key);
-        if let Some(old) = old.and_then(key) {
-            let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
-            self.session.drafts.insert(old.clone(), kept.collect());
-            // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
-            let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
-            while self.session.drafts.len() > DRAFTS_MAX
-                || bytes(&self.session.drafts) > bound::CONTEXT_BYTES_MAX
-            {
-                let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
-                self.session.drafts.remove(&first);
-            }
-        }
-        let Some((new, kept)) = new.and_then(|new| self.session.drafts.remove_entry(&new)) else { return };
-        let mut context = Fields::clone(&self.position.context);
-        context.extend(kept.clone());
-        // What would not fit stays put aside.
-        match bound::check(&context) {
-            Ok(()) => self.position.context = Arc::new(context),
-            Err(_) => {
-                self.session.drafts.insert(new, kept);
-            }
-        }
     }
 
     /// A session is about what the intent behind its last starting event starts; back at its beginning, nothing, and
