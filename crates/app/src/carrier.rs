@@ -79,7 +79,8 @@ impl Carrier for HttpCarrier {
     }
 
     fn wants_notices(&self, tenant: &TenantId, machine: &MachineName) -> bool {
-        self.connections.webhook(tenant, machine).is_some_and(|webhook| webhook.transitions)
+        let webhook = self.connections.webhook(tenant, machine);
+        webhook.is_some_and(|webhook| webhook.transitions) && !tenant.is_shadow()
     }
 }
 
@@ -141,10 +142,10 @@ impl Post<'_> {
     }
 
     fn encode(&self, channel: &Channel, to: &Address, reply: &Reply) -> Vec<channels::Send> {
-        let reveal = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::reveal).to_owned();
+        let reveal = |secret: &Option<Secret>| secret.as_ref().map_or("", Secret::expose).to_owned();
         match channel.kind {
             ChannelKind::Twilio => {
-                let path = format!("/v1/channels/twilio/{}", channel.machine);
+                let path = format!("/v1/channels/twilio/{}", self.effect.machine);
                 let credentials = twilio::Credentials {
                     account_sid: reveal(&channel.account_sid),
                     auth_token: reveal(&channel.auth_token),
@@ -242,7 +243,8 @@ fn seconds(seconds: u64) -> Delay {
 
 /// What an answer says, on one line.
 fn told(response: &Response) -> String {
-    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(4 * ERROR_CHARACTERS_MAX)]).into_owned();
+    let text = String::from_utf8_lossy(&response.body[..response.body.len().min(4 * ERROR_CHARACTERS_MAX)])
+        .into_owned();
     let words: Vec<&str> = text.split_whitespace().collect();
     let line: String = words.join(" ").chars().take(ERROR_CHARACTERS_MAX).collect();
     format!("HTTP {}: {}", response.status, if line.is_empty() { "no reason given" } else { &line })

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::connections::{CallTarget, Channel, Webhook};
+
 const DEFAULT_PATH: &str = "statewright.toml";
 
 /// Everything that the file may say; a name that is not here is refused, since it would be a misspelt setting.
@@ -22,6 +24,14 @@ pub struct ConfigFile {
     pub twilio_auth_token: Option<String>,
     pub api_keys: Option<String>,
     pub log: Option<LogChoice>,
+    #[serde(default)]
+    pub channels: Vec<Channel>,
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+    #[serde(default)]
+    pub calls: Vec<CallTarget>,
+    /// Blocks of addresses that requests to the outside may go to, though they are not public.
+    pub allow_addresses: Option<Vec<String>>,
 }
 
 /// How the log is written.

@@ -86,7 +86,8 @@ pub enum ReplyBy {
 #[serde(deny_unknown_fields)]
 pub struct Channel {
     pub kind: ChannelKind,
-    pub machine: MachineName,
+    /// Any if it is not said: the address of a webhook names one.
+    pub machine: Option<MachineName>,
     /// Whose sessions they are; the first tenant's if it is not said.
     pub tenant: Option<TenantId>,
     /// The business's own number or account; any if it is not said.
@@ -146,6 +147,28 @@ pub struct Connections {
 }
 
 impl Channel {
+    /// Twilio's webhooks for any machine, answered in TwiML.
+    pub fn twilio(auth_token: Secret) -> Self {
+        Self {
+            kind: ChannelKind::Twilio,
+            machine: None,
+            tenant: None,
+            account: None,
+            api_url: None,
+            rate: None,
+            reply_by: ReplyBy::Twiml,
+            auth_token: Some(auth_token),
+            account_sid: None,
+            app_secret: None,
+            verify_token: None,
+            access_token: None,
+            api_version: None,
+            secret_token: None,
+            signing_secret: None,
+            bot_token: None,
+        }
+    }
+
     fn named(&self, name: &str) -> Option<&Secret> {
         match name {
             "auth_token" => self.auth_token.as_ref(),
@@ -177,12 +200,15 @@ impl Channel {
     fn check(&self) -> Result<(), String> {
         let (receiving, sending) = self.kind.secrets();
         if let Some(missing) = receiving.iter().find(|name| self.named(name).is_none()) {
-            return Err(format!("`{missing}` is missing, by which forged webhooks are told from genuine ones"));
+            return Err(format!(
+                "`{missing}` is missing, by which forged webhooks are told from genuine ones"
+            ));
         }
         let all = ChannelKind::ALL.iter().flat_map(|kind| [kind.secrets().0, kind.secrets().1]).flatten();
-        let foreign = all.copied().collect::<BTreeSet<_>>().into_iter().find(|name| {
-            self.named(name).is_some() && !receiving.contains(name) && !sending.contains(name)
-        });
+        let foreign =
+            all.copied().collect::<BTreeSet<_>>().into_iter().find(|name| {
+                self.named(name).is_some() && !receiving.contains(name) && !sending.contains(name)
+            });
         if let Some(foreign) = foreign {
             return Err(format!("`{foreign}` is no setting of the channel {}", self.kind));
         }
@@ -233,7 +259,7 @@ impl Connections {
 
     /// The channels of a kind that speak for a machine.
     pub fn listening(&self, kind: ChannelKind, machine: &MachineName) -> Vec<&Channel> {
-        let speaks = |channel: &&Channel| channel.kind == kind && channel.machine == *machine;
+        let speaks = |channel: &&Channel| channel.kind == kind && fits(channel.machine.as_ref(), machine);
         self.channels.iter().filter(speaks).collect()
     }
 
@@ -245,14 +271,17 @@ impl Connections {
         let kind = ChannelKind::parse(&to.channel);
         let mut fitting = self.channels.iter().filter(|channel| {
             Some(channel.kind) == kind
-                && channel.machine == effect.machine
+                && fits(channel.machine.as_ref(), &effect.machine)
                 && channel.tenant.as_ref() == Some(&effect.tenant)
                 && channel.account.as_ref().is_none_or(|account| *account == to.account)
         });
         let first = fitting.next();
         let exact = fitting.find(|channel| channel.account.is_some());
         let found = exact.or(first).ok_or_else(|| {
-            format!("no [[channels]] of kind `{}` is set for `{}` of {}", to.channel, effect.machine, effect.tenant)
+            format!(
+                "no [[channels]] of kind `{}` is set for `{}` of {}",
+                to.channel, effect.machine, effect.tenant
+            )
         })?;
         match found.missing_to_send() {
             None => Ok(found),
@@ -261,9 +290,9 @@ impl Connections {
     }
 
     pub fn webhook(&self, tenant: &TenantId, machine: &MachineName) -> Option<&Webhook> {
-        self.webhooks.iter().find(|webhook| {
-            fits(webhook.tenant.as_ref(), tenant) && fits(webhook.machine.as_ref(), machine)
-        })
+        self.webhooks
+            .iter()
+            .find(|webhook| fits(webhook.tenant.as_ref(), tenant) && fits(webhook.machine.as_ref(), machine))
     }
 
     pub fn call(&self, tenant: &TenantId, machine: &MachineName, src: &str) -> Option<&CallTarget> {

@@ -31,7 +31,7 @@ impl SigningSecret {
     pub fn parse(written: &str) -> Result<Self, String> {
         let secret = Secret::parse(written)?;
         let shape = "a signing secret is `whsec_` and 24 to 64 random bytes in base64, such as `openssl rand -base64 32` gives";
-        let encoded = secret.reveal().strip_prefix(SECRET_PREFIX).ok_or(shape)?;
+        let encoded = secret.expose().strip_prefix(SECRET_PREFIX).ok_or(shape)?;
         let bytes = BASE64.decode(encoded).or_else(|_| STANDARD_NO_PAD.decode(encoded)).map_err(|_| shape)?;
         if !(24..=64).contains(&bytes.len()) {
             return Err(format!("{shape}; this one has {} bytes", bytes.len()));
@@ -47,8 +47,11 @@ impl SigningSecret {
             mac.update(part);
         }
         let signature = format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()));
-        let headers =
-            [("webhook-id", id.to_owned()), ("webhook-timestamp", timestamp), ("webhook-signature", signature)];
+        let headers = [
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", timestamp),
+            ("webhook-signature", signature),
+        ];
         headers.map(|(name, value)| (name.to_owned(), value)).into()
     }
 }

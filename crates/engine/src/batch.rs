@@ -12,6 +12,7 @@ use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
+use kernel::looping::Looping;
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Snapshot, Timer};
@@ -45,6 +46,15 @@ pub(crate) struct Batch {
 enum Owner {
     Request(Request),
     Timer,
+}
+
+impl Owner {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Timer => "timer",
+            Self::Request(request) => kind_of(&request.input),
+        }
+    }
 }
 
 /// What a batch of timers did.
@@ -369,48 +379,21 @@ impl Shard {
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
         let Commit { tenant, instance, after, entry, effects, .. } = commit;
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
-        tracing::info!(
-            trace_id = entry.trace_id.as_deref().unwrap_or(""),
-            tenant = %tenant,
-            instance = %instance,
-            key = %entry.key,
-            revision = entry.revision.0,
-            event = entry.event,
-            from = entry.from,
-            to = entry.to,
-            success = entry.success,
-            looping = entry.looping.unwrap_or_default(),
-            code = entry.code.as_deref().unwrap_or(""),
-            "committed"
-        );
-        let kind = match owner {
-            Owner::Timer => "timer",
-            Owner::Request(request) => kind_of(&request.input),
-        };
-        let outcome = match &*receipt.answer {
-            Answer::Message(answer) => answer.outcome.as_str().to_owned(),
-            Answer::Event(_) => "taken".to_owned(),
-            Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
-        };
-        let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
-        let machine = after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
-        let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
-        self.metrics.inputs.get_or_create(&labels).inc();
-        if let Some(looping) =
-            after.as_ref().filter(|_| entry.looping.is_some()).and_then(|a| a.looping.as_ref())
-        {
-            tracing::warn!(
-                trace_id = entry.trace_id.as_deref().unwrap_or(""),
-                machine = labels.machine,
-                count = looping.count,
-                "`{}` from `{}` to `{}` goes round and round",
-                looping.event,
-                looping.from,
-                looping.to
-            );
-            let labels = MachineLabels { machine: labels.machine };
-            self.metrics.loops.get_or_create(&labels).inc();
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer.clone()) };
+        log(&tenant, &instance, &entry);
+        // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
+        if !tenant.is_shadow() {
+            let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
+            let machine =
+                after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
+            let machine = machine.unwrap_or_default();
+            if let Some(looping) =
+                after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
+            {
+                self.report_loop(&machine, looping, &entry.trace_id);
+            }
+            let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
+            self.metrics.inputs.get_or_create(&labels).inc();
         }
         if !effects.is_empty() {
             self.delivery.get().into_iter().for_each(Delivery::wake);
@@ -428,6 +411,20 @@ impl Shard {
         }
         self.hot.remember_receipt(entry.receipt, receipt.clone());
         receipt
+    }
+
+    fn report_loop(&self, machine: &str, looping: &Looping, trace_id: &Option<String>) {
+        tracing::warn!(
+            trace_id = trace_id.as_deref().unwrap_or(""),
+            machine,
+            count = looping.count,
+            "`{}` from `{}` to `{}` goes round and round",
+            looping.event,
+            looping.from,
+            looping.to
+        );
+        let labels = MachineLabels { machine: machine.to_owned() };
+        self.metrics.loops.get_or_create(&labels).inc();
     }
 
     fn forget(&mut self, commit: &Commit) {
@@ -477,12 +474,41 @@ impl Shard {
     }
 
     fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+        if input.tenant.is_shadow() {
+            return;
+        }
         let labels = OutcomeLabels {
             machine: machine.name.to_string(),
             kind: kind_of(input),
             outcome: outcome.to_owned(),
         };
         self.metrics.inputs.get_or_create(&labels).inc();
+    }
+}
+
+/// One line for each commit, with the trace that it belongs to.
+fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
+    tracing::info!(
+        trace_id = entry.trace_id.as_deref().unwrap_or(""),
+        tenant = %tenant,
+        instance = %instance,
+        key = %entry.key,
+        revision = entry.revision.0,
+        event = entry.event,
+        from = entry.from,
+        to = entry.to,
+        success = entry.success,
+        looping = entry.looping.unwrap_or_default(),
+        code = entry.code.as_deref().unwrap_or(""),
+        "committed"
+    );
+}
+
+fn outcome_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Message(answer) => answer.outcome.as_str().to_owned(),
+        Answer::Event(_) => "taken".to_owned(),
+        Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
     }
 }
 

@@ -26,7 +26,8 @@ use kernel::commit::Answer;
 use kernel::decide::{Explanation, explain};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::input::Input;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
+use kernel::time::{Delay, Timestamp};
 use store::{CommitError, LoadError, Store};
 
 pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
@@ -272,6 +273,13 @@ impl Engine {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// What counts as stuck at this moment.
+    pub fn stuck_by(&self) -> StuckBy {
+        let before = |delay: Delay| Timestamp::from_millis(self.clock.now().as_millis() - delay.as_millis());
+        let Settings { silent_after, overdue_after, .. } = self.settings;
+        StuckBy { overdue_since: before(overdue_after), silent_since: before(silent_after) }
     }
 
     /// Answers what is waiting, then stops. Inputs after this are refused.

@@ -149,8 +149,7 @@ fn decode_message(envelope: &Value) -> Result<(InboundMessage, Vec<String>), Str
     let written = without_mention(text(event, "/text").unwrap_or_default(), &bots, kind == "app_mention");
     let (media, skipped) = files(event);
     let message = InboundMessage {
-        // Not the event's id: a mention in a channel that the bot listens to is told as two events.
-        key: reading::key(&format!("{channel}:{ts}"))?,
+        key: reading::key(&key_of(envelope, channel, ts))?,
         account: text(envelope, "/team_id").unwrap_or_default().to_owned(),
         user: reading::user(format!("{channel}/{}", required(event, "/user")?))?,
         message: Message {
@@ -161,6 +160,15 @@ fn decode_message(envelope: &Value) -> Result<(InboundMessage, Vec<String>), Str
         },
     };
     Ok((message, skipped))
+}
+
+/// The event's id where a message is told as one event: in a conversation with the bot alone. A mention in a channel
+/// that the bot listens to is told as two, with two ids.
+fn key_of(envelope: &Value, channel: &str, ts: &str) -> String {
+    match text(envelope, "/event_id").filter(|_| channel.starts_with('D')) {
+        Some(id) => id.to_owned(),
+        None => format!("{channel}:{ts}"),
+    }
 }
 
 fn files(event: &Value) -> (Vec<Media>, Vec<String>) {

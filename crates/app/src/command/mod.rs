@@ -22,6 +22,7 @@ mod machine_files;
 mod output;
 mod paths;
 mod reroute;
+mod rollout;
 mod schema;
 mod serve;
 mod stories;
@@ -77,6 +78,8 @@ enum Command {
     Reroute(reroute::RerouteArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
+    /// Show or set whom a machine of a running server answers, and what it would have answered the others
+    Rollout(rollout::RolloutArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
     Bench(bench::BenchArgs),
 }
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
         Command::Story(args) => story::story(&args),
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
+        Command::Rollout(args) => rollout::rollout(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|Failure(message)| {

@@ -1,6 +1,7 @@
 //! `dev` and `serve`: the server, from its settings to its orderly end.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,11 +15,17 @@ use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
 use crate::access::Access;
+use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
+use crate::connections::{Channel, Connections};
 use crate::http::{self, App};
+use crate::outgoing::{Allowed, Outgoing};
+use crate::receipts;
+use crate::rollout::{self, Rollouts};
+use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
@@ -44,6 +51,12 @@ struct ServerArgs {
     /// How to write the log, on standard error
     #[arg(long, value_name = "FORMAT", env = "STATEWRIGHT_LOG_FORMAT")]
     log: Option<LogChoice>,
+    /// Blocks of addresses that requests to the outside may go to, though they are not public; separated by commas
+    #[arg(long, value_name = "BLOCKS", env = "STATEWRIGHT_ALLOW_ADDRESSES")]
+    allow_addresses: Option<String>,
+    /// Settings file; flags and environment win over it [default: statewright.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,9 +78,6 @@ pub(crate) struct DevArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Settings file; flags and environment win over it [default: statewright.toml, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
@@ -79,7 +89,8 @@ struct Server {
     store: String,
     machines: Vec<PathBuf>,
     public_url: Option<String>,
-    twilio_auth_token: Option<String>,
+    connections: Connections,
+    allowed: Allowed,
     access: Access,
     clock: Clock,
     /// Whether to say what to try next.
@@ -87,43 +98,65 @@ struct Server {
 }
 
 pub(crate) fn dev(args: DevArgs) -> CommandResult {
-    let server = args.server;
-    init_log(server.log);
-    let clock = match args.clock {
+    let DevArgs { server, clock } = args;
+    let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
+    // They are for `serve`: here everybody may ask.
+    file.api_keys = None;
+    if server.listen.is_none()
+        && let Some(listen) = file.listen.as_deref().filter(|listen| !is_loopback(listen))
+    {
+        return Err(Failure(format!(
+            "the settings file says to listen on {listen}, and `dev` asks nobody for a key: use `serve`, or `--listen {LISTEN}`"
+        )));
+    }
+    let clock = match clock {
         ClockChoice::System => Clock::System,
         ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
     };
-    run(Server {
-        machines: server.machines.paths(),
-        listen: server.listen.unwrap_or_else(|| LISTEN.to_owned()),
-        store: server.store.unwrap_or_else(|| STORE.to_owned()),
-        public_url: server.public_url,
-        twilio_auth_token: server.twilio_auth_token,
-        access: Access::Open,
-        clock,
-        greet: true,
-    })
+    let server = settle(server, file, Access::Open, clock)?;
+    run(Server { allowed: server.allowed.and(Allowed::loopback()), greet: true, ..server })
 }
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let ServeArgs { server, config, api_keys } = args;
-    let file = ConfigFile::read(config.as_deref()).map_err(Failure)?;
-    init_log(server.log.or(file.log));
+    let ServeArgs { server, api_keys } = args;
+    let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
+    let keys = api_keys.or(file.api_keys.take()).unwrap_or_default();
+    let access = Access::from_pairs(&keys).map_err(Failure)?;
+    run(settle(server, file, access, Clock::System)?)
+}
+
+/// What flags, environment and file come to; the log begins with it.
+fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> Result<Server, Failure> {
+    init_log(args.log.or(file.log));
     let machines = match file.machines {
-        Some(dirs) if server.machines.dirs.is_empty() => dirs,
-        _ => server.machines.paths(),
+        Some(dirs) if args.machines.dirs.is_empty() => dirs,
+        _ => args.machines.paths(),
     };
-    let keys = api_keys.or(file.api_keys).unwrap_or_default();
-    run(Server {
+    let twilio = args.twilio_auth_token.or(file.twilio_auth_token);
+    let twilio = twilio.map(|token| Secret::parse(&token).map(Channel::twilio)).transpose();
+    let channels = file.channels.into_iter().chain(twilio.map_err(Failure)?).collect();
+    let connections = Connections::new(channels, file.webhooks, file.calls, &access.first_tenant());
+    let connections = connections.map_err(|problem| Failure(format!("the settings are wrong: {problem}")))?;
+    let allowed = args.allow_addresses.or(file.allow_addresses.map(|blocks| blocks.join(",")));
+    Ok(Server {
         machines,
-        listen: server.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
-        store: server.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
-        public_url: server.public_url.or(file.public_url),
-        twilio_auth_token: server.twilio_auth_token.or(file.twilio_auth_token),
-        access: Access::from_pairs(&keys).map_err(Failure)?,
-        clock: Clock::System,
+        listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
+        store: args.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
+        public_url: args.public_url.or(file.public_url),
+        connections,
+        allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
+        access,
+        clock,
         greet: false,
     })
+}
+
+/// Whether only this machine can reach what listens there.
+fn is_loopback(listen: &str) -> bool {
+    match listen.parse::<SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => listen.starts_with("localhost:"),
+    }
 }
 
 fn init_log(choice: Option<LogChoice>) {
@@ -136,17 +169,23 @@ fn init_log(choice: Option<LogChoice>) {
 }
 
 fn run(server: Server) -> CommandResult {
+    let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    receipts::activate(&machines, &*store, server.clock.now())?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
     {
         server.clock.advance(latest.since(server.clock.now()));
     }
+    let rollouts = Rollouts::load(&*store, enabled)?;
+    if !rollouts.enabled() {
+        tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
+    }
     let durability = store.info().durability;
-    let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
+    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -159,13 +198,24 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greeting(&engine.machines().all(), &server.machines, address)
-                .iter()
-                .for_each(|line| say!("{line}"));
+            let mut machines = engine.machines().all();
+            machines.retain(|machine| !machine.name.is_own());
+            greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
+        let connections = Arc::new(server.connections);
+        engine.deliver_by(Arc::new(HttpCarrier {
+            outgoing: Arc::new(Outgoing::new(server.allowed)),
+            connections: Arc::clone(&connections),
+            clock: server.clock,
+            public_url: public_url.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        }));
+        let mut app = App::new(engine, server.access, public_url, connections);
+        app.rollouts = rollouts;
+        let app = Arc::new(app);
+        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -174,6 +224,13 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The switch over all machines, which is not ours to name: hosts have set it before.
+fn fsm_enabled() -> Result<bool, Failure> {
+    let value = std::env::var_os(rollout::SWITCH);
+    let value = value.as_ref().map(|value| value.to_string_lossy());
+    rollout::switch(value.as_deref()).map_err(Failure)
 }
 
 /// `sqlite:PATH` or `memory:`.

@@ -173,6 +173,9 @@ impl Courier {
 
     /// Why nobody wants the effect any more, if so.
     fn not_wanted(&self, effect: &OutboxEffect) -> Option<String> {
+        if effect.tenant.is_shadow() {
+            return Some("it was only tried out".to_owned());
+        }
         let EffectKind::Call { .. } = effect.effect.kind else { return None };
         let Ok(found) = self.store.load(&effect.tenant, &effect.instance) else { return None };
         let waits = |call: &kernel::snapshot::Invocation| call.key == effect.effect.key;

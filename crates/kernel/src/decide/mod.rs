@@ -22,6 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
 pub use explain::{Due, Explanation, WaitingFor, explain, waiting_for};
+pub use message::reading_wanted;
 pub use place::{Placement, place};
 use turn::{Turn, Verdict};
 

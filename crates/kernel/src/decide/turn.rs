@@ -459,7 +459,7 @@ impl<'a> Turn<'a> {
         let taken = self.trail.taken.iter().skip(self.taken_at_start).copied();
         let reported = taken.filter(|index| !chart.transition(*index).loop_normal);
         let repeated = self.after.recent.note(reported, self.now);
-        let before = self.after.looping.take().filter(|looping| looping.until >= self.now);
+        let before = self.after.looping.take().filter(|looping| looping.until > self.now);
         let Some(repeated) = repeated else {
             self.after.looping = before;
             return None;
