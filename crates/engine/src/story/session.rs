@@ -305,9 +305,8 @@ impl<'e> Teller<'e> {
 
     fn said(&self, message: &Message) -> String {
         let token = message.payload.as_deref();
-        let bare = Message { payload: message.payload.clone(), ..Message::default() };
         let pressed = self.buttons.iter().position(|(id, _)| Some(id.as_str()) == token);
-        match pressed.filter(|_| *message == bare) {
+        match pressed.filter(|_| write::fields(message).len() == 1) {
             Some(at) => format!("button: {}{}", at + 1, comment(&self.buttons[at].1)),
             None => format!("send: {}", write::message(message)),
         }

@@ -43,18 +43,20 @@ pub(super) fn file(machine: &str, stories: &[WrittenStory]) -> String {
     text
 }
 
-/// What `send` says: a text, or a map with those fields of a message that a story may have.
+/// What `send` says: a text, or a map.
 pub(super) fn message(message: &Message) -> String {
-    match serde_json::to_value(message) {
-        Ok(Value::Object(mut fields)) => {
-            fields.retain(|name, _| MESSAGE_KEYS.contains(&name.as_str()));
-            match fields.get("text") {
-                Some(Value::String(text)) if fields.len() == 1 => block_scalar(text),
-                _ => map(&fields),
-            }
-        }
-        _ => "{}".into(),
+    let fields = fields(message);
+    match fields.get("text") {
+        Some(Value::String(text)) if fields.len() == 1 => block_scalar(text),
+        _ => map(&fields),
     }
+}
+
+/// Those fields of a message that a story may have.
+pub(super) fn fields(message: &Message) -> Fields {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(message) else { return Fields::new() };
+    fields.retain(|name, _| MESSAGE_KEYS.contains(&name.as_str()));
+    fields
 }
 
 /// A map of values that are written already, in this order.

@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Entry;
-use crate::input::{CallOutcome, Cause, Input};
+use crate::input::{CallOutcome, Cause, Fields, Input};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
@@ -28,6 +28,18 @@ impl EntryCause {
     /// Of an input that changed its instance.
     pub(crate) fn of_taken(cause: &Cause) -> Option<Self> {
         Self::of_refused(cause).filter(|cause| !matches!(cause, Self::Recover { .. }))
+    }
+
+    /// What an entry keeps as its payload.
+    pub(crate) fn payload_of(cause: &Cause) -> Fields {
+        match cause {
+            Cause::Event { payload, .. } => payload.clone(),
+            Cause::Create { context, .. } => context.clone(),
+            Cause::Result { outcome, .. } => outcome.fields().clone(),
+            Cause::Answer { .. } | Cause::Timer { .. } | Cause::Recover { .. } | Cause::Message { .. } => {
+                Fields::new()
+            }
+        }
     }
 
     pub(crate) fn of_refused(cause: &Cause) -> Option<Self> {

@@ -96,14 +96,14 @@ fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
 /// The commit that only writes a refused input to the log of its instance.
 pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timestamp) -> Commit {
     let state = before.state();
-    let (event, payload) = match &input.cause {
-        Cause::Event { event, payload, .. } => (event.clone(), payload.clone()),
-        Cause::Answer { .. } => ("answer".to_owned(), Fields::new()),
-        Cause::Timer { timer, .. } => (timer.clone(), Fields::new()),
-        Cause::Result { outcome, .. } => ("result".to_owned(), outcome.fields().clone()),
-        Cause::Recover { .. } => ("recover".to_owned(), Fields::new()),
-        Cause::Create { context, .. } => ("create".to_owned(), context.clone()),
-        Cause::Message { .. } => ("message".to_owned(), Fields::new()),
+    let event = match &input.cause {
+        Cause::Event { event, .. } => event.clone(),
+        Cause::Answer { .. } => "answer".to_owned(),
+        Cause::Timer { timer, .. } => timer.clone(),
+        Cause::Result { .. } => "result".to_owned(),
+        Cause::Recover { .. } => "recover".to_owned(),
+        Cause::Create { .. } => "create".to_owned(),
+        Cause::Message { .. } => "message".to_owned(),
     };
     let message = match &input.cause {
         Cause::Message { message, .. } => Some(message.clone()),
@@ -126,7 +126,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         by: input.by.clone(),
         trace_id: input.trace_id.clone(),
         message,
-        payload,
+        payload: EntryCause::payload_of(&input.cause),
         cause: EntryCause::of_refused(&input.cause),
         answer: Answer::Refused(refusal.clone()),
     };

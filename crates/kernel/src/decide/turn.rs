@@ -496,12 +496,6 @@ impl<'a> Turn<'a> {
 
     /// Puts the commit together once `close` has been called.
     pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
-        let payload = match &self.input.cause {
-            Cause::Event { payload, .. } => payload.clone(),
-            Cause::Create { context, .. } => context.clone(),
-            Cause::Result { outcome, .. } => outcome.fields().clone(),
-            _ => Fields::new(),
-        };
         let entry = Entry {
             revision: self.after.revision,
             at: self.now,
@@ -519,7 +513,7 @@ impl<'a> Turn<'a> {
             by: self.input.by.clone(),
             trace_id: self.input.trace_id.clone(),
             message,
-            payload,
+            payload: EntryCause::payload_of(&self.input.cause),
             cause: EntryCause::of_taken(&self.input.cause),
             answer,
         };
