@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::recognisers::RecogniserConfig;
+
 const DEFAULT_PATH: &str = "statewright.toml";
 
 /// Everything that the file may say; a name that is not here is refused, since it would be a misspelt setting.
@@ -24,6 +26,8 @@ pub struct ConfigFile {
     pub log: Option<LogChoice>,
     /// Blocks of addresses that requests to the outside may go to, though they are not public.
     pub allow_addresses: Option<Vec<String>>,
+    #[serde(default)]
+    pub recognisers: Vec<RecogniserConfig>,
 }
 
 /// How the log is written.

@@ -9,5 +9,6 @@ pub mod command;
 pub mod config;
 pub mod http;
 pub mod outgoing;
+pub mod recognisers;
 pub mod secret;
 pub mod telemetry;

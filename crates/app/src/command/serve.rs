@@ -20,7 +20,8 @@ use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_file
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
 use crate::http::{self, App};
-use crate::outgoing::Allowed;
+use crate::outgoing::{Allowed, Outgoing};
+use crate::recognisers::{RecogniserConfig, Recognisers};
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
@@ -86,6 +87,7 @@ struct Server {
     public_url: Option<String>,
     twilio_auth_token: Option<String>,
     allowed: Allowed,
+    recognisers: Vec<RecogniserConfig>,
     access: Access,
     clock: Clock,
     /// Whether to say what to try next.
@@ -135,6 +137,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         public_url: args.public_url.or(file.public_url),
         twilio_auth_token: args.twilio_auth_token.or(file.twilio_auth_token),
         allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
+        recognisers: file.recognisers,
         access,
         clock,
         greet: false,
@@ -159,6 +162,8 @@ fn init_log(choice: Option<LogChoice>) {
 }
 
 fn run(server: Server) -> CommandResult {
+    let outgoing = Arc::new(Outgoing::new(server.allowed));
+    let recognisers = Recognisers::new(&server.recognisers, outgoing).map_err(Failure)?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
@@ -188,7 +193,8 @@ fn run(server: Server) -> CommandResult {
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
+        let app = App::new(engine, server.access, public_url, server.twilio_auth_token);
+        let app = Arc::new(app.with_recognisers(recognisers));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");

@@ -52,7 +52,7 @@ pub async fn twilio(
     let caller = Caller::of(tenant, &headers)?;
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("MessageSid", Some(key), Some("twilio".into()), cause)?;
-    let submitted = app.submit(input).await?;
+    let submitted = app.submit_message(input).await?;
     match &*submitted.answer {
         Answer::Message(answer) => Ok(twiml(&answer.reply)),
         Answer::Event(answer) => Ok(twiml(&answer.reply)),

@@ -50,7 +50,7 @@ pub async fn post_message(
     };
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("message_id", body.message_id, None, cause)?;
-    Ok(answered(&app.submit(input).await?))
+    Ok(answered(&app.submit_message(input).await?))
 }
 
 pub async fn get_session(

@@ -24,6 +24,7 @@ use kernel::commit::Answer;
 use kernel::input::Input;
 
 use crate::access::Access;
+use crate::recognisers::Recognisers;
 use problem::Problem;
 pub(crate) use request::text;
 
@@ -40,6 +41,8 @@ pub struct App {
     /// How the outside reaches us: the base of the URLs that providers sign.
     pub public_url: String,
     pub twilio_auth_token: Option<String>,
+    /// Without any, nobody is asked.
+    recognisers: Option<Recognisers>,
     pub started: Instant,
 }
 
@@ -53,7 +56,36 @@ impl App {
         twilio_auth_token: Option<String>,
     ) -> Self {
         let started = Instant::now();
-        Self { engine, access, public_url, twilio_auth_token, started }
+        Self { engine, access, public_url, twilio_auth_token, recognisers: None, started }
+    }
+
+    /// With those who may be asked what messages mean.
+    pub fn with_recognisers(self, recognisers: Recognisers) -> Self {
+        Self { recognisers: Some(recognisers), ..self }
+    }
+
+    /// `submit`, for what may be a message: a recogniser is asked first, if there is one for its machine, and each of a
+    /// person's messages waits for the one before. Without a recogniser it is `submit`.
+    async fn submit_message(self: &Arc<Self>, input: Input) -> Result<Submitted, Problem> {
+        let Some(recognisers) = self.recognisers.as_ref().filter(|all| all.of(&input).is_some()) else {
+            return self.submit(input).await;
+        };
+        let _turn = recognisers.turn(&input).await;
+        self.submit(self.understood(input).await).await
+    }
+
+    /// An input with what a recogniser makes of its message, if there is one and it could make a difference.
+    async fn understood(self: &Arc<Self>, input: Input) -> Input {
+        let Some(recogniser) = self.recognisers.as_ref().and_then(|all| all.of(&input)) else {
+            return input;
+        };
+        let (app, asked) = (Arc::clone(self), input.clone());
+        let advised = tokio::task::spawn_blocking(move || match &app.recognisers {
+            Some(recognisers) => recognisers.advise(&app.engine, &recogniser, asked),
+            None => asked,
+        });
+        // Advice that panicked is no reason to lose the message.
+        advised.await.unwrap_or(input)
     }
 
     /// Hands an input to the engine and waits for its durable answer.

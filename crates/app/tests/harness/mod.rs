@@ -1,5 +1,6 @@
 //! A real server process on a free port, and a client that asks it as anybody would.
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
