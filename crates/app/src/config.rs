@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::connections::{CallTarget, Channel, Webhook};
 use crate::recognisers::RecogniserConfig;
 
 const DEFAULT_PATH: &str = "statewright.toml";
@@ -24,6 +25,12 @@ pub struct ConfigFile {
     pub twilio_auth_token: Option<String>,
     pub api_keys: Option<String>,
     pub log: Option<LogChoice>,
+    #[serde(default)]
+    pub channels: Vec<Channel>,
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+    #[serde(default)]
+    pub calls: Vec<CallTarget>,
     /// Blocks of addresses that requests to the outside may go to, though they are not public.
     pub allow_addresses: Option<Vec<String>>,
     #[serde(default)]

@@ -7,15 +7,18 @@
 mod batch;
 pub mod breaker;
 pub mod clock;
+pub mod delivery;
 mod hot;
 pub mod machines;
 pub mod metrics;
+mod replay;
+pub mod reroute;
 pub mod settings;
 mod shard;
 pub mod story;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -24,11 +27,13 @@ use kernel::decide::{Explanation, explain, reading_wanted};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
+use kernel::time::{Delay, Timestamp};
 use store::{CommitError, LoadError, Store};
 
 pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
+use delivery::{Carrier, Courier, Delivery};
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
 pub use settings::Settings;
@@ -132,8 +137,10 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
+    delivery: Arc<OnceLock<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    courier: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -141,15 +148,42 @@ impl Engine {
     pub fn start(store: Arc<dyn Store>, machines: Arc<Machines>, clock: Clock, settings: Settings) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
+        let delivery = Arc::new(OnceLock::new());
         let shard = shard::Shard::new(
             Arc::clone(&store),
             Arc::clone(&machines),
             clock.clone(),
             Arc::clone(&metrics),
             settings,
+            Arc::clone(&delivery),
         );
         let thread = spawn(shard, waiting);
-        Self { store, machines, clock, metrics, settings, jobs: Some(jobs), thread: Some(thread) }
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Self { store, machines, clock, metrics, settings, delivery, jobs, thread, courier: None }
+    }
+
+    /// Delivers effects from now on. Without this they stay in the outbox. The first carrier counts.
+    pub fn deliver_by(&mut self, carrier: Arc<dyn Carrier>) {
+        let Some(jobs) = self.jobs.clone().filter(|_| self.courier.is_none()) else { return };
+        let (delivery, thread) = Delivery::start(|events| Courier {
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            settings: self.settings,
+            carrier,
+            jobs,
+            events,
+            under_way: Default::default(),
+            endpoints: Default::default(),
+        });
+        self.courier = Some(thread);
+        // There was none: this method is the only one that sets it.
+        let _ = self.delivery.set(delivery);
+    }
+
+    /// Says that something in the outbox may be due: one was retried by hand.
+    pub fn wake_delivery(&self) {
+        self.delivery.get().into_iter().for_each(Delivery::wake);
     }
 
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
@@ -193,7 +227,11 @@ impl Engine {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let jobs = self.jobs.as_ref().ok_or(EngineError::Stopping)?;
         jobs.send(Job::Recover(sender)).map_err(|_| EngineError::Stopping)?;
-        receiver.recv().map_err(|_| EngineError::Stopping)
+        let report = receiver.recv().map_err(|_| EngineError::Stopping)?;
+        if self.clock.is_virtual() {
+            self.delivery.get().into_iter().for_each(Delivery::rest);
+        }
+        Ok(report)
     }
 
     /// What an input would do to an instance, without doing it.
@@ -272,8 +310,20 @@ impl Engine {
         &self.settings
     }
 
+    /// What counts as stuck at this moment.
+    pub fn stuck_by(&self) -> StuckBy {
+        let before = |delay: Delay| Timestamp::from_millis(self.clock.now().as_millis() - delay.as_millis());
+        let Settings { silent_after, overdue_after, .. } = self.settings;
+        StuckBy { overdue_since: before(overdue_after), silent_since: before(silent_after) }
+    }
+
     /// Answers what is waiting, then stops. Inputs after this are refused.
     pub fn stop(&mut self) {
+        // First, since the results of calls are inputs too.
+        self.delivery.get().into_iter().for_each(Delivery::stop);
+        if let Some(courier) = self.courier.take() {
+            let _ = courier.join();
+        }
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A shard that panicked has said so; there is nothing more to do about it here.

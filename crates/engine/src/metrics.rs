@@ -37,6 +37,18 @@ struct RecogniserLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    pub endpoint: String,
+    /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MachineLabels {
+    pub machine: String,
+}
+
 pub struct Metrics {
     registry: Registry,
     pub inputs: Family<OutcomeLabels, Counter>,
@@ -49,6 +61,8 @@ pub struct Metrics {
     pub batches: Counter,
     pub batch_inputs: Histogram,
     pub commit_seconds: Histogram,
+    pub deliveries: Family<DeliveryLabels, Counter>,
+    pub loops: Family<MachineLabels, Counter>,
     recogniser_calls: Family<RecogniserLabels, Counter>,
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
@@ -100,6 +114,18 @@ impl Metrics {
             batches: add(r, "batches", "Batches committed", Counter::default()),
             batch_inputs: add(r, "batch_inputs", "Commits in one batch", Histogram::new(batch_sizes)),
             commit_seconds: add(r, "commit_seconds", "Time to make a batch durable", Histogram::new(seconds)),
+            deliveries: add(
+                r,
+                "deliveries",
+                "Attempts to deliver an effect, by how they ended",
+                Family::default(),
+            ),
+            loops: add(
+                r,
+                "loops",
+                "Transitions that repeated themselves too often in a short time",
+                Family::default(),
+            ),
             recogniser_calls: add(
                 r,
                 "recogniser_calls",

@@ -161,12 +161,30 @@ pub struct Settlement {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettlementResult {
-    Delivered { provider_id: Option<String> },
-    Retry { at: Timestamp, error: String, parts_done: u32 },
-    Dead { error: String },
-    Unknown { error: String },
-    Cancelled { error: String },
-    Unaddressed { error: String },
+    Delivered {
+        provider_id: Option<String>,
+    },
+    Retry {
+        at: Timestamp,
+        error: String,
+        parts_done: u32,
+    },
+    /// No attempt was made, so none is counted.
+    Postponed {
+        at: Timestamp,
+    },
+    Dead {
+        error: String,
+    },
+    Unknown {
+        error: String,
+    },
+    Cancelled {
+        error: String,
+    },
+    Unaddressed {
+        error: String,
+    },
 }
 
 /// What a settlement makes of an effect, beside its `settled_at`.
@@ -178,6 +196,8 @@ pub(crate) struct Settled<'a> {
     pub error: Option<&'a str>,
     pub parts_done: Option<u32>,
     pub provider_id: Option<&'a str>,
+    /// Attempts that were counted with the claim and were none.
+    pub uncounted: u32,
 }
 
 impl SettlementResult {
@@ -188,6 +208,7 @@ impl SettlementResult {
             error: Some(error),
             parts_done: None,
             provider_id: None,
+            uncounted: 0,
         };
         match self {
             Self::Delivered { provider_id } => Settled {
@@ -196,7 +217,11 @@ impl SettlementResult {
                 error: None,
                 parts_done: None,
                 provider_id: provider_id.as_deref(),
+                uncounted: 0,
             },
+            Self::Postponed { at } => {
+                Settled { due_at: Some(*at), error: None, uncounted: 1, ..ended(EffectStatus::Pending, "") }
+            }
             Self::Retry { at, error, parts_done } => Settled {
                 due_at: Some(*at),
                 parts_done: Some(*parts_done),

@@ -15,13 +15,18 @@ use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
 use crate::access::Access;
+use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
+use crate::connections::{Channel, Connections};
 use crate::http::{self, App};
 use crate::outgoing::{Allowed, Outgoing};
+use crate::receipts;
 use crate::recognisers::{RecogniserConfig, Recognisers};
+use crate::rollout::{self, Rollouts};
+use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
@@ -85,7 +90,7 @@ struct Server {
     store: String,
     machines: Vec<PathBuf>,
     public_url: Option<String>,
-    twilio_auth_token: Option<String>,
+    connections: Connections,
     allowed: Allowed,
     recognisers: Vec<RecogniserConfig>,
     access: Access,
@@ -129,13 +134,18 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         Some(dirs) if args.machines.dirs.is_empty() => dirs,
         _ => args.machines.paths(),
     };
+    let twilio = args.twilio_auth_token.or(file.twilio_auth_token);
+    let twilio = twilio.map(|token| Secret::parse(&token).map(Channel::twilio)).transpose();
+    let channels = file.channels.into_iter().chain(twilio.map_err(Failure)?).collect();
+    let connections = Connections::new(channels, file.webhooks, file.calls, &access.first_tenant());
+    let connections = connections.map_err(|problem| Failure(format!("the settings are wrong: {problem}")))?;
     let allowed = args.allow_addresses.or(file.allow_addresses.map(|blocks| blocks.join(",")));
     Ok(Server {
         machines,
         listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
         store: args.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
         public_url: args.public_url.or(file.public_url),
-        twilio_auth_token: args.twilio_auth_token.or(file.twilio_auth_token),
+        connections,
         allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
         recognisers: file.recognisers,
         access,
@@ -163,18 +173,24 @@ fn init_log(choice: Option<LogChoice>) {
 
 fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed));
-    let recognisers = Recognisers::new(&server.recognisers, outgoing).map_err(Failure)?;
+    let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
+    let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    receipts::activate(&machines, &*store, server.clock.now())?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
     {
         server.clock.advance(latest.since(server.clock.now()));
     }
+    let rollouts = Rollouts::load(&*store, enabled)?;
+    if !rollouts.enabled() {
+        tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
+    }
     let durability = store.info().durability;
-    let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
+    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -187,14 +203,25 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greeting(&engine.machines().all(), &server.machines, address)
-                .iter()
-                .for_each(|line| say!("{line}"));
+            let mut machines = engine.machines().all();
+            machines.retain(|machine| !machine.name.is_own());
+            greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = App::new(engine, server.access, public_url, server.twilio_auth_token);
-        let app = Arc::new(app.with_recognisers(recognisers));
+        let connections = Arc::new(server.connections);
+        engine.deliver_by(Arc::new(HttpCarrier {
+            outgoing,
+            connections: Arc::clone(&connections),
+            clock: server.clock,
+            public_url: public_url.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        }));
+        let mut app = App::new(engine, server.access, public_url, connections);
+        app.rollouts = rollouts;
+        app.recognisers = Some(recognisers);
+        let app = Arc::new(app);
+        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -203,6 +230,13 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The switch over all machines, which is not ours to name: hosts have set it before.
+fn fsm_enabled() -> Result<bool, Failure> {
+    let value = std::env::var_os(rollout::SWITCH);
+    let value = value.as_ref().map(|value| value.to_string_lossy());
+    rollout::switch(value.as_deref()).map_err(Failure)
 }
 
 /// `sqlite:PATH` or `memory:`.

@@ -14,7 +14,7 @@ use crate::http::request::{self, Body, Caller};
 /// What a person sees who opens the address in a browser.
 pub async fn welcome(State(app): State<Shared>) -> String {
     let machines: Vec<String> =
-        app.engine.machines().all().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
+        app.machines().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
     format!(
         "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
         env!("CARGO_PKG_VERSION"),
@@ -42,7 +42,7 @@ pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
         let readiness = Readiness {
             ready,
             store: store.unwrap_or_else(|error| error.to_string()),
-            machines: app.engine.machines().all().len(),
+            machines: app.machines().len(),
         };
         Ok(request::json(if ready { 200 } else { 503 }, &readiness, None))
     })
@@ -68,6 +68,8 @@ struct Info {
     clock: &'static str,
     now: Timestamp,
     machines: Vec<String>,
+    /// Whether any message is answered at all, as the environment says.
+    enable_fsm: bool,
     uptime_seconds: u64,
 }
 
@@ -93,7 +95,8 @@ pub async fn info(State(app): State<Shared>) -> Response {
         },
         clock: if clock.is_virtual() { "virtual" } else { "system" },
         now: clock.now(),
-        machines: app.engine.machines().all().iter().map(|m| m.name.to_string()).collect(),
+        machines: app.machines().iter().map(|m| m.name.to_string()).collect(),
+        enable_fsm: app.rollouts.enabled(),
         uptime_seconds: app.started.elapsed().as_secs(),
     };
     request::json(200, &info, None)

@@ -5,9 +5,9 @@
 //! built-in recogniser reads it. `rasa` and `openai` are pure; the call is made here, on a thread that may block.
 
 mod openai;
+mod queue;
 mod rasa;
 mod settings;
-mod turns;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -21,10 +21,10 @@ use tokio::sync::Semaphore;
 
 use crate::outgoing::{Outgoing, Request, SendError};
 use crate::secret::Secret;
-use turns::Turns;
+use queue::Queues;
 
+pub use queue::Place;
 pub use settings::{Kind, RecogniserConfig};
-pub use turns::Turn;
 
 /// Calls under way at one time, of all recognisers together. Each holds a thread; beyond, the built-in recogniser is
 /// quicker than any queue.
@@ -205,7 +205,7 @@ pub struct Recognisers {
     all: Vec<Arc<Recogniser>>,
     outgoing: Arc<Outgoing>,
     calls: Semaphore,
-    turns: Turns,
+    queues: Queues,
 }
 
 impl Recognisers {
@@ -228,7 +228,7 @@ impl Recognisers {
                 endpoint,
             }));
         }
-        Ok(Self { all, outgoing, calls: Semaphore::new(CALLS_MAX), turns: Turns::default() })
+        Ok(Self { all, outgoing, calls: Semaphore::new(CALLS_MAX), queues: Queues::default() })
     }
 
     /// The one to ask about messages such as this, if there is one.
@@ -236,16 +236,18 @@ impl Recognisers {
         let Cause::Message { machine, .. } = &input.cause else { return None };
         let fits = |recogniser: &&Arc<Recogniser>| {
             recogniser.machine.as_ref().is_none_or(|own| own == machine)
-                && recogniser.tenant.as_ref().is_none_or(|own| *own == input.tenant)
+                // What is tried out in a tenant's shadow is to go as it would for the tenant.
+                && recogniser.tenant.as_ref().is_none_or(|own| *own == input.tenant || own.shadow() == input.tenant)
         };
         self.all.iter().find(fits).cloned()
     }
 
-    /// Waits until the person's messages before this one have their answers.
-    pub async fn turn(&self, input: &Input) -> Option<Turn> {
+    /// A place behind the person's messages that came before, if somebody is to be asked about this one.
+    pub fn queue(&self, input: &Input) -> Option<Place> {
+        self.of(input)?;
         match &input.cause {
             Cause::Message { machine, subject, .. } => {
-                Some(self.turns.wait((input.tenant.clone(), machine.clone(), subject.clone())).await)
+                Some(self.queues.enter((input.tenant.clone(), machine.clone(), subject.clone())))
             }
             _ => None,
         }

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod days;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -20,6 +22,7 @@ pub struct Answer {
     pub body: String,
     pub replayed: bool,
     pub etag: Option<String>,
+    pub retry_after: Option<u32>,
     pub content_type: String,
 }
 
@@ -118,7 +121,15 @@ fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Re
     let mut response = response?;
     let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
     let (replayed, etag) = (header("idempotent-replayed").is_some(), header("etag"));
+    let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
     let content_type = header("content-type").unwrap_or_default();
     let status = response.status().as_u16();
-    Ok(Answer { status, body: response.body_mut().read_to_string()?, replayed, etag, content_type })
+    Ok(Answer {
+        status,
+        body: response.body_mut().read_to_string()?,
+        replayed,
+        etag,
+        retry_after,
+        content_type,
+    })
 }

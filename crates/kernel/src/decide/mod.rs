@@ -11,7 +11,7 @@ mod turn;
 use std::sync::Arc;
 
 use crate::bound;
-use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
+use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
 use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
@@ -101,8 +101,12 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         Cause::Timer { timer, .. } => (timer.clone(), Fields::new()),
         Cause::Result { outcome, .. } => ("result".to_owned(), outcome.fields().clone()),
         Cause::Recover { .. } => ("recover".to_owned(), Fields::new()),
-        Cause::Create { .. } => ("create".to_owned(), Fields::new()),
+        Cause::Create { context, .. } => ("create".to_owned(), context.clone()),
         Cause::Message { .. } => ("message".to_owned(), Fields::new()),
+    };
+    let message = match &input.cause {
+        Cause::Message { message, .. } => Some(message.clone()),
+        _ => None,
     };
     let entry = Entry {
         revision: before.revision,
@@ -120,8 +124,9 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         looping: None,
         by: input.by.clone(),
         trace_id: input.trace_id.clone(),
-        message: None,
+        message,
         payload,
+        cause: EntryCause::of_refused(&input.cause),
         answer: Answer::Refused(refusal.clone()),
     };
     Commit {

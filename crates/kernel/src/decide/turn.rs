@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::bound;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
-use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
+use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
 use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
 };
@@ -364,11 +364,12 @@ impl<'a> Turn<'a> {
             }
         };
         if delivered {
-            let address = address.clone();
+            let (address, locale) = (address.clone(), self.session.locale.clone());
             for reply in replies {
                 self.add_effect(EffectKind::Reply(reply.clone()));
                 if let Some(effect) = self.effects.last_mut() {
                     effect.to.clone_from(&address);
+                    effect.locale.clone_from(&locale);
                 }
             }
         }
@@ -376,7 +377,8 @@ impl<'a> Turn<'a> {
 
     /// The key of the effect that is added.
     fn add_effect(&mut self, kind: EffectKind) -> String {
-        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        let mut effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        effect.trace_id.clone_from(&self.input.trace_id);
         let key = effect.key.clone();
         self.effects.push(effect);
         key
@@ -457,7 +459,7 @@ impl<'a> Turn<'a> {
         let taken = self.trail.taken.iter().skip(self.taken_at_start).copied();
         let reported = taken.filter(|index| !chart.transition(*index).loop_normal);
         let repeated = self.after.recent.note(reported, self.now);
-        let before = self.after.looping.take().filter(|looping| looping.until >= self.now);
+        let before = self.after.looping.take().filter(|looping| looping.until > self.now);
         let Some(repeated) = repeated else {
             self.after.looping = before;
             return None;
@@ -541,6 +543,7 @@ impl<'a> Turn<'a> {
     pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
         let payload = match &self.input.cause {
             Cause::Event { payload, .. } => payload.clone(),
+            Cause::Create { context, .. } => context.clone(),
             Cause::Result { outcome, .. } => outcome.fields().clone(),
             _ => Fields::new(),
         };
@@ -562,6 +565,7 @@ impl<'a> Turn<'a> {
             trace_id: self.input.trace_id.clone(),
             message,
             payload,
+            cause: EntryCause::of_taken(&self.input.cause),
             answer,
         };
         Commit {

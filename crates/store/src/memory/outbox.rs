@@ -109,6 +109,7 @@ impl Outbox {
         let settled = settlement.result.settled();
         effect.status = settled.status;
         effect.due_at = settled.due_at;
+        effect.attempts -= settled.uncounted;
         effect.settled_at = settled.status.is_settled().then_some(now);
         effect.parts_done = settled.parts_done.unwrap_or(effect.parts_done);
         replace(&mut effect.error, settled.error);

@@ -181,7 +181,7 @@ pub(super) fn settle(
     let mut update = connection.prepare_cached(
         "UPDATE outbox SET status = ?1, due_at = ?2, claimable_at = iif(claimable_at IS NULL, NULL, ?2),
              settled_at = ?3, error = coalesce(?4, error), parts_done = coalesce(?5, parts_done),
-             provider_id = coalesce(?6, provider_id)
+             provider_id = coalesce(?6, provider_id), attempts = attempts - ?10
          WHERE tenant = ?7 AND key = ?8 AND status = 'sending' AND attempts = ?9 RETURNING lane",
     )?;
     let values = params![
@@ -194,6 +194,7 @@ pub(super) fn settle(
         settlement.tenant.as_str(),
         settlement.key,
         settlement.attempt,
+        settled.uncounted,
     ];
     let lane: Option<Option<i64>> = update.query_row(values, |row| row.get(0)).optional()?;
     if let Some(Some(lane)) = lane

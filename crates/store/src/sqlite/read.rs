@@ -6,7 +6,7 @@
 use kernel::commit::Entry;
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params_from_iter};
@@ -94,6 +94,15 @@ pub(super) fn instances(
     }
     if let Some(limit) = query.idle_since {
         wanted.also("t.updated_at < ?", [Value::Integer(limit.as_millis())]);
+    }
+    if let Some(now) = query.looping_at {
+        wanted.also("t.looping_until > ?", [Value::Integer(now.as_millis())]);
+    }
+    if let Some(StuckBy { overdue_since, .. }) = query.stuck_by {
+        wanted.also(
+            "t.closure_reason IS NULL AND (t.wake_at < ? OR t.wake_at IS NULL)",
+            [Value::Integer(overdue_since.as_millis())],
+        );
     }
     if let Some(cursor) = &query.cursor {
         wanted.also("t.id < ?", [text(cursor)]);
@@ -191,7 +200,7 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     }
     let mut select = connection.prepare_cached(
         "SELECT machine, closure_reason, iif(closure_reason IS NULL, state, NULL), count(*)
-         FROM instances GROUP BY 1, 2, 3",
+         FROM instances WHERE tenant NOT GLOB '*~shadow' GROUP BY 1, 2, 3",
     )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
@@ -203,7 +212,9 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
             Some(reason) => figures.closed.insert((machine, reason), count),
         };
     }
-    let mut select = connection.prepare_cached("SELECT status, count(*) FROM clarifications GROUP BY 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT status, count(*) FROM clarifications WHERE tenant NOT GLOB '*~shadow' GROUP BY 1",
+    )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
         let status: String = row.get(0)?;

@@ -26,6 +26,7 @@ pub(super) struct InstanceRow<'a> {
     pub snapshot: &'a Snapshot,
     pub state: String,
     pub wake_at: Option<i64>,
+    pub looping_until: Option<i64>,
     pub body: String,
     pub checksum: i64,
 }
@@ -68,6 +69,7 @@ fn instance_row(snapshot: &Snapshot) -> Result<InstanceRow<'_>, String> {
         snapshot,
         state: snapshot.state(),
         wake_at: due_at(snapshot).map(Timestamp::as_millis),
+        looping_until: snapshot.looping.as_ref().map(|looping| looping.until.as_millis()),
         body: seal::print(snapshot)?,
         checksum: 0,
     };

@@ -82,3 +82,96 @@ CREATE UNIQUE INDEX settings_by_name ON settings (tenant, name);
 ALTER TABLE instances ADD COLUMN looping_until INTEGER;
 
 CREATE INDEX instances_looping ON instances (looping_until) WHERE looping_until IS NOT NULL;
+
+-- What waits with no way out by time may wait for ever: the first place to look for what is stuck.
+CREATE INDEX instances_timeless ON instances (tenant, id) WHERE closure_reason IS NULL AND wake_at IS NULL;
+-- The views for operators again, without what is kept beside a tenant: its shadow, where what would have happened is
+-- tried out, and its receipts.
+
+DROP VIEW progress_update_sessions;
+DROP VIEW fsm_transition_log;
+DROP VIEW fsm_clarification_requests;
+DROP VIEW fsm_idempotency_records;
+
+-- One row for each session of each subject, of every machine.
+CREATE VIEW progress_update_sessions AS
+SELECT
+    i.id                                                                         AS id,
+    i.id                                                                         AS session_id,
+    i.tenant                                                                     AS tenant,
+    i.machine                                                                    AS machine,
+    i.subject                                                                    AS user_id,
+    i.ordinal                                                                    AS ordinal,
+    i.state                                                                      AS fsm_state,
+    i.closure_reason                                                             AS closure_reason,
+    json_extract(i.body, '$.context')                                            AS session_metadata,
+    (
+        SELECT json_group_array(json(step)) FROM (
+            SELECT json_object(
+                'from_state', json_extract(l.body, '$.from'),
+                'to_state', json_extract(l.body, '$.to'),
+                'event', json_extract(l.body, '$.event'),
+                'success', json(CASE json_extract(l.body, '$.success') WHEN 1 THEN 'true' ELSE 'false' END),
+                'reason', json_extract(l.body, '$.reason'),
+                'at', json_extract(l.body, '$.at')
+            ) AS step
+            FROM log AS l
+            WHERE l.owner = i.row
+            ORDER BY l.seq
+        )
+    )                                                                            AS transition_history,
+    i.revision                                                                   AS revision,
+    strftime('%Y-%m-%dT%H:%M:%fZ', i.updated_at / 1000.0, 'unixepoch')           AS last_activity,
+    strftime('%Y-%m-%dT%H:%M:%fZ', i.created_at / 1000.0, 'unixepoch')           AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', i.updated_at / 1000.0, 'unixepoch')           AS updated_at,
+    json_extract(i.body, '$.closure.at')                                         AS closed_at
+FROM instances AS i
+WHERE i.ordinal > 0 AND instr(i.tenant, '~') = 0;
+
+-- One row for each input that was taken or refused.
+CREATE VIEW fsm_transition_log AS
+SELECT
+    l.seq                                                                        AS id,
+    l.tenant                                                                     AS tenant,
+    l.instance                                                                   AS session_id,
+    i.subject                                                                    AS user_id,
+    json_extract(l.body, '$.from')                                               AS from_state,
+    json_extract(l.body, '$.to')                                                 AS to_state,
+    json_extract(l.body, '$.event')                                              AS event,
+    json_extract(l.body, '$.success')                                            AS success,
+    json_extract(l.body, '$.reason')                                             AS reason,
+    l.revision                                                                   AS revision,
+    strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1000.0, 'unixepoch')                   AS logged_at
+FROM log AS l
+LEFT JOIN instances AS i ON i.row = l.owner
+WHERE instr(l.tenant, '~') = 0;
+
+-- One row for each question that was asked.
+CREATE VIEW fsm_clarification_requests AS
+SELECT
+    c.id                                                                         AS id,
+    c.tenant                                                                     AS tenant,
+    c.instance                                                                   AS session_id,
+    json_extract(c.body, '$.subject')                                            AS user_id,
+    c.status                                                                     AS status,
+    json_extract(c.body, '$.question')                                           AS question,
+    json_extract(c.body, '$.options')                                            AS options,
+    json_extract(c.body, '$.answer')                                             AS answer,
+    strftime('%Y-%m-%dT%H:%M:%fZ', c.created_at / 1000.0, 'unixepoch')           AS created_at,
+    json_extract(c.body, '$.expires_at')                                         AS expires_at,
+    CASE c.status WHEN 'answered' THEN json_extract(c.body, '$.resolved_at') END AS answered_at
+FROM clarifications AS c
+WHERE instr(c.tenant, '~') = 0;
+
+-- One row for each key that was seen. An input is received and processed by one commit, so both times are its time.
+CREATE VIEW fsm_idempotency_records AS
+SELECT
+    l.tenant                                                                     AS tenant,
+    i.subject                                                                    AS user_id,
+    l.instance                                                                   AS session_id,
+    json_extract(l.body, '$.key')                                                AS message_id,
+    strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1000.0, 'unixepoch')                   AS created_at,
+    strftime('%Y-%m-%dT%H:%M:%fZ', l.at / 1000.0, 'unixepoch')                   AS processed_at
+FROM log AS l
+LEFT JOIN instances AS i ON i.row = l.owner
+WHERE instr(l.tenant, '~') = 0;
