@@ -10,6 +10,7 @@ use clap::ValueEnum;
 use serde::Deserialize;
 
 use crate::connections::{CallTarget, Channel, Webhook};
+use crate::recognisers::RecogniserConfig;
 
 const DEFAULT_PATH: &str = "statewright.toml";
 
@@ -32,6 +33,8 @@ pub struct ConfigFile {
     pub calls: Vec<CallTarget>,
     /// Blocks of addresses that requests to the outside may go to, though they are not public.
     pub allow_addresses: Option<Vec<String>>,
+    #[serde(default)]
+    pub recognisers: Vec<RecogniserConfig>,
 }
 
 /// How the log is written.

@@ -12,6 +12,7 @@ pub mod connections;
 pub mod http;
 pub mod outgoing;
 pub mod receipts;
+pub mod recognisers;
 pub mod rollout;
 pub mod secret;
 mod shadow_log;

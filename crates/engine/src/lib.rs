@@ -23,9 +23,10 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
-use kernel::decide::{Explanation, explain};
+use kernel::decide::{Explanation, explain, reading_wanted};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::Input;
+use kernel::input::{Cause, Input};
+use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::{Delay, Timestamp};
 use store::{CommitError, LoadError, Store};
@@ -47,6 +48,15 @@ pub struct Submitted {
     pub answer: Arc<Answer>,
     /// The key was handled before, and this is what it got then.
     pub replayed: bool,
+}
+
+/// What somebody who is asked what a message may mean has to know.
+#[derive(Clone, Debug)]
+pub struct ReadingWanted {
+    /// The machine that the message would be decided by.
+    pub machine: Arc<Machine>,
+    /// The names of the intents that lead anywhere from where the session is, in their order.
+    pub heard: Vec<String>,
 }
 
 /// Why an input has no answer. Refusals by the machine are answers, not errors.
@@ -231,6 +241,31 @@ impl Engine {
     pub fn explain(&self, before: &Snapshot, input: &Input) -> Result<Explanation, EngineError> {
         let machine = self.machines.of(before)?;
         Ok(explain(&machine, before, input, self.clock.now()))
+    }
+
+    /// Whether an input is a repeat of one that has its answer, so that nothing needs to be found out for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the receipt is corrupt.
+    pub fn answered_before(&self, input: &Input) -> Result<bool, EngineError> {
+        Ok(self.store.receipt(input.receipt_id())?.is_some())
+    }
+
+    /// What to ask somebody about a message, if it would make a difference to know what it means. By what is saved now: another input may come in between, which then makes the advice worse
+    /// and nothing wrong.
+    ///
+    /// # Errors
+    /// When there is no such machine, the session is corrupt or the store cannot be read.
+    pub fn reading_wanted(&self, input: &Input) -> Result<Option<ReadingWanted>, EngineError> {
+        let Cause::Message { machine, subject, .. } = &input.cause else { return Ok(None) };
+        let before = self.store.load_session(&input.tenant, machine, subject)?;
+        let machine = match before.as_ref().filter(|before| !before.is_closed()) {
+            Some(open) => self.machines.of(open)?,
+            None => self.machines.current(machine)?,
+        };
+        let heard = reading_wanted(&machine, before.as_ref(), input, self.clock.now());
+        let heard = heard.map(|names| names.into_iter().map(str::to_owned).collect());
+        Ok(heard.map(|heard| ReadingWanted { machine, heard }))
     }
 
     /// # Errors

@@ -32,6 +32,12 @@ struct StatusLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecogniserLabels {
+    recogniser: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DeliveryLabels {
     pub endpoint: String,
     /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
@@ -57,6 +63,7 @@ pub struct Metrics {
     pub commit_seconds: Histogram,
     pub deliveries: Family<DeliveryLabels, Counter>,
     pub loops: Family<MachineLabels, Counter>,
+    recogniser_calls: Family<RecogniserLabels, Counter>,
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
@@ -119,6 +126,12 @@ impl Metrics {
                 "Transitions that repeated themselves too often in a short time",
                 Family::default(),
             ),
+            recogniser_calls: add(
+                r,
+                "recogniser_calls",
+                "Messages that a recogniser was to be asked about, by how that went",
+                Family::default(),
+            ),
             open: add(r, "instances_open", "Open instances by state", Family::default()),
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
@@ -126,6 +139,12 @@ impl Metrics {
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
             registry: all,
         }
+    }
+
+    /// A recogniser was to be asked; `outcome` is `ok`, or why there was nothing to be had.
+    pub fn count_recogniser_call(&self, recogniser: &str, outcome: &'static str) {
+        let recogniser = recogniser.to_owned();
+        self.recogniser_calls.get_or_create(&RecogniserLabels { recogniser, outcome }).inc();
     }
 
     /// How many batches have been committed.

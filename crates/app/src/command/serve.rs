@@ -24,6 +24,7 @@ use crate::connections::{Channel, Connections};
 use crate::http::{self, App};
 use crate::outgoing::{Allowed, Outgoing};
 use crate::receipts;
+use crate::recognisers::{RecogniserConfig, Recognisers};
 use crate::rollout::{self, Rollouts};
 use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
@@ -91,6 +92,7 @@ struct Server {
     public_url: Option<String>,
     connections: Connections,
     allowed: Allowed,
+    recognisers: Vec<RecogniserConfig>,
     access: Access,
     clock: Clock,
     /// Whether to say what to try next.
@@ -145,6 +147,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         public_url: args.public_url.or(file.public_url),
         connections,
         allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
+        recognisers: file.recognisers,
         access,
         clock,
         greet: false,
@@ -169,6 +172,8 @@ fn init_log(choice: Option<LogChoice>) {
 }
 
 fn run(server: Server) -> CommandResult {
+    let outgoing = Arc::new(Outgoing::new(server.allowed));
+    let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
     let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
@@ -206,7 +211,7 @@ fn run(server: Server) -> CommandResult {
         let public_url = public_url.trim_end_matches('/').to_owned();
         let connections = Arc::new(server.connections);
         engine.deliver_by(Arc::new(HttpCarrier {
-            outgoing: Arc::new(Outgoing::new(server.allowed)),
+            outgoing,
             connections: Arc::clone(&connections),
             clock: server.clock,
             public_url: public_url.clone(),
@@ -214,6 +219,7 @@ fn run(server: Server) -> CommandResult {
         }));
         let mut app = App::new(engine, server.access, public_url, connections);
         app.rollouts = rollouts;
+        app.recognisers = Some(recognisers);
         let app = Arc::new(app);
         tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {

@@ -233,7 +233,7 @@ async fn take(
         let cause = Cause::Message { machine: machine.clone(), subject: subject.clone(), message };
         let input = caller.input("the message's id", Some(key), Some(kind.as_str().to_owned()), cause)?;
         match app.admit(&owner.tenant, machine, &subject) {
-            Treatment::On => waiting.push(app.hand_over(input)),
+            Treatment::On => waiting.push(app.hand_over_message(input)),
             Treatment::Shadow | Treatment::Off => match app.take_message(input).await? {
                 Taken::Decided(before) => answers.push(before),
                 Taken::InShadow(_) | Taken::LeftAlone => {}

@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Engine, EngineError};
 use kernel::commit::{Answer, Entry, EntryCause};
-use kernel::conversation::{Message, MessageOutcome, Why};
+use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
@@ -249,6 +249,13 @@ struct EntryView {
     outcome: Option<MessageOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// What a classifier made of the text: the caller's, or the recogniser that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advised_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice_failure: Option<String>,
     /// The option that was chosen, the timer that came due, the call that came back.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<EntryCause>,
@@ -270,6 +277,7 @@ impl From<Entry> for EntryView {
             Answer::Message(answer) => (Some(answer.outcome), Some(answer.why)),
             _ => (None, None),
         };
+        let message = entry.message.unwrap_or_default();
         Self {
             revision: entry.revision,
             at: entry.at,
@@ -279,7 +287,10 @@ impl From<Entry> for EntryView {
             key: entry.key,
             success: entry.success,
             outcome,
-            text: entry.message.and_then(|message| message.text),
+            text: message.text,
+            candidates: message.candidates,
+            advised_by: message.advised_by,
+            advice_failure: message.advice_failure,
             cause: entry.cause,
             reason: entry.reason,
             code: entry.code,

@@ -31,6 +31,7 @@ use kernel::machine::Machine;
 
 use crate::access::Access;
 use crate::connections::Connections;
+use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
 use problem::Problem;
 pub use rollout::keep_rollouts_fresh;
@@ -50,6 +51,8 @@ pub struct App {
     pub connections: Arc<Connections>,
     /// Everything is on, unless whoever starts the server has loaded what is set.
     pub rollouts: Rollouts,
+    /// Without any, nobody is asked what messages mean.
+    pub recognisers: Option<Recognisers>,
     pub started: Instant,
 }
 
@@ -73,7 +76,7 @@ impl App {
     pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
         let rollouts = Rollouts::default();
-        Self { engine, access, public_url, connections, rollouts, started }
+        Self { engine, access, public_url, connections, rollouts, recognisers: None, started }
     }
 
     /// The current machines that people have defined; our own are left out.
@@ -94,6 +97,45 @@ impl App {
             let _ = sender.send(answered);
         });
         Waiting(receiver)
+    }
+
+    /// `submit`, for what may be a message.
+    async fn submit_message(self: &Arc<Self>, input: Input) -> Result<Submitted, Problem> {
+        self.hand_over_message(input).answer().await
+    }
+
+    /// `hand_over`, for what may be a message: a recogniser is asked first, if one is set up for its machine, and each of
+    /// a person's messages then waits for the one before. Otherwise it is `hand_over`.
+    fn hand_over_message(self: &Arc<Self>, input: Input) -> Waiting {
+        let Some(place) = self.recognisers.as_ref().and_then(|all| all.queue(&input)) else {
+            return self.hand_over(input);
+        };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let app = Arc::clone(self);
+        // Apart from the request, as the engine's part is: who gives up waiting has handed the message over all the same.
+        tokio::spawn(async move {
+            let turn = place.reached().await;
+            let input = app.understood(input).await;
+            if let Ok(answered) = app.hand_over(input).0.await {
+                let _ = sender.send(answered);
+            }
+            drop(turn);
+        });
+        Waiting(receiver)
+    }
+
+    /// An input with what a recogniser makes of its message, if one is set up and it could make a difference.
+    async fn understood(self: &Arc<Self>, input: Input) -> Input {
+        let Some(recogniser) = self.recognisers.as_ref().and_then(|all| all.of(&input)) else {
+            return input;
+        };
+        let (app, asked) = (Arc::clone(self), input.clone());
+        let advised = tokio::task::spawn_blocking(move || match &app.recognisers {
+            Some(recognisers) => recognisers.advise(&app.engine, &recogniser, asked),
+            None => asked,
+        });
+        // Advice that panicked is no reason to lose the message.
+        advised.await.unwrap_or(input)
     }
 
     /// Runs a store read where blocking is allowed.

@@ -48,7 +48,7 @@ impl App {
         };
         let treatment = self.admit(&input.tenant, machine, subject);
         if treatment == Treatment::On {
-            return Ok(Taken::Decided(self.submit(input).await?));
+            return Ok(Taken::Decided(self.submit_message(input).await?));
         }
         self.engine.machines().current(machine)?;
         let receipt = input.receipt_id();
@@ -63,7 +63,7 @@ impl App {
             Treatment::Shadow => {
                 // The caller speaks of a revision of the real session.
                 let input = Input { tenant: input.tenant.shadow(), expected: None, ..input };
-                Ok(Taken::InShadow(self.submit(input).await?))
+                Ok(Taken::InShadow(self.submit_message(input).await?))
             }
             _ => Ok(Taken::LeftAlone),
         }

@@ -129,7 +129,14 @@ impl Outgoing {
     }
 }
 
-/// The host of a URL that a request may go to as far as its letters tell.
+/// Whether a request might go to a URL, as far as its letters tell: for settings, before anything is sent.
+///
+/// # Errors
+/// `SendError::Forbidden`, with what is wrong.
+pub fn check_url(url: &str) -> Result<(), SendError> {
+    host_of(url).map(|_| ())
+}
+
 fn host_of(url: &str) -> Result<String, SendError> {
     let forbidden = |problem: &str| Err(SendError::Forbidden(format!("the URL {problem}")));
     let Ok(uri) = url.parse::<Uri>() else { return forbidden("is none") };
