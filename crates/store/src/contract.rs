@@ -101,6 +101,7 @@ macro_rules! store_contract {
             no_two_claimers_are_given_the_same_effect
             replies_to_an_instance_are_claimed_one_after_the_other
             a_lane_waits_for_the_retry_of_its_first
+            a_person_does_not_wait_for_a_host
             calls_wait_for_nobody_and_nobody_for_them
             whatever_ends_an_effect_lets_the_next_go
             a_retry_keeps_what_is_known

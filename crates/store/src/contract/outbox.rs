@@ -1,9 +1,10 @@
 //! Who is given an effect, in which order, and what becomes of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kernel::commit::{Effect, EffectKind};
-use kernel::conversation::Reply;
+use kernel::conversation::{Address, Reply};
 use kernel::id::Revision;
 
 use crate::contract::commits::committed;
@@ -216,6 +217,21 @@ pub fn a_lane_waits_for_the_retry_of_its_first(open: Open<'_>) {
     committed(&*store, Draft::change(&before).effect("third"));
     assert_eq!(claimed_keys(&*store, 7_999), NONE);
     assert_eq!(next_due(&*store), Some(8_000), "not when those behind it would be due");
+    assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
+}
+
+pub fn a_person_does_not_wait_for_a_host(open: Open<'_>) {
+    let store = open();
+    let mut commit =
+        Draft::creation("a").effect("to the host").effect("to the person").effect("more").build();
+    let (channel, account, user) = ("meta".to_owned(), "1".to_owned(), "2".to_owned());
+    let address = Arc::new(Address { channel, account, user });
+    commit.effects[1].to = Some(Arc::clone(&address));
+    store.commit(&[commit]).expect("the store is there");
+    assert_eq!(claimed_keys(&*store, 1_000), ["a:1:0", "a:1:1"]);
+    settle(&*store, "a:1:0", retry_at(8_000), 1_000);
+    settle(&*store, "a:1:1", delivered("p"), 1_000);
+    assert_eq!(claimed_keys(&*store, 7_999), NONE);
     assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
 }
 

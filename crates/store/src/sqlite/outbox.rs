@@ -13,7 +13,7 @@ use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, waits_its_turn,
+    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
 use crate::query::Page;
 use crate::sqlite::read::{Conditions, Listed, identifier};
@@ -34,7 +34,7 @@ pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> 
         row.after.instance.as_str(),
         row.after.machine.as_str(),
         row.subject(),
-        waits_its_turn(&row.effect.kind).then_some(owner),
+        Lane::of(row.effect).map(|lane| owner * Lane::COUNT + lane as i64),
         row.created_at.as_millis(),
         row.checksum,
         row.body,
