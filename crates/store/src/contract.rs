@@ -110,6 +110,7 @@ macro_rules! store_contract {
             a_retried_effect_takes_its_old_place
             next_effect_due_is_never_too_late
             stages_never_go_backwards
+            a_report_that_names_the_key_clears_up_what_was_unknown
             a_stage_is_noted_for_the_tenant_whose_message_it_is
             effects_filter_and_page
             effects_are_counted_by_status

@@ -151,6 +151,27 @@ impl DeliveryStage {
     }
 }
 
+/// What a provider reports of something that it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    pub tenant: TenantId,
+    pub provider_id: String,
+    /// The effect's key, where the provider gives back what a send was marked with.
+    pub key: Option<String>,
+    pub stage: DeliveryStage,
+    pub error: Option<String>,
+}
+
+impl DeliveryReport {
+    /// What it makes of an effect that is `unknown`: that it is heard of says that it arrived.
+    pub(crate) fn clears_up(&self) -> EffectStatus {
+        match self.stage {
+            DeliveryStage::Failed => EffectStatus::Dead,
+            DeliveryStage::Sent | DeliveryStage::Delivered | DeliveryStage::Read => EffectStatus::Delivered,
+        }
+    }
+}
+
 /// An effect that was given to whoever asked, as it is since then: sending, with this attempt counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimedEffect {

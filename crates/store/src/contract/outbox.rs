@@ -10,7 +10,8 @@ use kernel::id::Revision;
 use crate::contract::commits::committed;
 use crate::contract::{Draft, Open, at, id, machine, subject, tenant};
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::{CleanupReport, CommitError, Store};
 
@@ -438,11 +439,46 @@ pub fn stages_never_go_backwards(open: Open<'_>) {
         claim(&*store, 1_000, 9_000);
         settle(&*store, "a:1:0", delivered("p-1"), 1_000);
         let before = found(&*store, "t", "a:1:0");
-        let note = |stage| store.note_stage(&tenant("t"), "p-1", stage, None, at(2_000));
+        let note = |stage| store.note_stage(&report("t", "p-1", stage));
         let told: Result<Vec<bool>, _> = reported.iter().map(|stage| note(*stage)).collect();
         assert_eq!(told, Ok(news.to_vec()), "{reported:?}");
         let expected = OutboxEffect { stage: Some(last), ..before };
         assert_eq!(found(&*store, "t", "a:1:0"), expected, "{reported:?}");
+    }
+}
+
+fn report(of: &str, provider_id: &str, stage: DeliveryStage) -> DeliveryReport {
+    DeliveryReport { tenant: tenant(of), provider_id: provider_id.to_owned(), key: None, stage, error: None }
+}
+
+pub fn a_report_that_names_the_key_clears_up_what_was_unknown(open: Open<'_>) {
+    for (stage, status) in [
+        (DeliveryStage::Sent, EffectStatus::Delivered),
+        (DeliveryStage::Read, EffectStatus::Delivered),
+        (DeliveryStage::Failed, EffectStatus::Dead),
+    ] {
+        let store = open();
+        committed(&*store, Draft::creation("a").effect("e").effect("f"));
+        claim(&*store, 1_000, 9_000);
+        let marked = DeliveryReport { key: Some("a:1:0".to_owned()), ..report("t", "p-1", stage) };
+        assert_eq!(store.note_stage(&marked), Ok(false), "its end is not known yet");
+        settle(
+            &*store,
+            "a:1:0",
+            SettlementResult::Unknown { error: "it broke".to_owned(), parts_done: 0 },
+            1_000,
+        );
+        assert_eq!(store.note_stage(&report("t", "p-1", stage)), Ok(false), "it does not say whose it is");
+        assert_eq!(store.note_stage(&DeliveryReport { tenant: tenant("u"), ..marked.clone() }), Ok(false));
+        assert_eq!(store.note_stage(&marked), Ok(true));
+        let cleared = found(&*store, "t", "a:1:0");
+        assert_eq!((cleared.status, cleared.stage), (status, Some(stage)));
+        assert_eq!(
+            (cleared.provider_id.as_deref(), cleared.error.as_deref()),
+            (Some("p-1"), Some("it broke"))
+        );
+        assert_eq!(store.note_stage(&marked), Ok(false), "no news");
+        assert_eq!(claimed_keys(&*store, 1_000), ["a:1:1"]);
     }
 }
 
@@ -455,8 +491,9 @@ pub fn a_stage_is_noted_for_the_tenant_whose_message_it_is(open: Open<'_>) {
     let all = [("t", "a:1:0"), ("u", "a:1:0"), ("t", "b:1:0")]
         .map(|(of, key)| settlement(of, key, 1, delivered("p-1")));
     assert_eq!(store.settle_effects(&all, at(1_000)), Ok(vec![true; 3]));
-    let note = |of, provider_id, error| {
-        store.note_stage(&tenant(of), provider_id, DeliveryStage::Failed, error, at(2_000))
+    let note = |of, provider_id, error: Option<&str>| {
+        let error = error.map(str::to_owned);
+        store.note_stage(&DeliveryReport { error, ..report(of, provider_id, DeliveryStage::Failed) })
     };
     for (of, provider_id) in [("t", "p-2"), ("v", "p-1")] {
         assert_eq!(note(of, provider_id, None), Ok(false));
