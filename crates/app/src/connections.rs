@@ -14,6 +14,7 @@ use serde::Deserialize;
 use store::OutboxEffect;
 
 use crate::channels::{meta, slack, telegram, twilio};
+use crate::outgoing;
 use crate::secret::Secret;
 use crate::webhook::SigningSecret;
 
@@ -86,6 +87,9 @@ pub enum ReplyBy {
 #[serde(deny_unknown_fields)]
 pub struct Channel {
     pub kind: ChannelKind,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     /// Any if it is not said: the address of a webhook names one.
     pub machine: Option<MachineName>,
     /// Whose sessions they are; the first tenant's if it is not said.
@@ -114,6 +118,9 @@ pub struct Channel {
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     pub url: String,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     pub secret: SigningSecret,
     pub machine: Option<MachineName>,
     pub tenant: Option<TenantId>,
@@ -131,6 +138,9 @@ pub struct CallTarget {
     /// The `src` of a definition's `invoke`, or the beginning of one with `*` behind it.
     pub src: String,
     pub url: String,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     pub secret: SigningSecret,
     pub machine: Option<MachineName>,
     pub tenant: Option<TenantId>,
@@ -151,6 +161,7 @@ impl Channel {
     pub fn twilio(auth_token: Secret) -> Self {
         Self {
             kind: ChannelKind::Twilio,
+            name: String::new(),
             machine: None,
             tenant: None,
             account: None,
@@ -254,6 +265,7 @@ impl Connections {
                 .and_then(|()| timeout(call.timeout).map(drop))
                 .map_err(|problem| format!("[[calls]] number {}: {problem}", number + 1))?;
         }
+        settled.name_endpoints();
         Ok(settled)
     }
 
@@ -271,6 +283,28 @@ impl Connections {
             format!("channel: {public_url}/v1/channels/{}/{machine}{replies}", channel.kind)
         };
         self.channels.iter().map(line).collect()
+    }
+
+    /// Names where things are sent: a channel by its kind, a receiver by its host, and the second of the same name as
+    /// such. What befalls one of them, such as a failure or a 410, says nothing of the others.
+    fn name_endpoints(&mut self) {
+        for place in 0..self.channels.len() {
+            let kind = self.channels[place].kind;
+            let before = self.channels[..place].iter().filter(|channel| channel.kind == kind).count();
+            self.channels[place].name = numbered(kind.as_str(), before);
+        }
+        let webhooks = self.webhooks.iter_mut().map(|webhook| (&webhook.url, &mut webhook.name));
+        let calls = self.calls.iter_mut().map(|call| (&call.url, &mut call.name));
+        let mut receivers: Vec<(&String, &str, String)> = Vec::new();
+        for (url, name) in webhooks.chain(calls) {
+            if let Some((.., same)) = receivers.iter().find(|(known, ..)| *known == url) {
+                name.clone_from(same);
+                continue;
+            }
+            let host = host_of(url);
+            *name = numbered(host, receivers.iter().filter(|(_, known, _)| *known == host).count());
+            receivers.push((url, host, name.clone()));
+        }
     }
 
     /// The channels of a kind that speak for a machine.
@@ -348,11 +382,18 @@ pub fn timeout(written: Option<Delay>) -> Result<Duration, String> {
     Ok(timeout)
 }
 
+/// `host`, `host (2)`, …: paths may hold tokens, and names are for the log and for figures.
+fn numbered(name: &str, before: usize) -> String {
+    if before == 0 { name.to_owned() } else { format!("{name} ({})", before + 1) }
+}
+
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
 fn check_url(url: &str) -> Result<(), String> {
-    if url.starts_with("https://") || url.starts_with("http://") {
-        return Ok(());
-    }
-    Err("the URL does not begin with https:// or http://".to_owned())
+    outgoing::check_url(url).map_err(|error| error.to_string())
 }
 
 fn check_rate(rate: Option<f64>) -> Result<(), String> {
