@@ -1,12 +1,10 @@
 //! Who may ask, and as which tenant: everybody in `dev`, holders of a key in `serve`.
 
-use axum::http::HeaderMap;
 use kernel::id::TenantId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
-use crate::http::text;
 
 #[derive(Debug)]
 pub enum Access {
@@ -63,11 +61,11 @@ impl Access {
         }
     }
 
-    /// A provider cannot send our key; its signature stands for it, and its messages belong to the first tenant.
-    pub fn channel_tenant(&self, headers: &HeaderMap) -> Result<TenantId, Problem> {
-        match (self, text(headers, "authorization")?) {
-            (Self::Keys(keys), None) if !keys.is_empty() => Ok(keys[0].1.clone()),
-            (_, authorization) => self.tenant(authorization, text(headers, "x-tenant")?),
+    /// Whose the sessions of a channel are that names no tenant: those of the first key, as it is written.
+    pub fn first_tenant(&self) -> TenantId {
+        match self {
+            Self::Keys(keys) if !keys.is_empty() => keys[0].1.clone(),
+            _ => TenantId::default_tenant(),
         }
     }
 }

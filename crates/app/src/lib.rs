@@ -4,7 +4,17 @@
 
 pub mod accept;
 pub mod access;
+pub mod carrier;
 pub mod channels;
 pub mod command;
+pub mod config;
+pub mod connections;
 pub mod http;
+pub mod outgoing;
+pub mod receipts;
+pub mod recognisers;
+pub mod rollout;
+pub mod secret;
+mod shadow_log;
 pub mod telemetry;
+pub mod webhook;

@@ -8,18 +8,20 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kernel::commit::{Answer, Commit, Entry};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
+use kernel::looping::Looping;
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
 use store::{CommitError, Outcome};
 
+use crate::delivery::Delivery;
 use crate::hot::{InstanceKey, Receipt, SessionKey, session_key};
-use crate::metrics::OutcomeLabels;
+use crate::metrics::{MachineLabels, OutcomeLabels};
 use crate::shard::Shard;
 use crate::{EngineError, Request, Submitted};
 
@@ -44,6 +46,15 @@ pub(crate) struct Batch {
 enum Owner {
     Request(Request),
     Timer,
+}
+
+impl Owner {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Timer => "timer",
+            Self::Request(request) => kind_of(&request.input),
+        }
+    }
 }
 
 /// What a batch of timers did.
@@ -108,7 +119,7 @@ impl Shard {
             Err(error) => return (request.answer)(Err(error)),
         };
         match decide(&machine, before.as_deref(), &request.input, now) {
-            Ok(commit) => batch.push(commit, Owner::Request(request)),
+            Ok(commit) => batch.push(self.noticed(commit), Owner::Request(request)),
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() => {
                     let commit = refused(&before, &request.input, &refusal, now);
@@ -136,6 +147,29 @@ impl Shard {
                 }
             },
         }
+    }
+
+    /// A commit that moves something, with an effect that tells those of it who asked to be told.
+    fn noticed(&self, mut commit: Commit) -> Commit {
+        let Some(after) = commit.after.as_ref().filter(|_| !commit.entry.transitions.is_empty()) else {
+            return commit;
+        };
+        let wanted = |delivery: &Delivery| delivery.carrier.wants_notices(&commit.tenant, &after.machine);
+        if self.delivery.get().is_some_and(wanted) {
+            let notice = Notice {
+                revision: after.revision,
+                event: commit.entry.event.clone(),
+                from: commit.entry.from.clone(),
+                to: commit.entry.to.clone(),
+                closure_reason: after.closure.as_ref().map(|closure| closure.reason.clone()),
+            };
+            let ordinal = commit.effects.len();
+            let kind = EffectKind::Notice(notice);
+            let mut effect = Effect::new(&after.instance, after.revision, ordinal, kind);
+            effect.trace_id.clone_from(&commit.entry.trace_id);
+            commit.effects.push(effect);
+        }
+        commit
     }
 
     /// The machine and the instance that an input is decided on, with the instance's due timers fired first.
@@ -234,7 +268,7 @@ impl Shard {
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
-                    batch.push(commit, Owner::Timer);
+                    batch.push(self.noticed(commit), Owner::Timer);
                     current = Arc::clone(&batch.snapshots[&key]);
                 }
                 Err(refusal) => {
@@ -344,34 +378,26 @@ impl Shard {
 
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
-        let Commit { tenant, instance, after, entry, .. } = commit;
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
-        tracing::info!(
-            trace_id = entry.trace_id.as_deref().unwrap_or(""),
-            tenant = %tenant,
-            instance = %instance,
-            key = %entry.key,
-            revision = entry.revision.0,
-            event = entry.event,
-            from = entry.from,
-            to = entry.to,
-            success = entry.success,
-            code = entry.code.as_deref().unwrap_or(""),
-            "committed"
-        );
-        let kind = match owner {
-            Owner::Timer => "timer",
-            Owner::Request(request) => kind_of(&request.input),
-        };
-        let outcome = match &*receipt.answer {
-            Answer::Message(answer) => answer.outcome.as_str().to_owned(),
-            Answer::Event(_) => "taken".to_owned(),
-            Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
-        };
-        let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
-        let machine = after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
-        let labels = OutcomeLabels { machine: machine.unwrap_or_default(), kind, outcome };
-        self.metrics.inputs.get_or_create(&labels).inc();
+        let Commit { tenant, instance, after, entry, effects, .. } = commit;
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer.clone()) };
+        log(&tenant, &instance, &entry);
+        // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
+        if !tenant.is_shadow() {
+            let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
+            let machine =
+                after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
+            let machine = machine.unwrap_or_default();
+            if let Some(looping) =
+                after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
+            {
+                self.report_loop(&machine, looping, &entry.trace_id);
+            }
+            let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
+            self.metrics.inputs.get_or_create(&labels).inc();
+        }
+        if !effects.is_empty() {
+            self.delivery.get().into_iter().for_each(Delivery::wake);
+        }
         if let Some(after) = after {
             if matches!(owner, Owner::Timer) {
                 self.metrics.timers_fired.inc();
@@ -385,6 +411,20 @@ impl Shard {
         }
         self.hot.remember_receipt(entry.receipt, receipt.clone());
         receipt
+    }
+
+    fn report_loop(&self, machine: &str, looping: &Looping, trace_id: &Option<String>) {
+        tracing::warn!(
+            trace_id = trace_id.as_deref().unwrap_or(""),
+            machine,
+            count = looping.count,
+            "`{}` from `{}` to `{}` goes round and round",
+            looping.event,
+            looping.from,
+            looping.to
+        );
+        let labels = MachineLabels { machine: machine.to_owned() };
+        self.metrics.loops.get_or_create(&labels).inc();
     }
 
     fn forget(&mut self, commit: &Commit) {
@@ -434,12 +474,41 @@ impl Shard {
     }
 
     fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+        if input.tenant.is_shadow() {
+            return;
+        }
         let labels = OutcomeLabels {
             machine: machine.name.to_string(),
             kind: kind_of(input),
             outcome: outcome.to_owned(),
         };
         self.metrics.inputs.get_or_create(&labels).inc();
+    }
+}
+
+/// One line for each commit, with the trace that it belongs to.
+fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
+    tracing::info!(
+        trace_id = entry.trace_id.as_deref().unwrap_or(""),
+        tenant = %tenant,
+        instance = %instance,
+        key = %entry.key,
+        revision = entry.revision.0,
+        event = entry.event,
+        from = entry.from,
+        to = entry.to,
+        success = entry.success,
+        looping = entry.looping.unwrap_or_default(),
+        code = entry.code.as_deref().unwrap_or(""),
+        "committed"
+    );
+}
+
+fn outcome_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Message(answer) => answer.outcome.as_str().to_owned(),
+        Answer::Event(_) => "taken".to_owned(),
+        Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
     }
 }
 

@@ -5,27 +5,35 @@
 //! Deciding itself is the kernel's business, remembering the store's, talking the app's.
 
 mod batch;
+pub mod breaker;
 pub mod clock;
+pub mod delivery;
 mod hot;
 pub mod machines;
 pub mod metrics;
+mod replay;
+pub mod reroute;
 pub mod settings;
 mod shard;
 pub mod story;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
-use kernel::decide::{Explanation, explain};
+use kernel::decide::{Explanation, explain, reading_wanted};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::Input;
-use kernel::snapshot::Snapshot;
+use kernel::input::{Cause, Input};
+use kernel::machine::Machine;
+use kernel::snapshot::{Snapshot, StuckBy};
+use kernel::time::{Delay, Timestamp};
 use store::{CommitError, LoadError, Store};
 
+pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
+use delivery::{Carrier, Courier, Delivery};
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
 pub use settings::Settings;
@@ -40,6 +48,15 @@ pub struct Submitted {
     pub answer: Arc<Answer>,
     /// The key was handled before, and this is what it got then.
     pub replayed: bool,
+}
+
+/// What somebody who is asked what a message may mean has to know.
+#[derive(Clone, Debug)]
+pub struct ReadingWanted {
+    /// The machine that the message would be decided by.
+    pub machine: Arc<Machine>,
+    /// The names of the intents that lead anywhere from where the session is, in their order.
+    pub heard: Vec<String>,
 }
 
 /// Why an input has no answer. Refusals by the machine are answers, not errors.
@@ -120,8 +137,10 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
+    delivery: Arc<OnceLock<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
+    courier: Option<JoinHandle<()>>,
 }
 
 impl Engine {
@@ -129,15 +148,42 @@ impl Engine {
     pub fn start(store: Arc<dyn Store>, machines: Arc<Machines>, clock: Clock, settings: Settings) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
+        let delivery = Arc::new(OnceLock::new());
         let shard = shard::Shard::new(
             Arc::clone(&store),
             Arc::clone(&machines),
             clock.clone(),
             Arc::clone(&metrics),
             settings,
+            Arc::clone(&delivery),
         );
         let thread = spawn(shard, waiting);
-        Self { store, machines, clock, metrics, settings, jobs: Some(jobs), thread: Some(thread) }
+        let (jobs, thread) = (Some(jobs), Some(thread));
+        Self { store, machines, clock, metrics, settings, delivery, jobs, thread, courier: None }
+    }
+
+    /// Delivers effects from now on. Without this they stay in the outbox. The first carrier counts.
+    pub fn deliver_by(&mut self, carrier: Arc<dyn Carrier>) {
+        let Some(jobs) = self.jobs.clone().filter(|_| self.courier.is_none()) else { return };
+        let (delivery, thread) = Delivery::start(|events| Courier {
+            store: Arc::clone(&self.store),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            settings: self.settings,
+            carrier,
+            jobs,
+            events,
+            under_way: Default::default(),
+            endpoints: Default::default(),
+        });
+        self.courier = Some(thread);
+        // There was none: this method is the only one that sets it.
+        let _ = self.delivery.set(delivery);
+    }
+
+    /// Says that something in the outbox may be due: one was retried by hand.
+    pub fn wake_delivery(&self) {
+        self.delivery.get().into_iter().for_each(Delivery::wake);
     }
 
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
@@ -181,7 +227,11 @@ impl Engine {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let jobs = self.jobs.as_ref().ok_or(EngineError::Stopping)?;
         jobs.send(Job::Recover(sender)).map_err(|_| EngineError::Stopping)?;
-        receiver.recv().map_err(|_| EngineError::Stopping)
+        let report = receiver.recv().map_err(|_| EngineError::Stopping)?;
+        if self.clock.is_virtual() {
+            self.delivery.get().into_iter().for_each(Delivery::rest);
+        }
+        Ok(report)
     }
 
     /// What an input would do to an instance, without doing it.
@@ -191,6 +241,31 @@ impl Engine {
     pub fn explain(&self, before: &Snapshot, input: &Input) -> Result<Explanation, EngineError> {
         let machine = self.machines.of(before)?;
         Ok(explain(&machine, before, input, self.clock.now()))
+    }
+
+    /// Whether an input is a repeat of one that has its answer, so that nothing needs to be found out for it.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the receipt is corrupt.
+    pub fn answered_before(&self, input: &Input) -> Result<bool, EngineError> {
+        Ok(self.store.receipt(input.receipt_id())?.is_some())
+    }
+
+    /// What to ask somebody about a message, if it would make a difference to know what it means. By what is saved now: another input may come in between, which then makes the advice worse
+    /// and nothing wrong.
+    ///
+    /// # Errors
+    /// When there is no such machine, the session is corrupt or the store cannot be read.
+    pub fn reading_wanted(&self, input: &Input) -> Result<Option<ReadingWanted>, EngineError> {
+        let Cause::Message { machine, subject, .. } = &input.cause else { return Ok(None) };
+        let before = self.store.load_session(&input.tenant, machine, subject)?;
+        let machine = match before.as_ref().filter(|before| !before.is_closed()) {
+            Some(open) => self.machines.of(open)?,
+            None => self.machines.current(machine)?,
+        };
+        let heard = reading_wanted(&machine, before.as_ref(), input, self.clock.now());
+        let heard = heard.map(|names| names.into_iter().map(str::to_owned).collect());
+        Ok(heard.map(|heard| ReadingWanted { machine, heard }))
     }
 
     /// # Errors
@@ -235,8 +310,20 @@ impl Engine {
         &self.settings
     }
 
+    /// What counts as stuck at this moment.
+    pub fn stuck_by(&self) -> StuckBy {
+        let before = |delay: Delay| Timestamp::from_millis(self.clock.now().as_millis() - delay.as_millis());
+        let Settings { silent_after, overdue_after, .. } = self.settings;
+        StuckBy { overdue_since: before(overdue_after), silent_since: before(silent_after) }
+    }
+
     /// Answers what is waiting, then stops. Inputs after this are refused.
     pub fn stop(&mut self) {
+        // First, since the results of calls are inputs too.
+        self.delivery.get().into_iter().for_each(Delivery::stop);
+        if let Some(courier) = self.courier.take() {
+            let _ = courier.join();
+        }
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
             // A shard that panicked has said so; there is nothing more to do about it here.

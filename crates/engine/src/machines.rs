@@ -58,7 +58,7 @@ impl Machines {
     pub fn from_store(store: &dyn Store) -> Result<Self, MachinesError> {
         let machines = Self::default();
         for stored in store.definitions().map_err(MachinesError::Load)? {
-            match definition::load(&stored.source).0 {
+            match definition::load_own(&stored.source).0 {
                 Some(machine) => machines.insert(Arc::new(machine)),
                 // Its instances are refused with `definition`; everybody else goes on.
                 None => tracing::error!(
@@ -94,7 +94,7 @@ impl Machines {
     ///
     /// # Errors
     /// When the store cannot save it; nothing is changed then.
-    pub(crate) fn adopt(
+    pub fn adopt(
         &self,
         store: &dyn Store,
         machine: Arc<Machine>,
@@ -129,7 +129,10 @@ impl Machines {
         let known = self.known.read().expect("no thread panics while it holds this lock");
         known.current.get(name).cloned().ok_or_else(|| EngineError::UnknownMachine {
             name: name.to_string(),
-            help: nearest(name.as_str(), known.current.keys().map(MachineName::as_str)),
+            help: nearest(
+                name.as_str(),
+                known.current.keys().filter(|known| !known.is_own()).map(MachineName::as_str),
+            ),
         })
     }
 

@@ -31,6 +31,24 @@ struct StatusLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RecogniserLabels {
+    recogniser: String,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DeliveryLabels {
+    pub endpoint: String,
+    /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
+    pub result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct MachineLabels {
+    pub machine: String,
+}
+
 pub struct Metrics {
     registry: Registry,
     pub inputs: Family<OutcomeLabels, Counter>,
@@ -43,6 +61,9 @@ pub struct Metrics {
     pub batches: Counter,
     pub batch_inputs: Histogram,
     pub commit_seconds: Histogram,
+    pub deliveries: Family<DeliveryLabels, Counter>,
+    pub loops: Family<MachineLabels, Counter>,
+    recogniser_calls: Family<RecogniserLabels, Counter>,
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
@@ -93,6 +114,24 @@ impl Metrics {
             batches: add(r, "batches", "Batches committed", Counter::default()),
             batch_inputs: add(r, "batch_inputs", "Commits in one batch", Histogram::new(batch_sizes)),
             commit_seconds: add(r, "commit_seconds", "Time to make a batch durable", Histogram::new(seconds)),
+            deliveries: add(
+                r,
+                "deliveries",
+                "Attempts to deliver an effect, by how they ended",
+                Family::default(),
+            ),
+            loops: add(
+                r,
+                "loops",
+                "Transitions that repeated themselves too often in a short time",
+                Family::default(),
+            ),
+            recogniser_calls: add(
+                r,
+                "recogniser_calls",
+                "Messages that a recogniser was to be asked about, by how that went",
+                Family::default(),
+            ),
             open: add(r, "instances_open", "Open instances by state", Family::default()),
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
@@ -100,6 +139,12 @@ impl Metrics {
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
             registry: all,
         }
+    }
+
+    /// A recogniser was to be asked; `outcome` is `ok`, or why there was nothing to be had.
+    pub fn count_recogniser_call(&self, recogniser: &str, outcome: &'static str) {
+        let recogniser = recogniser.to_owned();
+        self.recogniser_calls.get_or_create(&RecogniserLabels { recogniser, outcome }).inc();
     }
 
     /// How many batches have been committed.

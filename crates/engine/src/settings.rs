@@ -16,6 +16,14 @@ pub struct Settings {
     pub cached_instances_max: usize,
     /// How long a claimed timer is left to whoever claimed it.
     pub claim_lease: Delay,
+    /// What waits for somebody with no way out by time, and has not changed for so long, is listed as stuck.
+    pub silent_after: Delay,
+    /// A timer that is late by more than this does not fire: nothing takes longer that goes well.
+    pub overdue_after: Delay,
+    /// Deliveries under way at one time; each may hold a thread while it waits for its answer.
+    pub deliveries_max: usize,
+    /// How long a claimed effect is left to whoever claimed it: longer than any request may take.
+    pub delivery_lease: Delay,
     /// How long log entries and their receipts are kept. Providers redeliver for seven days; eight is the least.
     pub retention: Delay,
     /// How often expired records are cleaned up.
@@ -33,6 +41,10 @@ impl Default for Settings {
             attempts_max: 8,
             cached_instances_max: 20_000,
             claim_lease: Delay::from_secs(30),
+            silent_after: Delay::from_secs(86_400),
+            overdue_after: Delay::from_secs(60),
+            deliveries_max: 64,
+            delivery_lease: Delay::from_secs(90),
             retention: Delay::from_secs(30 * 86_400),
             clean_up_every: Delay::from_secs(60),
             clean_up_max: 1_000,

@@ -4,7 +4,7 @@
 //! recovery: everything that came due while no server ran.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -14,6 +14,7 @@ use store::Store;
 
 use crate::batch::Fired;
 use crate::clock::Clock;
+use crate::delivery::Delivery;
 use crate::hot::Hot;
 use crate::machines::Machines;
 use crate::metrics::Metrics;
@@ -48,6 +49,8 @@ pub(crate) struct Shard {
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub hot: Hot,
+    /// Who delivers effects, once there is somebody.
+    pub delivery: Arc<OnceLock<Delivery>>,
     /// When the store next has to be asked for due timers; the beginning of time means now.
     next_due: Timestamp,
     next_clean_up: Timestamp,
@@ -60,10 +63,12 @@ impl Shard {
         clock: Clock,
         metrics: Arc<Metrics>,
         settings: Settings,
+        delivery: Arc<OnceLock<Delivery>>,
     ) -> Self {
         let hot = Hot::new(settings.cached_instances_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
-        Self { store, machines, clock, metrics, settings, hot, next_due: ASK_NOW, next_clean_up }
+        let next_due = ASK_NOW;
+        Self { store, machines, clock, metrics, settings, hot, delivery, next_due, next_clean_up }
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>) {

@@ -2,8 +2,8 @@
 //!
 //! A story file names a machine and tells stories of it. Each is played alone, over a store of its own and a clock that
 //! moves only when the story says so; it begins at 2026-01-05T09:00:00Z. `file` says what may be written, `stage`
-//! carries a step out, `expect` compares, `coverage` says what was gone through, and `paths` finds stories to begin
-//! with. Nothing is printed here: the report is for whoever asked.
+//! carries a step out, `expect` compares, `coverage` says what was gone through, `paths` finds stories to begin with,
+//! and `session` tells one that was lived. Nothing is printed here: the report is for whoever asked.
 //!
 //! ```yaml
 //! machine: progress_update.yaml          # beside the story file
@@ -24,7 +24,9 @@ mod expect;
 mod file;
 mod names;
 pub mod paths;
+mod session;
 mod stage;
+mod write;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,7 @@ use kernel::diagnostic::{Diagnostic, Severity};
 use kernel::machine::Machine;
 
 pub use coverage::{Coverage, Element, covered};
+pub use session::{SessionStoryError, of_session};
 
 /// How the stories of one file went.
 #[derive(Clone, Debug, PartialEq, Eq)]

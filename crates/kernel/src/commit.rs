@@ -3,6 +3,8 @@
 //! The log entry is history and receipt in one: who repeats an input's key finds in it the answer that the first
 //! got. Owns shapes only; a commit is made by `decide` and saved by a store.
 
+mod cause;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -16,6 +18,8 @@ use crate::input::{Fields, ReceiptId};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
+
+pub use cause::EntryCause;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
@@ -64,8 +68,12 @@ pub struct Entry {
     /// The message with all that recognisers said of it, so that a replay need not ask them again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
+    /// What came with the event; of a creation, the context that was given.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub payload: Fields,
+    /// What the input was beyond all that; `input` gives it back whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cause: Option<EntryCause>,
     pub answer: Answer,
 }
 
@@ -138,6 +146,12 @@ pub struct Effect {
     /// For a reply, where its reader is reached. `None` leaves it to the server's settings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Arc<Address>>,
+    /// The trace of the input that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
+    /// For a reply, the language that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
     pub kind: EffectKind,
 }
 
@@ -165,6 +179,6 @@ pub struct Notice {
 
 impl Effect {
     pub fn new(instance: &InstanceId, revision: Revision, ordinal: usize, kind: EffectKind) -> Self {
-        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, kind }
+        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, trace_id: None, locale: None, kind }
     }
 }

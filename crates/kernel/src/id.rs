@@ -17,9 +17,7 @@ pub const IDENTIFIER_BYTES_MAX: usize = 200;
 
 macro_rules! identifier {
     ($(#[$doc:meta])* $name:ident, $noun:literal) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Arc<str>);
+        identifier!($(#[$doc])* $name, $noun, read by parse);
 
         impl $name {
             /// # Errors
@@ -28,7 +26,14 @@ macro_rules! identifier {
                 check_identifier($noun, text)?;
                 Ok(Self(text.into()))
             }
+        }
+    };
+    ($(#[$doc:meta])* $name:ident, $noun:literal, read by $read:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Arc<str>);
 
+        impl $name {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -61,7 +66,7 @@ macro_rules! identifier {
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                Self::parse(&text).map_err(de::Error::custom)
+                Self::$read(&text).map_err(de::Error::custom)
             }
         }
     };
@@ -70,7 +75,8 @@ macro_rules! identifier {
 identifier!(
     /// Who owns a record: one client or engagement. Part of every key and every query.
     TenantId,
-    "tenant"
+    "tenant",
+    read by stored
 );
 identifier!(
     /// The name of a definition, such as `progress_update`.
@@ -106,10 +112,69 @@ fn check_identifier(noun: &str, text: &str) -> Result<(), String> {
     }
 }
 
+/// Stands between a tenant and the name of what is kept beside it. No tenant from outside has it in its name.
+const BESIDE: char = '~';
+const SHADOW: &str = "shadow";
+const RECEIPTS: &str = "receipts";
+
 impl TenantId {
+    /// A tenant as somebody outside names it.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with it. What is kept beside a tenant (`shadow`) cannot be named.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        check_identifier("tenant", text)?;
+        if text.contains(BESIDE) {
+            return Err(format!("the tenant contains {BESIDE:?}, which is for the server's own use"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A tenant as a record names it: what is kept beside one is read as well.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with it.
+    pub fn stored(text: &str) -> Result<Self, String> {
+        let (tenant, _) = text.split_once(BESIDE).unwrap_or((text, ""));
+        check_identifier("tenant", tenant)?;
+        Ok(Self(text.into()))
+    }
+
     /// The tenant of a request that names none, in `dev`.
     pub fn default_tenant() -> Self {
         Self("default".into())
+    }
+
+    /// Where what this tenant's messages would do is tried out: instances of their own, which change nothing real and
+    /// of whose effects none may be delivered.
+    pub fn shadow(&self) -> Self {
+        self.beside(SHADOW)
+    }
+
+    pub fn is_shadow(&self) -> bool {
+        self.kept_beside() == Some(SHADOW)
+    }
+
+    /// Where the receipts of this tenant are kept, out of the way of its instances.
+    pub fn receipts(&self) -> Self {
+        self.beside(RECEIPTS)
+    }
+
+    fn beside(&self, what: &str) -> Self {
+        Self(format!("{}{BESIDE}{what}", self.0).into())
+    }
+
+    fn kept_beside(&self) -> Option<&str> {
+        self.0.split_once(BESIDE).map(|(_, what)| what)
+    }
+}
+
+/// Machines whose names begin so are the server's own; no definition from outside may take one.
+pub const OWN_MACHINE_PREFIX: &str = "statewright.";
+
+impl MachineName {
+    pub fn is_own(&self) -> bool {
+        self.0.starts_with(OWN_MACHINE_PREFIX)
     }
 }
 
@@ -226,6 +291,20 @@ mod tests {
             assert!(InputKey::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(InputKey::parse("wamid.HBg=").unwrap().as_str(), "wamid.HBg=");
+    }
+
+    #[test]
+    fn what_is_kept_beside_a_tenant_is_read_and_cannot_be_named_from_outside() {
+        let tenant = TenantId::parse("acme").unwrap();
+        let shadow = tenant.shadow();
+        assert_eq!((shadow.as_str(), shadow.is_shadow()), ("acme~shadow", true));
+        assert!(!tenant.is_shadow() && !tenant.receipts().is_shadow());
+        assert!(TenantId::parse(shadow.as_str()).unwrap_err().contains("'~'"));
+        let longest = TenantId::parse(&"x".repeat(IDENTIFIER_BYTES_MAX)).unwrap();
+        for kept in [shadow, tenant.receipts(), longest.shadow()] {
+            let read: TenantId = serde_json::from_value(serde_json::json!(kept)).unwrap();
+            assert_eq!(read, kept);
+        }
     }
 
     #[test]

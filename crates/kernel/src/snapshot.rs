@@ -85,6 +85,27 @@ pub struct Invocation {
     pub key: String,
 }
 
+/// Since when what counts as stuck.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StuckBy {
+    /// A timer that was due before this should have fired.
+    pub overdue_since: Timestamp,
+    /// What has no way out by time and has not changed since then may wait for ever.
+    pub silent_since: Timestamp,
+}
+
+/// Why an instance is where it is and will stay there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stuck {
+    /// No event, no timer and no call leads on.
+    DeadEnd,
+    /// A timer is due and does not fire.
+    Overdue,
+    /// It waits for somebody, with no way out by time, and nobody comes.
+    Silent,
+}
+
 /// Whether a path is that of a state, or of one within it.
 pub fn is_within(path: &str, state: &str) -> bool {
     path.strip_prefix(state).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
@@ -140,6 +161,19 @@ impl Snapshot {
     pub fn due_timer(&self, now: Timestamp, wanted: impl Fn(&Timer) -> bool) -> Option<&Timer> {
         let due = self.timers.iter().filter(|t| t.deadline <= now && wanted(t));
         due.min_by_key(|t| t.deadline)
+    }
+
+    /// Whether an operator should look at it, and why.
+    pub fn stuck(&self, by: StuckBy) -> Option<Stuck> {
+        if self.is_closed() {
+            return None;
+        }
+        match self.wake_at() {
+            _ if self.dead_end => Some(Stuck::DeadEnd),
+            Some(due) if due < by.overdue_since => Some(Stuck::Overdue),
+            None if self.updated_at < by.silent_since => Some(Stuck::Silent),
+            _ => None,
+        }
     }
 
     pub fn is_closed(&self) -> bool {

@@ -80,7 +80,7 @@ impl Delay {
         Self(if ms < 0 { 0 } else { ms })
     }
 
-    pub fn from_secs(seconds: i64) -> Self {
+    pub const fn from_secs(seconds: i64) -> Self {
         Self::from_millis(seconds.saturating_mul(1_000))
     }
 

@@ -14,14 +14,18 @@ mod commits;
 mod draft;
 mod durable;
 mod lists;
+mod outbox;
 mod records;
+mod settings;
 mod timers;
 
 pub use commits::*;
 pub use draft::{Draft, at, definition, id, key_of, machine, subject, tenant};
 pub use durable::*;
 pub use lists::*;
+pub use outbox::*;
 pub use records::*;
+pub use settings::*;
 pub use timers::*;
 
 use crate::Store;
@@ -88,6 +92,31 @@ macro_rules! store_contract {
             a_deadline_that_comes_back_is_due
             closed_instances_are_never_due
             next_due_is_never_too_late
+            // The outbox.
+            an_effect_is_saved_pending_and_due_at_once
+            an_effect_is_saved_once
+            a_claimed_effect_is_being_sent_until_its_lease_ends
+            an_expired_claim_is_interrupted
+            the_longest_due_effect_is_claimed_first
+            no_two_claimers_are_given_the_same_effect
+            replies_to_an_instance_are_claimed_one_after_the_other
+            a_lane_waits_for_the_retry_of_its_first
+            a_person_does_not_wait_for_a_host
+            calls_wait_for_nobody_and_nobody_for_them
+            whatever_ends_an_effect_lets_the_next_go
+            a_retry_keeps_what_is_known
+            a_settlement_of_another_attempt_is_refused
+            what_did_not_arrive_can_be_retried
+            a_retried_effect_takes_its_old_place
+            next_effect_due_is_never_too_late
+            stages_never_go_backwards
+            a_stage_is_noted_for_the_tenant_whose_message_it_is
+            effects_filter_and_page
+            effects_are_counted_by_status
+            clean_up_deletes_settled_effects
+            tenants_may_use_the_same_effect_keys
+            // Settings.
+            the_last_setting_of_a_name_is_kept
             // Lists.
             history_is_oldest_first_and_pages
             instances_filter_and_page
@@ -109,6 +138,7 @@ macro_rules! durable_store_contract {
             reopening_finds_everything
             reopening_after_a_kill
             reopening_keeps_claims
+            reopening_keeps_effects_that_are_being_sent
         }
     };
 }
@@ -141,6 +171,8 @@ mod tests {
             include_str!("contract/commits.rs"),
             include_str!("contract/records.rs"),
             include_str!("contract/timers.rs"),
+            include_str!("contract/outbox.rs"),
+            include_str!("contract/settings.rs"),
             include_str!("contract/lists.rs"),
             include_str!("contract/durable.rs"),
         ];

@@ -331,6 +331,10 @@ fn is_coherent(commit: &Commit) -> bool {
         }
     };
     let mut questions = commit.clarifications.iter();
+    let mut effects = commit.effects.iter();
+    // An instance's effects are found by their keys.
+    let is_ours = |key: &str| key.strip_prefix(commit.instance.as_str()).is_some_and(|r| r.starts_with(':'));
     commit.entry.revision == afterwards
+        && effects.all(|effect| is_ours(&effect.key))
         && questions.all(|c| c.tenant == commit.tenant && c.instance == commit.instance)
 }

@@ -295,16 +295,19 @@ impl Store for MemoryStore {
         let tables = self.tables();
         let mut figures = StoreStatistics { effects: tables.outbox.counts(), ..StoreStatistics::default() };
         for Held { snapshot, .. } in tables.instances.values() {
+            figures.latest_change = figures.latest_change.max(Some(snapshot.updated_at));
+            if snapshot.tenant.is_shadow() {
+                continue;
+            }
             let machine = snapshot.machine.to_string();
             let count = match &snapshot.closure {
                 None => figures.open.entry((machine, snapshot.state())),
                 Some(closure) => figures.closed.entry((machine, closure.reason.clone())),
             };
             *count.or_default() += 1;
-            figures.latest_change = figures.latest_change.max(Some(snapshot.updated_at));
         }
         for status in ClarificationStatus::ALL {
-            let all = tables.clarifications.values();
+            let all = tables.clarifications.values().filter(|c| !c.tenant.is_shadow());
             let count = all.filter(|c| c.status == status).count() as u64;
             figures.clarifications.insert(status.as_str(), count);
         }

@@ -34,16 +34,27 @@ pub struct OutboxEffect {
     pub settled_at: Option<Timestamp>,
 }
 
-impl OutboxEffect {
-    /// Whether it waits until what was saved before it for the same instance is settled, so that replies are read in
-    /// the order in which they were given. Calls do not: each is a lane of its own.
-    pub fn waits_its_turn(&self) -> bool {
-        waits_its_turn(&self.effect.kind)
-    }
+/// What waits for each other: effects of one instance for one reader, so that they are read in the order in which they
+/// were made. A host that does not answer keeps no person waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Whoever receives what has no address.
+    Host,
+    /// The person at the address.
+    Person,
 }
 
-pub(crate) fn waits_its_turn(kind: &EffectKind) -> bool {
-    !matches!(kind, EffectKind::Call { .. })
+impl Lane {
+    pub const COUNT: i64 = 2;
+
+    /// `None` for a call, which waits for nobody.
+    pub fn of(effect: &Effect) -> Option<Self> {
+        match effect.kind {
+            EffectKind::Call { .. } => None,
+            EffectKind::Reply(_) if effect.to.is_some() => Some(Self::Person),
+            EffectKind::Reply(_) | EffectKind::Notice(_) => Some(Self::Host),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -130,11 +141,10 @@ impl DeliveryStage {
     }
 
     /// Whether a report of this stage is news after `known`. Reports come late, twice and in any order: a stage never
-    /// goes backwards, and what was delivered has not failed.
+    /// goes backwards, and what was delivered has not failed. Nothing follows a failure, the last in the order.
     pub fn is_news_after(self, known: Option<Self>) -> bool {
         match (known, self) {
             (None, _) => true,
-            (Some(Self::Failed), _) => false,
             (Some(known), Self::Failed) => known < Self::Delivered,
             (Some(known), next) => known < next,
         }
@@ -161,12 +171,30 @@ pub struct Settlement {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettlementResult {
-    Delivered { provider_id: Option<String> },
-    Retry { at: Timestamp, error: String, parts_done: u32 },
-    Dead { error: String },
-    Unknown { error: String },
-    Cancelled { error: String },
-    Unaddressed { error: String },
+    Delivered {
+        provider_id: Option<String>,
+    },
+    Retry {
+        at: Timestamp,
+        error: String,
+        parts_done: u32,
+    },
+    /// No attempt was made, so none is counted.
+    Postponed {
+        at: Timestamp,
+    },
+    Dead {
+        error: String,
+    },
+    Unknown {
+        error: String,
+    },
+    Cancelled {
+        error: String,
+    },
+    Unaddressed {
+        error: String,
+    },
 }
 
 /// What a settlement makes of an effect, beside its `settled_at`.
@@ -178,6 +206,8 @@ pub(crate) struct Settled<'a> {
     pub error: Option<&'a str>,
     pub parts_done: Option<u32>,
     pub provider_id: Option<&'a str>,
+    /// Attempts that were counted with the claim and were none.
+    pub uncounted: u32,
 }
 
 impl SettlementResult {
@@ -188,6 +218,7 @@ impl SettlementResult {
             error: Some(error),
             parts_done: None,
             provider_id: None,
+            uncounted: 0,
         };
         match self {
             Self::Delivered { provider_id } => Settled {
@@ -196,7 +227,11 @@ impl SettlementResult {
                 error: None,
                 parts_done: None,
                 provider_id: provider_id.as_deref(),
+                uncounted: 0,
             },
+            Self::Postponed { at } => {
+                Settled { due_at: Some(*at), error: None, uncounted: 1, ..ended(EffectStatus::Pending, "") }
+            }
             Self::Retry { at, error, parts_done } => Settled {
                 due_at: Some(*at),
                 parts_done: Some(*parts_done),

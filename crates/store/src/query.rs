@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::snapshot::{Snapshot, is_within};
+use kernel::snapshot::{Snapshot, StuckBy, is_within};
 use kernel::time::Timestamp;
 
 use crate::due_at;
@@ -30,6 +30,10 @@ pub struct InstanceQuery {
     pub due_before: Option<Timestamp>,
     /// Only those not changed since this instant.
     pub idle_since: Option<Timestamp>,
+    /// Only those in a loop that is not over at this instant.
+    pub looping_at: Option<Timestamp>,
+    /// Only those that nothing will lead on from where they are.
+    pub stuck_by: Option<StuckBy>,
     pub cursor: Option<String>,
     pub limit: usize,
 }
@@ -44,6 +48,8 @@ impl InstanceQuery {
             closed: None,
             due_before: None,
             idle_since: None,
+            looping_at: None,
+            stuck_by: None,
             cursor: None,
             limit: 100,
         }
@@ -67,6 +73,8 @@ impl InstanceQuery {
             && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
             && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
             && self.idle_since.is_none_or(|limit| snapshot.updated_at < limit)
+            && self.looping_at.is_none_or(|now| snapshot.looping.as_ref().is_some_and(|l| l.until > now))
+            && self.stuck_by.is_none_or(|limits| snapshot.stuck(limits).is_some())
     }
 }
 
@@ -111,7 +119,7 @@ pub struct CleanupReport {
     pub more: bool,
 }
 
-/// Figures over all tenants. Every status of clarifications and of effects has its figure, also when that is zero.
+/// Figures over all tenants; of their shadows only effects, the latest change and damage count. Every status of clarifications and of effects has its figure, also when that is zero.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreStatistics {
     /// Open instances by machine and state.

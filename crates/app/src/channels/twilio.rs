@@ -1,4 +1,4 @@
-//! Twilio: is a webhook genuine, what does it say, and how are replies written as TwiML.
+//! Twilio: is a webhook genuine, what does it say, and how are replies written, as TwiML or for the API.
 //!
 //! Owns signatures, parameter names and the limits of WhatsApp by way of Twilio. It does not choose a tenant or
 //! a machine, reads no header and takes no time. Invariant: what is signed is every parameter, also the unknown.
@@ -10,12 +10,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
 use kernel::conversation::{Media, Message, Reply};
-use kernel::id::{InputKey, Subject};
+use kernel::id::InputKey;
 use kernel::input::Fields;
-use serde_json::{Number, Value};
+use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
+
+use super::degrade::{Limits, Part, plan};
+use super::{
+    DecodeError, Inbound, InboundMessage, Send, Sent, Stage, StatusUpdate, missing, outcome, reading,
+};
+
+pub const DEFAULT_API: &str = "https://api.twilio.com";
 
 /// The media type of what `encode` writes.
 pub const CONTENT_TYPE: &str = "text/xml; charset=utf-8";
@@ -24,43 +31,31 @@ pub const CONTENT_TYPE: &str = "text/xml; charset=utf-8";
 /// counted here, which are never fewer than characters.
 pub const BODY_UNITS_MAX: usize = 1_600;
 
-/// What a webhook of Twilio says.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Inbound {
-    Message {
-        /// The `MessageSid`: the same in every redelivery.
-        key: InputKey,
-        /// Such as `whatsapp:+15005550006`.
-        from: String,
-        /// The business's own number, if Twilio says it.
-        to: Option<String>,
-        message: Message,
-    },
-    /// How far one of our own messages has come.
-    Status { sid: String, status: String },
+/// Neither TwiML nor a plain message knows buttons (they need a template that Meta has approved). WhatsApp shows one
+/// medium a message and drops the rest; its caption is the body.
+pub const LIMITS: Limits =
+    Limits { text_units_max: BODY_UNITS_MAX, caption_units_max: |_| BODY_UNITS_MAX, menus: &[] };
+
+/// Too many requests at once, and too many waiting in the sender's queue: both pass.
+const RATE_LIMIT_CODES: [i64; 2] = [20_429, 21_611];
+
+/// By whom and how messages are sent by the API.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    pub account_sid: String,
+    pub auth_token: String,
+    /// The sender, such as `whatsapp:+15005550006`.
+    pub from: String,
+    /// Where Twilio reports how far a message has come.
+    pub status_callback: Option<String>,
 }
 
-/// Why a webhook, though genuine, cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    Missing { parameter: String },
-    Wrong { parameter: String, because: String },
-    NotAnObject { because: String },
-}
-
-impl fmt::Display for DecodeError {
+impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Missing { parameter } => write!(f, "the parameter `{parameter}` is missing"),
-            Self::Wrong { parameter, because } => {
-                write!(f, "the parameter `{parameter}` is wrong: {because}")
-            }
-            Self::NotAnObject { because } => write!(f, "the body is no JSON object: {because}"),
-        }
+        let mut shown = f.debug_struct("Credentials");
+        shown.field("account_sid", &self.account_sid).field("from", &self.from).finish_non_exhaustive()
     }
 }
-
-impl std::error::Error for DecodeError {}
 
 /// Whether `signature` (`X-Twilio-Signature`) is Twilio's for a form with these parameters.
 ///
@@ -135,24 +130,24 @@ fn query_value<'a>(url: &'a str, name: &str) -> Option<&'a str> {
 /// Names the parameter that is missing or wrong.
 pub fn decode(params: &[(String, String)]) -> Result<Inbound, DecodeError> {
     let params = Parameters(params);
-    if let Some(status) = params.status() {
-        return Ok(Inbound::Status {
-            sid: params.required("MessageSid")?.to_owned(),
-            status: status.to_owned(),
-        });
-    }
-    Ok(Inbound::Message {
-        key: params.required_as("MessageSid", InputKey::parse)?,
-        from: params.sender()?,
-        to: params.filled("To").map(str::to_owned),
-        message: Message {
-            text: params.filled("Body").map(str::to_owned),
-            payload: params.filled("ButtonPayload").or_else(|| params.filled("ListId")).map(str::to_owned),
-            media: params.media()?,
-            parameters: params.location()?,
-            quoted: params.filled_as("OriginalRepliedMessageSid", InputKey::parse)?,
-            ..Message::default()
+    let mut inbound = Inbound::default();
+    match params.status() {
+        None => inbound.messages.push(params.message()?),
+        Some(status) => match stage(status) {
+            Some(stage) => inbound.statuses.push(params.update(stage)?),
+            None => inbound.skipped.push(format!("the status `{status}` says nothing of a message's way")),
         },
+    }
+    Ok(inbound)
+}
+
+fn stage(status: &str) -> Option<Stage> {
+    Some(match status {
+        "accepted" | "scheduled" | "queued" | "sending" | "sent" => Stage::Sent,
+        "delivered" => Stage::Delivered,
+        "read" => Stage::Read,
+        "failed" | "undelivered" | "canceled" => Stage::Failed,
+        _ => return None,
     })
 }
 
@@ -215,9 +210,36 @@ impl<'a> Parameters<'a> {
         self.filled_as(name, parse)?.ok_or_else(|| missing(name))
     }
 
-    /// An address becomes a subject, so it is held to what a subject may be.
-    fn sender(&self) -> Result<String, DecodeError> {
-        self.required_as("From", |text| Subject::parse(text).map(|_| text.to_owned()))
+    fn message(&self) -> Result<InboundMessage, DecodeError> {
+        Ok(InboundMessage {
+            key: self.required_as("MessageSid", InputKey::parse)?,
+            account: self.filled("To").unwrap_or_default().to_owned(),
+            user: self.required_as("From", |text| reading::user(text.to_owned()))?,
+            message: Message {
+                text: self.filled("Body").map(str::to_owned),
+                payload: self.filled("ButtonPayload").or_else(|| self.filled("ListId")).map(str::to_owned),
+                media: self.media()?,
+                parameters: self.location()?,
+                quoted: self.filled_as("OriginalRepliedMessageSid", InputKey::parse)?,
+                ..Message::default()
+            },
+        })
+    }
+
+    fn update(&self, stage: Stage) -> Result<StatusUpdate, DecodeError> {
+        let code = self.filled("ErrorCode").filter(|code| *code != "0");
+        let error = code.map(|code| match self.filled("ErrorMessage") {
+            Some(message) => format!("{code}: {message}"),
+            None => code.to_owned(),
+        });
+        Ok(StatusUpdate {
+            // The message was ours, so that it came from our end.
+            account: self.filled("From").map(str::to_owned),
+            provider_id: self.required("MessageSid")?.to_owned(),
+            stage,
+            error,
+            correlation: None,
+        })
     }
 
     /// A status callback has no `Body`; a message's own `SmsStatus` is `received`.
@@ -247,11 +269,8 @@ impl<'a> Parameters<'a> {
         let mut fields = Fields::new();
         for (name, field, limit) in [("Latitude", "latitude", 90.0), ("Longitude", "longitude", 180.0)] {
             let degrees = |text: &str| {
-                let degrees = text.parse::<f64>().ok();
-                let degrees = degrees.filter(|degrees| degrees.abs() <= limit);
-                degrees
-                    .and_then(Number::from_f64)
-                    .ok_or_else(|| format!("`{text}` is no number from -{limit} to {limit}"))
+                let degrees = reading::degrees(&Value::from(text), limit);
+                degrees.ok_or_else(|| format!("`{text}` is no number from -{limit} to {limit}"))
             };
             if let Some(degrees) = self.filled_as(name, degrees)? {
                 fields.insert(field.to_owned(), Value::Number(degrees));
@@ -261,87 +280,65 @@ impl<'a> Parameters<'a> {
     }
 }
 
-fn missing(name: &str) -> DecodeError {
-    DecodeError::Missing { parameter: name.to_owned() }
-}
-
-/// Replies as TwiML. Twilio's answer to a webhook knows no buttons, so options become numbered lines under the
-/// text. A text beyond `BODY_UNITS_MAX` becomes several messages.
+/// Replies as TwiML: the body of the answer to a webhook.
 pub fn encode(replies: &[Reply]) -> String {
     let mut twiml = String::from("<Response>");
-    for reply in replies {
-        let mut bodies = split(&reply_text(reply));
-        // WhatsApp shows one medium a message and drops the rest: the first goes with the last of the text, as
-        // its caption; each other gets a message of its own.
-        let mut media = reply.media.iter().map(|medium| clean(&medium.url));
-        let captioned = bodies.pop();
-        for body in bodies {
-            push_message(&mut twiml, Some(&body), None);
-        }
-        let first = media.next();
-        if captioned.is_some() || first.is_some() {
-            push_message(&mut twiml, captioned.as_deref(), first.as_deref());
-        }
-        for medium in media {
-            push_message(&mut twiml, None, Some(&medium));
-        }
+    for (body, medium) in replies.iter().flat_map(bubbles) {
+        push_message(&mut twiml, body.as_deref(), medium.as_deref());
     }
     twiml.push_str("</Response>");
     twiml
 }
 
-fn reply_text(reply: &Reply) -> String {
-    let mut text = clean(&reply.text).trim().to_owned();
-    for (index, option) in reply.options.iter().enumerate() {
-        if !text.is_empty() {
-            text.push('\n');
+/// The requests that send `reply` to `user`, such as `whatsapp:+15005550006`.
+pub fn encode_api(reply: &Reply, user: &str, credentials: &Credentials) -> Vec<Send> {
+    let basic = format!("{}:{}", credentials.account_sid, credentials.auth_token);
+    let send = |(body, medium): (Option<String>, Option<String>)| {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("To", user).append_pair("From", &credentials.from);
+        let optional =
+            [("Body", &body), ("MediaUrl", &medium), ("StatusCallback", &credentials.status_callback)];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                form.append_pair(name, value);
+            }
         }
-        // A label is one line, whatever it holds: the number in front must be seen to belong to it.
-        let label = clean(&option.label);
-        let label: Vec<&str> = label.split_whitespace().collect();
-        text.push_str(&format!("{}. {}", index + 1, label.join(" ")));
-    }
-    text
-}
-
-/// Without what XML 1.0 cannot hold, escaped or not, and without other control characters.
-fn clean(text: &str) -> String {
-    let stays = |c: &char| match c {
-        '\n' | '\t' => true,
-        '\u{fffe}' | '\u{ffff}' => false,
-        c => !c.is_control(),
+        Send {
+            path: format!("/2010-04-01/Accounts/{}/Messages.json", credentials.account_sid),
+            headers: vec![("authorization", format!("Basic {}", BASE64.encode(&basic)))],
+            content_type: "application/x-www-form-urlencoded",
+            body: form.finish().into_bytes(),
+        }
     };
-    text.chars().filter(stays).collect()
+    bubbles(reply).into_iter().map(send).collect()
 }
 
-/// Pieces of at most `BODY_UNITS_MAX`, cut where a line ends if that leaves a good half, else where a word ends,
-/// else anywhere. No text gives no piece.
-fn split(text: &str) -> Vec<String> {
-    let mut pieces = Vec::new();
-    let mut rest = text.trim();
-    while let Some(end) = overflow(rest) {
-        let head = &rest[..end];
-        // The break itself may be the first character that is over.
-        let reach = end + rest[end..].chars().next().map_or(0, char::len_utf8);
-        let line_end = rest[..reach].rfind('\n').filter(|at| *at >= end / 2);
-        let word_end = || rest[..reach].rfind(char::is_whitespace);
-        let cut = line_end.or_else(word_end).unwrap_or(head.len());
-        pieces.push(rest[..cut].trim_end().to_owned());
-        rest = rest[cut..].trim_start();
+/// What the API's response means. `retry_after` is the header's value in seconds.
+pub fn sent(status: u16, retry_after: Option<u64>, body: &[u8]) -> Sent {
+    let json = outcome::body(body);
+    if (200..300).contains(&status) {
+        return Sent::Accepted { provider_id: reading::owned(&json, "/sid") };
     }
-    if !rest.is_empty() {
-        pieces.push(rest.to_owned());
+    let code = json.get("code").and_then(Value::as_i64);
+    let because = match (code, reading::text(&json, "/message")) {
+        (Some(code), Some(message)) => format!("{code}: {message}"),
+        (Some(code), None) => code.to_string(),
+        (None, _) => outcome::raw(body),
+    };
+    if code.is_some_and(|code| RATE_LIMIT_CODES.contains(&code)) {
+        return Sent::Later { error: outcome::error(status, &because), after_seconds: retry_after };
     }
-    pieces
+    outcome::of_status(status, retry_after, &because)
 }
 
-/// Where the first character begins that is over the limit.
-fn overflow(text: &str) -> Option<usize> {
-    let mut units = 0;
-    text.char_indices().find_map(|(at, character)| {
-        units += character.len_utf16();
-        (units > BODY_UNITS_MAX).then_some(at)
-    })
+/// Text and medium of each message that shows `reply`.
+fn bubbles(reply: &Reply) -> Vec<(Option<String>, Option<String>)> {
+    let bubble = |part: Part| match part {
+        // There are no menus among the limits.
+        Part::Text(text) | Part::Menu { text, .. } => (Some(text), None),
+        Part::Medium { medium, caption } => (caption, Some(medium.url)),
+    };
+    plan(reply, &LIMITS).into_iter().map(bubble).collect()
 }
 
 fn push_message(twiml: &mut String, body: Option<&str>, medium: Option<&str>) {
@@ -508,12 +505,13 @@ mod tests {
     }
 
     fn inbound(message: Message) -> Inbound {
-        Inbound::Message {
+        let message = InboundMessage {
             key: InputKey::parse("SM1").unwrap(),
-            from: "whatsapp:+1555".to_owned(),
-            to: Some("whatsapp:+1666".to_owned()),
+            account: "whatsapp:+1666".to_owned(),
+            user: "whatsapp:+1555".to_owned(),
             message,
-        }
+        };
+        Inbound { messages: vec![message], ..Inbound::default() }
     }
 
     #[test]
@@ -572,13 +570,31 @@ mod tests {
 
     #[test]
     fn status_without_a_body_is_a_status() {
-        for (more, status) in [
-            (&[("MessageStatus", "read"), ("SmsStatus", "sent")] as &[_], "read"),
-            (&[("SmsStatus", "delivered"), ("MessageStatus", "")], "delivered"),
-        ] {
-            let expected = Inbound::Status { sid: "SM1".to_owned(), status: status.to_owned() };
-            assert_eq!(decoded(more), Ok(expected));
+        type Row<'a> = (&'a [(&'a str, &'a str)], Stage, Option<&'a str>);
+        let table: [Row; 6] = [
+            (&[("MessageStatus", "read"), ("SmsStatus", "sent")], Stage::Read, None),
+            (&[("SmsStatus", "delivered"), ("MessageStatus", "")], Stage::Delivered, None),
+            (&[("MessageStatus", "queued")], Stage::Sent, None),
+            (&[("MessageStatus", "failed"), ("ErrorCode", "63016")], Stage::Failed, Some("63016")),
+            (
+                &[("MessageStatus", "undelivered"), ("ErrorCode", "30003"), ("ErrorMessage", "Unreachable")],
+                Stage::Failed,
+                Some("30003: Unreachable"),
+            ),
+            (&[("MessageStatus", "delivered"), ("ErrorCode", "0")], Stage::Delivered, None),
+        ];
+        for (more, stage, error) in table {
+            let update = StatusUpdate {
+                account: Some("whatsapp:+1555".to_owned()),
+                provider_id: "SM1".to_owned(),
+                stage,
+                error: error.map(str::to_owned),
+                correlation: None,
+            };
+            assert_eq!(decoded(more), Ok(Inbound { statuses: vec![update], ..Inbound::default() }));
         }
+        let unknown = decoded(&[("MessageStatus", "paused")]).unwrap();
+        assert_eq!((unknown.statuses.len(), unknown.skipped.len()), (0, 1));
         let error = decode(&pairs(&[("MessageStatus", "read")])).unwrap_err();
         assert_eq!(error, missing("MessageSid"));
     }
@@ -665,27 +681,34 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_are_cut_at_lines_then_words_then_anywhere() {
-        let x = |count: usize| "x".repeat(count);
-        let table = [
-            (x(1600), vec![1600]),
-            (x(1601), vec![1600, 1]),
-            (format!("{}\n{}", x(1600), x(5)), vec![1600, 5]),
-            (format!("{}\n{} {}", x(900), x(600), x(200)), vec![900, 801]),
-            (format!("{}\n{} {}", x(100), x(1300), x(300)), vec![1401, 300]),
-            (format!("{} {}", x(10), x(1700)), vec![10, 1600, 100]),
-            ("é".repeat(1601), vec![1600, 1]),
-            // Two UTF-16 units each.
-            ("😀".repeat(801), vec![800, 1]),
-            (format!("{}{}", x(1599), "😀"), vec![1599, 1]),
-            (" \n ".to_owned(), vec![]),
-        ];
-        for (text, expected) in table {
-            let pieces = split(&text);
-            let lengths: Vec<usize> = pieces.iter().map(|p| p.chars().count()).collect();
-            assert_eq!(lengths, expected);
-            let solid = |text: &str| text.split_whitespace().collect::<String>();
-            assert_eq!(solid(&pieces.concat()), solid(&text), "nothing is lost");
+    fn responses_say_what_became_of_a_message() {
+        let error = |error: &str| error.to_owned();
+        for (status, body, expected) in [
+            (
+                201,
+                r#"{"sid": "SM9", "status": "queued"}"#,
+                Sent::Accepted { provider_id: Some(error("SM9")) },
+            ),
+            (200, "", Sent::Accepted { provider_id: None }),
+            (
+                400,
+                r#"{"code": 21211, "message": "Invalid 'To' Phone Number", "status": 400}"#,
+                Sent::Refused { error: error("HTTP 400: 21211: Invalid 'To' Phone Number") },
+            ),
+            (
+                400,
+                r#"{"code": 21611}"#,
+                Sent::Later { error: error("HTTP 400: 21611"), after_seconds: Some(3) },
+            ),
+            (
+                429,
+                r#"{"code": 20429, "message": "Too Many Requests"}"#,
+                Sent::Later { error: error("HTTP 429: 20429: Too Many Requests"), after_seconds: Some(3) },
+            ),
+            (401, "nope", Sent::Refused { error: error("HTTP 401: nope") }),
+            (500, "<html>", Sent::Unknown { error: error("HTTP 500: <html>") }),
+        ] {
+            assert_eq!(sent(status, Some(3), body.as_bytes()), expected);
         }
     }
 

@@ -10,7 +10,7 @@ use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
 #[derive(Debug, Args)]
-struct ServerArgs {
+pub(super) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,
     /// API key, for a server that wants one
@@ -21,7 +21,7 @@ struct ServerArgs {
     tenant: Option<String>,
     /// The server's JSON as it is
     #[arg(long)]
-    json: bool,
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -52,6 +52,12 @@ pub(crate) struct LsArgs {
     /// Only those with a timer due within, such as 10m
     #[arg(long, value_name = "DELAY")]
     expiring_within: Option<String>,
+    /// Only those that nothing will lead on from where they are
+    #[arg(long)]
+    stuck: bool,
+    /// Only those in which a transition repeats itself
+    #[arg(long)]
+    looping: bool,
     #[arg(long, default_value = "100")]
     limit: usize,
     #[command(flatten)]
@@ -83,7 +89,13 @@ pub(crate) struct ExplainArgs {
 }
 
 impl ServerArgs {
-    fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+    pub fn get(&self, path: &str, query: &[(&str, String)]) -> Result<Value, Failure> {
+        let text = self.get_text(path, query)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// What is no JSON if all goes well.
+    pub fn get_text(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
         let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
@@ -92,10 +104,18 @@ impl ServerArgs {
         self.answer(response)
     }
 
-    fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
-        self.answer(response)
+        let text = self.answer(response)?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        let request = self.agent().put(format!("{}{path}", self.server.trim_end_matches('/')));
+        let response = self.identify(request).send_json(body);
+        let text = self.answer(response)?;
+        Ok(serde_json::from_str(&text)?)
     }
 
     fn agent(&self) -> ureq::Agent {
@@ -115,17 +135,18 @@ impl ServerArgs {
     fn answer(
         &self,
         response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<Value, Failure> {
+    ) -> Result<String, Failure> {
         let mut response = response.map_err(|error| {
             Failure(format!(
                 "failed to reach {}: {error}; start it with `statewright dev`, or name another with --server",
                 self.server
             ))
         })?;
-        let body: Value = response.body_mut().read_json()?;
+        let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         if response.status().is_success() {
-            return Ok(body);
+            return Ok(text);
         }
+        let body: Value = serde_json::from_str(&text)?;
         if self.json {
             say!("{body}");
         }
@@ -136,11 +157,14 @@ impl ServerArgs {
     }
 }
 
-fn words(list: &[Value]) -> String {
+/// What an answer may have; a page of a thousand instances with large contexts comes near.
+const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+pub(super) fn words(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -186,6 +210,8 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         ("expiring_within", &args.expiring_within),
     ];
     query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));
+    let flags = [("stuck", args.stuck), ("looping", args.looping)];
+    query.extend(flags.into_iter().filter(|(_, wanted)| *wanted).map(|(name, _)| (name, "true".to_owned())));
     query.extend(args.closed.map(|closed| ("closed", closed.to_string())));
     let list = args.server.get("/v1/instances", &query)?;
     if args.server.json {
@@ -195,10 +221,10 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
     say!("{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT", "ID", "MACHINE", "STATE", "REVISION", "UPDATED");
     for row in list["data"].as_array().into_iter().flatten() {
         let closure = text(&row["closure_reason"]);
-        let state = if closure.is_empty() {
-            text(&row["state"])
-        } else {
-            format!("{} ({closure})", text(&row["state"]))
+        let state = match (closure.as_str(), trouble(row)) {
+            ("", None) => text(&row["state"]),
+            ("", Some(trouble)) => format!("{} ({trouble})", text(&row["state"])),
+            (closure, _) => format!("{} ({closure})", text(&row["state"])),
         };
         say!(
             "{:36}  {:20}  {state:22}  {:>8}  {:24}  {}",
@@ -213,6 +239,14 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         say!("… there are more; raise --limit");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What an operator should know of an instance that is open.
+fn trouble(instance: &Value) -> Option<String> {
+    if let Some(count) = instance["looping"]["count"].as_u64() {
+        return Some(format!("looping, {count} times"));
+    }
+    instance["stuck"].as_str().map(|why| format!("stuck: {}", why.replace('_', " ")))
 }
 
 pub(crate) fn show(args: &ShowArgs) -> CommandResult {
@@ -239,6 +273,9 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         if !instance[name].is_null() {
             say!("{name:15} {}", text(&instance[name]));
         }
+    }
+    if let Some(trouble) = trouble(&instance) {
+        say!("{:15} {trouble}", "attention");
     }
     let waiting = &instance["waiting_for"];
     say!("{:15} {}", "takes", takes(waiting, !instance["closure_reason"].is_null()));
@@ -349,7 +386,7 @@ fn call_under_way(call: &Value) -> String {
 }
 
 /// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
-fn escaped(segment: &str) -> String {
+pub(crate) fn escaped(segment: &str) -> String {
     form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
 }
 

@@ -15,15 +15,19 @@ mod bench;
 mod chat;
 mod check;
 mod client;
+mod dead_letters;
 mod definition_formats;
 mod diagram;
 mod greeting;
 mod machine_files;
 mod output;
 mod paths;
+mod reroute;
+mod rollout;
 mod schema;
 mod serve;
 mod stories;
+mod story;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -69,8 +73,16 @@ enum Command {
     Ls(client::LsArgs),
     /// Show one instance and its history
     Show(client::ShowArgs),
+    /// Tell what happened in a session of a running server, as a story that `test` plays
+    Story(story::StoryArgs),
+    /// Say what changed settings or a changed definition would have made of a running server's messages
+    Reroute(reroute::RerouteArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
+    /// Show or set whom a machine of a running server answers, and what it would have answered the others
+    Rollout(rollout::RolloutArgs),
+    /// List what could not be delivered, and try it again
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
     Bench(bench::BenchArgs),
 }
@@ -117,7 +129,11 @@ pub fn main() -> ExitCode {
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => client::show(&args),
+        Command::Story(args) => story::story(&args),
+        Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
+        Command::Rollout(args) => rollout::rollout(&args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|Failure(message)| {

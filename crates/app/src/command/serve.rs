@@ -1,7 +1,7 @@
 //! `dev` and `serve`: the server, from its settings to its orderly end.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,20 +10,31 @@ use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
 use kernel::diagnostic::Diagnostic;
-use serde::Deserialize;
+use kernel::time::Delay;
 use store::{MemoryStore, SqliteStore, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
 use crate::access::Access;
+use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::{CommandResult, Failure, MachineDirs};
+use crate::config::{ConfigFile, LogChoice};
+use crate::connections::{Channel, Connections};
 use crate::http::{self, App};
+use crate::outgoing::{Allowed, Outgoing};
+use crate::receipts;
+use crate::recognisers::{RecogniserConfig, Recognisers};
+use crate::rollout::{self, Rollouts};
+use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
 const STORE: &str = "sqlite:./statewright.db";
+
+/// For so long providers send again what was not acknowledged, and a day more.
+const REDELIVERY: Delay = Delay::from_secs(8 * 86_400);
 
 /// What `dev` and `serve` have in common. Flags win over the environment, that over statewright.toml.
 #[derive(Debug, Args)]
@@ -45,17 +56,12 @@ struct ServerArgs {
     /// How to write the log, on standard error
     #[arg(long, value_name = "FORMAT", env = "STATEWRIGHT_LOG_FORMAT")]
     log: Option<LogChoice>,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum LogChoice {
-    /// One JSON object a line
-    Json,
-    /// For people
-    Text,
-    /// Text on a terminal, else JSON
-    Auto,
+    /// Blocks of addresses that requests to the outside may go to, though they are not public; separated by commas
+    #[arg(long, value_name = "BLOCKS", env = "STATEWRIGHT_ALLOW_ADDRESSES")]
+    allow_addresses: Option<String>,
+    /// Settings file; flags and environment win over it [default: statewright.toml, if there is one]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,25 +83,9 @@ pub(crate) struct DevArgs {
 pub(crate) struct ServeArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// Settings file; flags and environment win over it [default: statewright.toml, if there is one]
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
-}
-
-/// statewright.toml
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ConfigFile {
-    listen: Option<String>,
-    store: Option<String>,
-    machines: Option<Vec<PathBuf>>,
-    public_url: Option<String>,
-    twilio_auth_token: Option<String>,
-    api_keys: Option<String>,
-    log: Option<LogChoice>,
 }
 
 /// Everything settled.
@@ -104,7 +94,10 @@ struct Server {
     store: String,
     machines: Vec<PathBuf>,
     public_url: Option<String>,
-    twilio_auth_token: Option<String>,
+    connections: Connections,
+    allowed: Allowed,
+    recognisers: Vec<RecogniserConfig>,
+    settings: Settings,
     access: Access,
     clock: Clock,
     /// Whether to say what to try next.
@@ -112,43 +105,71 @@ struct Server {
 }
 
 pub(crate) fn dev(args: DevArgs) -> CommandResult {
-    let server = args.server;
-    init_log(server.log);
-    let clock = match args.clock {
+    let DevArgs { server, clock } = args;
+    let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
+    // They are for `serve`: here everybody may ask.
+    file.api_keys = None;
+    if server.listen.is_none()
+        && let Some(listen) = file.listen.as_deref().filter(|listen| !is_loopback(listen))
+    {
+        return Err(Failure(format!(
+            "the settings file says to listen on {listen}, and `dev` asks nobody for a key: use `serve`, or `--listen {LISTEN}`"
+        )));
+    }
+    let clock = match clock {
         ClockChoice::System => Clock::System,
         ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
     };
-    run(Server {
-        machines: server.machines.paths(),
-        listen: server.listen.unwrap_or_else(|| LISTEN.to_owned()),
-        store: server.store.unwrap_or_else(|| STORE.to_owned()),
-        public_url: server.public_url,
-        twilio_auth_token: server.twilio_auth_token,
-        access: Access::Open,
-        clock,
-        greet: true,
-    })
+    let server = settle(server, file, Access::Open, clock)?;
+    run(Server { allowed: server.allowed.and(Allowed::loopback()), greet: true, ..server })
 }
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let ServeArgs { server, config, api_keys } = args;
-    let file = read_config(config.as_deref())?;
-    init_log(server.log.or(file.log));
+    let ServeArgs { server, api_keys } = args;
+    let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
+    let keys = api_keys.or(file.api_keys.take()).unwrap_or_default();
+    let access = Access::from_pairs(&keys).map_err(Failure)?;
+    run(settle(server, file, access, Clock::System)?)
+}
+
+/// What flags, environment and file come to; the log begins with it.
+fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> Result<Server, Failure> {
+    init_log(args.log.or(file.log));
     let machines = match file.machines {
-        Some(dirs) if server.machines.dirs.is_empty() => dirs,
-        _ => server.machines.paths(),
+        Some(dirs) if args.machines.dirs.is_empty() => dirs,
+        _ => args.machines.paths(),
     };
-    let keys = api_keys.or(file.api_keys).unwrap_or_default();
-    run(Server {
+    let twilio = args.twilio_auth_token.or(file.twilio_auth_token);
+    let twilio = twilio.map(|token| Secret::parse(&token).map(Channel::twilio)).transpose();
+    let channels = file.channels.into_iter().chain(twilio.map_err(Failure)?).collect();
+    let connections = Connections::new(channels, file.webhooks, file.calls, &access.first_tenant());
+    let connections = connections.map_err(|problem| Failure(format!("the settings are wrong: {problem}")))?;
+    let allowed = args.allow_addresses.or(file.allow_addresses.map(|blocks| blocks.join(",")));
+    let settings = file.limits.settings().map_err(|problem| Failure(format!("[limits]: {problem}")))?;
+    if settings.retention < REDELIVERY {
+        tracing::warn!(retention = %settings.retention, "a message that a provider sends again after this would be taken twice; Meta does so for seven days");
+    }
+    Ok(Server {
         machines,
-        listen: server.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
-        store: server.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
-        public_url: server.public_url.or(file.public_url),
-        twilio_auth_token: server.twilio_auth_token.or(file.twilio_auth_token),
-        access: Access::from_pairs(&keys).map_err(Failure)?,
-        clock: Clock::System,
+        listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
+        store: args.store.or(file.store).unwrap_or_else(|| STORE.to_owned()),
+        public_url: args.public_url.or(file.public_url),
+        connections,
+        allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
+        recognisers: file.recognisers,
+        settings,
+        access,
+        clock,
         greet: false,
     })
+}
+
+/// Whether only this machine can reach what listens there.
+fn is_loopback(listen: &str) -> bool {
+    match listen.parse::<SocketAddr>() {
+        Ok(address) => address.ip().is_loopback(),
+        Err(_) => listen.starts_with("localhost:"),
+    }
 }
 
 fn init_log(choice: Option<LogChoice>) {
@@ -160,35 +181,26 @@ fn init_log(choice: Option<LogChoice>) {
     telemetry::init(format, None);
 }
 
-/// A file that is named must be there; the default one need not.
-fn read_config(named: Option<&Path>) -> Result<ConfigFile, Failure> {
-    let path = named.unwrap_or(Path::new("statewright.toml"));
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => {
-            return Ok(ConfigFile::default());
-        }
-        Err(error) => return Err(Failure(format!("failed to read {}: {error}", path.display()))),
-    };
-    toml::from_str(&text).map_err(|error| {
-        // The line itself may hold a key: only its number is told.
-        let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
-        Failure(format!("{}, line {line}: {}", path.display(), error.message()))
-    })
-}
-
 fn run(server: Server) -> CommandResult {
+    let outgoing = Arc::new(Outgoing::new(server.allowed));
+    let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
+    let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    receipts::activate(&machines, &*store, server.clock.now())?;
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
     {
         server.clock.advance(latest.since(server.clock.now()));
     }
+    let rollouts = Rollouts::load(&*store, enabled)?;
+    if !rollouts.enabled() {
+        tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
+    }
     let durability = store.info().durability;
-    let engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
+    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), server.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -201,13 +213,25 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
         if server.greet {
-            greeting(&engine.machines().all(), &server.machines, address)
-                .iter()
-                .for_each(|line| say!("{line}"));
+            let mut machines = engine.machines().all();
+            machines.retain(|machine| !machine.name.is_own());
+            greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
-        let app = Arc::new(App::new(engine, server.access, public_url, server.twilio_auth_token));
+        let connections = Arc::new(server.connections);
+        engine.deliver_by(Arc::new(HttpCarrier {
+            outgoing,
+            connections: Arc::clone(&connections),
+            clock: server.clock,
+            public_url: public_url.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        }));
+        let mut app = App::new(engine, server.access, public_url, connections);
+        app.rollouts = rollouts;
+        app.recognisers = Some(recognisers);
+        let app = Arc::new(app);
+        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -216,6 +240,13 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The switch over all machines, which is not ours to name: hosts have set it before.
+fn fsm_enabled() -> Result<bool, Failure> {
+    let value = std::env::var_os(rollout::SWITCH);
+    let value = value.as_ref().map(|value| value.to_string_lossy());
+    rollout::switch(value.as_deref()).map_err(Failure)
 }
 
 /// `sqlite:PATH` or `memory:`.

@@ -6,14 +6,15 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Engine, EngineError};
-use kernel::commit::{Answer, Entry};
-use kernel::conversation::{Message, MessageOutcome, Why};
+use kernel::commit::{Answer, Entry, EntryCause};
+use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
 use kernel::input::{CallOutcome, Cause, Fields};
+use kernel::looping::Looping;
 use kernel::machine::Machine;
-use kernel::snapshot::{Snapshot, Timer};
+use kernel::snapshot::{Snapshot, Stuck, Timer};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
@@ -21,6 +22,7 @@ use store::{HistoryQuery, InstanceQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
 use crate::http::{Shared, answered};
+use crate::receipts;
 
 /// An instance as its reader sees it.
 #[derive(Debug, Serialize)]
@@ -43,6 +45,12 @@ pub struct InstanceView {
     output: Option<Fields>,
     closed_at: Option<Timestamp>,
     handed_over: bool,
+    /// Why nothing will lead on from here, if nothing will.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stuck: Option<Stuck>,
+    /// The transition that repeats itself, while it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looping: Option<Looping>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -68,6 +76,8 @@ impl InstanceView {
             output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),
             closed_at: closure.map(|c| c.at),
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
+            stuck: snapshot.stuck(engine.stuck_by()),
+            looping: snapshot.looping.clone().filter(|looping| looping.until > now),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
         }
@@ -121,6 +131,10 @@ pub struct ListQuery {
     subject: Option<Subject>,
     closed: Option<bool>,
     expiring_within: Option<Delay>,
+    #[serde(default)]
+    stuck: bool,
+    #[serde(default)]
+    looping: bool,
     cursor: Option<String>,
     limit: Option<usize>,
 }
@@ -134,15 +148,21 @@ pub async fn list(
     if let (Some(machine), Some(state)) = (machine, &asked.state) {
         known_states(&machine, state)?;
     }
+    let tenant = match &asked.machine {
+        Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),
+        _ => caller.tenant,
+    };
     let query = InstanceQuery {
         machine: asked.machine,
         state: asked.state,
         subject: asked.subject,
         closed: asked.closed,
         due_before: asked.expiring_within.map(|within| app.engine.clock().now().plus(within)),
+        stuck_by: asked.stuck.then(|| app.engine.stuck_by()),
+        looping_at: asked.looping.then(|| app.engine.clock().now()),
         cursor: asked.cursor,
         limit: request::limit(asked.limit)?,
-        ..InstanceQuery::of(caller.tenant)
+        ..InstanceQuery::of(tenant)
     };
     app.read(move |app| {
         let page = app.engine.store().instances(&query).map_err(EngineError::from)?;
@@ -229,6 +249,16 @@ struct EntryView {
     outcome: Option<MessageOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// What a classifier made of the text: the caller's, or the recogniser that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    candidates: Vec<Candidate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advised_by: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advice_failure: Option<String>,
+    /// The option that was chosen, the timer that came due, the call that came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<EntryCause>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -247,6 +277,7 @@ impl From<Entry> for EntryView {
             Answer::Message(answer) => (Some(answer.outcome), Some(answer.why)),
             _ => (None, None),
         };
+        let message = entry.message.unwrap_or_default();
         Self {
             revision: entry.revision,
             at: entry.at,
@@ -256,7 +287,11 @@ impl From<Entry> for EntryView {
             key: entry.key,
             success: entry.success,
             outcome,
-            text: entry.message.and_then(|message| message.text),
+            text: message.text,
+            candidates: message.candidates,
+            advised_by: message.advised_by,
+            advice_failure: message.advice_failure,
+            cause: entry.cause,
             reason: entry.reason,
             code: entry.code,
             by: entry.by,

@@ -93,7 +93,7 @@ pub async fn activate(
 }
 
 pub async fn list(State(app): State<Shared>, _: Caller) -> Response {
-    listed(&app.engine.machines().all())
+    listed(&app.machines())
 }
 
 pub async fn show(

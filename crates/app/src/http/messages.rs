@@ -11,7 +11,7 @@ use serde::Deserialize;
 use crate::http::instances::InstanceView;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Body, Caller, Segments};
-use crate::http::{Shared, answered};
+use crate::http::{Shared, rollout};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,7 +50,7 @@ pub async fn post_message(
     };
     let cause = Cause::Message { machine, subject, message };
     let input = caller.input("message_id", body.message_id, None, cause)?;
-    Ok(answered(&app.submit(input).await?))
+    rollout::answer_message(&app, input).await
 }
 
 pub async fn get_session(

@@ -4,13 +4,18 @@
 
 mod channels;
 mod clarifications;
+mod deliveries;
 mod instances;
 mod machines;
 mod messages;
 mod openapi;
 mod operations;
 pub mod problem;
+mod receipts;
 mod request;
+mod reroute;
+mod rollout;
+mod stories;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,10 +27,14 @@ use axum::routing::{get, post, put};
 use engine::{Answered, Engine, Submitted};
 use kernel::commit::Answer;
 use kernel::input::Input;
+use kernel::machine::Machine;
 
 use crate::access::Access;
+use crate::connections::Connections;
+use crate::recognisers::Recognisers;
+use crate::rollout::Rollouts;
 use problem::Problem;
-pub(crate) use request::text;
+pub use rollout::keep_rollouts_fresh;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -39,35 +48,94 @@ pub struct App {
     pub access: Access,
     /// How the outside reaches us: the base of the URLs that providers sign.
     pub public_url: String,
-    pub twilio_auth_token: Option<String>,
+    pub connections: Arc<Connections>,
+    /// Everything is on, unless whoever starts the server has loaded what is set.
+    pub rollouts: Rollouts,
+    /// Without any, nobody is asked what messages mean.
+    pub recognisers: Option<Recognisers>,
     pub started: Instant,
 }
 
 pub type Shared = Arc<App>;
 
+/// An input that was handed over.
+struct Waiting(tokio::sync::oneshot::Receiver<Answered>);
+
+impl Waiting {
+    /// Its durable answer.
+    async fn answer(self) -> Result<Submitted, Problem> {
+        match tokio::time::timeout(ANSWER_DEADLINE, self.0).await {
+            Ok(Ok(answered)) => answered.map_err(Problem::from),
+            Ok(Err(_)) => Err(Problem::from(engine::EngineError::Stopping)),
+            Err(_) => Err(Problem::still_running()),
+        }
+    }
+}
+
 impl App {
-    pub fn new(
-        engine: Engine,
-        access: Access,
-        public_url: String,
-        twilio_auth_token: Option<String>,
-    ) -> Self {
+    pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
-        Self { engine, access, public_url, twilio_auth_token, started }
+        let rollouts = Rollouts::default();
+        Self { engine, access, public_url, connections, rollouts, recognisers: None, started }
+    }
+
+    /// The current machines that people have defined; our own are left out.
+    fn machines(&self) -> Vec<Arc<Machine>> {
+        self.engine.machines().all().into_iter().filter(|machine| !machine.name.is_own()).collect()
     }
 
     /// Hands an input to the engine and waits for its durable answer.
     async fn submit(&self, input: Input) -> Result<Submitted, Problem> {
+        self.hand_over(input).answer().await
+    }
+
+    /// Hands an input to the engine. Inputs are taken in the order in which they are handed over.
+    fn hand_over(&self, input: Input) -> Waiting {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         self.engine.submit(input, move |answered: Answered| {
             // The client may have gone away; its input is committed all the same.
             let _ = sender.send(answered);
         });
-        match tokio::time::timeout(ANSWER_DEADLINE, receiver).await {
-            Ok(Ok(answered)) => answered.map_err(Problem::from),
-            Ok(Err(_)) => Err(Problem::from(engine::EngineError::Stopping)),
-            Err(_) => Err(Problem::still_running()),
-        }
+        Waiting(receiver)
+    }
+
+    /// `submit`, for what may be a message.
+    async fn submit_message(self: &Arc<Self>, input: Input) -> Result<Submitted, Problem> {
+        self.hand_over_message(input).answer().await
+    }
+
+    /// `hand_over`, for what may be a message: a recogniser is asked first, if one is set up for its machine, and each of
+    /// a person's messages then waits for the one before. Otherwise it is `hand_over`.
+    fn hand_over_message(self: &Arc<Self>, input: Input) -> Waiting {
+        let Some(place) = self.recognisers.as_ref().and_then(|all| all.queue(&input)) else {
+            return self.hand_over(input);
+        };
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let app = Arc::clone(self);
+        // Apart from the request, as the engine's part is: who gives up waiting has handed the message over all the same.
+        tokio::spawn(async move {
+            let turn = place.reached().await;
+            let input = app.understood(input).await;
+            if let Ok(answered) = app.hand_over(input).0.await {
+                let _ = sender.send(answered);
+            }
+            drop(turn);
+        });
+        Waiting(receiver)
+    }
+
+    /// An input with what a recogniser makes of its message, if one is set up and it could make a difference.
+    async fn understood(self: &Arc<Self>, input: Input) -> Input {
+        let Some(recogniser) = self.recognisers.as_ref().and_then(|all| all.of(&input)) else {
+            return input;
+        };
+        let (app, asked) = (Arc::clone(self), input.clone());
+        let advised = tokio::task::spawn_blocking(move || match &app.recognisers {
+            Some(recognisers) => recognisers.advise(&app.engine, &recogniser, asked),
+            None => asked,
+        });
+        // Advice that panicked is no reason to lose the message.
+        advised.await.unwrap_or(input)
     }
 
     /// Runs a store read where blocking is allowed.
@@ -103,7 +171,11 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))
+        .route("/v1/instances/{id}/effects", get(deliveries::of_instance))
+        .route("/v1/dead-letters", get(deliveries::dead_letters))
+        .route("/v1/dead-letters/{id}/retry", post(deliveries::retry))
         .route("/v1/instances/{id}/history", get(instances::history))
+        .route("/v1/instances/{id}/story", get(stories::of_instance))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/clarifications", get(clarifications::list))
@@ -112,8 +184,16 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
-        .route("/v1/channels/twilio/{machine}", post(channels::twilio))
+        .route("/v1/machines/{name}/reroute", post(reroute::post))
+        .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
+        .route("/v1/receipts/{key}/begin", post(receipts::begin))
+        .route("/v1/receipts/{key}/complete", post(receipts::complete))
+        .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
+        .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
         .route("/v1/recovery", post(operations::recovery))
+        .route("/v1/clean-up", post(operations::clean_up))
         .route("/v1/clock/advance", post(operations::advance_clock))
         .route("/v1/info", get(operations::info))
         .route("/livez", get(operations::livez))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 25] = [
+const ROUTES: [(&str, &str, &str, &str); 39] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -23,7 +23,7 @@ const ROUTES: [(&str, &str, &str, &str); 25] = [
     (
         "get",
         "/v1/instances",
-        "List instances: machine, state, subject, closed, expiring_within, cursor, limit",
+        "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
     ("get", "/v1/instances/{id}", "One instance, with its revision as ETag", ""),
@@ -35,6 +35,12 @@ const ROUTES: [(&str, &str, &str, &str); 25] = [
         "CallAnswer",
     ),
     ("get", "/v1/instances/{id}/history", "Every transition, refused ones too, oldest first", ""),
+    (
+        "get",
+        "/v1/instances/{id}/story",
+        "What happened, as a story file (YAML); machine names its definition",
+        "",
+    ),
     (
         "post",
         "/v1/instances/{id}/explain",
@@ -54,8 +60,51 @@ const ROUTES: [(&str, &str, &str, &str); 25] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
-    ("post", "/v1/channels/twilio/{machine}", "Twilio's webhook; answers TwiML", "Twilio"),
+    (
+        "post",
+        "/v1/machines/{name}/reroute",
+        "What changed settings or a changed definition would have made of stored messages; changes nothing",
+        "Reroute",
+    ),
+    ("get", "/v1/machines/{machine}/rollout", "Whom the machine answers", ""),
+    (
+        "put",
+        "/v1/machines/{machine}/rollout",
+        "Set whom the machine answers, from the next message on",
+        "Rollout",
+    ),
+    (
+        "get",
+        "/v1/machines/{machine}/shadow",
+        "What would have happened, session by session: subject, cursor, limit",
+        "",
+    ),
+    (
+        "get",
+        "/v1/machines/{machine}/shadow/summary",
+        "How many messages would have come to what: subject",
+        "",
+    ),
+    (
+        "post",
+        "/v1/receipts/{key}/begin",
+        "Begin a piece of work once: a claim, or the response of whoever did it",
+        "BeginReceipt",
+    ),
+    ("post", "/v1/receipts/{key}/complete", "Keep the response of a piece of work", "CompleteReceipt"),
+    ("post", "/v1/receipts/{key}/abandon", "Give a claim up", "AbandonReceipt"),
+    (
+        "post",
+        "/v1/channels/{kind}/{machine}",
+        "A provider's webhook: twilio (answers TwiML), meta, telegram or slack",
+        "Twilio",
+    ),
+    ("get", "/v1/channels/{kind}/{machine}", "Meta's question whether the address is ours", ""),
+    ("get", "/v1/instances/{id}/effects", "What had to be delivered, and what became of it; status", ""),
+    ("get", "/v1/dead-letters", "What could not be delivered, or may have been; status, cursor, limit", ""),
+    ("post", "/v1/dead-letters/{id}/retry", "Try to deliver one again", ""),
     ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
+    ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
     ("get", "/livez", "The process runs", ""),
@@ -126,7 +175,17 @@ fn schemas() -> Value {
         "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields})),
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
+        "Reroute": object(&[], json!({"since": text, "set": fields, "definition": text, "limit": {"type": "integer", "minimum": 1, "maximum": 100_000}, "cursor": text})),
         "Advance": object(&["by"], json!({"by": text})),
+        "Rollout": object(&["mode"], json!({
+            "mode": {"enum": ["off", "shadow", "allow_list", "percentage", "on"]},
+            "users": {"type": "array", "items": text},
+            "percent": {"type": "number", "minimum": 0, "maximum": 100},
+            "others": {"enum": ["off", "shadow"]},
+        })),
+        "BeginReceipt": object(&["payload_digest"], json!({"payload_digest": text, "lease": text})),
+        "CompleteReceipt": object(&["claim", "response"], json!({"claim": text, "response": {}})),
+        "AbandonReceipt": object(&["claim"], json!({"claim": text})),
         "Definition": fields,
         "Twilio": fields,
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {

@@ -14,7 +14,7 @@ use crate::http::request::{self, Body, Caller};
 /// What a person sees who opens the address in a browser.
 pub async fn welcome(State(app): State<Shared>) -> String {
     let machines: Vec<String> =
-        app.engine.machines().all().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
+        app.machines().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
     format!(
         "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
         env!("CARGO_PKG_VERSION"),
@@ -42,7 +42,7 @@ pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
         let readiness = Readiness {
             ready,
             store: store.unwrap_or_else(|error| error.to_string()),
-            machines: app.engine.machines().all().len(),
+            machines: app.machines().len(),
         };
         Ok(request::json(if ready { 200 } else { 503 }, &readiness, None))
     })
@@ -68,6 +68,8 @@ struct Info {
     clock: &'static str,
     now: Timestamp,
     machines: Vec<String>,
+    /// Whether any message is answered at all, as the environment says.
+    enable_fsm: bool,
     uptime_seconds: u64,
 }
 
@@ -93,7 +95,8 @@ pub async fn info(State(app): State<Shared>) -> Response {
         },
         clock: if clock.is_virtual() { "virtual" } else { "system" },
         now: clock.now(),
-        machines: app.engine.machines().all().iter().map(|m| m.name.to_string()).collect(),
+        machines: app.machines().iter().map(|m| m.name.to_string()).collect(),
+        enable_fsm: app.rollouts.enabled(),
         uptime_seconds: app.started.elapsed().as_secs(),
     };
     request::json(200, &info, None)
@@ -102,6 +105,39 @@ pub async fn info(State(app): State<Shared>) -> Response {
 /// Fires all that is due, now, and says what that was.
 pub async fn recovery(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
     app.read(|app| Ok(request::json(200, &app.engine.recover()?, None))).await
+}
+
+/// Batches of a clean-up that somebody asks for: as much as a request may take.
+const CLEAN_UP_BATCHES_MAX: usize = 50;
+
+#[derive(Debug, Default, Serialize)]
+struct CleanedUp {
+    entries_deleted: usize,
+    effects_deleted: usize,
+    /// Whether there is more to delete: ask again.
+    more: bool,
+}
+
+/// Deletes what is older than the retention, now rather than in its time.
+pub async fn clean_up(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
+    app.read(|app| {
+        let settings = app.engine.settings();
+        let now = app.engine.clock().now().as_millis();
+        let before = Timestamp::from_millis(now - settings.retention.as_millis());
+        let mut all = CleanedUp::default();
+        for _ in 0..CLEAN_UP_BATCHES_MAX {
+            let cleaned =
+                app.engine.store().clean_up(before, settings.clean_up_max).map_err(EngineError::from)?;
+            all.entries_deleted += cleaned.entries_deleted;
+            all.effects_deleted += cleaned.effects_deleted;
+            all.more = cleaned.more;
+            if !all.more {
+                break;
+            }
+        }
+        Ok(request::json(200, &all, None))
+    })
+    .await
 }
 
 #[derive(Debug, Deserialize)]

@@ -7,6 +7,7 @@ use engine::EngineError;
 use kernel::diagnostic::Diagnostic;
 use kernel::refusal::{Considered, Refusal, RefusalCode};
 use kernel::snapshot::Timer;
+use kernel::time::Delay;
 use serde::Serialize;
 
 /// One pointer wide, since every handler may return it.
@@ -101,6 +102,14 @@ impl Problem {
         let detail = "the input is still being handled; repeat it with the same key for its answer";
         Self::new(409, "still_running", "The first request with this key is still running", detail)
             .retryable_after(1)
+    }
+
+    /// Somebody else does the work; `left` of the lease is to come.
+    pub fn receipt_running(left: Delay) -> Self {
+        let seconds =
+            u32::try_from(left.as_millis().max(0).unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX);
+        let detail = format!("somebody else has begun this and has {left} left to complete it");
+        Self::new(409, "receipt_running", "Somebody else is at it", detail).retryable_after(seconds.max(1))
     }
 
     pub fn refused(refusal: &Refusal) -> Self {

@@ -1,14 +1,18 @@
 //! A real server process on a free port, and a client that asks it as anybody would.
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+pub mod days;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 
 use serde_json::Value;
 
 pub struct Server {
-    child: Child,
+    child: Mutex<Child>,
     pub url: String,
 }
 
@@ -19,6 +23,7 @@ pub struct Answer {
     pub body: String,
     pub replayed: bool,
     pub etag: Option<String>,
+    pub retry_after: Option<u32>,
     pub content_type: String,
 }
 
@@ -50,7 +55,7 @@ impl Server {
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
         let at = first.find("http://").unwrap_or_else(|| panic!("no address on the first line: {first:?}"));
         let url = first[at..].trim().to_owned();
-        Self { child, url }
+        Self { child: Mutex::new(child), url }
     }
 
     pub fn get(&self, path: &str) -> Answer {
@@ -84,24 +89,27 @@ impl Server {
         self.post(&messages(subject), &body)
     }
 
-    /// kill -9, while others still talk to it.
+    /// kill -9, while others still talk to it. It is gone afterwards, and its lock on the store with it.
     pub fn kill_now(&self) {
-        let killed = Command::new("kill").args(["-9", &self.child.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+        let mut child = self.child.lock().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// SIGTERM; whether it ended well.
-    pub fn terminate(mut self) -> bool {
-        let sent = Command::new("kill").arg(self.child.id().to_string()).status().unwrap();
-        sent.success() && self.child.wait().unwrap().success()
+    pub fn terminate(self) -> bool {
+        let mut child = self.child.lock().unwrap();
+        let sent = Command::new("kill").arg(child.id().to_string()).status().unwrap();
+        sent.success() && child.wait().unwrap().success()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
         // Ended already, in the tests that end it themselves.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        let mut child = self.child.lock().unwrap();
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -117,7 +125,15 @@ fn answer(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Re
     let mut response = response?;
     let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
     let (replayed, etag) = (header("idempotent-replayed").is_some(), header("etag"));
+    let retry_after = header("retry-after").and_then(|seconds| seconds.parse().ok());
     let content_type = header("content-type").unwrap_or_default();
     let status = response.status().as_u16();
-    Ok(Answer { status, body: response.body_mut().read_to_string()?, replayed, etag, content_type })
+    Ok(Answer {
+        status,
+        body: response.body_mut().read_to_string()?,
+        replayed,
+        etag,
+        retry_after,
+        content_type,
+    })
 }

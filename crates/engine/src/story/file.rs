@@ -8,7 +8,7 @@ use kernel::definition::reader::{Entries, Reader};
 use kernel::diagnostic::{Diagnostic, Place};
 use kernel::id::InputKey;
 use kernel::input::{CallOutcome, Fields};
-use kernel::time::Delay;
+use kernel::time::{Delay, Timestamp};
 use serde_json::Value;
 
 use super::expect::{self, Expectation};
@@ -36,6 +36,18 @@ pub(super) struct Given {
     pub state: Option<Placed<String>>,
     pub context: Fields,
     pub topic: Option<String>,
+    /// When the story begins, if that matters.
+    pub time: Option<Timestamp>,
+    pub left: Option<Left>,
+    /// Whether there is an instance from the beginning; otherwise the first message begins one.
+    pub is_there: bool,
+}
+
+/// What an earlier session of the same person has left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Left {
+    pub locale: Option<String>,
+    pub handed_over: bool,
 }
 
 /// The clock moves, then something happens, then expectations are checked; each of the three may be missing.
@@ -68,6 +80,11 @@ pub(super) enum Act {
     /// The server goes down, then the clock moves, then another comes up over the same store.
     Restart,
     Recover(String),
+    /// From 1, of the options of a question, which is by its number from 1 or the one asked last.
+    Answer {
+        question: Option<usize>,
+        option: usize,
+    },
     /// What a call of this id comes to.
     Call {
         id: Placed<String>,
@@ -77,13 +94,15 @@ pub(super) enum Act {
 
 const FILE_KEYS: [&str; 2] = ["machine", "stories"];
 const STORY_KEYS: [&str; 3] = ["story", "given", "steps"];
-const GIVEN_KEYS: [&str; 3] = ["state", "context", "topic"];
-const ACTS: [&str; 6] = ["send", "event", "button", "restart", "recover", "call"];
-const STEP_KEYS: [&str; 13] = [
-    "at", "after", "send", "event", "button", "restart", "recover", "call", "payload", "result", "error",
-    "key", "expect",
+const GIVEN_KEYS: [&str; 5] = ["state", "context", "topic", "time", "left"];
+const LEFT_KEYS: [&str; 2] = ["locale", "handed_over"];
+const ANSWER_KEYS: [&str; 2] = ["question", "option"];
+const ACTS: [&str; 7] = ["send", "event", "button", "answer", "restart", "recover", "call"];
+const STEP_KEYS: [&str; 14] = [
+    "at", "after", "send", "event", "button", "answer", "restart", "recover", "call", "payload", "result",
+    "error", "key", "expect",
 ];
-const MESSAGE_KEYS: [&str; 8] =
+pub(super) const MESSAGE_KEYS: [&str; 8] =
     ["text", "media", "payload", "candidates", "parameters", "locale", "quoted", "key"];
 
 pub(super) fn read(source: &str, diagnostics: &mut Vec<Diagnostic>) -> Option<StoryFile> {
@@ -137,12 +156,40 @@ fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
     let state = entries.get("state").and_then(|node| reader.text(node, "`state`"));
     let context = entries.get("context").map(|node| fields(reader, node));
     let topic = entries.get("topic").and_then(|node| reader.text(node, "`topic`"));
+    let time = entries.get("time").and_then(|node| read_time(reader, node));
+    let left = entries.get("left").and_then(|node| read_left(reader, node));
+    let begun = ["state", "context", "topic"].iter().any(|key| entries.get(key).is_some());
+    let apart = ["time", "left"].iter().any(|key| entries.get(key).is_some());
+    if let (Some(left), true) = (entries.get("left"), begun) {
+        let message = "what an earlier session left is for a session that begins with a message".to_owned();
+        reader.error("bad_value", left.place, message, "leave out `state`, `context` and `topic`, or `left`");
+    }
     Some(Given {
         place: node.place,
         state,
         context: context.unwrap_or_default(),
         topic: topic.map(|topic| topic.value),
+        time,
+        left,
+        is_there: begun || !apart,
     })
+}
+
+fn read_time(reader: &mut Reader<'_>, node: &Node) -> Option<Timestamp> {
+    let text = reader.text(node, "`time`")?;
+    let time = Timestamp::parse(&text.value);
+    if time.is_none() {
+        let message = format!("`{}` is no time", text.value);
+        reader.error("bad_value", text.place, message, "write one such as \"2026-01-05T09:00:00Z\"");
+    }
+    time
+}
+
+fn read_left(reader: &mut Reader<'_>, node: &Node) -> Option<Left> {
+    let entries = reader.entries(node, "`left`", &LEFT_KEYS)?;
+    let locale = entries.get("locale").and_then(|node| reader.text(node, "`locale`"));
+    let handed_over = entries.get("handed_over").and_then(|node| reader.boolean(node, "`handed_over`"));
+    Some(Left { locale: locale.map(|l| l.value), handed_over: handed_over.unwrap_or(false) })
 }
 
 fn fields(reader: &mut Reader<'_>, node: &Node) -> Fields {
@@ -224,6 +271,7 @@ fn read_act(
             let number = reader.integer(node, "`button`", 1, 100)?;
             usize::try_from(number).ok().map(Act::Button)
         }
+        "answer" => read_answer(reader, node),
         "restart" => match reader.boolean(node, "`restart`")? {
             true => Some(Act::Restart),
             false => None,
@@ -243,6 +291,21 @@ fn read_act(
         }
         _ => Some(Act::Recover(reader.text(node, "`recover`")?.value)),
     }
+}
+
+/// The number of an option, or a map that says of which question.
+fn read_answer(reader: &mut Reader<'_>, node: &Node) -> Option<Act> {
+    let number = |reader: &mut Reader<'_>, node: &Node, what: &str| {
+        let number = reader.integer(node, what, 1, 10_000)?;
+        usize::try_from(number).ok()
+    };
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        return Some(Act::Answer { question: None, option: number(reader, node, "`answer`")? });
+    }
+    let entries = reader.entries(node, "`answer`", &ANSWER_KEYS)?;
+    let question = entries.get("question").and_then(|node| number(reader, node, "`question`"));
+    let option = required(reader, &entries, "option", "its number from 1")?;
+    Some(Act::Answer { question, option: number(reader, option, "`option`")? })
 }
 
 fn read_key(reader: &mut Reader<'_>, node: &Node) -> Option<InputKey> {

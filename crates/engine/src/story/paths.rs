@@ -1,14 +1,14 @@
 //! Paths: the shortest stories that reach each state of a definition and take each of its transitions.
 //!
 //! A beginning for whoever tests a machine: `search` finds the ways, `inputs` says what is worth trying on them,
-//! `write` makes a story file of them. Every story is played before it is handed out, by the runner that will play it
+//! `document` makes a story file of them. Every story is played before it is handed out, by the runner that will play it
 //! again. What could not be reached is told with the reason, as far as it can be seen.
 
+mod document;
 mod guess;
 mod inputs;
 mod search;
 mod tokens;
-mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -243,7 +243,7 @@ impl Choice<'_> {
 
     /// What a story goes through, if it comes true: written out, read back and played as `test` does it.
     fn play(&self, story: &FoundStory) -> Option<Walk> {
-        let written = write::file("played", std::slice::from_ref(story));
+        let written = document::file("played", std::slice::from_ref(story));
         let mut diagnostics = Vec::new();
         let read = file::read(&written, &mut diagnostics).filter(|_| diagnostics.is_empty())?;
         let played = stage::play(self.machine, read.stories.first()?);
@@ -325,6 +325,6 @@ fn is_in(walk: &Walk, goal: Goal) -> bool {
 impl Paths {
     /// A story file of what was found; `machine` names the definition as seen from that file.
     pub fn to_yaml(&self, machine: &str) -> String {
-        write::document(self, machine)
+        document::document(self, machine)
     }
 }

@@ -6,20 +6,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Entry};
-use kernel::conversation::{ClarificationStatus, Message};
-use kernel::decide::{Placement, place};
+use kernel::commit::{Answer, Commit, Entry};
+use kernel::conversation::{ClarificationStatus, ConversationState, Message};
+use kernel::decide::{Placement, decide, place};
 use kernel::diagnostic::Place;
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{CallOutcome, Cause, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input};
 use kernel::machine::Machine;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Closure, Snapshot};
 use kernel::time::{Delay, Timestamp};
 use store::{HistoryQuery, MemoryStore, Outcome, Store};
 
 use super::coverage::Walk;
 use super::expect::{self, Seen, replies_of};
-use super::file::{Act, Given, Moment, Step, Story};
+use super::file::{Act, Given, Left, Moment, Step, Story};
 use crate::{Clock, Engine, Machines, Settings};
 
 /// 2026-01-05T09:00:00Z, a Monday morning.
@@ -27,8 +27,10 @@ pub(super) const START_MS: i64 = 1_767_603_600_000;
 pub(super) const SUBJECT: &str = "+15550001";
 /// The instance of a machine that has no sessions.
 pub(super) const INSTANCE: &str = "story";
+/// The session before the story's own, in a story that says what it left.
+const FORMER: &str = "former";
 /// No story comes near.
-const HISTORY_MAX: usize = 10_000;
+pub(super) const HISTORY_MAX: usize = 10_000;
 
 #[derive(Debug)]
 pub(super) struct Played {
@@ -56,6 +58,7 @@ pub(super) fn play(machine: &Arc<Machine>, story: &Story) -> Played {
 struct Stage {
     store: Arc<MemoryStore>,
     clock: Clock,
+    start: Timestamp,
     engine: Engine,
     machine: Arc<Machine>,
     subject: Subject,
@@ -69,12 +72,15 @@ struct Stage {
     last_answer: Option<String>,
     /// The keys of the calls that were made last, by id: a result may come too late.
     calls: BTreeMap<String, String>,
+    /// The questions that were asked, each with its options.
+    asked: Vec<(String, Vec<String>)>,
     walk: Walk,
 }
 
 impl Stage {
     fn set(machine: &Arc<Machine>, story: &Story) -> Result<Self, (Place, String)> {
-        let start = Timestamp::from_millis(START_MS);
+        let given = story.given.as_ref();
+        let start = given.and_then(|given| given.time).unwrap_or(Timestamp::from_millis(START_MS));
         let store = Arc::new(MemoryStore::new());
         let clock = Clock::virtual_at(start);
         let machines = Machines::default();
@@ -83,11 +89,11 @@ impl Stage {
             .map_err(|error| (story.place, error.to_string()))?;
         let subject = Subject::parse(SUBJECT).map_err(|error| (story.place, error))?;
         let instance = InstanceId::parse(INSTANCE).map_err(|error| (story.place, error))?;
-        let given_place = story.given.as_ref().map_or(story.place, |given| given.place);
+        let given_place = given.map_or(story.place, |given| given.place);
         let at_given = |error: String| (given_place, format!("given: {error}"));
-        let state = story.given.as_ref().and_then(|given| Some(given.state.as_ref()?.value.as_str()));
+        let state = given.and_then(|given| Some(given.state.as_ref()?.value.as_str()));
         let mut placed = None;
-        if let (Some(given), Some(state)) = (&story.given, state) {
+        if let (Some(given), Some(state)) = (given, state) {
             let placement = Placement {
                 tenant: &TenantId::default_tenant(),
                 instance: &instance,
@@ -98,10 +104,14 @@ impl Stage {
             };
             placed = Some(begin(&*store, &machine, &placement, start).map_err(at_given)?);
         }
+        if let Some(left) = given.and_then(|given| given.left.as_ref()) {
+            leave(&*store, &machine, &subject, left, start).map_err(at_given)?;
+        }
         let engine = start_engine(&store, machines, &clock);
         let mut stage = Self {
             store,
             clock,
+            start,
             engine,
             machine,
             subject,
@@ -110,11 +120,12 @@ impl Stage {
             buttons: Vec::new(),
             last_answer: None,
             calls: BTreeMap::new(),
+            asked: Vec::new(),
             walk: Walk::default(),
         };
         let has_sessions = stage.machine.conversation.is_some();
-        if state.is_none() && (story.given.is_some() || !has_sessions) {
-            placed = Some(stage.create(story.given.as_ref()).map_err(at_given)?);
+        if state.is_none() && (given.is_some_and(|given| given.is_there) || !has_sessions) {
+            placed = Some(stage.create(given).map_err(at_given)?);
         }
         if let Some(answer) = placed {
             stage.note_buttons(&answer);
@@ -178,6 +189,7 @@ impl Stage {
         for call in seen.session.iter().flat_map(|session| &session.invocations) {
             self.calls.insert(call.id.to_string(), call.key.clone());
         }
+        self.note_question(seen.session.as_ref());
         let mismatches = expect::compare(&step.expectations, &seen);
         if mismatches.is_empty() {
             return Ok(());
@@ -191,7 +203,7 @@ impl Stage {
     }
 
     fn move_clock(&self, moment: Option<Moment>) -> Result<(), String> {
-        let now = self.clock.now().since(Timestamp::from_millis(START_MS));
+        let now = self.clock.now().since(self.start);
         let by = match moment {
             None => Delay::ZERO,
             Some(Moment::After(delay)) => delay,
@@ -232,11 +244,36 @@ impl Stage {
                 event: event.value.clone(),
                 payload: payload.clone(),
             },
+            Act::Answer { question, option } => self.answer(*question, *option)?,
             Act::Recover(reason) => Cause::Recover { instance: self.instance()?, reason: reason.clone() },
             Act::Call { id, outcome } => self.result(&id.value, outcome.clone())?,
             Act::Restart => return Err("a restart is no input".into()),
         };
         Ok(keyed(key, cause))
+    }
+
+    /// A choice among the options of a question, which may be settled by now.
+    fn answer(&self, question: Option<usize>, option: usize) -> Result<Cause, String> {
+        let count = self.asked.len();
+        let Some((clarification, options)) = self.asked.get(question.unwrap_or(count).wrapping_sub(1)) else {
+            return Err(match question {
+                Some(question) => format!("there is no question {question}; {count} have been asked"),
+                None => "no question has been asked yet".to_owned(),
+            });
+        };
+        let Some(option) = options.get(option - 1) else {
+            return Err(format!("there is no option {option}; the question has {}", options.len()));
+        };
+        let (clarification, option) = (clarification.clone(), option.clone());
+        Ok(Cause::Answer { instance: self.instance()?, clarification, option })
+    }
+
+    fn note_question(&mut self, session: Option<&Snapshot>) {
+        let pending = session.and_then(|session| session.conversation.as_ref()?.pending.as_ref());
+        if let Some(pending) = pending.filter(|p| self.asked.last().is_none_or(|(id, _)| *id != p.id)) {
+            let options = pending.options.iter().map(|option| option.id.clone()).collect();
+            self.asked.push((pending.id.clone(), options));
+        }
     }
 
     /// The answer to the call of this id that was made last.
@@ -335,8 +372,52 @@ fn begin(
 ) -> Result<Answer, String> {
     let commit = place(machine, placement, now).map_err(|refusal| refusal.message)?;
     let answer = commit.entry.answer.clone();
+    save(store, commit)?;
+    Ok(answer)
+}
+
+/// Saves a session that has ended, for the sake of what it leaves to the next.
+fn leave(
+    store: &dyn Store,
+    machine: &Machine,
+    subject: &Subject,
+    left: &Left,
+    now: Timestamp,
+) -> Result<(), String> {
+    let Some(conversation) = &machine.conversation else {
+        return Err("`left` is for conversations, and this machine is none".to_owned());
+    };
+    let locale = left.locale.as_deref().map(|tag| {
+        let known = conversation.base_locale(tag).map(str::to_owned);
+        known.ok_or_else(|| {
+            format!("the machine does not speak `{tag}`; it speaks {}", conversation.locales.join(", "))
+        })
+    });
+    let cause = Cause::Create {
+        machine: machine.name.clone(),
+        id: Some(InstanceId::parse(FORMER)?),
+        subject: Some(subject.clone()),
+        context: Fields::new(),
+    };
+    let input = keyed(InputKey::parse(FORMER)?, cause);
+    let mut commit = decide(machine, None, &input, now).map_err(|refusal| refusal.message)?;
+    commit.effects.clear();
+    if let Some(after) = &mut commit.after {
+        after.timers.clear();
+        after.invocations.clear();
+        after.closure = Some(Closure { reason: FORMER.to_owned(), at: now, output: Fields::new() });
+        after.conversation = Some(Arc::new(ConversationState {
+            locale: locale.transpose()?,
+            handed_over: left.handed_over,
+            ..ConversationState::default()
+        }));
+    }
+    save(store, commit)
+}
+
+fn save(store: &dyn Store, commit: Commit) -> Result<(), String> {
     match store.commit(&[commit]) {
-        Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(answer),
+        Ok(outcomes) if outcomes == [Outcome::Committed] => Ok(()),
         Ok(outcomes) => Err(format!("it was not saved: {outcomes:?}")),
         Err(error) => Err(error.to_string()),
     }

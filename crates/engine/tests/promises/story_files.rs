@@ -42,6 +42,8 @@ fn what_is_wrong_in_a_file_is_told_with_its_place_and_a_remedy() {
         ("- { button: 0 }", "0", "from 1 to 100"),
         ("- { send: { candidates: [{ intent: help, confidence: 2 }] } }", "{ cand", "between 0 and 1"),
         ("- { send: hi, payload: { a: 1 } }", "{ send", "write `send: { payload: … }`"),
+        ("- { answer: none }", "none", "write a whole number here"),
+        ("- { answer: { question: 1 } }", "{ question", "add `option:`, its number from 1"),
     ];
     for (step, token, remedy) in cases {
         let text =
@@ -133,6 +135,53 @@ fn time_does_not_go_back_and_a_button_must_be_there() {
     assert!(told.contains("it is 2m already"), "{told}");
     let told = failure("      - { button: 1 }\n");
     assert!(told.contains("there is no button 1"), "{told}");
+}
+
+#[test]
+fn a_story_begins_when_it_says_and_after_what_the_session_before_left() {
+    let begun = |given: &str, steps: &str| {
+        let text = format!(
+            "machine: progress_update.yaml\nstories:\n  - story: one\n    given: {given}\n    steps:\n{steps}"
+        );
+        tell(&text).map(|report| report.stories[0].failure.clone().unwrap_or_default())
+    };
+    let french = "      - { send: hello, expect: { reply: Bonjour, revision: 1 } }\n";
+    for (given, steps) in [
+        ("{ left: { locale: fr } }", french),
+        ("{ left: { locale: fr }, time: \"2026-03-01T12:00:00Z\" }", french),
+        ("{ left: { handed_over: true } }", "      - { send: hello, expect: { outcome: handed_over } }\n"),
+        (
+            "{ time: \"2026-03-01T12:00:00Z\" }",
+            "      - { send: hello, expect: { reply: Hello, revision: 1 } }\n",
+        ),
+    ] {
+        assert_eq!(begun(given, steps), Ok(String::new()), "{given}");
+    }
+    for (given, told) in [
+        ("{ left: { locale: de } }", "it speaks en, fr"),
+        ("{ left: { locale: fr }, state: idle }", "leave out `state`"),
+        ("{ time: noon }", "2026-01-05T09:00:00Z"),
+    ] {
+        let failure = begun(given, french).unwrap_or_else(|error| error);
+        assert!(failure.contains(told), "{given}: {failure}");
+    }
+}
+
+#[test]
+fn a_question_is_answered_by_the_number_of_its_option() {
+    let asks = "      - send: { text: hm, candidates: [{ intent: task_status, confidence: 0.65 }] }\n";
+    let told = failure(&format!(
+        "{asks}      - {{ answer: 1, expect: {{ intent: task_status, outcome: inline }} }}\n{asks}      - {{ answer: {{ question: 1, option: 2 }}, expect: {{ refused: clarification_closed }} }}\n      - {{ answer: {{ question: 2, option: 2 }}, expect: {{ outcome: fallback, clarifications: {{ answered: 2 }} }} }}\n"
+    ));
+    assert_eq!(told, "");
+    for (step, wanted) in [
+        ("{ answer: 9 }", "there is no option 9; the question has 2"),
+        ("{ answer: { question: 2, option: 1 } }", "there is no question 2; 1 have been asked"),
+    ] {
+        let told = failure(&format!("{asks}      - {step}\n"));
+        assert!(told.contains(wanted), "{told}");
+    }
+    assert!(failure("      - { answer: 1 }\n").contains("no question has been asked yet"));
 }
 
 #[test]

@@ -128,13 +128,14 @@ pub struct ReplyDefinition {
     pub options: Vec<Placed<String>>,
 }
 
-const KEYS: [&str; 7] = ["thresholds", "clarification", "locales", "ladder", "draft", "intents", "replies"];
-const CLARIFICATION_KEYS: [&str; 2] = ["expires_after", "attempts"];
-const THRESHOLD_KEYS: [&str; 7] =
+pub(crate) const KEYS: [&str; 7] =
+    ["thresholds", "clarification", "locales", "ladder", "draft", "intents", "replies"];
+pub(crate) const CLARIFICATION_KEYS: [&str; 2] = ["expires_after", "attempts"];
+pub(crate) const THRESHOLD_KEYS: [&str; 7] =
     ["confidence", "conflict", "conflict_mode", "ambiguity", "suggestion", "supersede", "free_text"];
-const DRAFT_KEYS: [&str; 2] = ["key", "fields"];
+pub(crate) const DRAFT_KEYS: [&str; 2] = ["key", "fields"];
 const REPLY_KEYS: [&str; 2] = ["text", "options"];
-const INTENT_KEYS: [&str; 14] = [
+pub(crate) const INTENT_KEYS: [&str; 14] = [
     "priority",
     "event",
     "reply",

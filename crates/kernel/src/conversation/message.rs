@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::bound;
 use crate::id::{Digest, InputKey};
 use crate::input::Fields;
 use crate::time::Timestamp;
@@ -36,6 +37,12 @@ pub struct Message {
     /// The message that this one quotes, if it is a reply in the channel's sense.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub quoted: Option<InputKey>,
+    /// The recogniser that was asked for the candidates, if it was not the caller who sent them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advised_by: Option<String>,
+    /// Why a recogniser that was asked had nothing to say, such as `rasa: timeout`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice_failure: Option<String>,
     /// Where the person is reached; the session remembers it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Arc<Address>>,
@@ -60,6 +67,23 @@ pub struct Address {
 impl Message {
     pub fn of_text(text: &str) -> Self {
         Self { text: Some(text.to_owned()), ..Self::default() }
+    }
+
+    /// The message with what the recogniser `adviser` makes of it. Advice that would make a message larger than one may
+    /// be is left out: the message comes first.
+    pub fn advised(self, adviser: &str, candidates: Vec<Candidate>) -> Self {
+        let advised = Self { candidates, advised_by: Some(adviser.to_owned()), ..self };
+        match bound::check_message(&advised) {
+            Ok(()) => advised,
+            Err(_) => {
+                Self { candidates: Vec::new(), advised_by: None, ..advised }.unadvised(adviser, "too large")
+            }
+        }
+    }
+
+    /// The message with the reason why the recogniser `adviser` has nothing to say about it.
+    pub fn unadvised(self, adviser: &str, reason: &str) -> Self {
+        Self { advice_failure: Some(format!("{adviser}: {reason}")), ..self }
     }
 
     /// A digest of what the person sent: text, payload, media and what was quoted. By which way it came is not part of

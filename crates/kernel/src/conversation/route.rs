@@ -5,6 +5,7 @@
 
 mod choice;
 mod reading;
+mod wanted;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -107,16 +108,16 @@ impl Chosen {
 
 impl<'a> Router<'a> {
     pub fn route(mut self) -> Decision {
-        let normal = self.message.text.as_deref().map(normalise).unwrap_or_default();
-        let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] =
-            [Self::r0_nothing, Self::r1_handed_over, Self::r2_payload, Self::r3_expiry, Self::r4_urgent];
-        for rule in early {
-            if let Some(chosen) = rule(&mut self, &normal) {
-                return self.decided(chosen);
-            }
-        }
-        let chosen = self.by_understanding(&normal);
+        let normal = self.normal();
+        let chosen = match self.without_reading(&normal) {
+            Some(chosen) => chosen,
+            None => self.by_reading(&normal),
+        };
         self.decided(chosen)
+    }
+
+    fn normal(&self) -> Cow<'a, str> {
+        self.message.text.as_deref().map(normalise).unwrap_or_default()
     }
 
     /// The decision for an option chosen by its id (`POST /v1/clarifications/{id}/answer`).
@@ -245,11 +246,15 @@ impl<'a> Router<'a> {
         Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
     }
 
-    /// R5 to R13: an answer, something that the state takes, or an intent.
-    fn by_understanding(&mut self, normal: &str) -> Chosen {
-        if let Some(chosen) = self.r5_answer(normal) {
-            return chosen;
-        }
+    /// R0 to R5: what is decided before anybody asks what the words may mean.
+    fn without_reading(&mut self, normal: &str) -> Option<Chosen> {
+        let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] =
+            [Self::r0_nothing, Self::r1_handed_over, Self::r2_payload, Self::r3_expiry, Self::r4_urgent];
+        early.into_iter().find_map(|rule| rule(self, normal)).or_else(|| self.r5_answer(normal))
+    }
+
+    /// R6 to R13: something that the state takes, or an intent.
+    fn by_reading(&mut self, normal: &str) -> Chosen {
         let readings = self.readings(normal);
         if let Some(chosen) = self.r6_superseded(&readings) {
             return chosen;
@@ -347,7 +352,7 @@ impl<'a> Router<'a> {
             self.passed(Rule::R6, "no question is pending");
             return None;
         };
-        if self.message.quoted.is_some() || self.message.text.is_none() {
+        if !self.may_answer() {
             self.passed(Rule::R6, "not meant as an answer");
             return None;
         }
@@ -367,6 +372,11 @@ impl<'a> Router<'a> {
         }
     }
 
+    /// Whether the message could be meant as an answer to a question.
+    fn may_answer(&self) -> bool {
+        self.message.quoted.is_none() && self.message.text.is_some()
+    }
+
     /// Whether a message is nothing but a phrase of some intent.
     fn is_command(&self, message: &Message) -> bool {
         let normal = message.text.as_deref().map(normalise).unwrap_or_default();
@@ -382,18 +392,9 @@ impl<'a> Router<'a> {
     }
 
     fn r7_accepted(&mut self, normal: &str, readings: &[Reading]) -> Option<Chosen> {
-        if !self.message.media.is_empty() {
-            let Some(event) = self.accepted(AcceptKind::Media) else {
-                self.applied(Rule::R7, "media, which this state does not take; held");
-                return Some(Chosen::plain(Act::HoldMedia));
-            };
-            self.applied(Rule::R7, "the state takes media");
-            return Some(self.dispatch_accepted(event));
-        }
-        let number = normal.parse::<f64>().is_ok_and(f64::is_finite);
-        if number && let Some(event) = self.accepted(AcceptKind::Number) {
-            self.applied(Rule::R7, "the state takes a number");
-            return Some(self.dispatch_accepted(event));
+        if let Some((chosen, because)) = self.accepted_unread(normal) {
+            self.applied(Rule::R7, because);
+            return Some(chosen);
         }
         let Some(event) = self.accepted(AcceptKind::Text) else {
             self.passed(Rule::R7, "the state takes no free text");
@@ -412,6 +413,19 @@ impl<'a> Router<'a> {
         }
         self.applied(Rule::R7, "the state takes free text");
         Some(self.dispatch_accepted(event))
+    }
+
+    /// What rule R7 decides whatever the words may mean: about media, and about a number where one is taken.
+    fn accepted_unread(&self, normal: &str) -> Option<(Chosen, &'static str)> {
+        if !self.message.media.is_empty() {
+            return Some(match self.accepted(AcceptKind::Media) {
+                Some(event) => (self.dispatch_accepted(event), "the state takes media"),
+                None => (Chosen::plain(Act::HoldMedia), "media, which this state does not take; held"),
+            });
+        }
+        let number = normal.parse::<f64>().is_ok_and(f64::is_finite);
+        let event = self.accepted(AcceptKind::Number).filter(|_| number)?;
+        Some((self.dispatch_accepted(event), "the state takes a number"))
     }
 
     fn dispatch_accepted(&self, event: &Arc<str>) -> Chosen {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::bound::check_message;
 use crate::chart::all_actions;
 use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, EffectKind, MessageAnswer};
@@ -37,6 +38,21 @@ pub(super) fn decide_message(
     message: &Message,
 ) -> Result<Commit, Refusal> {
     let conversation = conversation_of(machine)?;
+    let turn = turn_of_message(machine, last, input, now, subject, message)?;
+    let decision = router(&turn, conversation, message).route();
+    Ok(carry_out(turn, conversation, message, decision))
+}
+
+/// The subject's session, open or begun, in the language of the message.
+fn turn_of_message<'a>(
+    machine: &'a Machine,
+    last: Option<&Snapshot>,
+    input: &'a Input,
+    now: Timestamp,
+    subject: &Subject,
+    message: &Message,
+) -> Result<Turn<'a>, Refusal> {
+    let conversation = conversation_of(machine)?;
     let mut turn = match last.filter(|last| !last.is_closed()) {
         Some(open) => Turn::resume(machine, open, input, now)?,
         None => begin_session(machine, last, input, now, subject)?,
@@ -51,8 +67,34 @@ pub(super) fn decide_message(
     if message.from.is_some() {
         turn.session.address.clone_from(&message.from);
     }
-    let decision = router(&turn, conversation, message).route();
-    Ok(carry_out(turn, conversation, message, decision))
+    Ok(turn)
+}
+
+/// Whether it would make a difference to know what a message may mean, and if so, which intents could be meant.
+///
+/// `before` is the subject's last session, if there was one. `None` when the router decides without: what is no
+/// message with words of its own, comes with candidates, is exactly an urgent phrase, an answer to a question, the
+/// number of a menu, or belongs to a person who has taken over. Else the names of the intents that lead anywhere from
+/// where the session is, in the order of their declaration.
+pub fn reading_wanted<'a>(
+    machine: &'a Machine,
+    before: Option<&Snapshot>,
+    input: &Input,
+    now: Timestamp,
+) -> Option<Vec<&'a str>> {
+    let Cause::Message { subject, message, .. } = &input.cause else { return None };
+    if !message.candidates.is_empty() || message.text.is_none() || check_message(message).is_err() {
+        return None;
+    }
+    let conversation = machine.conversation.as_ref()?;
+    // What cannot be decided on at all is refused by `decide`, in its own words.
+    let turn = turn_of_message(machine, before, input, now, subject, message).ok()?;
+    if !router(&turn, conversation, message).wants_reading() {
+        return None;
+    }
+    let heard = router(&turn, conversation, message).heard();
+    let names: Vec<&str> = heard.into_iter().map(|intent| &*conversation.intent(intent).name).collect();
+    (!names.is_empty()).then_some(names)
 }
 
 /// An answer to a clarification by the option's id.

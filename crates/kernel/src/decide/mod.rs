@@ -3,6 +3,7 @@
 //! Pure: no clock, no randomness, no input or output. The same arguments give the same commit, so that a commit can be
 //! compared whole, replayed from the log, and asked about without being made (`explain`).
 
+mod draft;
 mod explain;
 mod message;
 mod place;
@@ -11,7 +12,7 @@ mod turn;
 use std::sync::Arc;
 
 use crate::bound;
-use crate::commit::{Answer, Commit, Entry, Replaced, Transition};
+use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
 use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
@@ -22,6 +23,7 @@ use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
 pub use explain::{Due, Explanation, WaitingFor, explain, waiting_for};
+pub use message::reading_wanted;
 pub use place::{Placement, place};
 use turn::{Turn, Verdict};
 
@@ -94,14 +96,18 @@ fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
 /// The commit that only writes a refused input to the log of its instance.
 pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timestamp) -> Commit {
     let state = before.state();
-    let (event, payload) = match &input.cause {
-        Cause::Event { event, payload, .. } => (event.clone(), payload.clone()),
-        Cause::Answer { .. } => ("answer".to_owned(), Fields::new()),
-        Cause::Timer { timer, .. } => (timer.clone(), Fields::new()),
-        Cause::Result { outcome, .. } => ("result".to_owned(), outcome.fields().clone()),
-        Cause::Recover { .. } => ("recover".to_owned(), Fields::new()),
-        Cause::Create { .. } => ("create".to_owned(), Fields::new()),
-        Cause::Message { .. } => ("message".to_owned(), Fields::new()),
+    let event = match &input.cause {
+        Cause::Event { event, .. } => event.clone(),
+        Cause::Answer { .. } => "answer".to_owned(),
+        Cause::Timer { timer, .. } => timer.clone(),
+        Cause::Result { .. } => "result".to_owned(),
+        Cause::Recover { .. } => "recover".to_owned(),
+        Cause::Create { .. } => "create".to_owned(),
+        Cause::Message { .. } => "message".to_owned(),
+    };
+    let message = match &input.cause {
+        Cause::Message { message, .. } => Some(message.clone()),
+        _ => None,
     };
     let entry = Entry {
         revision: before.revision,
@@ -119,8 +125,9 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         looping: None,
         by: input.by.clone(),
         trace_id: input.trace_id.clone(),
-        message: None,
-        payload,
+        message,
+        payload: EntryCause::payload_of(&input.cause),
+        cause: EntryCause::of_refused(&input.cause),
         answer: Answer::Refused(refusal.clone()),
     };
     Commit {

@@ -3,13 +3,11 @@
 //! Owns the translation between the snapshot's names and the chart's indices, and what every commit has in
 //! common: revision, idle timers, drafts, closure, log entry, effects.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::bound;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
-use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Replaced};
+use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
 use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply, ReplyOption,
 };
@@ -22,9 +20,6 @@ use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot, Timer};
 use crate::time::Timestamp;
-
-/// Drafts kept for one session: each holds up to a context's worth of data.
-const DRAFTS_MAX: usize = 20;
 
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -364,11 +359,12 @@ impl<'a> Turn<'a> {
             }
         };
         if delivered {
-            let address = address.clone();
+            let (address, locale) = (address.clone(), self.session.locale.clone());
             for reply in replies {
                 self.add_effect(EffectKind::Reply(reply.clone()));
                 if let Some(effect) = self.effects.last_mut() {
                     effect.to.clone_from(&address);
+                    effect.locale.clone_from(&locale);
                 }
             }
         }
@@ -376,7 +372,8 @@ impl<'a> Turn<'a> {
 
     /// The key of the effect that is added.
     fn add_effect(&mut self, kind: EffectKind) -> String {
-        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        let mut effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
+        effect.trace_id.clone_from(&self.input.trace_id);
         let key = effect.key.clone();
         self.effects.push(effect);
         key
@@ -462,7 +459,7 @@ impl<'a> Turn<'a> {
         let taken = self.trail.taken.iter().skip(self.taken_at_start).copied();
         let reported = taken.filter(|index| !chart.transition(*index).loop_normal);
         let repeated = self.after.recent.note(reported, self.now);
-        let before = self.after.looping.take().filter(|looping| looping.until >= self.now);
+        let before = self.after.looping.take().filter(|looping| looping.until > self.now);
         let Some(repeated) = repeated else {
             self.after.looping = before;
             return None;
@@ -480,46 +477,6 @@ impl<'a> Turn<'a> {
         let after = &self.after;
         let open = after.closure.is_none();
         open && after.timers.is_empty() && after.invocations.is_empty() && self.allowed().is_empty()
-    }
-
-    /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
-    /// aside under the new one comes back.
-    fn keep_drafts(&mut self, was: &Fields) {
-        let Some(draft) = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref()) else {
-            return;
-        };
-        let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
-        if old == new || self.trail.closed.is_some() {
-            return;
-        }
-        let key = |value: &serde_json::Value| match value {
-            serde_json::Value::Null => None,
-            serde_json::Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let new = new.and_then(key);
-        if let Some(old) = old.and_then(key) {
-            let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
-            self.session.drafts.insert(old.clone(), kept.collect());
-            // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
-            let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
-            while self.session.drafts.len() > DRAFTS_MAX
-                || bytes(&self.session.drafts) > bound::CONTEXT_BYTES_MAX
-            {
-                let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
-                self.session.drafts.remove(&first);
-            }
-        }
-        let Some((new, kept)) = new.and_then(|new| self.session.drafts.remove_entry(&new)) else { return };
-        let mut context = Fields::clone(&self.position.context);
-        context.extend(kept.clone());
-        // What would not fit stays put aside.
-        match bound::check(&context) {
-            Ok(()) => self.position.context = Arc::new(context),
-            Err(_) => {
-                self.session.drafts.insert(new, kept);
-            }
-        }
     }
 
     /// A session is about what the intent behind its last starting event starts; back at its beginning, nothing, and
@@ -544,11 +501,6 @@ impl<'a> Turn<'a> {
 
     /// Puts the commit together once `close` has been called.
     pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
-        let payload = match &self.input.cause {
-            Cause::Event { payload, .. } => payload.clone(),
-            Cause::Result { outcome, .. } => outcome.fields().clone(),
-            _ => Fields::new(),
-        };
         let entry = Entry {
             revision: self.after.revision,
             at: self.now,
@@ -566,7 +518,8 @@ impl<'a> Turn<'a> {
             by: self.input.by.clone(),
             trace_id: self.input.trace_id.clone(),
             message,
-            payload,
+            payload: EntryCause::payload_of(&self.input.cause),
+            cause: EntryCause::of_taken(&self.input.cause),
             answer,
         };
         Commit {

@@ -10,11 +10,13 @@ mod places;
 mod read;
 pub mod reader;
 pub mod schema;
+pub mod settings;
 
 use serde_json::Value;
 
 use crate::conversation::definition::ConversationDefinition;
 use crate::diagnostic::{self, Diagnostic, Place, Severity};
+use crate::id::OWN_MACHINE_PREFIX;
 use crate::machine::Machine;
 use crate::time::Delay;
 
@@ -225,6 +227,15 @@ pub enum ValueDefinition {
 ///
 /// Returns the machine, unless an error stands in its way, and every diagnostic in the order of the file.
 pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
+    load_as(source, false)
+}
+
+/// As `load`, for what is stored and for the server's own machines, whose names nobody outside may take.
+pub fn load_own(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
+    load_as(source, true)
+}
+
+fn load_as(source: &str, own: bool) -> (Option<Machine>, Vec<Diagnostic>) {
     let node = match document::read(source) {
         Ok(node) => node,
         Err(diagnostic) => return (None, vec![*diagnostic]),
@@ -239,6 +250,12 @@ pub fn load(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
     }
     let definition = read::read(&node, &mut diagnostics);
     let machine = definition.and_then(|definition| {
+        let name = &definition.machine;
+        if !own && name.value.starts_with(OWN_MACHINE_PREFIX) {
+            let message = format!("`{}` is a name for the server's own machines", name.value);
+            let help = format!("choose one that does not begin with `{OWN_MACHINE_PREFIX}`");
+            diagnostics.push(Diagnostic::error("bad_name", name.place, message, help));
+        }
         let machine = compile::compile(&definition, source, &mut diagnostics);
         // What follows from an error is not worth a warning: a machine without its beginning reaches nothing.
         let sound = !diagnostics.iter().any(is_error);

@@ -13,6 +13,7 @@ use crate::definition::{
     StateDefinition, StateKind, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, shorten};
+use crate::id::OWN_MACHINE_PREFIX;
 
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
@@ -95,7 +96,11 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
     let mut reader = Reader { diagnostics };
     let top = reader.entries(node, "a definition", &ROOT_KEYS)?;
     let machine = match top.get("machine") {
-        Some(name) => reader.text(name, "`machine`").filter(|name| reader.name(name, "a machine")),
+        Some(name) => reader.text(name, "`machine`").filter(|name| {
+            // Whether the prefix of our own machines may be there is for `load` to say.
+            let plain = name.value.strip_prefix(OWN_MACHINE_PREFIX).unwrap_or(&name.value).to_owned();
+            reader.name(&Placed { value: plain, place: name.place }, "a machine")
+        }),
         None => {
             let message = "the definition has no `machine`".to_owned();
             reader.error("missing_key", top.place, message, "name it: `machine: my_machine`");

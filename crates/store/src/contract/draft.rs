@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::chart::TransitionIndex;
-use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Transition};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Transition};
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Fields, ReceiptId};
@@ -18,7 +18,7 @@ pub fn at(ms: i64) -> Timestamp {
 }
 
 pub fn tenant(name: &str) -> TenantId {
-    TenantId::parse(name).expect("a test's tenant is valid")
+    TenantId::stored(name).expect("a test's tenant is valid")
 }
 
 pub fn id(name: &str) -> InstanceId {
@@ -58,7 +58,7 @@ pub struct Draft {
     key: Option<String>,
     is_refused: bool,
     clarifications: Vec<Clarification>,
-    effects: Vec<String>,
+    effects: Vec<EffectKind>,
 }
 
 impl Draft {
@@ -196,8 +196,16 @@ impl Draft {
         self.question(id, ClarificationStatus::Pending)
     }
 
+    /// Says something to the subject that nobody waits for.
     pub fn effect(mut self, text: &str) -> Self {
-        self.effects.push(text.to_owned());
+        self.effects.push(EffectKind::Reply(Reply::of_text(text)));
+        self
+    }
+
+    /// Calls something outside.
+    pub fn calls(mut self, id: &str) -> Self {
+        let (id, src) = (id.to_owned(), "payments.charge".to_owned());
+        self.effects.push(EffectKind::Call { id, src, input: Fields::new() });
         self
     }
 
@@ -212,10 +220,9 @@ impl Draft {
     pub fn build(self) -> Commit {
         let expected = self.before.as_ref().map_or(Revision::NONE, |b| b.revision);
         let snapshot = self.snapshot();
-        let effects = (0..).zip(&self.effects).map(|(ordinal, text)| {
-            let kind = EffectKind::Reply(Reply::of_text(text));
-            Effect::new(&snapshot.instance, snapshot.revision, ordinal, kind)
-        });
+        let effects = (0..)
+            .zip(self.effects.clone())
+            .map(|(ordinal, kind)| Effect::new(&snapshot.instance, snapshot.revision, ordinal, kind));
         Commit {
             tenant: self.after.tenant.clone(),
             instance: self.after.instance.clone(),
@@ -249,6 +256,7 @@ impl Draft {
             trace_id: None,
             message: Some(Message::of_text("go — été")),
             payload: Fields::new(),
+            cause: Some(EntryCause::Result { call: "o-1:1:0".to_owned() }),
             answer: self.answer(snapshot, &from),
             from,
         }

@@ -1,8 +1,11 @@
 //! What is still there when the store is opened again.
 
+use serde_json::json;
+
 use crate::contract::commits::{clarifications, committed, history, loaded};
 use crate::contract::{Draft, Durable, at, definition, id, machine, subject, tenant};
-use crate::{Outcome, Store};
+use crate::outbox::{EffectQuery, Settlement, SettlementResult};
+use crate::{Outcome, Setting, Store};
 
 /// Fills a store with one of everything and gives a check that all of it is in another.
 fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
@@ -13,6 +16,10 @@ fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
     let batch = [first, second];
     assert_eq!(store.commit(&batch), Ok(vec![Outcome::Committed; 2]));
     assert_eq!(store.save_definition(&definition("order", 1)), Ok(()));
+    let setting = Setting { tenant: tenant("t"), name: "s".into(), body: json!([1]), saved_at: at(1_000) };
+    assert_eq!(store.save_setting(&setting), Ok(()));
+    let effects = store.effects(&EffectQuery::of(tenant("t")));
+    assert_eq!(effects.as_ref().map(|page| page.data.len()), Ok(1));
     let figures = store.statistics();
     move |store| {
         let (t, a) = (tenant("t"), id("a"));
@@ -23,6 +30,8 @@ fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
         assert_eq!(history(store, &t, &a), entries);
         assert_eq!(clarifications(store, &t), batch[0].clarifications);
         assert_eq!(store.definitions(), Ok(vec![definition("order", 1)]));
+        assert_eq!(store.settings(), Ok(vec![setting.clone()]));
+        assert_eq!(store.effects(&EffectQuery::of(tenant("t"))), effects);
         assert_eq!(store.statistics(), figures);
         assert_eq!(store.next_due(), Ok(Some(at(2_000))));
         for commit in &batch {
@@ -68,4 +77,27 @@ pub fn reopening_keeps_claims(harness: &dyn Durable) {
     let store = harness.open();
     assert_eq!(claim(&*store, 4_999), Ok(vec![]));
     assert_eq!(claim(&*store, 5_000), due);
+}
+
+/// Whoever sent it may have been killed: that it was being sent is all that is left to tell, and it must not be lost.
+pub fn reopening_keeps_effects_that_are_being_sent(harness: &dyn Durable) {
+    let store = harness.open();
+    committed(&*store, Draft::creation("a").effect("first").effect("second"));
+    let claim = |store: &dyn Store, now| {
+        let claimed = store.claim_effects(at(now), at(now + 1_000), 10).expect("effects can be claimed");
+        let seen = claimed.into_iter().map(|c| (c.effect.effect.key, c.effect.attempts, c.interrupted));
+        seen.collect::<Vec<_>>()
+    };
+    assert_eq!(claim(&*store, 1_000), [("a:1:0".to_owned(), 1, false)]);
+    let killed = harness.open_as_if_killed();
+    drop(store);
+    let reopened = harness.open();
+    for store in [killed, reopened] {
+        assert_eq!(claim(&*store, 1_999), []);
+        assert_eq!(claim(&*store, 2_000), [("a:1:0".to_owned(), 2, true)]);
+        let result = SettlementResult::Dead { error: "gone".into() };
+        let settlement = Settlement { tenant: tenant("t"), key: "a:1:0".into(), attempt: 2, result };
+        assert_eq!(store.settle_effects(&[settlement], at(2_000)), Ok(vec![true]));
+        assert_eq!(claim(&*store, 2_000), [("a:1:1".to_owned(), 1, false)]);
+    }
 }

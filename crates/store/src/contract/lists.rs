@@ -239,6 +239,8 @@ pub fn statistics_count(open: Open<'_>) {
     committed(&*store, Draft::creation("b").tenant("other").asks("b:1"));
     committed(&*store, Draft::creation("c").state("packed").asks("c:1"));
     committed(&*store, Draft::creation("d").machine("invoice"));
+    committed(&*store, Draft::creation("s").tenant("t~shadow").asks("s:1"));
+    committed(&*store, Draft::creation("z").tenant("t~shadow").closed("timeout"));
     let expired = Draft::creation("e").question("e:1", ClarificationStatus::Expired);
     committed(&*store, expired.closed("timeout"));
     committed(&*store, Draft::creation("f").state("x").closed("timeout"));

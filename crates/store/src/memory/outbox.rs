@@ -9,7 +9,9 @@ use kernel::id::TenantId;
 use kernel::time::Timestamp;
 
 use crate::memory::page;
-use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::outbox::{
+    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
+};
 use crate::query::Page;
 
 #[derive(Debug, Default)]
@@ -71,7 +73,8 @@ impl Outbox {
         let mut lanes = HashSet::new();
         let unsettled = self.effects.values().filter_map(|effect| Some((effect.due_at?, effect)));
         let heads = unsettled.filter(|(_, effect)| {
-            !effect.waits_its_turn() || lanes.insert((&effect.tenant, &effect.instance))
+            let lane = Lane::of(&effect.effect);
+            lane.is_none_or(|lane| lanes.insert((&effect.tenant, &effect.instance, lane)))
         });
         heads.map(|(due_at, effect)| (due_at, effect.seq)).collect()
     }
@@ -109,6 +112,7 @@ impl Outbox {
         let settled = settlement.result.settled();
         effect.status = settled.status;
         effect.due_at = settled.due_at;
+        effect.attempts -= settled.uncounted;
         effect.settled_at = settled.status.is_settled().then_some(now);
         effect.parts_done = settled.parts_done.unwrap_or(effect.parts_done);
         replace(&mut effect.error, settled.error);

@@ -6,10 +6,12 @@
 
 mod checkpoint;
 mod failure;
+mod outbox;
 mod read;
 mod record;
 mod schema;
 mod seal;
+mod setting;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -112,6 +114,11 @@ impl SqliteStore {
         Ok(changed)
     }
 
+    /// As `write`, for what appends nothing to the log.
+    fn change<T>(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CommitError> {
+        self.write(|transaction, _| change(transaction).map_err(failure::before_commit))
+    }
+
     /// Runs `question` on a connection of the pool.
     fn read<T, E: From<rusqlite::Error>>(
         &self,
@@ -202,10 +209,8 @@ impl Store for SqliteStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<(TenantId, InstanceId)>, LoadError> {
-        let claim = |connection: &Transaction<'_>, _: &mut i64| {
-            write::claim_due(connection, now, lease_until, limit).map_err(failure::before_commit)
-        };
-        self.write(claim).map_err(|error| LoadError::Unavailable(error.to_string()))
+        let claimed = self.change(|connection| write::claim_due(connection, now, lease_until, limit));
+        claimed.map_err(|error| LoadError::Unavailable(error.to_string()))
     }
 
     fn next_due(&self) -> Result<Option<Timestamp>, LoadError> {
@@ -225,9 +230,7 @@ impl Store for SqliteStore {
     }
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
-        self.write(|transaction, _| {
-            write::save_definition(transaction, definition).map_err(failure::before_commit)
-        })
+        self.change(|connection| write::save_definition(connection, definition))
     }
 
     fn definitions(&self) -> Result<Vec<StoredDefinition>, LoadError> {
@@ -236,57 +239,59 @@ impl Store for SqliteStore {
 
     fn claim_effects(
         &self,
-        _now: Timestamp,
-        _lease_until: Timestamp,
-        _limit: usize,
+        now: Timestamp,
+        lease_until: Timestamp,
+        limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+        self.change(|connection| outbox::claim(connection, now, lease_until, limit))
     }
 
-    fn settle_effects(&self, _settlements: &[Settlement], _now: Timestamp) -> Result<Vec<bool>, CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+    fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
+        self.change(|connection| {
+            let each = settlements.iter();
+            each.map(|settlement| outbox::settle(connection, settlement, now)).collect()
+        })
     }
 
     fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {
-        Ok(None)
+        self.read(outbox::next_due).map_err(failure::at_load)
     }
 
     fn retry_effect(
         &self,
-        _tenant: &TenantId,
-        _key: &str,
-        _now: Timestamp,
+        tenant: &TenantId,
+        key: &str,
+        now: Timestamp,
     ) -> Result<Option<EffectStatus>, CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+        self.change(|connection| outbox::retry(connection, tenant, key, now))
     }
 
     fn note_stage(
         &self,
-        _tenant: &TenantId,
-        _provider_id: &str,
-        _stage: DeliveryStage,
-        _error: Option<&str>,
+        tenant: &TenantId,
+        provider_id: &str,
+        stage: DeliveryStage,
+        error: Option<&str>,
         _now: Timestamp,
     ) -> Result<bool, CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+        self.change(|connection| outbox::note_stage(connection, tenant, provider_id, stage, error))
     }
 
-    fn effects(&self, _query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
-        Err(LoadError::Unavailable("not yet".to_owned()))
+    fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
+        self.many(|connection| outbox::list(connection, query))
     }
 
-    fn save_setting(&self, _setting: &Setting) -> Result<(), CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+    fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
+        let body = seal::print(&setting.body).map_err(CommitError::Unavailable)?;
+        self.change(|connection| setting::save(connection, setting, &body))
     }
 
     fn settings(&self) -> Result<Vec<Setting>, LoadError> {
-        Ok(Vec::new())
+        self.many(setting::list)
     }
 
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError> {
-        self.write(|transaction, _| {
-            write::clean_up(transaction, before, limit).map_err(failure::before_commit)
-        })
+        self.change(|connection| write::clean_up(connection, before, limit))
     }
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {

@@ -6,14 +6,14 @@
 use kernel::commit::Entry;
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value};
 use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
-use crate::outbox::EffectStatus;
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
+use crate::sqlite::outbox;
 use crate::sqlite::seal::{CLARIFICATIONS, DEFINITIONS, Damage, Fault, INSTANCES, LOG, Table};
 use crate::{StoreStatistics, StoredDefinition};
 
@@ -94,6 +94,15 @@ pub(super) fn instances(
     }
     if let Some(limit) = query.idle_since {
         wanted.also("t.updated_at < ?", [Value::Integer(limit.as_millis())]);
+    }
+    if let Some(now) = query.looping_at {
+        wanted.also("t.looping_until > ?", [Value::Integer(now.as_millis())]);
+    }
+    if let Some(StuckBy { overdue_since, .. }) = query.stuck_by {
+        wanted.also(
+            "t.closure_reason IS NULL AND (t.wake_at < ? OR t.wake_at IS NULL)",
+            [Value::Integer(overdue_since.as_millis())],
+        );
     }
     if let Some(cursor) = &query.cursor {
         wanted.also("t.id < ?", [text(cursor)]);
@@ -176,7 +185,8 @@ fn definition(row: &Row<'_>) -> rusqlite::Result<StoredDefinition> {
     })
 }
 
-fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+/// The identifier in a column of a row whose checksum fits.
+pub(super) fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     T::deserialize(text.into_deserializer()).map_err(|error: serde::de::value::Error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
@@ -190,7 +200,7 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     }
     let mut select = connection.prepare_cached(
         "SELECT machine, closure_reason, iif(closure_reason IS NULL, state, NULL), count(*)
-         FROM instances GROUP BY 1, 2, 3",
+         FROM instances WHERE tenant NOT GLOB '*~shadow' GROUP BY 1, 2, 3",
     )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
@@ -202,7 +212,9 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
             Some(reason) => figures.closed.insert((machine, reason), count),
         };
     }
-    let mut select = connection.prepare_cached("SELECT status, count(*) FROM clarifications GROUP BY 1")?;
+    let mut select = connection.prepare_cached(
+        "SELECT status, count(*) FROM clarifications WHERE tenant NOT GLOB '*~shadow' GROUP BY 1",
+    )?;
     let mut rows = select.query(())?;
     while let Some(row) = rows.next()? {
         let status: String = row.get(0)?;
@@ -218,22 +230,19 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
     let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
     figures.latest_change = latest.map(Timestamp::from_millis);
-    for status in EffectStatus::ALL {
-        figures.effects.insert(status.as_str(), 0);
-    }
-    figures.effects.insert(EffectStatus::Pending.as_str(), count("SELECT count(*) FROM outbox")?);
+    figures.effects = outbox::counts(connection)?;
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;
     Ok(figures)
 }
 
 /// Conditions of a statement with the values of their `?`, in order.
-struct Conditions {
-    sql: String,
-    values: Vec<Value>,
+pub(super) struct Conditions {
+    pub sql: String,
+    pub values: Vec<Value>,
 }
 
 impl Conditions {
-    fn new(sql: &str, values: Vec<Value>) -> Self {
+    pub(super) fn new(sql: &str, values: Vec<Value>) -> Self {
         Self { sql: sql.to_owned(), values }
     }
 
@@ -241,7 +250,7 @@ impl Conditions {
         Self::new("t.tenant = ?", vec![Value::Text(tenant.to_string())])
     }
 
-    fn also<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
+    pub(super) fn also<const N: usize>(&mut self, sql: &str, values: [Value; N]) {
         self.sql.push_str(" AND ");
         self.sql.push_str(sql);
         self.values.extend(values);

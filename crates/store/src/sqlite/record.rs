@@ -2,14 +2,14 @@
 //!
 //! Owns which value goes into which column. The order of the values is that of `seal`'s tables.
 
-use kernel::commit::Commit;
+use kernel::commit::{Commit, Effect};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::Revision;
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use rusqlite::types::ValueRef;
 
-use crate::sqlite::seal::{self, CLARIFICATIONS, INSTANCES, LOG};
+use crate::sqlite::seal::{self, CLARIFICATIONS, INSTANCES, LOG, OUTBOX};
 use crate::{due_at, is_coherent};
 
 /// A commit with its bodies and what checksums it can have already.
@@ -19,19 +19,28 @@ pub(super) struct Prepared<'a> {
     pub receipt: [u8; 16],
     pub entry_body: String,
     pub clarifications: Vec<ClarificationRow<'a>>,
-    pub effect_bodies: Vec<String>,
+    pub effects: Vec<EffectRow<'a>>,
 }
 
 pub(super) struct InstanceRow<'a> {
     pub snapshot: &'a Snapshot,
     pub state: String,
     pub wake_at: Option<i64>,
+    pub looping_until: Option<i64>,
     pub body: String,
     pub checksum: i64,
 }
 
 pub(super) struct ClarificationRow<'a> {
     pub clarification: &'a Clarification,
+    pub body: String,
+    pub checksum: i64,
+}
+
+pub(super) struct EffectRow<'a> {
+    pub effect: &'a Effect,
+    pub after: &'a Snapshot,
+    pub created_at: Timestamp,
     pub body: String,
     pub checksum: i64,
 }
@@ -44,14 +53,14 @@ pub(super) fn prepare(commit: &Commit) -> Result<Prepared<'_>, String> {
         commit.clarifications.iter().map(clarification_row).collect::<Result<Vec<_>, _>>()?;
     // One that ends makes room for the one that begins, whichever the commit names first.
     clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
-    let effects = commit.effects.iter();
+    let effects = commit.effects.iter().map(|effect| effect_row(commit, effect));
     Ok(Prepared {
         commit,
         instance: commit.after.as_ref().map(instance_row).transpose()?,
         receipt: commit.entry.receipt.0.0.to_be_bytes(),
         entry_body: seal::print(&commit.entry)?,
         clarifications,
-        effect_bodies: effects.map(|effect| seal::print(&effect.kind)).collect::<Result<_, _>>()?,
+        effects: effects.collect::<Result<_, _>>()?,
     })
 }
 
@@ -60,6 +69,7 @@ fn instance_row(snapshot: &Snapshot) -> Result<InstanceRow<'_>, String> {
         snapshot,
         state: snapshot.state(),
         wake_at: due_at(snapshot).map(Timestamp::as_millis),
+        looping_until: snapshot.looping.as_ref().map(|looping| looping.until.as_millis()),
         body: seal::print(snapshot)?,
         checksum: 0,
     };
@@ -93,6 +103,30 @@ fn clarification_row(clarification: &Clarification) -> Result<ClarificationRow<'
         text(&body),
     ]);
     Ok(ClarificationRow { clarification, body, checksum })
+}
+
+fn effect_row<'a>(commit: &'a Commit, effect: &'a Effect) -> Result<EffectRow<'a>, String> {
+    let Some(after) = &commit.after else {
+        return Err(format!("the effect {} comes with no change of its instance", effect.key));
+    };
+    let created_at = commit.entry.at;
+    let mut row = EffectRow { effect, after, created_at, body: seal::print(effect)?, checksum: 0 };
+    row.checksum = OUTBOX.checksum(&[
+        text(after.tenant.as_str()),
+        text(&effect.key),
+        text(after.instance.as_str()),
+        text(after.machine.as_str()),
+        optional(row.subject()),
+        time(created_at),
+        text(&row.body),
+    ]);
+    Ok(row)
+}
+
+impl EffectRow<'_> {
+    pub(super) fn subject(&self) -> Option<&str> {
+        self.after.subject.as_ref().map(|s| s.as_str())
+    }
 }
 
 impl InstanceRow<'_> {

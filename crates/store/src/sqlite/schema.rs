@@ -4,10 +4,19 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::sqlite::OpenError;
+use crate::sqlite::{OpenError, outbox};
+
+pub(super) struct Step {
+    pub sql: &'static str,
+    /// What SQL cannot do: it has no checksums.
+    then: fn(&Connection) -> rusqlite::Result<()>,
+}
 
 /// Each step takes the file from the version that is its index to the next.
-pub(super) const STEPS: [&str; 1] = [include_str!("schema.sql")];
+pub(super) const STEPS: [Step; 2] = [
+    Step { sql: include_str!("schema.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("schema_2.sql"), then: outbox::seal_all },
+];
 
 /// Runs the steps that the file has not been through, each in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
@@ -18,7 +27,8 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     }
     for (version, step) in (1_u32..).zip(STEPS).skip(found as usize) {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(step)?;
+        transaction.execute_batch(step.sql)?;
+        (step.then)(&transaction)?;
         transaction.pragma_update(None, "user_version", version)?;
         transaction.commit()?;
     }

@@ -1,8 +1,9 @@
 //! Checksums over records: what is under each, computing it, and what is done when one does not fit.
 //!
 //! A record's checksum covers the name of its table, whose it is, and every column that decides anything, so that a
-//! flipped bit is found wherever it is. `wake_at` and `claimed_until` are hints outside it. The checksum finds accidents;
-//! it is no defence against someone who can write the file.
+//! flipped bit is found wherever it is. `wake_at`, `claimed_until` and `looping_until` are hints outside it, and so is how
+//! far an effect's delivery has come. The checksum finds accidents; it is no defence against someone who can write the
+//! file.
 
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
@@ -59,6 +60,16 @@ pub(super) const DEFINITIONS: Table = Table {
     columns: &["hash", "machine", "version", "saved_at", "source"],
     key_columns: 1,
 };
+
+/// What never changes about an effect. How far it has come is beside it, and not under the checksum.
+pub(super) const OUTBOX: Table = Table {
+    name: "outbox",
+    columns: &["tenant", "key", "instance", "machine", "subject", "created_at", "body"],
+    key_columns: 2,
+};
+
+pub(super) const SETTINGS: Table =
+    Table { name: "settings", columns: &["tenant", "name", "saved_at", "body"], key_columns: 2 };
 
 /// Where `INSTANCES` has its format.
 const FORMAT_COLUMN: usize = 2;
@@ -143,11 +154,11 @@ impl Table {
         parsed.map_err(|error| self.damage(row, format!("the body cannot be read: {error}")))
     }
 
-    fn values<'r>(&self, row: &'r Row<'_>) -> rusqlite::Result<Vec<ValueRef<'r>>> {
+    pub(super) fn values<'r>(&self, row: &'r Row<'_>) -> rusqlite::Result<Vec<ValueRef<'r>>> {
         (0..self.columns.len()).map(|i| row.get_ref(i)).collect()
     }
 
-    fn damage(&self, row: &Row<'_>, detail: String) -> Fault {
+    pub(super) fn damage(&self, row: &Row<'_>, detail: String) -> Fault {
         let values = self.values(row).unwrap_or_default();
         let key: Vec<String> = values.iter().take(self.key_columns).map(printed).collect();
         let mut raw = Vec::new();

@@ -1,5 +1,7 @@
 //! What is special about the file: damage to it, who may open it, and what operators see in it.
 
+mod outbox;
+
 use std::path::PathBuf;
 
 use kernel::conversation::ClarificationStatus;
@@ -430,4 +432,14 @@ fn operators_see_sessions_transitions_questions_and_keys() {
         "SELECT user_id, message_id, created_at, processed_at FROM fsm_idempotency_records LIMIT 1",
         &["ana | a-1 | 2026-01-01T00:00:00.007Z | 2026-01-01T00:00:00.007Z"],
     );
+    let beside = Draft::creation("s").tenant("t~shadow").session("ana", 1).asks("s:1");
+    assert_eq!(store.commit(&[beside.build()]), Ok(vec![Outcome::Committed]));
+    for view in [
+        "progress_update_sessions",
+        "fsm_transition_log",
+        "fsm_clarification_requests",
+        "fsm_idempotency_records",
+    ] {
+        check(&format!("SELECT DISTINCT tenant FROM {view}"), &["t"]);
+    }
 }

@@ -10,11 +10,11 @@ use kernel::id::{InstanceId, TenantId};
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use rusqlite::types::ValueRef;
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::sqlite::failure;
 use crate::sqlite::record::{InstanceRow, Prepared, number, text, time};
 use crate::sqlite::seal::{self, DEFINITIONS, Fault, INSTANCES, LOG};
+use crate::sqlite::{failure, outbox};
 use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 
 /// Saves what is neither stale nor a repeat. `seq` is the last number of the log.
@@ -58,7 +58,9 @@ fn save(
     *seq += 1;
     append_line(connection, prepared, *seq, owner).map_err(failure::before_commit)?;
     save_clarifications(connection, prepared).map_err(failure::before_commit)?;
-    save_effects(connection, prepared).map_err(failure::before_commit)?;
+    for effect in &prepared.effects {
+        outbox::save(connection, effect, owner).map_err(failure::before_commit)?;
+    }
     Ok(Outcome::Committed)
 }
 
@@ -101,23 +103,28 @@ fn save_instance(connection: &Connection, prepared: &Prepared<'_>) -> Result<Opt
             Ok(Some(current)) => update_instance(connection, instance, current),
             other => other.map(|_| None),
         },
-        None => find_current(connection, prepared).map(|found| found.map(|(row, _)| row)),
+        None => find_current(connection, prepared).map(|found| found.map(|current| current.row)),
     };
     saved.map_err(failure::before_commit)
 }
 
-/// The row and the stored `wake_at` of the instance, if it is at the expected revision.
-fn find_current(
-    connection: &Connection,
-    prepared: &Prepared<'_>,
-) -> rusqlite::Result<Option<(i64, Option<i64>)>> {
+/// What is indexed of an instance that is there, and where.
+struct Current {
+    row: i64,
+    wake_at: Option<i64>,
+    looping_until: Option<i64>,
+}
+
+/// The instance, if it is at the expected revision.
+fn find_current(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<Option<Current>> {
     let mut select = connection.prepare_cached(
-        "SELECT row, wake_at FROM instances WHERE tenant = ?1 AND id = ?2 AND revision = ?3",
+        "SELECT row, wake_at, looping_until FROM instances WHERE tenant = ?1 AND id = ?2 AND revision = ?3",
     )?;
     let commit = prepared.commit;
     let key = params![commit.tenant.as_str(), commit.instance.as_str(), number(commit.expected)];
-    let found = select.query_row(key, |row| Ok((row.get(0)?, row.get(1)?)));
-    found.optional()
+    let current =
+        |row: &Row<'_>| Ok(Current { row: row.get(0)?, wake_at: row.get(1)?, looping_until: row.get(2)? });
+    select.query_row(key, current).optional()
 }
 
 /// An id or a session that exists makes the creation stale.
@@ -147,7 +154,11 @@ fn insert_instance(connection: &Connection, instance: &InstanceRow<'_>) -> rusql
         instance.checksum,
         instance.body,
     ])?;
-    Ok((inserted == 1).then(|| connection.last_insert_rowid()))
+    let row = (inserted == 1).then(|| connection.last_insert_rowid());
+    if let Some(row) = row.filter(|_| instance.looping_until.is_some()) {
+        set_looping_until(connection, row, instance.looping_until)?;
+    }
+    Ok(row)
 }
 
 /// A commit ends the claim on its instance. Machine, subject and ordinal are for life, because sessions are found by
@@ -155,14 +166,14 @@ fn insert_instance(connection: &Connection, instance: &InstanceRow<'_>) -> rusql
 fn update_instance(
     connection: &Connection,
     instance: &InstanceRow<'_>,
-    (row, wake_at): (i64, Option<i64>),
+    current: Current,
 ) -> rusqlite::Result<Option<i64>> {
     let mut update = connection.prepare_cached(
         "UPDATE instances SET format = ?1, version = ?2, definition = ?3, revision = ?4, state = ?5,
              closure_reason = ?6, created_at = ?7, updated_at = ?8, claimed_until = NULL, checksum = ?9, body = ?10
          WHERE row = ?11 AND revision = ?4 - 1 AND machine = ?12 AND subject IS ?13 AND ordinal = ?14",
     )?;
-    let snapshot = instance.snapshot;
+    let (snapshot, row) = (instance.snapshot, current.row);
     let updated = update.execute(params![
         SNAPSHOT_FORMAT,
         snapshot.version,
@@ -182,7 +193,7 @@ fn update_instance(
     if updated == 0 {
         return Err(rusqlite::Error::StatementChangedRows(0));
     }
-    let must_move = match (wake_at, instance.wake_at) {
+    let must_move = match (current.wake_at, instance.wake_at) {
         // A bound that is too low costs one look at the instance; moving it costs every commit a page of the index.
         (Some(stored), Some(due)) => due < stored,
         (stored, due) => stored != due,
@@ -190,7 +201,16 @@ fn update_instance(
     if must_move {
         set_wake_at(connection, row, instance.wake_at)?;
     }
+    if current.looping_until != instance.looping_until {
+        set_looping_until(connection, row, instance.looping_until)?;
+    }
     Ok(Some(row))
+}
+
+fn set_looping_until(connection: &Connection, row: i64, until: Option<i64>) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached("UPDATE instances SET looping_until = ?1 WHERE row = ?2")?;
+    update.execute(params![until, row])?;
+    Ok(())
 }
 
 fn set_wake_at(connection: &Connection, row: i64, at: Option<i64>) -> rusqlite::Result<()> {
@@ -241,23 +261,6 @@ fn save_clarifications(connection: &Connection, prepared: &Prepared<'_>) -> rusq
             clarification.created_at.as_millis(),
             row.checksum,
             row.body,
-        ])?;
-    }
-    Ok(())
-}
-
-fn save_effects(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
-    let commit = prepared.commit;
-    for (effect, body) in commit.effects.iter().zip(&prepared.effect_bodies) {
-        let mut insert = connection.prepare_cached(
-            "INSERT INTO outbox (tenant, key, instance, created_at, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?;
-        insert.execute(params![
-            commit.tenant.as_str(),
-            effect.key,
-            commit.instance.as_str(),
-            commit.entry.at.as_millis(),
-            body,
         ])?;
     }
     Ok(())
@@ -380,5 +383,7 @@ pub(super) fn clean_up(
     )?;
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
-    Ok(CleanupReport { entries_deleted, effects_deleted: 0, more: entries_deleted == limit })
+    let effects_deleted = outbox::clean_up(connection, before, limit - entries_deleted)?;
+    let more = entries_deleted + effects_deleted == limit;
+    Ok(CleanupReport { entries_deleted, effects_deleted, more })
 }

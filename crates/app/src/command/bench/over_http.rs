@@ -21,7 +21,7 @@ use crate::command::bench::{Line, percentiles};
 use crate::http::{self, App};
 
 pub(super) fn measure(path: &Path, clients: usize, time: Duration) -> Result<Line, Failure> {
-    let app = Arc::new(App::new(engine(path)?, Access::Open, "http://localhost".into(), None));
+    let app = Arc::new(App::new(engine(path)?, Access::Open, "http://localhost".into(), Arc::default()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;

@@ -1,39 +1,27 @@
 //! Stories as YAML that a person likes to read: a line for each thing, plain texts where they are safe.
+//!
+//! Owns how a file and its values are written. What is in a story is for whoever has one to tell: `paths` finds some,
+//! `session` has lived one.
 
-use kernel::input::{CallOutcome, Fields};
+use kernel::conversation::Message;
+use kernel::input::Fields;
 use serde_json::Value;
 
-use super::{Act, Beginning, FoundStep, FoundStory, Paths, Unreached};
-use crate::story::coverage::covered;
+use super::file::MESSAGE_KEYS;
 
 /// Words that YAML, or whoever reads it, may take for something else.
 const NO_TEXT: [&str; 9] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
 
-/// The whole document, with what is missing from it at its head.
-pub(super) fn document(paths: &Paths, machine: &str) -> String {
-    let coverage = &paths.coverage;
-    let told = |what: &str, elements: &[crate::story::Element]| {
-        format!("{} of {} {what}", covered(elements), elements.len())
-    };
-    let mut text = format!(
-        "# The shortest ways that `statewright paths` found: {}, {}.\n",
-        told("states", &coverage.states),
-        told("transitions", &coverage.transitions)
-    );
-    if let Some(bound) = &paths.bound {
-        text.push_str(&format!("# The search stopped at {bound}; there may be more.\n"));
-    }
-    if !paths.unreached.is_empty() {
-        text.push_str("# Not reached:\n");
-        for Unreached { label, line, why, .. } in &paths.unreached {
-            text.push_str(&format!("#   line {line}: {label}: {}\n", why.replace('\n', " ")));
-        }
-    }
-    text.push_str(&file(machine, &paths.stories));
-    text
+/// A story whose parts are written already.
+pub(super) struct WrittenStory {
+    pub name: String,
+    /// A map, if there is anything to say of the beginning.
+    pub given: Option<String>,
+    /// For each step its lines, a key and its value each.
+    pub steps: Vec<Vec<String>>,
 }
 
-pub(super) fn file(machine: &str, stories: &[FoundStory]) -> String {
+pub(super) fn file(machine: &str, stories: &[WrittenStory]) -> String {
     let mut text = format!("machine: {}\n\nstories:", block_scalar(machine));
     if stories.is_empty() {
         text.push_str(" []");
@@ -44,57 +32,52 @@ pub(super) fn file(machine: &str, stories: &[FoundStory]) -> String {
             text.push('\n');
         }
         text.push_str(&format!("  - story: {}\n", block_scalar(&story.name)));
-        match &story.beginning {
-            Beginning::Nothing => {}
-            Beginning::Created(context) if context.is_empty() => text.push_str("    given: {}\n"),
-            Beginning::Created(context) => {
-                text.push_str(&format!("    given: {{ context: {} }}\n", map(context)));
-            }
+        if let Some(given) = &story.given {
+            text.push_str(&format!("    given: {given}\n"));
         }
         text.push_str("    steps:\n");
-        story.steps.iter().for_each(|step| text.push_str(&self::step(step)));
+        for lines in &story.steps {
+            text.push_str(&format!("      - {}\n", lines.join("\n        ")));
+        }
     }
     text
 }
 
-fn step(step: &FoundStep) -> String {
-    let mut lines = match &step.act {
-        Act::Look => Vec::new(),
-        Act::Send(message) => vec![format!("send: {}", sent(message))],
-        Act::Wait(delay) => vec![format!("after: {delay}")],
-        Act::Event { event, payload } => {
-            let mut lines = vec![format!("event: {}", block_scalar(event))];
-            if !payload.is_empty() {
-                lines.push(format!("payload: {}", map(payload)));
-            }
-            lines
-        }
-        Act::Call { id, outcome } => {
-            let (key, fields) = match outcome {
-                CallOutcome::Done(fields) => ("result", fields),
-                CallOutcome::Failed(fields) => ("error", fields),
-            };
-            vec![format!("call: {}", block_scalar(id)), format!("{key}: {}", map(fields))]
-        }
-    };
-    // A state of that name cannot be expected: the word stands for nothing.
-    if step.state != "none" || lines.is_empty() {
-        lines.push(format!("expect: {{ state: {} }}", scalar(&step.state)));
-    }
-    format!("      - {}\n", lines.join("\n        "))
-}
-
-fn sent(message: &kernel::conversation::Message) -> String {
-    match serde_json::to_value(message) {
-        Ok(Value::Object(fields)) => match fields.get("text") {
-            Some(Value::String(text)) if fields.len() == 1 => block_scalar(text),
-            _ => map(&fields),
-        },
-        _ => "{}".into(),
+/// What `send` says: a text, or a map.
+pub(super) fn message(message: &Message) -> String {
+    let fields = fields(message);
+    match fields.get("text") {
+        Some(Value::String(text)) if fields.len() == 1 => block_scalar(text),
+        _ => map(&fields),
     }
 }
 
-fn map(fields: &Fields) -> String {
+/// Those fields of a message that a story may have.
+pub(super) fn fields(message: &Message) -> Fields {
+    let Ok(Value::Object(mut fields)) = serde_json::to_value(message) else { return Fields::new() };
+    fields.retain(|name, _| MESSAGE_KEYS.contains(&name.as_str()));
+    fields
+}
+
+/// A map of values that are written already, in this order.
+pub(super) fn entries(entries: &[(&str, String)]) -> String {
+    if entries.is_empty() {
+        return "{}".into();
+    }
+    let entries = entries.iter().map(|(name, value)| format!("{name}: {value}"));
+    format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+}
+
+/// A list of texts; one alone needs no brackets, unless it would stand for nothing.
+pub(super) fn texts(texts: &[&str]) -> String {
+    match texts {
+        [] => "none".into(),
+        [one] if *one != "none" => scalar(one),
+        several => format!("[{}]", several.iter().map(|text| scalar(text)).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+pub(super) fn map(fields: &Fields) -> String {
     if fields.is_empty() {
         return "{}".into();
     }
@@ -102,7 +85,7 @@ fn map(fields: &Fields) -> String {
     format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
 }
 
-fn flow(value: &Value) -> String {
+pub(super) fn flow(value: &Value) -> String {
     match value {
         Value::String(text) => scalar(text),
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -112,12 +95,12 @@ fn flow(value: &Value) -> String {
 }
 
 /// A text that is safe everywhere, also within brackets.
-fn scalar(text: &str) -> String {
+pub(super) fn scalar(text: &str) -> String {
     plain(text, |c| c.is_alphanumeric() || " _-./".contains(c))
 }
 
 /// A text that ends with its line.
-fn block_scalar(text: &str) -> String {
+pub(super) fn block_scalar(text: &str) -> String {
     let safe = |c: char| !c.is_control() && !matches!(c, '#' | '\u{2028}' | '\u{2029}' | '\u{feff}');
     match text.contains(": ") || text.ends_with(':') {
         true => quoted(text),
@@ -134,9 +117,13 @@ fn plain(text: &str, safe: impl Fn(char) -> bool) -> String {
     }
 }
 
-/// JSON's way of quoting is YAML's too.
+/// JSON's way of quoting is YAML's too, but for what YAML wants escaped and JSON does not.
 fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+    let special = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}')
+    };
+    let escaped = |c: char| if special(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() };
+    Value::from(text).to_string().chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -173,6 +160,9 @@ mod tests {
             "~",
             "0x1F",
             "\u{feff}",
+            "none",
+            "\u{7f}\u{85}\u{2028}\u{ffff}",
+            "👷🏽\u{200d}♀️ à",
         ];
         for text in texts {
             let source = format!("a: {}\nb: {{ k: {} }}\n", block_scalar(text), scalar(text));

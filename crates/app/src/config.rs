@@ -1,0 +1,147 @@
+//! statewright.toml: what may be set in it, and how it is read.
+//!
+//! Owns the shape of the file alone. Which of a flag, the environment and the file wins is settled in
+//! `command::serve`.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use engine::Settings;
+use kernel::time::Delay;
+use serde::Deserialize;
+
+use crate::connections::{CallTarget, Channel, Webhook};
+use crate::recognisers::RecogniserConfig;
+
+/// Each delivery that is under way holds a thread.
+const DELIVERIES_MAX: usize = 400;
+const DEFAULT_PATH: &str = "statewright.toml";
+
+/// Everything that the file may say; a name that is not here is refused, since it would be a misspelt setting.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigFile {
+    pub listen: Option<String>,
+    pub store: Option<String>,
+    pub machines: Option<Vec<PathBuf>>,
+    pub public_url: Option<String>,
+    pub twilio_auth_token: Option<String>,
+    pub api_keys: Option<String>,
+    pub log: Option<LogChoice>,
+    #[serde(default)]
+    pub channels: Vec<Channel>,
+    #[serde(default)]
+    pub webhooks: Vec<Webhook>,
+    #[serde(default)]
+    pub calls: Vec<CallTarget>,
+    /// Blocks of addresses that requests to the outside may go to, though they are not public.
+    pub allow_addresses: Option<Vec<String>>,
+    #[serde(default)]
+    pub recognisers: Vec<RecogniserConfig>,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// `[limits]`: what is not said stays as `engine::Settings` has it. What a conversation's limits are, its definition
+/// says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How long the log is kept, and with it the keys by which repeats are recognised.
+    pub retention: Option<Delay>,
+    pub clean_up_every: Option<Delay>,
+    /// What waits with no way out by time, and has not changed for so long, is stuck.
+    pub stuck_after: Option<Delay>,
+    /// How long a timer may be late before its instance is stuck.
+    pub overdue_after: Option<Delay>,
+    /// Deliveries under way at one time.
+    pub deliveries: Option<usize>,
+}
+
+impl LimitsConfig {
+    /// # Errors
+    /// A fragment that names the limit and what it may be.
+    pub fn settings(self) -> Result<Settings, String> {
+        let usual = Settings::default();
+        let long_enough = |name: &str, delay: Option<Delay>, otherwise: Delay| match delay {
+            Some(delay) if delay < Delay::from_secs(1) => {
+                Err(format!("`{name}` is {delay}; it may be a second and more"))
+            }
+            delay => Ok(delay.unwrap_or(otherwise)),
+        };
+        let deliveries_max = self.deliveries.unwrap_or(usual.deliveries_max);
+        if !(1..=DELIVERIES_MAX).contains(&deliveries_max) {
+            return Err(format!("`deliveries` is {deliveries_max}; it may be 1 to {DELIVERIES_MAX}"));
+        }
+        Ok(Settings {
+            retention: long_enough("retention", self.retention, usual.retention)?,
+            clean_up_every: long_enough("clean_up_every", self.clean_up_every, usual.clean_up_every)?,
+            silent_after: long_enough("stuck_after", self.stuck_after, usual.silent_after)?,
+            overdue_after: long_enough("overdue_after", self.overdue_after, usual.overdue_after)?,
+            deliveries_max,
+            ..usual
+        })
+    }
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogChoice {
+    /// One JSON object a line
+    Json,
+    /// For people
+    Text,
+    /// Text on a terminal, else JSON
+    Auto,
+}
+
+impl ConfigFile {
+    /// Reads the file. One that is named must be there; the default one need not.
+    ///
+    /// # Errors
+    /// A fragment with the file, the line and what is wrong with it, and never with what the line says.
+    pub fn read(named: Option<&Path>) -> Result<Self, String> {
+        let path = named.unwrap_or(Path::new(DEFAULT_PATH));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Self::parse(&text).map_err(|problem| format!("{}, {problem}", path.display())),
+            Err(error) if named.is_none() && error.kind() == ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(format!("failed to read {}: {error}", path.display())),
+        }
+    }
+
+    /// # Errors
+    /// A fragment such as "line 3: unknown field `lisen`".
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            // The line itself may hold a key: only its number is told.
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            format!("line {line}: {}", error.message())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_setting_is_refused_with_its_line_and_without_what_it_says() {
+        for (text, problem) in [
+            ("listen = \"a:1\"\nlisen = \"b:2\"\n", "line 2: unknown field `lisen`"),
+            ("\napi_keys = 5\n", "line 2: invalid type"),
+            ("api_keys = \"acme=hidden-secret\nlog = \"json\"", "line 1: "),
+        ] {
+            let told = ConfigFile::parse(text).unwrap_err();
+            assert!(told.starts_with(problem), "{told}");
+            assert!(!told.contains("hidden-secret"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_named_must_be_there() {
+        let nowhere = Path::new("/nowhere/statewright.toml");
+        assert!(ConfigFile::read(Some(nowhere)).unwrap_err().contains("/nowhere/statewright.toml"));
+    }
+}

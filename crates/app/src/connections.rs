@@ -1,0 +1,349 @@
+//! What the server is connected to: channels, the receivers of webhooks, and what machines call.
+//!
+//! Owns the shape of these settings, what is wrong with them, and which of them an effect or a webhook belongs to.
+//! It sends nothing and verifies nothing.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use kernel::conversation::Address;
+use kernel::id::{MachineName, Subject, TenantId};
+use kernel::time::Delay;
+use serde::Deserialize;
+use store::OutboxEffect;
+
+use crate::channels::{meta, slack, telegram, twilio};
+use crate::secret::Secret;
+use crate::webhook::SigningSecret;
+
+/// Longer than most receivers need, and shorter than the claim of an effect.
+const TIMEOUT: Duration = Duration::from_secs(15);
+const TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChannelKind {
+    Twilio,
+    Meta,
+    Telegram,
+    Slack,
+}
+
+impl ChannelKind {
+    pub const ALL: [Self; 4] = [Self::Twilio, Self::Meta, Self::Telegram, Self::Slack];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Twilio => "twilio",
+            Self::Meta => "meta",
+            Self::Telegram => "telegram",
+            Self::Slack => "slack",
+        }
+    }
+
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text)
+    }
+
+    fn default_api(self) -> &'static str {
+        match self {
+            Self::Twilio => twilio::DEFAULT_API,
+            Self::Meta => meta::DEFAULT_API,
+            Self::Telegram => telegram::DEFAULT_API,
+            Self::Slack => slack::DEFAULT_API,
+        }
+    }
+
+    /// The settings that tell its webhooks from forged ones, and those without which nothing can be sent.
+    fn secrets(self) -> (&'static [&'static str], &'static [&'static str]) {
+        match self {
+            Self::Twilio => (&["auth_token"], &["account_sid", "auth_token"]),
+            Self::Meta => (&["app_secret", "verify_token"], &["access_token"]),
+            Self::Telegram => (&["secret_token"], &["bot_token"]),
+            Self::Slack => (&["signing_secret"], &["bot_token"]),
+        }
+    }
+}
+
+impl fmt::Display for ChannelKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// How Twilio gets its replies: in the answer to its webhook, or by its API.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReplyBy {
+    #[default]
+    Twiml,
+    Api,
+}
+
+/// `[[channels]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Channel {
+    pub kind: ChannelKind,
+    /// Any if it is not said: the address of a webhook names one.
+    pub machine: Option<MachineName>,
+    /// Whose sessions they are; the first tenant's if it is not said.
+    pub tenant: Option<TenantId>,
+    /// The business's own number or account; any if it is not said.
+    pub account: Option<String>,
+    /// The base of the provider's API, for another region or a test.
+    pub api_url: Option<String>,
+    /// Sends a second, at most.
+    pub rate: Option<f64>,
+    #[serde(default)]
+    pub reply_by: ReplyBy,
+    pub auth_token: Option<Secret>,
+    pub account_sid: Option<Secret>,
+    pub app_secret: Option<Secret>,
+    pub verify_token: Option<Secret>,
+    pub access_token: Option<Secret>,
+    pub api_version: Option<String>,
+    pub secret_token: Option<Secret>,
+    pub signing_secret: Option<Secret>,
+    pub bot_token: Option<Secret>,
+}
+
+/// `[[webhooks]]`: who is told what nobody waits for, and what has no address of its own.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Webhook {
+    pub url: String,
+    pub secret: SigningSecret,
+    pub machine: Option<MachineName>,
+    pub tenant: Option<TenantId>,
+    /// Whether it is told of every transition too.
+    #[serde(default)]
+    pub transitions: bool,
+    pub rate: Option<f64>,
+    pub timeout: Option<Delay>,
+}
+
+/// `[[calls]]`: who answers what machines call.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CallTarget {
+    /// The `src` of a definition's `invoke`, or the beginning of one with `*` behind it.
+    pub src: String,
+    pub url: String,
+    pub secret: SigningSecret,
+    pub machine: Option<MachineName>,
+    pub tenant: Option<TenantId>,
+    pub rate: Option<f64>,
+    pub timeout: Option<Delay>,
+}
+
+/// All of them, settled and checked.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    channels: Vec<Channel>,
+    webhooks: Vec<Webhook>,
+    calls: Vec<CallTarget>,
+}
+
+impl Channel {
+    /// Twilio's webhooks for any machine, answered in TwiML.
+    pub fn twilio(auth_token: Secret) -> Self {
+        Self {
+            kind: ChannelKind::Twilio,
+            machine: None,
+            tenant: None,
+            account: None,
+            api_url: None,
+            rate: None,
+            reply_by: ReplyBy::Twiml,
+            auth_token: Some(auth_token),
+            account_sid: None,
+            app_secret: None,
+            verify_token: None,
+            access_token: None,
+            api_version: None,
+            secret_token: None,
+            signing_secret: None,
+            bot_token: None,
+        }
+    }
+
+    fn named(&self, name: &str) -> Option<&Secret> {
+        match name {
+            "auth_token" => self.auth_token.as_ref(),
+            "account_sid" => self.account_sid.as_ref(),
+            "app_secret" => self.app_secret.as_ref(),
+            "verify_token" => self.verify_token.as_ref(),
+            "access_token" => self.access_token.as_ref(),
+            "secret_token" => self.secret_token.as_ref(),
+            "signing_secret" => self.signing_secret.as_ref(),
+            "bot_token" => self.bot_token.as_ref(),
+            _ => None,
+        }
+    }
+
+    pub fn api_url(&self) -> &str {
+        self.api_url.as_deref().unwrap_or(self.kind.default_api()).trim_end_matches('/')
+    }
+
+    /// Whether replies to its messages are sent, rather than told in the answer to the webhook.
+    pub fn sends_replies(&self) -> bool {
+        self.kind != ChannelKind::Twilio || self.reply_by == ReplyBy::Api
+    }
+
+    /// The setting without which nothing can be sent by it.
+    pub fn missing_to_send(&self) -> Option<&'static str> {
+        self.kind.secrets().1.iter().copied().find(|name| self.named(name).is_none())
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let (receiving, sending) = self.kind.secrets();
+        if let Some(missing) = receiving.iter().find(|name| self.named(name).is_none()) {
+            return Err(format!(
+                "`{missing}` is missing, by which forged webhooks are told from genuine ones"
+            ));
+        }
+        let all = ChannelKind::ALL.iter().flat_map(|kind| [kind.secrets().0, kind.secrets().1]).flatten();
+        let foreign =
+            all.copied().collect::<BTreeSet<_>>().into_iter().find(|name| {
+                self.named(name).is_some() && !receiving.contains(name) && !sending.contains(name)
+            });
+        if let Some(foreign) = foreign {
+            return Err(format!("`{foreign}` is no setting of the channel {}", self.kind));
+        }
+        if self.reply_by == ReplyBy::Api {
+            if self.kind != ChannelKind::Twilio {
+                return Err("`reply_by` is a setting of the channel twilio".to_owned());
+            }
+            if let Some(missing) = self.missing_to_send() {
+                return Err(format!("`reply_by = \"api\"` needs `{missing}`"));
+            }
+        }
+        if self.api_version.is_some() && self.kind != ChannelKind::Meta {
+            return Err("`api_version` is a setting of the channel meta".to_owned());
+        }
+        check_url(self.api_url())?;
+        check_rate(self.rate)
+    }
+}
+
+impl Connections {
+    /// # Errors
+    /// A fragment that says which entry is wrong and why.
+    pub fn new(
+        channels: Vec<Channel>,
+        webhooks: Vec<Webhook>,
+        calls: Vec<CallTarget>,
+        first_tenant: &TenantId,
+    ) -> Result<Self, String> {
+        let mut settled = Self { channels, webhooks, calls };
+        for (number, channel) in settled.channels.iter_mut().enumerate() {
+            channel.tenant.get_or_insert_with(|| first_tenant.clone());
+            channel.check().map_err(|problem| format!("[[channels]] number {}: {problem}", number + 1))?;
+        }
+        for (number, webhook) in settled.webhooks.iter().enumerate() {
+            let checked = check_url(&webhook.url).and_then(|()| check_rate(webhook.rate));
+            checked
+                .and_then(|()| timeout(webhook.timeout).map(drop))
+                .map_err(|problem| format!("[[webhooks]] number {}: {problem}", number + 1))?;
+        }
+        for (number, call) in settled.calls.iter().enumerate() {
+            let checked = check_url(&call.url).and_then(|()| check_rate(call.rate));
+            checked
+                .and_then(|()| timeout(call.timeout).map(drop))
+                .map_err(|problem| format!("[[calls]] number {}: {problem}", number + 1))?;
+        }
+        Ok(settled)
+    }
+
+    /// The channels of a kind that speak for a machine.
+    pub fn listening(&self, kind: ChannelKind, machine: &MachineName) -> Vec<&Channel> {
+        let speaks = |channel: &&Channel| channel.kind == kind && fits(channel.machine.as_ref(), machine);
+        self.channels.iter().filter(speaks).collect()
+    }
+
+    /// The channel by which somebody is reached: one for just this account before one for any.
+    ///
+    /// # Errors
+    /// A fragment that says which setting would say it.
+    pub fn sender(&self, effect: &OutboxEffect, to: &Address) -> Result<&Channel, String> {
+        let kind = ChannelKind::parse(&to.channel);
+        let mut fitting = self.channels.iter().filter(|channel| {
+            Some(channel.kind) == kind
+                && fits(channel.machine.as_ref(), &effect.machine)
+                && channel.tenant.as_ref() == Some(&effect.tenant)
+                && channel.account.as_ref().is_none_or(|account| *account == to.account)
+        });
+        let first = fitting.next();
+        let exact = fitting.find(|channel| channel.account.is_some());
+        let found = exact.or(first).ok_or_else(|| {
+            format!(
+                "no [[channels]] of kind `{}` is set for `{}` of {}",
+                to.channel, effect.machine, effect.tenant
+            )
+        })?;
+        match found.missing_to_send() {
+            None => Ok(found),
+            Some(missing) => Err(format!("the channel {} sends nothing without its `{missing}`", found.kind)),
+        }
+    }
+
+    pub fn webhook(&self, tenant: &TenantId, machine: &MachineName) -> Option<&Webhook> {
+        self.webhooks
+            .iter()
+            .find(|webhook| fits(webhook.tenant.as_ref(), tenant) && fits(webhook.machine.as_ref(), machine))
+    }
+
+    pub fn call(&self, tenant: &TenantId, machine: &MachineName, src: &str) -> Option<&CallTarget> {
+        let named = |call: &CallTarget| match call.src.strip_suffix('*') {
+            Some(beginning) => src.starts_with(beginning),
+            None => call.src == src,
+        };
+        self.calls.iter().find(|call| {
+            named(call) && fits(call.tenant.as_ref(), tenant) && fits(call.machine.as_ref(), machine)
+        })
+    }
+}
+
+fn fits<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
+    wanted.is_none_or(|wanted| wanted == found)
+}
+
+/// The subject of somebody on a channel: the same person at two numbers of the business is two.
+///
+/// # Errors
+/// When the provider's identities are longer than a subject may be, or no text.
+pub fn subject_of(kind: ChannelKind, account: &str, user: &str) -> Result<Subject, String> {
+    let parts = [kind.as_str(), account, user];
+    let told: Vec<&str> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    Subject::parse(&told.join(":"))
+}
+
+/// How long a request may take.
+///
+/// # Errors
+/// When that is longer than an effect is left to one attempt.
+pub fn timeout(written: Option<Delay>) -> Result<Duration, String> {
+    let timeout = written.map_or(TIMEOUT, |delay| Duration::from_millis(delay.as_millis().unsigned_abs()));
+    if timeout.is_zero() || timeout > TIMEOUT_MAX {
+        return Err(format!("`timeout` may be up to {} seconds", TIMEOUT_MAX.as_secs()));
+    }
+    Ok(timeout)
+}
+
+fn check_url(url: &str) -> Result<(), String> {
+    if url.starts_with("https://") || url.starts_with("http://") {
+        return Ok(());
+    }
+    Err("the URL does not begin with https:// or http://".to_owned())
+}
+
+fn check_rate(rate: Option<f64>) -> Result<(), String> {
+    match rate {
+        Some(rate) if !(rate.is_finite() && rate > 0.0) => {
+            Err(format!("`rate` is {rate}; it is sends a second, more than 0"))
+        }
+        _ => Ok(()),
+    }
+}

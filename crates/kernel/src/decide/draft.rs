@@ -1,0 +1,53 @@
+//! Drafts: work under one value of a key field that is put aside while a session turns to another, and comes back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bound;
+use crate::decide::turn::Turn;
+use crate::input::Fields;
+
+/// Drafts kept for one session: each holds up to a context's worth of data.
+const DRAFTS_MAX: usize = 20;
+
+impl Turn<'_> {
+    /// When the draft's key field moves to another value, the work under the old one is put aside, and what was put
+    /// aside under the new one comes back.
+    pub(super) fn keep_drafts(&mut self, was: &Fields) {
+        let Some(draft) = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref()) else {
+            return;
+        };
+        let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
+        if old == new || self.trail.closed.is_some() {
+            return;
+        }
+        let key = |value: &serde_json::Value| match value {
+            serde_json::Value::Null => None,
+            serde_json::Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        };
+        let new = new.and_then(key);
+        if let Some(old) = old.and_then(key) {
+            let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
+            self.session.drafts.insert(old.clone(), kept.collect());
+            // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
+            let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
+            while self.session.drafts.len() > DRAFTS_MAX
+                || bytes(&self.session.drafts) > bound::CONTEXT_BYTES_MAX
+            {
+                let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
+                self.session.drafts.remove(&first);
+            }
+        }
+        let Some((new, kept)) = new.and_then(|new| self.session.drafts.remove_entry(&new)) else { return };
+        let mut context = Fields::clone(&self.position.context);
+        context.extend(kept.clone());
+        // What would not fit stays put aside.
+        match bound::check(&context) {
+            Ok(()) => self.position.context = Arc::new(context),
+            Err(_) => {
+                self.session.drafts.insert(new, kept);
+            }
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! The outbox in the file: saving effects, claiming, settling and retrying them, and what is asked about them.
+//!
+//! Owns whose turn it is in a lane. `claimable_at` is set for what may be claimed and for nothing else, so that whatever
+//! changes a lane ends with `seat_first`.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use kernel::commit::Effect;
+use kernel::id::TenantId;
+use kernel::time::Timestamp;
+use rusqlite::types::{Type, Value, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+
+use crate::outbox::{
+    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
+};
+use crate::query::Page;
+use crate::sqlite::read::{Conditions, Listed, identifier};
+use crate::sqlite::record::EffectRow;
+use crate::sqlite::seal::{self, Fault, OUTBOX};
+
+/// Fails when the effect exists. `owner` is the row of its instance.
+pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO outbox (tenant, key, instance, machine, subject, lane, created_at, due_at, claimable_at,
+             checksum, body)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,
+             iif(EXISTS (SELECT 1 FROM outbox WHERE lane = ?6 AND settled_at IS NULL), NULL, ?7), ?8, ?9)",
+    )?;
+    insert.execute(params![
+        row.after.tenant.as_str(),
+        row.effect.key,
+        row.after.instance.as_str(),
+        row.after.machine.as_str(),
+        row.subject(),
+        Lane::of(row.effect).map(|lane| owner * Lane::COUNT + lane as i64),
+        row.created_at.as_millis(),
+        row.checksum,
+        row.body,
+    ])?;
+    Ok(())
+}
+
+/// What changes about an effect, behind what `OUTBOX` selects.
+const PROGRESS: [&str; 8] =
+    ["status", "attempts", "parts_done", "due_at", "error", "provider_id", "stage", "settled_at"];
+
+static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&PROGRESS));
+
+/// The effect in a row of `SELECT`.
+fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
+    let effect: Effect = OUTBOX.open(row)?;
+    // A row that was found is there: what fails here is a value that means nothing.
+    opened(row, effect).map_err(|error| OUTBOX.damage(row, error.to_string()))
+}
+
+fn opened(row: &Row<'_>, effect: Effect) -> rusqlite::Result<OutboxEffect> {
+    let progress = OUTBOX.more();
+    let time =
+        |column| Ok::<_, rusqlite::Error>(row.get::<_, Option<i64>>(column)?.map(Timestamp::from_millis));
+    Ok(OutboxEffect {
+        seq: row.get::<_, i64>(progress - 1)?.unsigned_abs(),
+        tenant: identifier(row, 0)?,
+        instance: identifier(row, 2)?,
+        machine: identifier(row, 3)?,
+        subject: present(row, 4)?.map(|()| identifier(row, 4)).transpose()?,
+        effect,
+        status: named(row, progress, EffectStatus::parse)?,
+        attempts: row.get(progress + 1)?,
+        parts_done: row.get(progress + 2)?,
+        created_at: Timestamp::from_millis(row.get(5)?),
+        due_at: time(progress + 3)?,
+        error: row.get(progress + 4)?,
+        provider_id: row.get(progress + 5)?,
+        stage: present(row, progress + 6)?
+            .map(|()| named(row, progress + 6, DeliveryStage::parse))
+            .transpose()?,
+        settled_at: time(progress + 7)?,
+    })
+}
+
+fn present(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<()>> {
+    Ok((row.get_ref(column)? != ValueRef::Null).then_some(()))
+}
+
+fn named<T>(row: &Row<'_>, column: usize, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+    let text: String = row.get(column)?;
+    parse(&text).ok_or_else(|| {
+        let error = format!("`{text}` is none that this program knows");
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
+}
+
+static FIND_DUE: LazyLock<String> =
+    LazyLock::new(|| SELECT.clone() + "WHERE t.claimable_at <= ?1 ORDER BY t.claimable_at, t.seq LIMIT ?2");
+
+/// Fewer than `limit` may come back although more are due, when some of what is due is damaged.
+pub(super) fn claim(
+    connection: &Connection,
+    now: Timestamp,
+    lease_until: Timestamp,
+    limit: usize,
+) -> rusqlite::Result<Vec<ClaimedEffect>> {
+    let mut claimed = Vec::new();
+    for (seq, found) in find_due(connection, now, limit)? {
+        let mut effect = match found {
+            Ok(effect) => effect,
+            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::NewerFormat(_)) => continue,
+            Err(Fault::Damaged(damage)) => {
+                seal::quarantine(connection, &damage)?;
+                give_up(connection, seq, &damage.detail, now)?;
+                continue;
+            }
+        };
+        let interrupted = effect.status == EffectStatus::Sending;
+        effect.status = EffectStatus::Sending;
+        effect.attempts = effect.attempts.saturating_add(1);
+        effect.due_at = Some(lease_until);
+        let mut update = connection.prepare_cached(
+            "UPDATE outbox SET status = 'sending', attempts = ?1, due_at = ?2, claimable_at = ?2 WHERE seq = ?3",
+        )?;
+        update.execute(params![effect.attempts, lease_until.as_millis(), seq])?;
+        claimed.push(ClaimedEffect { effect, interrupted });
+    }
+    Ok(claimed)
+}
+
+type Found = (i64, Result<OutboxEffect, Fault>);
+
+fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Found>> {
+    let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut select = connection.prepare_cached(&FIND_DUE)?;
+    let mut rows = select.query(params![now.as_millis(), rows_max])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push((row.get(OUTBOX.more() - 1)?, open(row)));
+    }
+    Ok(found)
+}
+
+/// Nobody can deliver what is damaged, and nobody behind it should wait for that.
+fn give_up(connection: &Connection, seq: i64, detail: &str, now: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(
+        "UPDATE outbox SET status = 'dead', due_at = NULL, claimable_at = NULL, settled_at = ?1, error = ?2
+         WHERE seq = ?3 RETURNING lane",
+    )?;
+    let lane: Option<i64> =
+        update.query_row(params![now.as_millis(), detail, seq], |row| row.get(0)).optional()?.flatten();
+    lane.map_or(Ok(()), |lane| seat_first(connection, lane))
+}
+
+/// Lets the first of a lane be claimed when it is due, and no other.
+fn seat_first(connection: &Connection, lane: i64) -> rusqlite::Result<()> {
+    let mut find =
+        connection.prepare_cached("SELECT min(seq) FROM outbox WHERE lane = ?1 AND settled_at IS NULL")?;
+    let Some(first): Option<i64> = find.query_row([lane], |row| row.get(0))? else {
+        return Ok(());
+    };
+    // Only a retry puts somebody in front of who was the first so far.
+    let mut others = connection.prepare_cached(
+        "UPDATE outbox SET claimable_at = NULL
+         WHERE lane = ?1 AND settled_at IS NULL AND seq > ?2 AND claimable_at IS NOT NULL",
+    )?;
+    others.execute([lane, first])?;
+    let mut update = connection.prepare_cached(
+        "UPDATE outbox SET claimable_at = due_at WHERE seq = ?1 AND claimable_at IS NOT due_at",
+    )?;
+    update.execute([first])?;
+    Ok(())
+}
+
+pub(super) fn settle(
+    connection: &Connection,
+    settlement: &Settlement,
+    now: Timestamp,
+) -> rusqlite::Result<bool> {
+    let settled = settlement.result.settled();
+    // Who has lost its turn to one that was retried meanwhile does not get it back by failing.
+    let mut update = connection.prepare_cached(
+        "UPDATE outbox SET status = ?1, due_at = ?2, claimable_at = iif(claimable_at IS NULL, NULL, ?2),
+             settled_at = ?3, error = coalesce(?4, error), parts_done = coalesce(?5, parts_done),
+             provider_id = coalesce(?6, provider_id), attempts = attempts - ?10
+         WHERE tenant = ?7 AND key = ?8 AND status = 'sending' AND attempts = ?9 RETURNING lane",
+    )?;
+    let values = params![
+        settled.status.as_str(),
+        settled.due_at.map(Timestamp::as_millis),
+        settled.status.is_settled().then_some(now.as_millis()),
+        settled.error,
+        settled.parts_done,
+        settled.provider_id,
+        settlement.tenant.as_str(),
+        settlement.key,
+        settlement.attempt,
+        settled.uncounted,
+    ];
+    let lane: Option<Option<i64>> = update.query_row(values, |row| row.get(0)).optional()?;
+    if let Some(Some(lane)) = lane
+        && settled.status.is_settled()
+    {
+        seat_first(connection, lane)?;
+    }
+    Ok(lane.is_some())
+}
+
+pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
+    let mut select =
+        connection.prepare_cached("SELECT min(claimable_at) FROM outbox WHERE claimable_at IS NOT NULL")?;
+    let due: Option<i64> = select.query_row((), |row| row.get(0))?;
+    Ok(due.map(Timestamp::from_millis))
+}
+
+static FIND: LazyLock<String> = LazyLock::new(|| SELECT.clone() + "WHERE t.tenant = ?1 AND t.key = ?2");
+
+/// A damaged effect is as good as none: it is not retried.
+pub(super) fn retry(
+    connection: &Connection,
+    tenant: &TenantId,
+    key: &str,
+    now: Timestamp,
+) -> rusqlite::Result<Option<EffectStatus>> {
+    let mut find = connection.prepare_cached(&FIND)?;
+    let mut rows = find.query([tenant.as_str(), key])?;
+    let found = rows.next()?.map(open);
+    drop(rows);
+    let effect = match found {
+        None | Some(Err(Fault::NewerFormat(_))) => return Ok(None),
+        Some(Ok(effect)) => effect,
+        Some(Err(Fault::Sql(error))) => return Err(error),
+        Some(Err(Fault::Damaged(damage))) => {
+            seal::quarantine(connection, &damage)?;
+            return Ok(None);
+        }
+    };
+    if effect.status.may_be_retried() {
+        let mut update = connection.prepare_cached(
+            "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1,
+                 claimable_at = iif(lane IS NULL, ?1, NULL), settled_at = NULL
+             WHERE seq = ?2 RETURNING lane",
+        )?;
+        let values = params![now.as_millis(), effect.seq.cast_signed()];
+        let lane: Option<i64> = update.query_row(values, |row| row.get(0))?;
+        if let Some(lane) = lane {
+            seat_first(connection, lane)?;
+        }
+    }
+    Ok(Some(effect.status))
+}
+
+pub(super) fn note_stage(
+    connection: &Connection,
+    tenant: &TenantId,
+    provider_id: &str,
+    stage: DeliveryStage,
+    error: Option<&str>,
+) -> rusqlite::Result<bool> {
+    let mut find = connection.prepare_cached(
+        "SELECT seq, stage FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
+    )?;
+    let found: Option<(i64, Option<String>)> =
+        find.query_row([provider_id, tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((seq, known)) = found else {
+        return Ok(false);
+    };
+    if !stage.is_news_after(known.as_deref().and_then(DeliveryStage::parse)) {
+        return Ok(false);
+    }
+    let mut update = connection
+        .prepare_cached("UPDATE outbox SET stage = ?1, error = coalesce(?2, error) WHERE seq = ?3")?;
+    update.execute(params![stage.as_str(), error, seq])?;
+    Ok(true)
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    query: &EffectQuery,
+) -> rusqlite::Result<Listed<Page<OutboxEffect>>> {
+    let text = |text: &str| Value::Text(text.to_owned());
+    let before = i64::try_from(query.before()).unwrap_or(i64::MAX);
+    let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before)]);
+    match (&query.key, &query.instance) {
+        (Some(key), _) => wanted.also("t.tenant = ? AND t.key = ?", [text(query.tenant.as_str()), text(key)]),
+        // Keys begin with their instance, so that they are what its effects are found by; `;` comes next after `:`.
+        (None, Some(instance)) => wanted.also(
+            "t.tenant = ? AND t.key >= ? AND t.key < ?",
+            [text(query.tenant.as_str()), text(&format!("{instance}:")), text(&format!("{instance};"))],
+        ),
+        // Without the sign, all of a tenant would be sorted for one page.
+        (None, None) => wanted.also("+t.tenant = ?", [text(query.tenant.as_str())]),
+    }
+    let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
+    let mut select = connection.prepare_cached(&sql)?;
+    let mut rows = select.query(params_from_iter(&wanted.values))?;
+    let mut page = Page::<OutboxEffect> { data: Vec::new(), next: None };
+    let mut damaged = Vec::new();
+    while let Some(row) = rows.next()? {
+        match open(row) {
+            Ok(effect) if !query.matches(&effect) => {}
+            Ok(_) if page.data.len() == query.limit => {
+                page.next = page.data.last().map(|last| last.seq.to_string());
+                break;
+            }
+            Ok(effect) => page.data.push(effect),
+            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::Damaged(damage)) => damaged.push(*damage),
+        }
+    }
+    Ok((page, damaged))
+}
+
+/// Deletes what was settled before `before`, the longest settled first.
+pub(super) fn clean_up(connection: &Connection, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM outbox WHERE seq IN (
+             SELECT seq FROM outbox WHERE settled_at < ?1 ORDER BY settled_at, seq LIMIT ?2)",
+    )?;
+    delete.execute(params![before.as_millis(), i64::try_from(limit).unwrap_or(i64::MAX)])
+}
+
+pub(super) fn counts(connection: &Connection) -> rusqlite::Result<BTreeMap<&'static str, u64>> {
+    let mut counts: BTreeMap<_, _> = EffectStatus::ALL.map(|status| (status.as_str(), 0)).into();
+    let mut select = connection.prepare_cached("SELECT status, count(*) FROM outbox GROUP BY 1")?;
+    let mut rows = select.query(())?;
+    while let Some(row) = rows.next()? {
+        let status: String = row.get(0)?;
+        if let Some(status) = EffectStatus::parse(&status) {
+            counts.insert(status.as_str(), row.get::<_, i64>(1)?.unsigned_abs());
+        }
+    }
+    Ok(counts)
+}
+
+/// Puts every effect under the checksum of what it now says. For the step of the schema that brought checksums here.
+pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare(&OUTBOX.select(&[]))?;
+    let mut rows = select.query(())?;
+    let mut checksums: Vec<(i64, i64)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        checksums.push((row.get(OUTBOX.more() - 1)?, OUTBOX.checksum(&OUTBOX.values(row)?)));
+    }
+    let mut update = connection.prepare("UPDATE outbox SET checksum = ?2 WHERE seq = ?1")?;
+    checksums.into_iter().try_for_each(|sealed| update.execute(sealed).map(drop))
+}
