@@ -185,9 +185,12 @@ pub enum SettlementResult {
     },
     Dead {
         error: String,
+        /// Kept for whoever has it tried again by hand.
+        parts_done: u32,
     },
     Unknown {
         error: String,
+        parts_done: u32,
     },
     Cancelled {
         error: String,
@@ -237,8 +240,12 @@ impl SettlementResult {
                 parts_done: Some(*parts_done),
                 ..ended(EffectStatus::Pending, error)
             },
-            Self::Dead { error } => ended(EffectStatus::Dead, error),
-            Self::Unknown { error } => ended(EffectStatus::Unknown, error),
+            Self::Dead { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Dead, error) }
+            }
+            Self::Unknown { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Unknown, error) }
+            }
             Self::Cancelled { error } => ended(EffectStatus::Cancelled, error),
             Self::Unaddressed { error } => ended(EffectStatus::Unaddressed, error),
         }

@@ -22,10 +22,12 @@ use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Snapshot, Timer};
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
 /// A menu of more entries is no menu.
 const MENU_ENTRIES_MAX: usize = 10;
+/// The pictures of an album come as messages of their own, one right after the other. What they are for is asked once.
+const ALBUM_WITHIN: Delay = Delay::from_secs(10);
 /// Media held for one session; older ones are let go first.
 const HELD_MEDIA_MAX: usize = 30;
 
@@ -378,10 +380,15 @@ impl Speaker<'_, '_> {
             Cause::Message { message, .. } => message.media.clone(),
             _ => Vec::new(),
         };
+        let asked_already = !self.turn.session.held_media.is_empty()
+            && self.turn.now.since(self.turn.after.updated_at) < ALBUM_WITHIN;
         let held = &mut self.turn.session.held_media;
         held.extend(media);
         let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
         held.drain(..surplus);
+        if asked_already {
+            return Told::new(MessageOutcome::MediaHeld, Vec::new());
+        }
         let reply = Reply {
             text: self.words("ask_media"),
             ..self.menu(|p| matches!(p, Priority::P1 | Priority::P2))

@@ -45,7 +45,7 @@ fn delivered(provider_id: &str) -> SettlementResult {
 }
 
 fn dead() -> SettlementResult {
-    SettlementResult::Dead { error: "gone".to_owned() }
+    SettlementResult::Dead { error: "gone".to_owned(), parts_done: 0 }
 }
 
 fn retry_at(ms: i64) -> SettlementResult {
@@ -58,8 +58,8 @@ fn endings() -> [(SettlementResult, EffectStatus); 6] {
     [
         (delivered("p-1"), EffectStatus::Delivered),
         (SettlementResult::Delivered { provider_id: None }, EffectStatus::Delivered),
-        (SettlementResult::Dead { error: error() }, EffectStatus::Dead),
-        (SettlementResult::Unknown { error: error() }, EffectStatus::Unknown),
+        (SettlementResult::Dead { error: error(), parts_done: 3 }, EffectStatus::Dead),
+        (SettlementResult::Unknown { error: error(), parts_done: 3 }, EffectStatus::Unknown),
         (SettlementResult::Cancelled { error: error() }, EffectStatus::Cancelled),
         (SettlementResult::Unaddressed { error: error() }, EffectStatus::Unaddressed),
     ]
@@ -336,7 +336,8 @@ pub fn what_did_not_arrive_can_be_retried(open: Open<'_>) {
             settled_at: None,
             ..before
         };
-        assert_eq!((&after, after.parts_done), (&expected, 2));
+        let parts_done = if status == EffectStatus::Unaddressed { 2 } else { 3 };
+        assert_eq!((&after, after.parts_done), (&expected, parts_done));
         assert_eq!((next_due(&*store), retry()), (Some(7_000), Ok(Some(EffectStatus::Pending))));
         let again = claim(&*store, 7_000, 9_000);
         assert_eq!((again[0].effect.attempts, again[0].interrupted), (1, false));

@@ -307,7 +307,7 @@ fn the_file_and_memory_agree_whatever_happens() {
 fn any_result(dice: &mut Dice, now: i64) -> SettlementResult {
     let error = format!("at {now}");
     match dice.below(4) {
-        0 => SettlementResult::Dead { error },
+        0 => SettlementResult::Dead { error, parts_done: dice.below(3) as u32 },
         1 => SettlementResult::Delivered { provider_id: (dice.below(2) == 0).then(|| "p".to_owned()) },
         _ => {
             let at = at(now + dice.below(6) as i64 * 100);
