@@ -423,7 +423,7 @@ mod tests {
             (meta.to_owned(), "[[channels]] number 1: `verify_token` is missing"),
             (format!("{whole}bot_token = \"hidden\"\n"), "`bot_token` is no setting of the channel meta"),
             (format!("{whole}reply_by = \"api\"\n"), "`reply_by` is a setting of the channel twilio"),
-            (format!("{whole}api_url = \"graph\"\n"), "does not begin with https://"),
+            (format!("{whole}api_url = \"graph\"\n"), "does not begin with http:// or https://"),
             (format!("{whole}rate = 0\n"), "`rate` is 0"),
             (format!("{whole}app_secert = \"hidden\"\n"), "unknown field `app_secert`"),
             ("[[channels]]\nkind = \"fax\"\n".to_owned(), "unknown variant `fax`"),

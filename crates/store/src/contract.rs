@@ -16,6 +16,7 @@ mod durable;
 mod lists;
 mod outbox;
 mod records;
+mod reports;
 mod settings;
 mod timers;
 
@@ -25,6 +26,7 @@ pub use durable::*;
 pub use lists::*;
 pub use outbox::*;
 pub use records::*;
+pub use reports::*;
 pub use settings::*;
 pub use timers::*;
 
@@ -172,6 +174,7 @@ mod tests {
         let sources = [
             include_str!("contract/commits.rs"),
             include_str!("contract/records.rs"),
+            include_str!("contract/reports.rs"),
             include_str!("contract/timers.rs"),
             include_str!("contract/outbox.rs"),
             include_str!("contract/settings.rs"),
