@@ -7,11 +7,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use engine::Settings;
+use kernel::time::Delay;
 use serde::Deserialize;
 
 use crate::connections::{CallTarget, Channel, Webhook};
 use crate::recognisers::RecogniserConfig;
 
+/// Each delivery that is under way holds a thread.
+const DELIVERIES_MAX: usize = 400;
 const DEFAULT_PATH: &str = "statewright.toml";
 
 /// Everything that the file may say; a name that is not here is refused, since it would be a misspelt setting.
@@ -35,6 +39,50 @@ pub struct ConfigFile {
     pub allow_addresses: Option<Vec<String>>,
     #[serde(default)]
     pub recognisers: Vec<RecogniserConfig>,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// `[limits]`: what is not said stays as `engine::Settings` has it. What a conversation's limits are, its definition
+/// says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How long the log is kept, and with it the keys by which repeats are recognised.
+    pub retention: Option<Delay>,
+    pub clean_up_every: Option<Delay>,
+    /// What waits with no way out by time, and has not changed for so long, is stuck.
+    pub stuck_after: Option<Delay>,
+    /// How long a timer may be late before its instance is stuck.
+    pub overdue_after: Option<Delay>,
+    /// Deliveries under way at one time.
+    pub deliveries: Option<usize>,
+}
+
+impl LimitsConfig {
+    /// # Errors
+    /// A fragment that names the limit and what it may be.
+    pub fn settings(self) -> Result<Settings, String> {
+        let usual = Settings::default();
+        let long_enough = |name: &str, delay: Option<Delay>, otherwise: Delay| match delay {
+            Some(delay) if delay < Delay::from_secs(1) => {
+                Err(format!("`{name}` is {delay}; it may be a second and more"))
+            }
+            delay => Ok(delay.unwrap_or(otherwise)),
+        };
+        let deliveries_max = self.deliveries.unwrap_or(usual.deliveries_max);
+        if !(1..=DELIVERIES_MAX).contains(&deliveries_max) {
+            return Err(format!("`deliveries` is {deliveries_max}; it may be 1 to {DELIVERIES_MAX}"));
+        }
+        Ok(Settings {
+            retention: long_enough("retention", self.retention, usual.retention)?,
+            clean_up_every: long_enough("clean_up_every", self.clean_up_every, usual.clean_up_every)?,
+            silent_after: long_enough("stuck_after", self.stuck_after, usual.silent_after)?,
+            overdue_after: long_enough("overdue_after", self.overdue_after, usual.overdue_after)?,
+            deliveries_max,
+            ..usual
+        })
+    }
 }
 
 /// How the log is written.

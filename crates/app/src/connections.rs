@@ -291,6 +291,22 @@ impl Connections {
         }
     }
 
+    /// Where each channel's provider is to send its webhooks, a line each.
+    pub fn listening_at(&self, public_url: &str) -> Vec<String> {
+        let line = |channel: &Channel| {
+            let machine = channel.machine.as_ref().map_or("{machine}", MachineName::as_str);
+            let replies = match channel.missing_to_send() {
+                None => String::new(),
+                Some(missing) if channel.sends_replies() => {
+                    format!("; it receives only, without `{missing}`")
+                }
+                Some(missing) => format!("; what timers say is not sent without `{missing}`"),
+            };
+            format!("channel: {public_url}/v1/channels/{}/{machine}{replies}", channel.kind)
+        };
+        self.channels.iter().map(line).collect()
+    }
+
     /// The channels of a kind that speak for a machine.
     pub fn listening(&self, kind: ChannelKind, machine: &MachineName) -> Vec<&Channel> {
         let speaks = |channel: &&Channel| channel.kind == kind && fits(channel.machine.as_ref(), machine);
@@ -386,5 +402,81 @@ fn check_rate(rate: Option<f64>) -> Result<(), String> {
             Err(format!("`rate` is {rate}; it is sends a second, more than 0"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigFile;
+
+    fn connected(toml: &str) -> Result<Connections, String> {
+        let ConfigFile { channels, webhooks, calls, .. } = ConfigFile::parse(toml)?;
+        Connections::new(channels, webhooks, calls, &TenantId::default_tenant())
+    }
+
+    #[test]
+    fn a_channel_that_cannot_be_is_refused_with_its_reason_and_without_its_secrets() {
+        let meta = "[[channels]]\nkind = \"meta\"\napp_secret = \"hidden\"\n";
+        let whole = format!("{meta}verify_token = \"hidden\"\n");
+        for (toml, problem) in [
+            (meta.to_owned(), "[[channels]] number 1: `verify_token` is missing"),
+            (format!("{whole}bot_token = \"hidden\"\n"), "`bot_token` is no setting of the channel meta"),
+            (format!("{whole}reply_by = \"api\"\n"), "`reply_by` is a setting of the channel twilio"),
+            (format!("{whole}api_url = \"graph\"\n"), "does not begin with https://"),
+            (format!("{whole}rate = 0\n"), "`rate` is 0"),
+            (format!("{whole}app_secert = \"hidden\"\n"), "unknown field `app_secert`"),
+            ("[[channels]]\nkind = \"fax\"\n".to_owned(), "unknown variant `fax`"),
+            (
+                "[[channels]]\nkind = \"twilio\"\nauth_token = \"hidden\"\nreply_by = \"api\"\n".to_owned(),
+                "`reply_by = \"api\"` needs `account_sid`",
+            ),
+            ("[[webhooks]]\nurl = \"https://a.example\"\nsecret = \"hidden\"\n".to_owned(), "whsec_"),
+        ] {
+            let told = connected(&toml).unwrap_err();
+            assert!(told.contains(problem), "{told} for {toml}");
+            assert!(!told.contains("hidden"), "{told}");
+        }
+        assert!(connected(&whole).is_ok());
+    }
+
+    #[test]
+    fn each_channel_says_where_its_webhooks_go_and_what_it_cannot_do() {
+        let toml = "[[channels]]\nkind = \"twilio\"\nauth_token = \"t\"\n\
+                    [[channels]]\nkind = \"slack\"\nmachine = \"m\"\nsigning_secret = \"s\"\n\
+                    [[channels]]\nkind = \"telegram\"\nmachine = \"m\"\nsecret_token = \"s\"\nbot_token = \"b\"\n";
+        assert_eq!(
+            connected(toml).unwrap().listening_at("https://h"),
+            [
+                "channel: https://h/v1/channels/twilio/{machine}; what timers say is not sent without `account_sid`",
+                "channel: https://h/v1/channels/slack/m; it receives only, without `bot_token`",
+                "channel: https://h/v1/channels/telegram/m",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_goes_to_the_first_that_names_it() {
+        let entry = |src: &str, more: &str| {
+            format!(
+                "[[calls]]\nsrc = \"{src}\"\nurl = \"https://{more}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n"
+            )
+        };
+        let toml =
+            [entry("bank.pay", "a"), entry("bank.*", "b"), entry("*", "c\"\ntenant = \"acme")].concat();
+        let connections = connected(&toml).unwrap();
+        let machine = MachineName::parse("m").unwrap();
+        let found = |tenant: &str, src: &str| {
+            let tenant = TenantId::parse(tenant).unwrap();
+            connections.call(&tenant, &machine, src).map(|call| call.url.clone())
+        };
+        for (tenant, src, url) in [
+            ("t", "bank.pay", Some("https://a")),
+            ("t", "bank.pay.back", Some("https://b")),
+            ("t", "shop.buy", None),
+            ("acme", "shop.buy", Some("https://c")),
+        ] {
+            assert_eq!(found(tenant, src).as_deref(), url, "{tenant} {src}");
+        }
     }
 }

@@ -17,7 +17,7 @@ const REMEMBERED_MAX: usize = 64;
 
 /// When transitions were taken within the last `LOOP_WITHIN`, oldest first, and of each no more than tell a loop:
 /// the transition and the milliseconds since 1970.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Recent(Vec<(TransitionIndex, i64)>);
 
@@ -38,6 +38,15 @@ pub struct Looping {
 pub struct Repeated {
     pub transition: TransitionIndex,
     pub until: Timestamp,
+}
+
+impl Clone for Recent {
+    /// With room for the one that is about to be taken, as what is decided on is a copy.
+    fn clone(&self) -> Self {
+        let mut copy = Vec::with_capacity(self.0.len() + 1);
+        copy.extend_from_slice(&self.0);
+        Self(copy)
+    }
 }
 
 impl Recent {

@@ -101,6 +101,7 @@ macro_rules! store_contract {
             no_two_claimers_are_given_the_same_effect
             replies_to_an_instance_are_claimed_one_after_the_other
             a_lane_waits_for_the_retry_of_its_first
+            a_person_does_not_wait_for_a_host
             calls_wait_for_nobody_and_nobody_for_them
             whatever_ends_an_effect_lets_the_next_go
             a_retry_keeps_what_is_known
@@ -109,6 +110,7 @@ macro_rules! store_contract {
             a_retried_effect_takes_its_old_place
             next_effect_due_is_never_too_late
             stages_never_go_backwards
+            a_report_that_names_the_key_clears_up_what_was_unknown
             a_stage_is_noted_for_the_tenant_whose_message_it_is
             effects_filter_and_page
             effects_are_counted_by_status

@@ -16,7 +16,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::memory::outbox::Outbox;
-use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
@@ -245,15 +245,8 @@ impl Store for MemoryStore {
         Ok(self.tables().outbox.retry(tenant, key, now))
     }
 
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        _now: Timestamp,
-    ) -> Result<bool, CommitError> {
-        Ok(self.tables().outbox.note_stage(tenant, provider_id, stage, error))
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError> {
+        Ok(self.tables().outbox.note_stage(report))
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {

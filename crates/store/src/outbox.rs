@@ -34,16 +34,27 @@ pub struct OutboxEffect {
     pub settled_at: Option<Timestamp>,
 }
 
-impl OutboxEffect {
-    /// Whether it waits until what was saved before it for the same instance is settled, so that replies are read in
-    /// the order in which they were given. Calls do not: each is a lane of its own.
-    pub fn waits_its_turn(&self) -> bool {
-        waits_its_turn(&self.effect.kind)
-    }
+/// What waits for each other: effects of one instance for one reader, so that they are read in the order in which they
+/// were made. A host that does not answer keeps no person waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Whoever receives what has no address.
+    Host,
+    /// The person at the address.
+    Person,
 }
 
-pub(crate) fn waits_its_turn(kind: &EffectKind) -> bool {
-    !matches!(kind, EffectKind::Call { .. })
+impl Lane {
+    pub const COUNT: i64 = 2;
+
+    /// `None` for a call, which waits for nobody.
+    pub fn of(effect: &Effect) -> Option<Self> {
+        match effect.kind {
+            EffectKind::Call { .. } => None,
+            EffectKind::Reply(_) if effect.to.is_some() => Some(Self::Person),
+            EffectKind::Reply(_) | EffectKind::Notice(_) => Some(Self::Host),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -140,6 +151,27 @@ impl DeliveryStage {
     }
 }
 
+/// What a provider reports of something that it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    pub tenant: TenantId,
+    pub provider_id: String,
+    /// The effect's key, where the provider gives back what a send was marked with.
+    pub key: Option<String>,
+    pub stage: DeliveryStage,
+    pub error: Option<String>,
+}
+
+impl DeliveryReport {
+    /// What it makes of an effect that is `unknown`: that it is heard of says that it arrived.
+    pub(crate) fn clears_up(&self) -> EffectStatus {
+        match self.stage {
+            DeliveryStage::Failed => EffectStatus::Dead,
+            DeliveryStage::Sent | DeliveryStage::Delivered | DeliveryStage::Read => EffectStatus::Delivered,
+        }
+    }
+}
+
 /// An effect that was given to whoever asked, as it is since then: sending, with this attempt counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimedEffect {
@@ -174,9 +206,12 @@ pub enum SettlementResult {
     },
     Dead {
         error: String,
+        /// Kept for whoever has it tried again by hand.
+        parts_done: u32,
     },
     Unknown {
         error: String,
+        parts_done: u32,
     },
     Cancelled {
         error: String,
@@ -226,8 +261,12 @@ impl SettlementResult {
                 parts_done: Some(*parts_done),
                 ..ended(EffectStatus::Pending, error)
             },
-            Self::Dead { error } => ended(EffectStatus::Dead, error),
-            Self::Unknown { error } => ended(EffectStatus::Unknown, error),
+            Self::Dead { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Dead, error) }
+            }
+            Self::Unknown { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Unknown, error) }
+            }
             Self::Cancelled { error } => ended(EffectStatus::Cancelled, error),
             Self::Unaddressed { error } => ended(EffectStatus::Unaddressed, error),
         }

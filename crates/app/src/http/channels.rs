@@ -17,7 +17,7 @@ use kernel::conversation::{Address, Reply};
 use kernel::id::{MachineName, TenantId};
 use kernel::input::Cause;
 use serde::Deserialize;
-use store::DeliveryStage;
+use store::{DeliveryReport, DeliveryStage};
 
 use crate::channels::{
     DecodeError, Inbound, InboundMessage, Stage, StatusUpdate, meta, slack, telegram, twilio,
@@ -341,7 +341,7 @@ async fn note_known(
     statuses: Vec<StatusUpdate>,
 ) -> Result<Vec<StatusUpdate>, Problem> {
     app.read(move |app| {
-        let (store, now) = (app.engine.store(), app.engine.clock().now());
+        let store = app.engine.store();
         let mut unknown = Vec::new();
         for status in statuses {
             let stage = match status.stage {
@@ -350,11 +350,18 @@ async fn note_known(
                 Stage::Read => DeliveryStage::Read,
                 Stage::Failed => DeliveryStage::Failed,
             };
-            let (id, error) = (status.provider_id.as_str(), status.error.as_deref());
             let mut news = false;
             for tenant in tenants.iter() {
-                news |= store.note_stage(tenant, id, stage, error, now).map_err(EngineError::from)?;
+                let report = DeliveryReport {
+                    tenant: tenant.clone(),
+                    provider_id: status.provider_id.clone(),
+                    key: status.correlation.clone(),
+                    stage,
+                    error: status.error.clone(),
+                };
+                news |= store.note_stage(&report).map_err(EngineError::from)?;
             }
+            let (id, error) = (status.provider_id.as_str(), status.error.as_deref());
             match news {
                 true => {
                     let error = error.unwrap_or("");

@@ -1,15 +1,17 @@
 //! Who is given an effect, in which order, and what becomes of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kernel::commit::{Effect, EffectKind};
-use kernel::conversation::Reply;
+use kernel::conversation::{Address, Reply};
 use kernel::id::Revision;
 
 use crate::contract::commits::committed;
 use crate::contract::{Draft, Open, at, id, machine, subject, tenant};
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::{CleanupReport, CommitError, Store};
 
@@ -44,7 +46,7 @@ fn delivered(provider_id: &str) -> SettlementResult {
 }
 
 fn dead() -> SettlementResult {
-    SettlementResult::Dead { error: "gone".to_owned() }
+    SettlementResult::Dead { error: "gone".to_owned(), parts_done: 0 }
 }
 
 fn retry_at(ms: i64) -> SettlementResult {
@@ -57,8 +59,8 @@ fn endings() -> [(SettlementResult, EffectStatus); 6] {
     [
         (delivered("p-1"), EffectStatus::Delivered),
         (SettlementResult::Delivered { provider_id: None }, EffectStatus::Delivered),
-        (SettlementResult::Dead { error: error() }, EffectStatus::Dead),
-        (SettlementResult::Unknown { error: error() }, EffectStatus::Unknown),
+        (SettlementResult::Dead { error: error(), parts_done: 3 }, EffectStatus::Dead),
+        (SettlementResult::Unknown { error: error(), parts_done: 3 }, EffectStatus::Unknown),
         (SettlementResult::Cancelled { error: error() }, EffectStatus::Cancelled),
         (SettlementResult::Unaddressed { error: error() }, EffectStatus::Unaddressed),
     ]
@@ -219,6 +221,21 @@ pub fn a_lane_waits_for_the_retry_of_its_first(open: Open<'_>) {
     assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
 }
 
+pub fn a_person_does_not_wait_for_a_host(open: Open<'_>) {
+    let store = open();
+    let mut commit =
+        Draft::creation("a").effect("to the host").effect("to the person").effect("more").build();
+    let (channel, account, user) = ("meta".to_owned(), "1".to_owned(), "2".to_owned());
+    let address = Arc::new(Address { channel, account, user });
+    commit.effects[1].to = Some(Arc::clone(&address));
+    store.commit(&[commit]).expect("the store is there");
+    assert_eq!(claimed_keys(&*store, 1_000), ["a:1:0", "a:1:1"]);
+    settle(&*store, "a:1:0", retry_at(8_000), 1_000);
+    settle(&*store, "a:1:1", delivered("p"), 1_000);
+    assert_eq!(claimed_keys(&*store, 7_999), NONE);
+    assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
+}
+
 pub fn calls_wait_for_nobody_and_nobody_for_them(open: Open<'_>) {
     let store = open();
     let draft = Draft::creation("a").effect("first").calls("x").calls("y").effect("second");
@@ -320,7 +337,8 @@ pub fn what_did_not_arrive_can_be_retried(open: Open<'_>) {
             settled_at: None,
             ..before
         };
-        assert_eq!((&after, after.parts_done), (&expected, 2));
+        let parts_done = if status == EffectStatus::Unaddressed { 2 } else { 3 };
+        assert_eq!((&after, after.parts_done), (&expected, parts_done));
         assert_eq!((next_due(&*store), retry()), (Some(7_000), Ok(Some(EffectStatus::Pending))));
         let again = claim(&*store, 7_000, 9_000);
         assert_eq!((again[0].effect.attempts, again[0].interrupted), (1, false));
@@ -421,11 +439,46 @@ pub fn stages_never_go_backwards(open: Open<'_>) {
         claim(&*store, 1_000, 9_000);
         settle(&*store, "a:1:0", delivered("p-1"), 1_000);
         let before = found(&*store, "t", "a:1:0");
-        let note = |stage| store.note_stage(&tenant("t"), "p-1", stage, None, at(2_000));
+        let note = |stage| store.note_stage(&report("t", "p-1", stage));
         let told: Result<Vec<bool>, _> = reported.iter().map(|stage| note(*stage)).collect();
         assert_eq!(told, Ok(news.to_vec()), "{reported:?}");
         let expected = OutboxEffect { stage: Some(last), ..before };
         assert_eq!(found(&*store, "t", "a:1:0"), expected, "{reported:?}");
+    }
+}
+
+fn report(of: &str, provider_id: &str, stage: DeliveryStage) -> DeliveryReport {
+    DeliveryReport { tenant: tenant(of), provider_id: provider_id.to_owned(), key: None, stage, error: None }
+}
+
+pub fn a_report_that_names_the_key_clears_up_what_was_unknown(open: Open<'_>) {
+    for (stage, status) in [
+        (DeliveryStage::Sent, EffectStatus::Delivered),
+        (DeliveryStage::Read, EffectStatus::Delivered),
+        (DeliveryStage::Failed, EffectStatus::Dead),
+    ] {
+        let store = open();
+        committed(&*store, Draft::creation("a").effect("e").effect("f"));
+        claim(&*store, 1_000, 9_000);
+        let marked = DeliveryReport { key: Some("a:1:0".to_owned()), ..report("t", "p-1", stage) };
+        assert_eq!(store.note_stage(&marked), Ok(false), "its end is not known yet");
+        settle(
+            &*store,
+            "a:1:0",
+            SettlementResult::Unknown { error: "it broke".to_owned(), parts_done: 0 },
+            1_000,
+        );
+        assert_eq!(store.note_stage(&report("t", "p-1", stage)), Ok(false), "it does not say whose it is");
+        assert_eq!(store.note_stage(&DeliveryReport { tenant: tenant("u"), ..marked.clone() }), Ok(false));
+        assert_eq!(store.note_stage(&marked), Ok(true));
+        let cleared = found(&*store, "t", "a:1:0");
+        assert_eq!((cleared.status, cleared.stage), (status, Some(stage)));
+        assert_eq!(
+            (cleared.provider_id.as_deref(), cleared.error.as_deref()),
+            (Some("p-1"), Some("it broke"))
+        );
+        assert_eq!(store.note_stage(&marked), Ok(false), "no news");
+        assert_eq!(claimed_keys(&*store, 1_000), ["a:1:1"]);
     }
 }
 
@@ -438,8 +491,9 @@ pub fn a_stage_is_noted_for_the_tenant_whose_message_it_is(open: Open<'_>) {
     let all = [("t", "a:1:0"), ("u", "a:1:0"), ("t", "b:1:0")]
         .map(|(of, key)| settlement(of, key, 1, delivered("p-1")));
     assert_eq!(store.settle_effects(&all, at(1_000)), Ok(vec![true; 3]));
-    let note = |of, provider_id, error| {
-        store.note_stage(&tenant(of), provider_id, DeliveryStage::Failed, error, at(2_000))
+    let note = |of, provider_id, error: Option<&str>| {
+        let error = error.map(str::to_owned);
+        store.note_stage(&DeliveryReport { error, ..report(of, provider_id, DeliveryStage::Failed) })
     };
     for (of, provider_id) in [("t", "p-2"), ("v", "p-1")] {
         assert_eq!(note(of, provider_id, None), Ok(false));
