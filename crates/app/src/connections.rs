@@ -269,6 +269,22 @@ impl Connections {
         Ok(settled)
     }
 
+    /// Where each channel's provider is to send its webhooks, a line each.
+    pub fn listening_at(&self, public_url: &str) -> Vec<String> {
+        let line = |channel: &Channel| {
+            let machine = channel.machine.as_ref().map_or("{machine}", MachineName::as_str);
+            let replies = match channel.missing_to_send() {
+                None => String::new(),
+                Some(missing) if channel.sends_replies() => {
+                    format!("; it receives only, without `{missing}`")
+                }
+                Some(missing) => format!("; what timers say is not sent without `{missing}`"),
+            };
+            format!("channel: {public_url}/v1/channels/{}/{machine}{replies}", channel.kind)
+        };
+        self.channels.iter().map(line).collect()
+    }
+
     /// Names where things are sent: a channel by its kind, a receiver by its host, and the second of the same name as
     /// such. What befalls one of them, such as a failure or a 410, says nothing of the others.
     fn name_endpoints(&mut self) {
@@ -289,22 +305,6 @@ impl Connections {
             *name = numbered(host, receivers.iter().filter(|(_, known, _)| *known == host).count());
             receivers.push((url, host, name.clone()));
         }
-    }
-
-    /// Where each channel's provider is to send its webhooks, a line each.
-    pub fn listening_at(&self, public_url: &str) -> Vec<String> {
-        let line = |channel: &Channel| {
-            let machine = channel.machine.as_ref().map_or("{machine}", MachineName::as_str);
-            let replies = match channel.missing_to_send() {
-                None => String::new(),
-                Some(missing) if channel.sends_replies() => {
-                    format!("; it receives only, without `{missing}`")
-                }
-                Some(missing) => format!("; what timers say is not sent without `{missing}`"),
-            };
-            format!("channel: {public_url}/v1/channels/{}/{machine}{replies}", channel.kind)
-        };
-        self.channels.iter().map(line).collect()
     }
 
     /// The channels of a kind that speak for a machine.

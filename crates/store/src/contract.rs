@@ -124,6 +124,7 @@ macro_rules! store_contract {
             clarifications_filter_and_page
             an_unknown_cursor_is_beyond_the_end
             clean_up_deletes_in_bounded_batches_and_keeps_open_instances
+            clean_up_deletes_what_has_ended_beside_a_tenant
             clean_up_takes_receipts_with_their_entries
             statistics_count
         }

@@ -183,8 +183,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn settings(&self) -> Result<Vec<Setting>, LoadError>;
 
     /// Deletes log entries made before `before` whose instance is closed or has newer entries, and effects settled
-    /// before it, together at most `limit`; receipts go with their entries. Open instances and their newest entries
-    /// stay, and so do effects that are pending or being sent.
+    /// before it, and closed instances of what is kept beside a tenant that have no log any more; together at most
+    /// `limit`. Receipts go with their entries. Open instances and their newest entries stay, and so do effects that
+    /// are pending or being sent, and instances of the tenants themselves.
     ///
     /// # Errors
     /// When the store cannot be reached.

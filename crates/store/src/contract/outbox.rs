@@ -580,8 +580,10 @@ pub fn clean_up_deletes_settled_effects(open: Open<'_>) {
         claim(&*store, ms, 99_000);
         settle(&*store, key, if ms == 3_000 { dead() } else { delivered(key) }, ms);
     }
-    let report =
-        |entries_deleted, effects_deleted, more| Ok(CleanupReport { entries_deleted, effects_deleted, more });
+    let report = |entries_deleted, effects_deleted, more| {
+        let instances_deleted = 0;
+        Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
+    };
     assert_eq!(store.clean_up(at(2_000), 10), report(0, 0, false));
     assert_eq!(store.clean_up(at(9_000), 1), report(0, 1, true));
     let left = || -> Vec<String> {
