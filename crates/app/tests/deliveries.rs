@@ -40,6 +40,7 @@ fn what_a_provider_refuses_is_a_dead_letter_that_can_be_tried_again_by_hand() {
     provider.next([Does::Answers(400, refusal)]);
     meta::say(&server, "331", "m1", "update");
     provider.wait(1);
+    server.rest();
     server.advance("24h");
     assert_eq!(provider.count(), 2, "the reply to the silence alone, which is not held up");
     let letters = server.dead_letters();
@@ -153,6 +154,7 @@ fn a_provider_that_asks_for_time_gets_it_and_what_comes_later_is_read_later() {
     provider.next([Does::Says(429, "retry-after", "40", slow)]);
     meta::say(&server, "331", "m1", "update");
     provider.wait(1);
+    server.rest();
     meta::say(&server, "331", "m2", "T1");
     meta::say(&server, "332", "m3", "update");
     server.advance("39s");
