@@ -265,6 +265,7 @@ fn what_time_says_goes_out_by_the_channel_on_which_somebody_was_last_heard() {
     let (provider, server) = with_meta();
     meta::say(&server, "331", "m1", "update");
     provider.wait(1);
+    server.rest();
     server.advance("1h59m59s");
     assert_eq!(provider.count(), 1);
     server.advance("1s");

@@ -126,6 +126,18 @@ pub fn meta_channel(url: &str, more: &str) -> String {
     )
 }
 
+/// `[[webhooks]]` of acme's, which is told of transitions, and more lines of it.
+pub fn webhook(url: &str, more: &str) -> String {
+    format!(
+        "[[webhooks]]\nurl = \"{url}\"\nsecret = \"{SIGNING_SECRET}\"\ntenant = \"acme\"\ntransitions = true\n{more}\n"
+    )
+}
+
+/// `[[calls]]` for any tenant.
+pub fn calls(src: &str, url: &str, more: &str) -> String {
+    format!("[[calls]]\nsrc = \"{src}\"\nurl = \"{url}\"\nsecret = \"{SIGNING_SECRET}\"\n{more}\n")
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
