@@ -204,7 +204,7 @@ impl Post<'_> {
 
     fn tell(&self, url: &str, secret: &SigningSecret, timeout: Duration) -> Result<Response, SendError> {
         let body = webhook::event(self.effect, self.public_url).to_string().into_bytes();
-        let mut headers = secret.headers(&self.effect.effect.key, self.clock.now(), &body);
+        let mut headers = secret.headers(&webhook::id_of(self.effect), self.clock.now(), &body);
         headers.extend(webhook::traceparent(self.effect).map(|trace| ("traceparent".to_owned(), trace)));
         let content_type = webhook::CONTENT_TYPE.to_owned();
         self.outgoing.post(&Request { url: url.to_owned(), headers, content_type, body, timeout })

@@ -253,6 +253,7 @@ impl Connections {
             channel.tenant.get_or_insert_with(|| first_tenant.clone());
             channel.check().map_err(|problem| format!("[[channels]] number {}: {problem}", number + 1))?;
         }
+        settled.tell_channels_apart()?;
         for (number, webhook) in settled.webhooks.iter().enumerate() {
             let checked = check_url(&webhook.url).and_then(|()| check_rate(webhook.rate));
             checked
@@ -267,6 +268,23 @@ impl Connections {
         }
         settled.name_endpoints();
         Ok(settled)
+    }
+
+    /// Whoever is reached by one of two must not be answered by the other.
+    fn tell_channels_apart(&self) -> Result<(), String> {
+        let place = |c: &Channel| (c.kind, c.tenant.clone(), c.machine.clone(), c.account.clone());
+        for (number, channel) in self.channels.iter().enumerate() {
+            if let Some(first) =
+                self.channels[..number].iter().position(|other| place(other) == place(channel))
+            {
+                return Err(format!(
+                    "[[channels]] number {} and number {} are for the same messages; give each the `account` that is its own",
+                    first + 1,
+                    number + 1
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// Where each channel's provider is to send its webhooks, a line each.
@@ -427,6 +445,10 @@ mod tests {
             (format!("{whole}rate = 0\n"), "`rate` is 0"),
             (format!("{whole}app_secert = \"hidden\"\n"), "unknown field `app_secert`"),
             ("[[channels]]\nkind = \"fax\"\n".to_owned(), "unknown variant `fax`"),
+            (
+                format!("{whole}{whole}"),
+                "number 1 and number 2 are for the same messages; give each the `account` that is its own",
+            ),
             (
                 "[[channels]]\nkind = \"twilio\"\nauth_token = \"hidden\"\nreply_by = \"api\"\n".to_owned(),
                 "`reply_by = \"api\"` needs `account_sid`",

@@ -233,7 +233,6 @@ async fn take(
     owners: &[Owner<'_>],
     messages: Vec<InboundMessage>,
 ) -> Result<Vec<Reply>, Problem> {
-    let alone = messages.len() == 1;
     // Each with whether its replies are sent, rather than told in the answer.
     let (mut waiting, mut answers) = (Vec::new(), Vec::<(Submitted, bool)>::new());
     for InboundMessage { key, account, user, message } in messages {
@@ -274,8 +273,11 @@ async fn take(
             Answer::Message(_) | Answer::Event(_) if sent => {}
             Answer::Message(answer) => replies.extend(answer.reply.iter().cloned()),
             Answer::Event(answer) => replies.extend(answer.reply.iter().cloned()),
-            Answer::Refused(refusal) if alone => return Err(Problem::refused(refusal)),
-            // To have the whole batch sent again would not change it.
+            // Its webhooks have one message each, and it tells whoever set it up of errors.
+            Answer::Refused(refusal) if delivered.kind == ChannelKind::Twilio => {
+                return Err(Problem::refused(refusal));
+            }
+            // To have it sent again for a week, with all that came beside it, would not change it.
             Answer::Refused(refusal) => {
                 tracing::warn!(
                     code = refusal.code.as_str(),
