@@ -7,11 +7,15 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use engine::Settings;
+use kernel::time::Delay;
 use serde::Deserialize;
 
 use crate::connections::{CallTarget, Channel, Webhook};
 use crate::recognisers::RecogniserConfig;
 
+/// Each delivery that is under way holds a thread.
+const DELIVERIES_MAX: usize = 400;
 const DEFAULT_PATH: &str = "statewright.toml";
 
 /// Everything that the file may say; a name that is not here is refused, since it would be a misspelt setting.
@@ -35,6 +39,50 @@ pub struct ConfigFile {
     pub allow_addresses: Option<Vec<String>>,
     #[serde(default)]
     pub recognisers: Vec<RecogniserConfig>,
+    #[serde(default)]
+    pub limits: LimitsConfig,
+}
+
+/// `[limits]`: what is not said stays as `engine::Settings` has it. What a conversation's limits are, its definition
+/// says.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How long the log is kept, and with it the keys by which repeats are recognised.
+    pub retention: Option<Delay>,
+    pub clean_up_every: Option<Delay>,
+    /// What waits with no way out by time, and has not changed for so long, is stuck.
+    pub stuck_after: Option<Delay>,
+    /// How long a timer may be late before its instance is stuck.
+    pub overdue_after: Option<Delay>,
+    /// Deliveries under way at one time.
+    pub deliveries: Option<usize>,
+}
+
+impl LimitsConfig {
+    /// # Errors
+    /// A fragment that names the limit and what it may be.
+    pub fn settings(self) -> Result<Settings, String> {
+        let usual = Settings::default();
+        let long_enough = |name: &str, delay: Option<Delay>, otherwise: Delay| match delay {
+            Some(delay) if delay < Delay::from_secs(1) => {
+                Err(format!("`{name}` is {delay}; it may be a second and more"))
+            }
+            delay => Ok(delay.unwrap_or(otherwise)),
+        };
+        let deliveries_max = self.deliveries.unwrap_or(usual.deliveries_max);
+        if !(1..=DELIVERIES_MAX).contains(&deliveries_max) {
+            return Err(format!("`deliveries` is {deliveries_max}; it may be 1 to {DELIVERIES_MAX}"));
+        }
+        Ok(Settings {
+            retention: long_enough("retention", self.retention, usual.retention)?,
+            clean_up_every: long_enough("clean_up_every", self.clean_up_every, usual.clean_up_every)?,
+            silent_after: long_enough("stuck_after", self.stuck_after, usual.silent_after)?,
+            overdue_after: long_enough("overdue_after", self.overdue_after, usual.overdue_after)?,
+            deliveries_max,
+            ..usual
+        })
+    }
 }
 
 /// How the log is written.
@@ -69,9 +117,19 @@ impl ConfigFile {
         toml::from_str(text).map_err(|error| {
             // The line itself may hold a key: only its number is told.
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
+            format!("line {line}: {}", without_value(error.message()))
         })
     }
+}
+
+/// What serde says of a value of the wrong type repeats the value, and that may be a secret.
+fn without_value(message: &str) -> String {
+    let told = ["invalid type: ", "invalid value: "].iter().find_map(|kind| {
+        let (found, expected) = message.strip_prefix(kind)?.split_once(", expected")?;
+        let found = found.split([' ', '`', '"']).next()?;
+        Some(format!("{kind}{found}, expected{expected}"))
+    });
+    told.unwrap_or_else(|| message.to_owned())
 }
 
 #[cfg(test)]
@@ -82,12 +140,16 @@ mod tests {
     fn a_wrong_setting_is_refused_with_its_line_and_without_what_it_says() {
         for (text, problem) in [
             ("listen = \"a:1\"\nlisen = \"b:2\"\n", "line 2: unknown field `lisen`"),
-            ("\napi_keys = 5\n", "line 2: invalid type"),
+            ("\napi_keys = 5\n", "line 2: invalid type: integer, expected a string"),
+            (
+                "[[channels]]\nkind = \"slack\"\nbot_token = 8675309\n",
+                "line 3: invalid type: integer, expected",
+            ),
             ("api_keys = \"acme=hidden-secret\nlog = \"json\"", "line 1: "),
         ] {
             let told = ConfigFile::parse(text).unwrap_err();
             assert!(told.starts_with(problem), "{told}");
-            assert!(!told.contains("hidden-secret"), "{told}");
+            assert!(!told.contains("hidden-secret") && !told.contains("8675309"), "{told}");
         }
     }
 

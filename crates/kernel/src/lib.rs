@@ -14,6 +14,7 @@ pub mod diagram;
 pub mod expression;
 pub mod id;
 pub mod input;
+pub mod lookup;
 pub mod looping;
 pub mod machine;
 pub mod refusal;

@@ -16,6 +16,7 @@ mod durable;
 mod lists;
 mod outbox;
 mod records;
+mod reports;
 mod settings;
 mod timers;
 
@@ -25,6 +26,7 @@ pub use durable::*;
 pub use lists::*;
 pub use outbox::*;
 pub use records::*;
+pub use reports::*;
 pub use settings::*;
 pub use timers::*;
 
@@ -101,6 +103,7 @@ macro_rules! store_contract {
             no_two_claimers_are_given_the_same_effect
             replies_to_an_instance_are_claimed_one_after_the_other
             a_lane_waits_for_the_retry_of_its_first
+            a_person_does_not_wait_for_a_host
             calls_wait_for_nobody_and_nobody_for_them
             whatever_ends_an_effect_lets_the_next_go
             a_retry_keeps_what_is_known
@@ -109,6 +112,7 @@ macro_rules! store_contract {
             a_retried_effect_takes_its_old_place
             next_effect_due_is_never_too_late
             stages_never_go_backwards
+            a_report_that_names_the_key_clears_up_what_was_unknown
             a_stage_is_noted_for_the_tenant_whose_message_it_is
             effects_filter_and_page
             effects_are_counted_by_status
@@ -122,6 +126,7 @@ macro_rules! store_contract {
             clarifications_filter_and_page
             an_unknown_cursor_is_beyond_the_end
             clean_up_deletes_in_bounded_batches_and_keeps_open_instances
+            clean_up_deletes_what_has_ended_beside_a_tenant
             clean_up_takes_receipts_with_their_entries
             statistics_count
         }
@@ -169,6 +174,7 @@ mod tests {
         let sources = [
             include_str!("contract/commits.rs"),
             include_str!("contract/records.rs"),
+            include_str!("contract/reports.rs"),
             include_str!("contract/timers.rs"),
             include_str!("contract/outbox.rs"),
             include_str!("contract/settings.rs"),

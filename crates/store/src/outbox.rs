@@ -34,16 +34,27 @@ pub struct OutboxEffect {
     pub settled_at: Option<Timestamp>,
 }
 
-impl OutboxEffect {
-    /// Whether it waits until what was saved before it for the same instance is settled, so that replies are read in
-    /// the order in which they were given. Calls do not: each is a lane of its own.
-    pub fn waits_its_turn(&self) -> bool {
-        waits_its_turn(&self.effect.kind)
-    }
+/// What waits for each other: effects of one instance for one reader, so that they are read in the order in which they
+/// were made. A host that does not answer keeps no person waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Lane {
+    /// Whoever receives what has no address.
+    Host,
+    /// The person at the address.
+    Person,
 }
 
-pub(crate) fn waits_its_turn(kind: &EffectKind) -> bool {
-    !matches!(kind, EffectKind::Call { .. })
+impl Lane {
+    pub const COUNT: i64 = 2;
+
+    /// `None` for a call, which waits for nobody.
+    pub fn of(effect: &Effect) -> Option<Self> {
+        match effect.kind {
+            EffectKind::Call { .. } => None,
+            EffectKind::Reply(_) if effect.to.is_some() => Some(Self::Person),
+            EffectKind::Reply(_) | EffectKind::Notice(_) => Some(Self::Host),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -136,6 +147,27 @@ impl DeliveryStage {
             (None, _) => true,
             (Some(known), Self::Failed) => known < Self::Delivered,
             (Some(known), next) => known < next,
+        }
+    }
+}
+
+/// What a provider reports of something that it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    pub tenant: TenantId,
+    pub provider_id: String,
+    /// The effect's key, where the provider gives back what a send was marked with.
+    pub key: Option<String>,
+    pub stage: DeliveryStage,
+    pub error: Option<String>,
+}
+
+impl DeliveryReport {
+    /// What it makes of an effect that is `unknown`: that it is heard of says that it arrived.
+    pub(crate) fn clears_up(&self) -> EffectStatus {
+        match self.stage {
+            DeliveryStage::Failed => EffectStatus::Dead,
+            DeliveryStage::Sent | DeliveryStage::Delivered | DeliveryStage::Read => EffectStatus::Delivered,
         }
     }
 }

@@ -15,6 +15,7 @@ mod bench;
 mod chat;
 mod check;
 mod client;
+mod dead_letters;
 mod definition_formats;
 mod diagram;
 mod greeting;
@@ -80,6 +81,8 @@ enum Command {
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
     Rollout(rollout::RolloutArgs),
+    /// List what could not be delivered, and try it again
+    DeadLetters(dead_letters::DeadLettersArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
     Bench(bench::BenchArgs),
 }
@@ -130,6 +133,7 @@ pub fn main() -> ExitCode {
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
+        Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|Failure(message)| {

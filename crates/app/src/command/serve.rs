@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
 use kernel::diagnostic::Diagnostic;
+use kernel::time::Delay;
 use store::{MemoryStore, SqliteStore, Store};
 use tokio::net::TcpListener;
 
@@ -31,6 +32,9 @@ use crate::telemetry::{self, LogFormat};
 
 const LISTEN: &str = "127.0.0.1:7474";
 const STORE: &str = "sqlite:./statewright.db";
+
+/// For so long providers send again what was not acknowledged, and a day more.
+const REDELIVERY: Delay = Delay::from_secs(8 * 86_400);
 
 /// What `dev` and `serve` have in common. Flags win over the environment, that over statewright.toml.
 #[derive(Debug, Args)]
@@ -93,6 +97,7 @@ struct Server {
     connections: Connections,
     allowed: Allowed,
     recognisers: Vec<RecogniserConfig>,
+    settings: Settings,
     access: Access,
     clock: Clock,
     /// Whether to say what to try next.
@@ -140,6 +145,10 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
     let connections = Connections::new(channels, file.webhooks, file.calls, &access.first_tenant());
     let connections = connections.map_err(|problem| Failure(format!("the settings are wrong: {problem}")))?;
     let allowed = args.allow_addresses.or(file.allow_addresses.map(|blocks| blocks.join(",")));
+    let settings = file.limits.settings().map_err(|problem| Failure(format!("[limits]: {problem}")))?;
+    if settings.retention < REDELIVERY {
+        tracing::warn!(retention = %settings.retention, "a message that a provider sends again after this would be taken twice; Meta does so for seven days");
+    }
     Ok(Server {
         machines,
         listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
@@ -148,6 +157,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         connections,
         allowed: Allowed::parse(&allowed.unwrap_or_default()).map_err(Failure)?,
         recognisers: file.recognisers,
+        settings,
         access,
         clock,
         greet: false,
@@ -190,7 +200,7 @@ fn run(server: Server) -> CommandResult {
         tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
     let durability = store.info().durability;
-    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), Settings::default());
+    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), server.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -209,6 +219,9 @@ fn run(server: Server) -> CommandResult {
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
+        for webhook in server.connections.listening_at(&public_url) {
+            say!("{webhook}");
+        }
         let connections = Arc::new(server.connections);
         engine.deliver_by(Arc::new(HttpCarrier {
             outgoing,

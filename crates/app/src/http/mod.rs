@@ -193,6 +193,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
         .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
         .route("/v1/recovery", post(operations::recovery))
+        .route("/v1/clean-up", post(operations::clean_up))
         .route("/v1/clock/advance", post(operations::advance_clock))
         .route("/v1/info", get(operations::info))
         .route("/livez", get(operations::livez))

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 38] = [
+const ROUTES: [(&str, &str, &str, &str); 39] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -104,6 +104,7 @@ const ROUTES: [(&str, &str, &str, &str); 38] = [
     ("get", "/v1/dead-letters", "What could not be delivered, or may have been; status, cursor, limit", ""),
     ("post", "/v1/dead-letters/{id}/retry", "Try to deliver one again", ""),
     ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
+    ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
     ("get", "/livez", "The process runs", ""),

@@ -107,6 +107,41 @@ pub async fn recovery(State(app): State<Shared>, _: Caller) -> Result<Response, 
     app.read(|app| Ok(request::json(200, &app.engine.recover()?, None))).await
 }
 
+/// Batches of a clean-up that somebody asks for: as much as a request may take.
+const CLEAN_UP_BATCHES_MAX: usize = 50;
+
+#[derive(Debug, Default, Serialize)]
+struct CleanedUp {
+    entries_deleted: usize,
+    effects_deleted: usize,
+    instances_deleted: usize,
+    /// Whether there is more to delete: ask again.
+    more: bool,
+}
+
+/// Deletes what is older than the retention, now rather than in its time.
+pub async fn clean_up(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
+    app.read(|app| {
+        let settings = app.engine.settings();
+        let now = app.engine.clock().now().as_millis();
+        let before = Timestamp::from_millis(now - settings.retention.as_millis());
+        let mut all = CleanedUp::default();
+        for _ in 0..CLEAN_UP_BATCHES_MAX {
+            let cleaned =
+                app.engine.store().clean_up(before, settings.clean_up_max).map_err(EngineError::from)?;
+            all.entries_deleted += cleaned.entries_deleted;
+            all.effects_deleted += cleaned.effects_deleted;
+            all.instances_deleted += cleaned.instances_deleted;
+            all.more = cleaned.more;
+            if !all.more {
+                break;
+            }
+        }
+        Ok(request::json(200, &all, None))
+    })
+    .await
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdvanceBody {

@@ -338,9 +338,9 @@ mod tests {
             "#,
         )
         .unwrap();
-        let of = |tenant: &str, machine: &str| {
+        let of = |tenant: TenantId, machine: &str| {
             let input = Input {
-                tenant: TenantId::parse(tenant).unwrap(),
+                tenant,
                 key: InputKey::parse("m1").unwrap(),
                 cause: Cause::Message {
                     machine: MachineName::parse(machine).unwrap(),
@@ -360,7 +360,9 @@ mod tests {
             ("acme", "banking_menu", Some("rasa")),
         ];
         for (tenant, machine, expected) in cases {
-            assert_eq!(of(tenant, machine).as_deref(), expected, "{tenant} {machine}");
+            let tenant = TenantId::parse(tenant).unwrap();
+            assert_eq!(of(tenant.shadow(), machine).as_deref(), expected, "{tenant}'s shadow, {machine}");
+            assert_eq!(of(tenant, machine).as_deref(), expected, "{machine}");
         }
         assert!(Arc::ptr_eq(&all.all[0].breaker, &all.all[2].breaker), "one endpoint, one breaker");
         assert!(!Arc::ptr_eq(&all.all[0].breaker, &all.all[1].breaker));

@@ -9,7 +9,6 @@ pub(crate) mod entry;
 mod run;
 pub mod step;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -18,6 +17,7 @@ use serde_json::Value;
 use crate::chart::entry::Plan;
 use crate::definition::{EXPRESSION_ERROR, TIMER_PREFIX, is_internal};
 use crate::expression::Expression;
+use crate::lookup::Lookup;
 use crate::time::Delay;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +47,8 @@ pub struct Chart {
     pub transitions: Vec<Transition>,
     /// Every event that anything listens to or raises; timers' events among them.
     pub events: Vec<Arc<str>>,
-    pub event_by_name: HashMap<Arc<str>, EventIndex>,
-    pub state_by_path: HashMap<Arc<str>, StateIndex>,
+    pub event_by_name: Lookup<Arc<str>, EventIndex>,
+    pub state_by_path: Lookup<Arc<str>, StateIndex>,
     /// No hierarchy, no parallel regions, no history, no eventless transitions, nobody who listens to failures: the
     /// short path is open.
     pub is_flat: bool,

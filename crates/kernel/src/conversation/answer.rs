@@ -1,5 +1,7 @@
 //! Which option of a question an answer means (rule R5).
 
+use std::borrow::Cow;
+
 use crate::conversation::clarification::{Choice, Clarification};
 use crate::conversation::recognise::{bare, normalise};
 use crate::conversation::{Conversation, Priority};
@@ -7,6 +9,9 @@ use crate::conversation::{Conversation, Priority};
 /// Jaro-Winkler similarity from which a misspelt label counts, and how far ahead of the next it must be.
 const NEAR_LABEL: f64 = 0.92;
 const NEAR_LABEL_MARGIN: f64 = 0.05;
+/// Labels cannot be so much like an answer if the shorter of the two has less than this share of the other's letters:
+/// of three fifths, all alike and in order, come (3/5 + 1 + 1) / 3, and with four letters in front 0.92.
+const NEAR_LABEL_LETTERS: (usize, usize) = (3, 5);
 /// Fewer letters begin too many words.
 const PREFIX_LETTERS_MIN: usize = 3;
 
@@ -27,16 +32,17 @@ pub(crate) enum Answered {
 }
 
 /// The first of: the option's id, its label or another phrase for it, an ordinal word, a number, a unique beginning,
-/// a misspelt label. A number that stands in exactly one label means that label before any position.
+/// a misspelt label. A number that stands in exactly one label means that label before any position. `normal` is the
+/// `text`, normalised.
 pub(crate) fn match_answer(
     conversation: &Conversation,
     question: &Clarification,
     text: &str,
+    normal: &str,
     locale: Option<&str>,
 ) -> Answered {
-    let normal = normalise(text);
-    let answer = bare(&normal);
-    let labels: Vec<String> = question.options.iter().map(|o| normalise(&o.label)).collect();
+    let answer = bare(normal);
+    let labels: Vec<Cow<'_, str>> = question.options.iter().map(|o| normalise(&o.label)).collect();
     if let Some(at) = question.options.iter().position(|o| o.id == text.trim()) {
         return Answered::Option(at, "the option's id");
     }
@@ -49,7 +55,7 @@ pub(crate) fn match_answer(
     };
     let offered = |intent| question.options.iter().position(|o| named(&o.choice) == Some(intent));
     let known = |intent| offered(intent).is_some() && conversation.intent(intent).priority != Priority::P0;
-    if let Some(at) = conversation.lexicon.exact(&normal, locale, known).and_then(offered) {
+    if let Some(at) = conversation.lexicon.exact(normal, locale, known).and_then(offered) {
         return Answered::Option(at, "another phrase for the option");
     }
     if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
@@ -59,7 +65,7 @@ pub(crate) fn match_answer(
         return by_number(number, answer, &labels);
     }
     if answer.chars().count() >= PREFIX_LETTERS_MIN {
-        let begins = |label: &&String| label.starts_with(answer);
+        let begins = |label: &&Cow<'_, str>| label.starts_with(answer);
         if labels.iter().filter(begins).count() == 1 {
             let at = labels.iter().position(|label| begins(&label)).unwrap_or(0);
             return Answered::Option(at, "the beginning of one label");
@@ -68,8 +74,8 @@ pub(crate) fn match_answer(
     by_likeness(answer, &labels)
 }
 
-fn by_number(number: usize, digits: &str, labels: &[String]) -> Answered {
-    let holds = |label: &String| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == digits);
+fn by_number(number: usize, digits: &str, labels: &[Cow<'_, str>]) -> Answered {
+    let holds = |label: &Cow<'_, str>| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == digits);
     let mut holding = (0..labels.len()).filter(|at| holds(&labels[*at]));
     match (holding.next(), holding.next()) {
         (Some(at), None) => Answered::Option(at, "a number that stands in one label"),
@@ -79,7 +85,15 @@ fn by_number(number: usize, digits: &str, labels: &[String]) -> Answered {
     }
 }
 
-fn by_likeness(answer: &str, labels: &[String]) -> Answered {
+fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
+    let (letters, share) = (answer.chars().count(), NEAR_LABEL_LETTERS);
+    let could_be = |label: &Cow<'_, str>| {
+        let others = bare(label).chars().count();
+        letters.min(others) * share.1 >= letters.max(others) * share.0
+    };
+    if !labels.iter().any(could_be) {
+        return Answered::Nothing;
+    }
     let mut likeness: Vec<(f64, usize)> = labels
         .iter()
         .enumerate()

@@ -120,15 +120,6 @@ pub struct Worded {
 #[derive(Clone, Debug, Default)]
 pub struct Localised(pub Vec<(Option<String>, Placed<String>)>);
 
-impl Localised {
-    /// The text for `locale`, else for all, else the first.
-    pub fn get(&self, locale: &str) -> Option<&str> {
-        let exact = self.0.iter().find(|(l, _)| l.as_deref() == Some(locale));
-        let found = exact.or_else(|| self.0.iter().find(|(l, _)| l.is_none())).or_else(|| self.0.first());
-        found.map(|(_, text)| text.value.as_str())
-    }
-}
-
 #[derive(Clone, Debug)]
 pub struct ReplyDefinition {
     pub name: Placed<String>,

@@ -30,7 +30,7 @@ pub use message::{
 pub use recognise::{Lexicon, normalise};
 pub(crate) use route::{Act, Decision, Question, Router};
 pub use state::ConversationState;
-pub use wording::ReplyTemplate;
+pub use wording::{Label, ReplyTemplate};
 
 /// What the last step of a ladder takes.
 pub(crate) const ABANDON_EVENT: &str = "force_abandon";
@@ -74,7 +74,8 @@ pub struct Intent {
     pub hand_over: bool,
     pub resume: bool,
     pub when_stale: bool,
-    pub label: Localised,
+    /// At least one.
+    pub labels: Vec<Label>,
     /// Whole messages that mean it, as they are written, each with its language if it belongs to one.
     pub phrases: Vec<(Option<String>, String)>,
 }
@@ -139,7 +140,7 @@ impl Conversation {
                 hand_over: intent.hand_over,
                 resume: intent.resume,
                 when_stale: intent.when_stale,
-                label: intent.label.clone(),
+                labels: Label::all_of(intent),
                 phrases: intent.phrases.iter().map(|p| (p.locale.clone(), p.text.value.clone())).collect(),
             }
         });

@@ -4,7 +4,7 @@
 
 mod near;
 
-use std::collections::{BTreeMap, HashMap};
+use std::borrow::Cow;
 
 use regex::Regex;
 use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfkc_quick};
@@ -15,6 +15,7 @@ use crate::conversation::message::Confidence;
 use crate::conversation::recognise::near::NearWords;
 use crate::diagnostic::Diagnostic;
 use crate::expression::bounded_regex;
+use crate::lookup::Lookup;
 
 pub const PHRASE: Confidence = Confidence::CERTAIN;
 pub const PATTERN: Confidence = Confidence::basis_points(9_500);
@@ -35,12 +36,26 @@ const KEYWORD_WORDS_MAX: usize = 3;
 const TOKENS_MAX: usize = 200;
 
 /// NFKC, case folded, without zero-width characters, spaces collapsed and trimmed.
-pub fn normalise(text: &str) -> String {
+pub fn normalise(text: &str) -> Cow<'_, str> {
+    if is_normal_ascii(text) {
+        return Cow::Borrowed(text);
+    }
     // Most texts are normal already, as far as composition goes, and asking is cheaper than composing.
     match is_nfkc_quick(text.chars()) {
-        IsNormalized::Yes => fold(text.chars(), text.len()),
-        _ => fold(text.nfkc(), text.len()),
+        IsNormalized::Yes => fold(text.chars(), text.len()).into(),
+        _ => fold(text.nfkc(), text.len()).into(),
     }
+}
+
+/// Whether a text is as it should be already, which in the commonest letters takes no more than a look.
+fn is_normal_ascii(text: &str) -> bool {
+    let mut before = b' ';
+    let fits = text.bytes().all(|byte| {
+        let single_space = byte == b' ' && before != b' ';
+        before = byte;
+        single_space || (byte.is_ascii_graphic() && !byte.is_ascii_uppercase())
+    });
+    fits && before != b' '
 }
 
 fn fold(chars: impl Iterator<Item = char>, length: usize) -> String {
@@ -71,20 +86,24 @@ fn push_folded(normal: &mut String, c: char) {
 
 /// The normalised text without the punctuation around it: "annuler !" is `annuler`, and "?" stays `?`.
 pub fn bare(normal: &str) -> &str {
+    let plain = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    if plain(normal.as_bytes().first()) && plain(normal.as_bytes().last()) {
+        return normal;
+    }
     let bare = normal.trim_matches(|c: char| !c.is_alphanumeric());
     if bare.is_empty() { normal } else { bare }
 }
 
 #[derive(Debug, Default)]
 pub struct Lexicon {
-    phrases: HashMap<String, Vec<Listed>>,
-    keywords: HashMap<String, Vec<Listed>>,
+    phrases: Lookup<String, Vec<Listed>>,
+    keywords: Lookup<String, Vec<Listed>>,
     /// Words in the longest keyword.
     keyword_words_max: usize,
     near: NearWords<Listed>,
     patterns: Vec<(Regex, Listed)>,
     /// How many keywords an intent has in a language.
-    keyword_count: HashMap<Listed, usize>,
+    keyword_count: Lookup<Listed, usize>,
     priorities: Vec<Priority>,
     locales: Vec<String>,
 }
@@ -193,10 +212,11 @@ impl Lexicon {
         locales.all(|locale| locale == Some(first)).then(|| self.locales[first.0].as_str())
     }
 
-    /// What each intent is worth for a normalised text: in the given language, and if that says nothing in all.
-    pub fn recognise(&self, normal: &str, locale: Option<&str>) -> BTreeMap<IntentIndex, Confidence> {
-        let tokens: Vec<&str> =
-            normal.split_whitespace().map(bare).filter(|t| !t.is_empty()).take(TOKENS_MAX).collect();
+    /// What each intent is worth for a normalised text: in the given language, and if that says nothing in all. By
+    /// intent.
+    pub fn recognise(&self, normal: &str, locale: Option<&str>) -> Vec<(IntentIndex, Confidence)> {
+        let mut tokens = Vec::with_capacity(TOKENS_MAX.min(normal.len() / 2 + 1));
+        tokens.extend(normal.split_whitespace().map(bare).filter(|t| !t.is_empty()).take(TOKENS_MAX));
         let found = self.recognise_in(normal, &tokens, self.asked(locale));
         if found.is_empty() && locale.is_some() { self.recognise_in(normal, &tokens, None) } else { found }
     }
@@ -206,11 +226,13 @@ impl Lexicon {
         normal: &str,
         tokens: &[&str],
         locale: Option<LocaleIndex>,
-    ) -> BTreeMap<IntentIndex, Confidence> {
-        let mut worth: BTreeMap<IntentIndex, Confidence> = BTreeMap::new();
-        let mut raise = |intent: IntentIndex, confidence: Confidence| {
-            let slot = worth.entry(intent).or_default();
-            *slot = (*slot).max(confidence);
+    ) -> Vec<(IntentIndex, Confidence)> {
+        let mut worth: Vec<(IntentIndex, Confidence)> = Vec::new();
+        let mut raise = |intent: IntentIndex, confidence: Confidence| match worth
+            .binary_search_by_key(&intent, |w| w.0)
+        {
+            Ok(at) => worth[at].1 = worth[at].1.max(confidence),
+            Err(at) => worth.insert(at, (intent, confidence)),
         };
         for listed in self.phrases.get(bare(normal)).into_iter().flatten() {
             if listed.speaks(locale) {
@@ -237,7 +259,7 @@ impl Lexicon {
     /// Who is hinted at by how many keywords, and whether all of them are negated.
     fn keyword_hits(&self, tokens: &[&str], locale: Option<LocaleIndex>) -> Vec<(Listed, usize, bool)> {
         let mut hits: Vec<(Listed, usize, bool)> = Vec::new();
-        let mut words = String::new();
+        let mut words = String::with_capacity(64);
         for at in 0..tokens.len() {
             words.clear();
             for token in tokens[at..].iter().take(self.keyword_words_max.min(KEYWORD_WORDS_MAX)) {
@@ -245,7 +267,7 @@ impl Lexicon {
                     words.push(' ');
                 }
                 words.push_str(token);
-                for listed in self.keywords.get(&words).into_iter().flatten() {
+                for listed in self.keywords.get(words.as_str()).into_iter().flatten() {
                     if !listed.speaks(locale) {
                         continue;
                     }
@@ -267,7 +289,7 @@ impl Lexicon {
         raise: &mut impl FnMut(IntentIndex, Confidence),
     ) {
         for (at, token) in tokens.iter().enumerate() {
-            for listed in self.near.of(token).filter(|listed| listed.speaks(locale)) {
+            for listed in self.near.of(token, |listed| listed.speaks(locale)) {
                 let negated = is_negated(tokens, at);
                 raise(listed.intent, if negated { NEAR_KEYWORD.minus(NEGATION) } else { NEAR_KEYWORD });
             }
@@ -293,6 +315,10 @@ mod tests {
             ("ﬁn\tde  tâche", "fin de tâche"),
             ("don\u{2019}t", "don't"),
             ("\u{200d}", ""),
+            ("it's all   done", "it's all done"),
+            (" a\u{b}b\nC ", "a b c"),
+            ("as it should be", "as it should be"),
+            (" ", ""),
         ] {
             assert_eq!(normalise(text), normal, "{text:?}");
         }

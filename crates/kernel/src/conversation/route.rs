@@ -116,7 +116,7 @@ impl<'a> Router<'a> {
         self.decided(chosen)
     }
 
-    fn normal(&self) -> String {
+    fn normal(&self) -> Cow<'a, str> {
         self.message.text.as_deref().map(normalise).unwrap_or_default()
     }
 
@@ -250,7 +250,7 @@ impl<'a> Router<'a> {
     fn without_reading(&mut self, normal: &str) -> Option<Chosen> {
         let early: [fn(&mut Self, &str) -> Option<Chosen>; 5] =
             [Self::r0_nothing, Self::r1_handed_over, Self::r2_payload, Self::r3_expiry, Self::r4_urgent];
-        early.into_iter().find_map(|rule| rule(self, normal)).or_else(|| self.r5_answer())
+        early.into_iter().find_map(|rule| rule(self, normal)).or_else(|| self.r5_answer(normal))
     }
 
     /// R6 to R13: something that the state takes, or an intent.
@@ -269,13 +269,13 @@ impl<'a> Router<'a> {
         self.r11_choose(&readings).unwrap_or_else(|| self.r13_fallback(&readings))
     }
 
-    fn r5_answer(&mut self) -> Option<Chosen> {
+    fn r5_answer(&mut self, normal: &str) -> Option<Chosen> {
         let Some(text) = self.message.text.as_deref().filter(|_| self.message.quoted.is_none()) else {
             self.passed(Rule::R5, "no text, or one that quotes another message");
             return None;
         };
-        let Some(question) = self.pending() else { return self.r5_menu(text) };
-        match match_answer(self.conversation, question, text, self.locale) {
+        let Some(question) = self.pending() else { return self.r5_menu(normal) };
+        match match_answer(self.conversation, question, text, normal, self.locale) {
             Answered::Option(option, how) => Some(self.answered(Rule::R5, question, option, how)),
             Answered::Ambiguous => {
                 self.applied(Rule::R5, "it could be several options");
@@ -289,15 +289,14 @@ impl<'a> Router<'a> {
     }
 
     /// Without buttons, a menu is answered by a number or by its words.
-    fn r5_menu(&mut self, text: &str) -> Option<Chosen> {
-        let normal = normalise(text);
-        let answer = bare(&normal);
+    fn r5_menu(&mut self, normal: &str) -> Option<Chosen> {
+        let answer = bare(normal);
         let shown = &self.session.prompt;
         let number = answer.parse::<usize>().ok().filter(|_| self.accepted(AcceptKind::Number).is_none());
         let locale = self.locale.unwrap_or(&self.conversation.locales[0]);
         let labelled = |name: &&String| {
             let intent = self.conversation.intent_by_name(name);
-            intent.is_some_and(|i| bare(&normalise(&self.conversation.label(i, locale))) == answer)
+            intent.is_some_and(|i| self.conversation.label(i, locale).bare == answer)
         };
         let by_number = number.and_then(|n| shown.get(n.checked_sub(1)?));
         let name = by_number.or_else(|| shown.iter().find(labelled));

@@ -4,8 +4,9 @@
 
 use serde_json::Value;
 
-use crate::conversation::definition::{ConversationDefinition, ReplyDefinition};
+use crate::conversation::definition::{ConversationDefinition, IntentDefinition, ReplyDefinition};
 use crate::conversation::message::{Reply, ReplyOption};
+use crate::conversation::recognise::{bare, normalise};
 use crate::conversation::{Conversation, IntentIndex, texts};
 use crate::definition::document::Placed;
 use crate::definition::{Definition, compile_template_expression};
@@ -23,6 +24,32 @@ pub struct ReplyTemplate {
     texts: Vec<(Option<String>, Vec<Part>)>,
     /// Intents offered as buttons.
     pub options: Vec<IntentIndex>,
+}
+
+/// How an intent is called on a button, in one language; with `None` for a language, in all others.
+#[derive(Debug)]
+pub struct Label {
+    locale: Option<String>,
+    pub text: String,
+    /// As it is compared with an answer.
+    pub bare: String,
+}
+
+impl Label {
+    fn new(locale: Option<String>, text: String) -> Self {
+        Self { locale, bare: bare(&normalise(&text)).to_owned(), text }
+    }
+
+    /// Those that the definition writes, or one made of the intent's name.
+    pub(crate) fn all_of(intent: &IntentDefinition) -> Vec<Self> {
+        let written = intent.label.0.iter();
+        let mut labels: Vec<Self> =
+            written.map(|(locale, text)| Self::new(locale.clone(), text.value.clone())).collect();
+        if labels.is_empty() {
+            labels.push(Self::new(None, intent.name.value.replace('_', " ")));
+        }
+        labels
+    }
 }
 
 #[derive(Debug)]
@@ -45,12 +72,13 @@ impl ReplyTemplate {
     pub fn text(&self, locale: &str, scope: Scope<'_>) -> String {
         let by = |wanted: Option<&str>| self.texts.iter().find(|(l, _)| l.as_deref() == wanted);
         let found = by(Some(locale)).or_else(|| by(None)).or_else(|| self.texts.first());
-        let mut text = String::new();
-        for part in found.into_iter().flat_map(|(_, parts)| parts) {
+        let parts = found.map_or(&[][..], |(_, parts)| parts);
+        let mut text = String::with_capacity(parts.iter().map(Part::likely_bytes).sum());
+        for part in parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
                 Part::Expression(expression) => {
-                    text.push_str(&say(&expression.evaluate(scope).unwrap_or(Value::Null)));
+                    say(&expression.evaluate(scope).unwrap_or(Value::Null), &mut text);
                 }
             }
             if text.len() > TEXT_BYTES_MAX {
@@ -64,20 +92,37 @@ impl ReplyTemplate {
     }
 }
 
-/// A value as a person reads it.
-fn say(value: &Value) -> String {
+impl Part {
+    /// Room for what it says: most values are short.
+    fn likely_bytes(&self) -> usize {
+        match self {
+            Self::Text(literal) => literal.len(),
+            Self::Expression(_) => 16,
+        }
+    }
+}
+
+/// Adds a value to a text as a person reads it.
+fn say(value: &Value, text: &mut String) {
     match value {
-        Value::Null => String::new(),
-        Value::String(text) => text.clone(),
+        Value::Null => {}
+        Value::String(said) => text.push_str(said),
         // A number of JSON may be written as a fraction and be none: nobody says "25.0".
         Value::Number(number) => match number.as_f64() {
             Some(fraction) if number.is_f64() && fraction.fract() == 0.0 && fraction.abs() < 1e15 => {
-                format!("{fraction:.0}")
+                text.push_str(&format!("{fraction:.0}"));
             }
-            _ => number.to_string(),
+            _ => text.push_str(&number.to_string()),
         },
-        Value::Array(items) => items.iter().map(say).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
+        Value::Array(items) => {
+            for (number, item) in items.iter().enumerate() {
+                if number > 0 {
+                    text.push_str(", ");
+                }
+                say(item, text);
+            }
+        }
+        other => text.push_str(&other.to_string()),
     }
 }
 
@@ -91,13 +136,11 @@ impl Conversation {
         self.reply_named(name).map(|reply| reply.text(locale, scope)).unwrap_or_default()
     }
 
-    /// How an intent is called on a button.
-    pub fn label(&self, intent: IntentIndex, locale: &str) -> String {
-        let intent = self.intent(intent);
-        match intent.label.get(locale) {
-            Some(label) => label.to_owned(),
-            None => intent.name.replace('_', " "),
-        }
+    /// How an intent is called on a button: in `locale`, else for all languages, else as it comes first.
+    pub fn label(&self, intent: IntentIndex, locale: &str) -> &Label {
+        let labels = &self.intent(intent).labels;
+        let by = |wanted: Option<&str>| labels.iter().find(|label| label.locale.as_deref() == wanted);
+        by(Some(locale)).or_else(|| by(None)).unwrap_or(&labels[0])
     }
 
     /// A rendered reply; its buttons carry tokens bound to the revision that shows them.
@@ -123,7 +166,7 @@ impl Conversation {
     ) -> Vec<ReplyOption> {
         let option = |intent: &IntentIndex| ReplyOption {
             id: format!("p{revision}.{}", self.intent(*intent).name),
-            label: self.label(*intent, locale),
+            label: self.label(*intent, locale).text.clone(),
         };
         intents.iter().map(option).collect()
     }

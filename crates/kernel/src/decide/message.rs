@@ -22,10 +22,12 @@ use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Snapshot, Timer};
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
 /// A menu of more entries is no menu.
 const MENU_ENTRIES_MAX: usize = 10;
+/// The pictures of an album come as messages of their own, one right after the other. What they are for is asked once.
+const ALBUM_WITHIN: Delay = Delay::from_secs(10);
 /// Media held for one session; older ones are let go first.
 const HELD_MEDIA_MAX: usize = 30;
 
@@ -167,7 +169,8 @@ fn router<'a>(turn: &'a Turn<'_>, conversation: &'a Conversation, message: &'a M
         message,
         locale: turn.session.locale.as_deref(),
         now: turn.now,
-        trace: Vec::new(),
+        // Room for the verdicts of all rules.
+        trace: Vec::with_capacity(16),
         resolution: Default::default(),
     }
 }
@@ -291,7 +294,7 @@ impl Speaker<'_, '_> {
         payload.insert("media".into(), Value::from(urls));
         match self.turn.take(event, &payload) {
             Ok(()) => {
-                if self.media_was_taken() {
+                if !self.turn.session.held_media.is_empty() && self.media_was_taken() {
                     self.turn.session.held_media.clear();
                 }
                 Told::new(MessageOutcome::Dispatched, self.turn.replies())
@@ -324,14 +327,13 @@ impl Speaker<'_, '_> {
     }
 
     fn ask(&mut self, question: &Question) -> Told {
-        let turn = &mut *self.turn;
-        turn.resolve_pending(ClarificationStatus::Superseded, None);
-        let revision = turn.revision();
-        let locale = turn.locale(self.conversation);
+        self.turn.resolve_pending(ClarificationStatus::Superseded, None);
+        let revision = self.turn.revision();
+        let locale = self.turn.locale(self.conversation);
         let text = self.words(question.sentence);
         let option = |(n, choice): (usize, &Choice)| ClarificationOption {
             id: format!("q{revision}.{}", n + 1),
-            label: self.label(choice, &locale),
+            label: self.label(choice, locale),
             choice: choice.clone(),
         };
         let options = question.choices.iter().enumerate().map(option).collect();
@@ -378,10 +380,15 @@ impl Speaker<'_, '_> {
             Cause::Message { message, .. } => message.media.clone(),
             _ => Vec::new(),
         };
+        let asked_already = !self.turn.session.held_media.is_empty()
+            && self.turn.now.since(self.turn.after.updated_at) < ALBUM_WITHIN;
         let held = &mut self.turn.session.held_media;
         held.extend(media);
         let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
         held.drain(..surplus);
+        if asked_already {
+            return Told::new(MessageOutcome::MediaHeld, Vec::new());
+        }
         let reply = Reply {
             text: self.words("ask_media"),
             ..self.menu(|p| matches!(p, Priority::P1 | Priority::P2))
@@ -425,13 +432,13 @@ impl Speaker<'_, '_> {
         let intents = all.filter(of_priority).filter(open).filter(first).take(MENU_ENTRIES_MAX);
         let intents: Vec<IntentIndex> = intents.collect();
         let locale = self.turn.locale(self.conversation);
-        let options = self.conversation.prompt_options(&intents, &locale, self.turn.revision());
+        let options = self.conversation.prompt_options(&intents, locale, self.turn.revision());
         Reply { text: self.words("menu"), options, media: Vec::new() }
     }
 
     fn words(&self, sentence: &str) -> String {
         let locale = self.turn.locale(self.conversation);
-        self.scoped(|scope| self.conversation.sentence(sentence, &locale, scope))
+        self.scoped(|scope| self.conversation.sentence(sentence, locale, scope))
     }
 
     fn sentence(&self, name: &str) -> Reply {
@@ -445,7 +452,7 @@ impl Speaker<'_, '_> {
     fn render(&self, reply: ReplyIndex) -> Reply {
         let locale = self.turn.locale(self.conversation);
         let template = &self.conversation.replies[usize::from(reply.0)];
-        self.scoped(|scope| self.conversation.render(template, &locale, scope, self.turn.revision()))
+        self.scoped(|scope| self.conversation.render(template, locale, scope, self.turn.revision()))
     }
 
     /// What the current state asks for: the last reply of its entry.
@@ -470,7 +477,7 @@ impl Speaker<'_, '_> {
             Choice::NoneOfThese => self.words("none_of_these"),
             Choice::Intent(name) | Choice::Confirmed(name) => {
                 let intent = self.conversation.intent_by_name(name);
-                intent.map_or_else(|| name.clone(), |intent| self.conversation.label(intent, locale))
+                intent.map_or(name, |intent| &self.conversation.label(intent, locale).text).clone()
             }
         }
     }

@@ -306,6 +306,5 @@ fn recover(
 /// The transition of an entry, if the state or the event says that there was one.
 fn transition_of(verdict: &Verdict) -> Option<Transition> {
     let Verdict { from, to, event, .. } = verdict;
-    let (from, to, event) = (from.clone(), to.clone(), event.clone());
-    verdict.moved.then_some(Transition { from, to, event })
+    verdict.moved.then(|| Transition { from: from.clone(), to: to.clone(), event: event.clone() })
 }

@@ -9,7 +9,7 @@ use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
 use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
 use crate::conversation::{
-    Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply,
+    Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply, ReplyOption,
 };
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
 use crate::expression::Scope;
@@ -300,8 +300,8 @@ impl<'a> Turn<'a> {
         self.session = ConversationState { locale, address, ..ConversationState::default() };
     }
 
-    pub fn locale(&self, conversation: &Conversation) -> String {
-        self.session.locale.clone().unwrap_or_else(|| conversation.locales[0].clone())
+    pub fn locale<'l>(&'l self, conversation: &'l Conversation) -> &'l str {
+        self.session.locale.as_deref().unwrap_or(&conversation.locales[0])
     }
 
     /// The replies of the actions taken, in the session's language.
@@ -322,7 +322,7 @@ impl<'a> Turn<'a> {
                 locals: &[],
             };
             let template = &conversation.replies[usize::from(reply.0)];
-            conversation.render(template, &locale, scope, self.revision())
+            conversation.render(template, locale, scope, self.revision())
         };
         self.trail.replies.iter().map(render).collect()
     }
@@ -395,15 +395,19 @@ impl<'a> Turn<'a> {
     /// Buttons shown now are the ones that count from now on; those of a state that was left count no more. A number
     /// means what was shown last: behind a question, not even live buttons of a menu.
     pub fn note_prompt(&mut self, replies: &[Reply]) {
-        let prefix = format!("p{}.", self.revision());
-        let options: Vec<&str> = replies.iter().flat_map(|r| &r.options).map(|o| o.id.as_str()).collect();
-        let of_menu = |id: &&str| id.strip_prefix(&prefix).map(str::to_owned);
-        let shown: Vec<String> = options.iter().filter_map(of_menu).collect();
-        let moved = self.stepper().paths(self.position.leaves()) != self.after.configuration;
+        let options = || replies.iter().flat_map(|r| &r.options);
+        let of_menu = |option: &ReplyOption| {
+            let (revision, name) = option.id.strip_prefix('p')?.split_once('.')?;
+            (revision.parse() == Ok(self.revision().0)).then(|| name.to_owned())
+        };
+        let shown: Vec<String> = options().filter_map(of_menu).collect();
+        let chart = &self.machine.chart;
+        let paths = self.position.leaves().iter().map(|leaf| &chart.state(*leaf).path);
+        let moved = !paths.eq(&self.after.configuration);
         if !shown.is_empty() || moved {
             self.session.prompt_revision = self.revision();
         }
-        if !options.is_empty() || moved {
+        if options().next().is_some() || moved {
             self.session.prompt = shown;
         }
     }
@@ -422,7 +426,8 @@ impl<'a> Turn<'a> {
         self.place_calls();
         let chart = &self.machine.chart;
         let path = |state: &StateIndex| Arc::clone(&chart.state(*state).path);
-        self.after.configuration = self.stepper().paths(self.position.leaves());
+        self.after.configuration.clear();
+        self.after.configuration.extend(self.position.leaves().iter().map(path));
         let history = std::mem::take(&mut self.position.history);
         self.after.history =
             history.iter().map(|(state, kept)| (path(state), kept.iter().map(path).collect())).collect();

@@ -1,19 +1,18 @@
 //! Who is given an effect, in which order, and what becomes of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use kernel::commit::{Effect, EffectKind};
-use kernel::conversation::Reply;
+use kernel::conversation::{Address, Reply};
 use kernel::id::Revision;
 
 use crate::contract::commits::committed;
 use crate::contract::{Draft, Open, at, id, machine, subject, tenant};
-use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
-};
+use crate::outbox::{ClaimedEffect, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult};
 use crate::{CleanupReport, CommitError, Store};
 
-fn claim(store: &dyn Store, now: i64, lease_until: i64) -> Vec<ClaimedEffect> {
+pub(super) fn claim(store: &dyn Store, now: i64, lease_until: i64) -> Vec<ClaimedEffect> {
     claim_some(store, now, lease_until, 100)
 }
 
@@ -22,24 +21,24 @@ fn claim_some(store: &dyn Store, now: i64, lease_until: i64, limit: usize) -> Ve
 }
 
 /// What is claimed at `now`, until much later, by keys.
-fn claimed_keys(store: &dyn Store, now: i64) -> Vec<String> {
+pub(super) fn claimed_keys(store: &dyn Store, now: i64) -> Vec<String> {
     let claimed = claim(store, now, now + 900_000);
     claimed.into_iter().map(|claimed| claimed.effect.effect.key).collect()
 }
 
 const NONE: [&str; 0] = [];
 
-fn settlement(of: &str, key: &str, attempt: u32, result: SettlementResult) -> Settlement {
+pub(super) fn settlement(of: &str, key: &str, attempt: u32, result: SettlementResult) -> Settlement {
     Settlement { tenant: tenant(of), key: key.to_owned(), attempt, result }
 }
 
 /// How the first attempt of an effect of the tenant `t` has ended.
-fn settle(store: &dyn Store, key: &str, result: SettlementResult, now: i64) {
+pub(super) fn settle(store: &dyn Store, key: &str, result: SettlementResult, now: i64) {
     let settled = store.settle_effects(&[settlement("t", key, 1, result)], at(now));
     assert_eq!(settled, Ok(vec![true]), "{key}");
 }
 
-fn delivered(provider_id: &str) -> SettlementResult {
+pub(super) fn delivered(provider_id: &str) -> SettlementResult {
     SettlementResult::Delivered { provider_id: Some(provider_id.to_owned()) }
 }
 
@@ -68,7 +67,7 @@ fn list(store: &dyn Store, query: &EffectQuery) -> Vec<OutboxEffect> {
     store.effects(query).expect("effects can be listed").data
 }
 
-fn found(store: &dyn Store, of: &str, key: &str) -> OutboxEffect {
+pub(super) fn found(store: &dyn Store, of: &str, key: &str) -> OutboxEffect {
     let query = EffectQuery { key: Some(key.to_owned()), ..EffectQuery::of(tenant(of)) };
     let mut effects = list(store, &query);
     assert_eq!(effects.len(), 1, "{key} of {of}");
@@ -216,6 +215,21 @@ pub fn a_lane_waits_for_the_retry_of_its_first(open: Open<'_>) {
     committed(&*store, Draft::change(&before).effect("third"));
     assert_eq!(claimed_keys(&*store, 7_999), NONE);
     assert_eq!(next_due(&*store), Some(8_000), "not when those behind it would be due");
+    assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
+}
+
+pub fn a_person_does_not_wait_for_a_host(open: Open<'_>) {
+    let store = open();
+    let mut commit =
+        Draft::creation("a").effect("to the host").effect("to the person").effect("more").build();
+    let (channel, account, user) = ("meta".to_owned(), "1".to_owned(), "2".to_owned());
+    let address = Arc::new(Address { channel, account, user });
+    commit.effects[1].to = Some(Arc::clone(&address));
+    store.commit(&[commit]).expect("the store is there");
+    assert_eq!(claimed_keys(&*store, 1_000), ["a:1:0", "a:1:1"]);
+    settle(&*store, "a:1:0", retry_at(8_000), 1_000);
+    settle(&*store, "a:1:1", delivered("p"), 1_000);
+    assert_eq!(claimed_keys(&*store, 7_999), NONE);
     assert_eq!(claimed_keys(&*store, 8_000), ["a:1:0"]);
 }
 
@@ -405,58 +419,6 @@ pub fn next_effect_due_is_never_too_late(open: Open<'_>) {
     assert_eq!(seen, expected);
 }
 
-pub fn stages_never_go_backwards(open: Open<'_>) {
-    use DeliveryStage::{Delivered, Failed, Read, Sent};
-    let orders: [(&[DeliveryStage], &[bool], DeliveryStage); 7] = [
-        (&[Sent, Delivered, Read], &[true; 3], Read),
-        (&[Read, Sent, Delivered, Read], &[true, false, false, false], Read),
-        (&[Delivered, Delivered, Sent], &[true, false, false], Delivered),
-        (&[Failed, Sent, Delivered, Read, Failed], &[true, false, false, false, false], Failed),
-        (&[Sent, Failed, Delivered], &[true, true, false], Failed),
-        (&[Delivered, Failed, Read], &[true, false, true], Read),
-        (&[Read, Failed], &[true, false], Read),
-    ];
-    for (reported, news, last) in orders {
-        let store = open();
-        committed(&*store, Draft::creation("a").effect("e"));
-        claim(&*store, 1_000, 9_000);
-        settle(&*store, "a:1:0", delivered("p-1"), 1_000);
-        let before = found(&*store, "t", "a:1:0");
-        let note = |stage| store.note_stage(&tenant("t"), "p-1", stage, None, at(2_000));
-        let told: Result<Vec<bool>, _> = reported.iter().map(|stage| note(*stage)).collect();
-        assert_eq!(told, Ok(news.to_vec()), "{reported:?}");
-        let expected = OutboxEffect { stage: Some(last), ..before };
-        assert_eq!(found(&*store, "t", "a:1:0"), expected, "{reported:?}");
-    }
-}
-
-pub fn a_stage_is_noted_for_the_tenant_whose_message_it_is(open: Open<'_>) {
-    let store = open();
-    for (name, of) in [("a", "t"), ("a", "u"), ("b", "t")] {
-        committed(&*store, Draft::creation(name).tenant(of).effect("e"));
-    }
-    claim(&*store, 1_000, 9_000);
-    let all = [("t", "a:1:0"), ("u", "a:1:0"), ("t", "b:1:0")]
-        .map(|(of, key)| settlement(of, key, 1, delivered("p-1")));
-    assert_eq!(store.settle_effects(&all, at(1_000)), Ok(vec![true; 3]));
-    let note = |of, provider_id, error| {
-        store.note_stage(&tenant(of), provider_id, DeliveryStage::Failed, error, at(2_000))
-    };
-    for (of, provider_id) in [("t", "p-2"), ("v", "p-1")] {
-        assert_eq!(note(of, provider_id, None), Ok(false));
-    }
-    assert_eq!(note("t", "p-1", Some("no such number")), Ok(true));
-    let seen = |of, key| {
-        let effect = found(&*store, of, key);
-        (effect.status, effect.stage, effect.error)
-    };
-    let failed = Some(DeliveryStage::Failed);
-    let newest = (EffectStatus::Delivered, failed, Some("no such number".to_owned()));
-    assert_eq!(seen("t", "b:1:0"), newest);
-    assert_eq!(seen("t", "a:1:0"), (EffectStatus::Delivered, None, None));
-    assert_eq!(seen("u", "a:1:0"), (EffectStatus::Delivered, None, None));
-}
-
 pub fn effects_filter_and_page(open: Open<'_>) {
     let store = open();
     let first = committed(&*store, Draft::creation("a").at(9_000).effect("0").calls("1"));
@@ -527,8 +489,10 @@ pub fn clean_up_deletes_settled_effects(open: Open<'_>) {
         claim(&*store, ms, 99_000);
         settle(&*store, key, if ms == 3_000 { dead() } else { delivered(key) }, ms);
     }
-    let report =
-        |entries_deleted, effects_deleted, more| Ok(CleanupReport { entries_deleted, effects_deleted, more });
+    let report = |entries_deleted, effects_deleted, more| {
+        let instances_deleted = 0;
+        Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
+    };
     assert_eq!(store.clean_up(at(2_000), 10), report(0, 0, false));
     assert_eq!(store.clean_up(at(9_000), 1), report(0, 1, true));
     let left = || -> Vec<String> {

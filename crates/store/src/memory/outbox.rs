@@ -9,7 +9,9 @@ use kernel::id::TenantId;
 use kernel::time::Timestamp;
 
 use crate::memory::page;
-use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::outbox::{
+    ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
+};
 use crate::query::Page;
 
 #[derive(Debug, Default)]
@@ -71,7 +73,8 @@ impl Outbox {
         let mut lanes = HashSet::new();
         let unsettled = self.effects.values().filter_map(|effect| Some((effect.due_at?, effect)));
         let heads = unsettled.filter(|(_, effect)| {
-            !effect.waits_its_turn() || lanes.insert((&effect.tenant, &effect.instance))
+            let lane = Lane::of(&effect.effect);
+            lane.is_none_or(|lane| lanes.insert((&effect.tenant, &effect.instance, lane)))
         });
         heads.map(|(due_at, effect)| (due_at, effect.seq)).collect()
     }
@@ -133,21 +136,28 @@ impl Outbox {
         Some(former)
     }
 
-    pub(super) fn note_stage(
-        &mut self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-    ) -> bool {
+    pub(super) fn note_stage(&mut self, report: &DeliveryReport) -> bool {
+        let DeliveryReport { tenant, provider_id, key, stage, error } = report;
         let mut newest_first = self.effects.values_mut().rev();
-        let found =
+        let named =
             newest_first.find(|e| e.tenant == *tenant && e.provider_id.as_deref() == Some(provider_id));
-        let Some(effect) = found.filter(|effect| stage.is_news_after(effect.stage)) else {
-            return false;
+        let effect = match named {
+            Some(effect) => effect,
+            None => {
+                let unknown = key.as_ref().and_then(|key| self.find(tenant, key));
+                let Some(effect) = unknown.filter(|effect| effect.status == EffectStatus::Unknown) else {
+                    return false;
+                };
+                effect.status = report.clears_up();
+                effect.provider_id = Some(provider_id.clone());
+                effect
+            }
         };
-        effect.stage = Some(stage);
-        replace(&mut effect.error, error);
+        if !stage.is_news_after(effect.stage) {
+            return false;
+        }
+        effect.stage = Some(*stage);
+        replace(&mut effect.error, error.as_deref());
         true
     }
 

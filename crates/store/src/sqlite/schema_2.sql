@@ -1,7 +1,7 @@
 -- Step 2 of the schema: an outbox that can be delivered from, settings, and a place for a hint. It is never edited once
 -- released, only followed by another. What `schema.sql` says of times, bodies, checksums and indices holds here too.
 
--- A lane is what waits for each other: the replies to one instance, in the order of `seq`. Of each lane, only the first
+-- A lane is what waits for each other: effects of one instance for one reader, in the order of `seq`. Of each lane, only the first
 -- that is not settled has a `claimable_at`, which is its `due_at`; so neither a claim nor the question when the next is
 -- due ever looks at what waits behind it, however much that is. What has no lane is claimable whenever it is due.
 --
@@ -16,7 +16,7 @@ CREATE TABLE outbox (
     instance     TEXT NOT NULL,
     machine      TEXT NOT NULL,
     subject      TEXT,
-    lane         INTEGER,                      -- instances.row; null for a call
+    lane         INTEGER,                      -- twice instances.row, one more for the person rather than the host; null for a call
     status       TEXT NOT NULL DEFAULT 'pending',
     attempts     INTEGER NOT NULL DEFAULT 0,
     parts_done   INTEGER NOT NULL DEFAULT 0,
@@ -38,7 +38,7 @@ SELECT
     o.instance,
     coalesce(i.machine, ''),                   -- of an instance that is gone: is found damaged when it is claimed
     i.subject,
-    CASE WHEN json_valid(o.body) AND json_type(o.body, '$.call') IS NOT NULL THEN NULL ELSE i.row END,
+    CASE WHEN json_valid(o.body) AND json_type(o.body, '$.call') IS NOT NULL THEN NULL ELSE 2 * i.row END,
     o.created_at,
     o.created_at,
     0,                                         -- the program seals them in the same transaction
@@ -85,6 +85,9 @@ CREATE INDEX instances_looping ON instances (looping_until) WHERE looping_until 
 
 -- What waits with no way out by time may wait for ever: the first place to look for what is stuck.
 CREATE INDEX instances_timeless ON instances (tenant, id) WHERE closure_reason IS NULL AND wake_at IS NULL;
+-- What is kept beside a tenant goes with the retention.
+CREATE INDEX instances_beside ON instances (updated_at) WHERE closure_reason IS NOT NULL AND instr(tenant, '~') > 0;
+
 -- The views for operators again, without what is kept beside a tenant: its shadow, where what would have happened is
 -- tried out, and its receipts.
 

@@ -3,7 +3,8 @@
 //! A slip that spoils both ends of a word is too much to guess at. So words are found by their first and their last
 //! letter, which spares measuring most pairs.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::str::Chars;
 
 /// Shorter words have too many neighbours.
 const LETTERS_MIN: usize = 4;
@@ -13,85 +14,105 @@ const LONG_LETTERS: usize = 8;
 /// Words with what each stands for, found by a misspelt one.
 #[derive(Debug)]
 pub(super) struct NearWords<T> {
-    words: Vec<(Letters, T)>,
-    by_first: HashMap<char, Vec<usize>>,
-    by_last: HashMap<char, Vec<usize>>,
+    words: Vec<Word<T>>,
+    by_first: BTreeMap<char, Vec<usize>>,
+    by_last: BTreeMap<char, Vec<usize>>,
 }
 
-/// The letters of a word, and which there are, as far as five bits of each tell.
 #[derive(Debug)]
+struct Word<T> {
+    text: String,
+    letters: Letters,
+    stands_for: T,
+}
+
+/// What can be told of a word's letters without comparing them one by one.
+#[derive(Clone, Copy, Debug)]
 struct Letters {
-    all: Vec<char>,
+    count: usize,
+    first: char,
+    last: char,
+    /// Which there are, as far as five bits of each tell.
     present: u32,
 }
 
 impl Letters {
-    fn of(word: &str) -> Self {
-        let all: Vec<char> = word.chars().collect();
-        let present = all.iter().fold(0, |present, letter| present | 1 << (*letter as u32 % 32));
-        Self { all, present }
+    /// None for a word that is too short.
+    fn of(word: &str) -> Option<Self> {
+        let (mut count, mut present, mut last) = (0, 0, None);
+        for letter in word.chars() {
+            count += 1;
+            present |= 1 << (letter as u32 % 32);
+            last = Some(letter);
+        }
+        let (first, last) = word.chars().next().zip(last).filter(|_| count >= LETTERS_MIN)?;
+        Some(Self { count, first, last, present })
+    }
+
+    /// Whether so many slips could make one word of the other, as far as this tells.
+    fn could_be(self, other: Self, slips: usize) -> bool {
+        // A slip takes one letter away at most, and brings one in.
+        let (lost, brought) = (self.present & !other.present, other.present & !self.present);
+        let few = |letters: u32| letters.count_ones() as usize <= slips;
+        self.count.abs_diff(other.count) <= slips && few(lost) && few(brought)
     }
 }
 
 impl<T> Default for NearWords<T> {
     fn default() -> Self {
-        Self { words: Vec::new(), by_first: HashMap::new(), by_last: HashMap::new() }
+        Self { words: Vec::new(), by_first: BTreeMap::new(), by_last: BTreeMap::new() }
     }
 }
 
 impl<T> NearWords<T> {
     pub fn add(&mut self, word: &str, stands_for: T) {
-        let letters = Letters::of(word);
-        if letters.all.len() < LETTERS_MIN {
-            return;
-        }
+        let Some(letters) = Letters::of(word) else { return };
         let number = self.words.len();
-        self.by_first.entry(letters.all[0]).or_default().push(number);
-        self.by_last.entry(letters.all[letters.all.len() - 1]).or_default().push(number);
-        self.words.push((letters, stands_for));
+        self.by_first.entry(letters.first).or_default().push(number);
+        self.by_last.entry(letters.last).or_default().push(number);
+        self.words.push(Word { text: word.to_owned(), letters, stands_for });
     }
 
-    /// What a word may have been meant for.
-    pub fn of<'n>(&'n self, written: &str) -> impl Iterator<Item = &'n T> + use<'n, T> {
-        let letters = Letters::of(written);
-        let all = &letters.all;
-        let ends = (all.len() >= LETTERS_MIN).then(|| (all[0], all[all.len() - 1]));
-        let listed = |index: &'n HashMap<char, Vec<usize>>, end: char| index.get(&end).into_iter().flatten();
-        let first = ends.into_iter().flat_map(move |(first, _)| listed(&self.by_first, first));
-        let last = ends.into_iter().flat_map(move |(first, last)| {
-            listed(&self.by_last, last).filter(move |word| self.words[**word].0.all[0] != first)
-        });
-        first
-            .chain(last)
-            .map(|number| &self.words[*number])
-            .filter_map(move |(word, stands_for)| are_near(&letters, word).then_some(stands_for))
+    /// What a word may have been meant for, of what is wanted.
+    pub fn of(&self, written: &str, wanted: impl Fn(&T) -> bool) -> Vec<&T> {
+        let mut near = Vec::new();
+        let Some(letters) = Letters::of(written) else { return near };
+        let by_first = self.by_first.get(&letters.first).into_iter().flatten();
+        let by_last = self.by_last.get(&letters.last).into_iter().flatten();
+        let only_last = by_last.filter(|number| self.words[**number].letters.first != letters.first);
+        for word in by_first.chain(only_last).map(|number| &self.words[*number]) {
+            // One slip in a word of four to seven letters, two in a longer one.
+            let slips = if word.letters.count < LONG_LETTERS { 1 } else { 2 };
+            if wanted(&word.stands_for)
+                && letters.could_be(word.letters, slips)
+                && within(written.chars(), word.text.chars(), slips)
+            {
+                near.push(&word.stands_for);
+            }
+        }
+        near
     }
-}
-
-/// One slip in a word of four to seven letters, two in a longer one.
-fn are_near(one: &Letters, other: &Letters) -> bool {
-    let slips_max = if other.all.len() < LONG_LETTERS { 1 } else { 2 };
-    // A slip takes one letter away at most, and brings one in.
-    let strangers = (one.present ^ other.present).count_ones() as usize;
-    one.all.len().abs_diff(other.all.len()) <= slips_max
-        && strangers <= 2 * slips_max
-        && within(&one.all, &other.all, slips_max)
 }
 
 /// Whether so many slips make one of the other: a letter that is wrong, missing or too many, or two in the wrong order
 /// (optimal string alignment). With two slips at most, trying each is cheaper than measuring.
-fn within(one: &[char], other: &[char], slips: usize) -> bool {
-    let same = one.iter().zip(other).take_while(|(a, b)| a == b).count();
-    let (one, other) = (&one[same..], &other[same..]);
-    let ([a, one_rest @ ..], [b, other_rest @ ..]) = (one, other) else {
-        return one.len().max(other.len()) <= slips;
+fn within(mut one: Chars<'_>, mut other: Chars<'_>, slips: usize) -> bool {
+    let (mut one_rest, mut other_rest) = (one.clone(), other.clone());
+    let (a, b) = loop {
+        match (one_rest.next(), other_rest.next()) {
+            (Some(a), Some(b)) if a == b => (one, other) = (one_rest.clone(), other_rest.clone()),
+            (Some(a), Some(b)) => break (a, b),
+            _ => return one.count().max(other.count()) <= slips,
+        }
     };
     let Some(slips) = slips.checked_sub(1) else { return false };
-    let swapped = one_rest.first() == Some(b) && other_rest.first() == Some(a);
-    within(one_rest, other_rest, slips)
-        || within(one_rest, other, slips)
-        || within(one, other_rest, slips)
-        || (swapped && within(&one_rest[1..], &other_rest[1..], slips))
+    let swapped = |mut one: Chars<'_>, mut other: Chars<'_>| {
+        one.next() == Some(b) && other.next() == Some(a) && within(one, other, slips)
+    };
+    within(one_rest.clone(), other_rest.clone(), slips)
+        || within(one_rest.clone(), other, slips)
+        || within(one, other_rest.clone(), slips)
+        || swapped(one_rest, other_rest)
 }
 
 #[cfg(test)]
@@ -103,7 +124,7 @@ mod tests {
     fn found(word: &str, written: &str) -> bool {
         let mut words = NearWords::default();
         words.add(word, ());
-        words.of(written).next().is_some()
+        !words.of(written, |()| true).is_empty()
     }
 
     #[test]

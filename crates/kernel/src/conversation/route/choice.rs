@@ -11,7 +11,7 @@ const READINGS_MAX: usize = 2;
 
 impl Router<'_> {
     pub(super) fn r10_conflict(&mut self, readings: &[Reading]) -> Option<Chosen> {
-        let best = self.eligible(readings).first().map(|r| self.intent(r.intent).priority);
+        let best = self.eligible(readings).next().map(|r| self.intent(r.intent).priority);
         let strong = |r: &&Reading| {
             let priority = self.intent(r.intent).priority;
             self.must_ask(r) && best.is_none_or(|best| priority <= best)
@@ -28,15 +28,14 @@ impl Router<'_> {
     }
 
     pub(super) fn r11_choose(&mut self, readings: &[Reading]) -> Option<Chosen> {
-        let eligible = self.eligible(readings);
-        let Some(first) = eligible.first() else {
+        let mut eligible = self.eligible(readings);
+        let Some(first) = eligible.next() else {
             self.passed(Rule::R11, format!("nothing reaches {}", self.conversation.thresholds.confidence));
             self.passed(Rule::R12, "nothing to choose from");
             return None;
         };
         let intent = self.intent(first.intent);
-        let rivals: Vec<&&Reading> = eligible[1..]
-            .iter()
+        let rivals: Vec<&Reading> = eligible
             .filter(|r| self.intent(r.intent).priority == intent.priority)
             .filter(|r| first.adjusted.minus(r.adjusted) < self.conversation.thresholds.ambiguity)
             .collect();
@@ -45,7 +44,7 @@ impl Router<'_> {
             let other = &self.intent(rival.intent).name;
             self.applied(Rule::R11, format!("`{}` at {} is first", intent.name, first.adjusted));
             self.applied(Rule::R12, format!("`{other}` is only {gap} behind; asked"));
-            let choices = self.choices(std::iter::once(*first).chain(rivals.into_iter().copied()));
+            let choices = self.choices(std::iter::once(first).chain(rivals));
             let original = self.message.clone();
             return Some(Chosen::of(first, Act::Ask(Question { sentence: "which_one", choices, original })));
         }

@@ -1,5 +1,7 @@
 //! What a message may mean (rules R8 and R9): candidates merged, filtered to known intents, adjusted for conflicts.
 
+use std::fmt::{self, Write as _};
+
 use crate::conversation::definition::ConflictPenalty;
 use crate::conversation::message::{Confidence, Rule};
 use crate::conversation::route::Router;
@@ -32,7 +34,7 @@ impl Reading {
     }
 }
 
-impl Router<'_> {
+impl<'a> Router<'a> {
     /// R8 and R9: candidates merged, filtered to known intents, and adjusted. The most urgent and best first.
     pub(super) fn readings(&self, normal: &str) -> Vec<Reading> {
         let mut readings: Vec<Reading> = Vec::new();
@@ -87,18 +89,21 @@ impl Router<'_> {
     }
 
     pub(super) fn note_readings(&mut self, readings: &[Reading]) {
-        let told = |r: &Reading| format!("{} {}", self.intent(r.intent).name, r.raw);
-        let all: Vec<String> = readings.iter().map(told).collect();
-        let penalised =
-            |r: &Reading| format!("{} {} becomes {}", self.intent(r.intent).name, r.raw, r.adjusted);
-        let conflicting: Vec<String> = readings.iter().filter(|r| r.conflicts).map(penalised).collect();
+        let (mut all, mut conflicting) = (String::new(), String::new());
+        for Reading { intent, raw, adjusted, conflicts, .. } in readings {
+            let name = &self.intent(*intent).name;
+            append(&mut all, format_args!("{name} {raw}"));
+            if *conflicts {
+                append(&mut conflicting, format_args!("{name} {raw} becomes {adjusted}"));
+            }
+        }
         match all.is_empty() {
             true => self.passed(Rule::R8, "no candidate"),
-            false => self.applied(Rule::R8, all.join(", ")),
+            false => self.applied(Rule::R8, all),
         }
         match conflicting.is_empty() {
             true => self.passed(Rule::R9, "nothing conflicts"),
-            false => self.applied(Rule::R9, conflicting.join(", ")),
+            false => self.applied(Rule::R9, conflicting),
         }
     }
 
@@ -107,9 +112,21 @@ impl Router<'_> {
         reading.conflicts && reading.raw >= self.conversation.thresholds.confidence
     }
 
-    pub(super) fn eligible<'r>(&self, readings: &'r [Reading]) -> Vec<&'r Reading> {
-        let enough = self.conversation.thresholds.confidence;
-        let known = |r: &&Reading| self.intent(r.intent).priority != Priority::P4;
-        readings.iter().filter(|r| r.adjusted >= enough).filter(known).collect()
+    /// Those that may be acted on, in the order of `readings`.
+    pub(super) fn eligible<'r>(
+        &self,
+        readings: &'r [Reading],
+    ) -> impl Iterator<Item = &'r Reading> + use<'r, 'a> {
+        let conversation = self.conversation;
+        let enough = conversation.thresholds.confidence;
+        let known = move |r: &&Reading| conversation.intent(r.intent).priority != Priority::P4;
+        readings.iter().filter(move |r| r.adjusted >= enough).filter(known)
     }
+}
+
+/// One more in a list that people read.
+fn append(list: &mut String, item: fmt::Arguments<'_>) {
+    let comma = if list.is_empty() { "" } else { ", " };
+    // A string takes whatever is written.
+    let _ = write!(list, "{comma}{item}");
 }

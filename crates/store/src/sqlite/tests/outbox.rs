@@ -11,7 +11,8 @@ use serde_json::json;
 use super::{Place, flip, put, quarantined};
 use crate::contract::{Draft, at, id, machine, subject, tenant};
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::{CommitError, LoadError, MemoryStore, Outcome, Setting, SqliteStore, Store};
 
@@ -291,7 +292,10 @@ fn the_file_and_memory_agree_whatever_happens() {
                 _ => {
                     let stage = DeliveryStage::ALL[dice.below(4) as usize];
                     agree(&pair, |store| store.retry_effect(&tenant("t"), &key, at(now)));
-                    agree(&pair, |store| store.note_stage(&tenant("t"), "p", stage, None, at(now)));
+                    let key = Some(key).filter(|_| dice.below(2) == 0);
+                    let (tenant, provider_id) = (tenant("t"), "p".to_owned());
+                    let report = DeliveryReport { tenant, provider_id, key, stage, error: None };
+                    agree(&pair, |store| store.note_stage(&report));
                     agree(&pair, |store| store.clean_up(at(now - 3_000), 1));
                 }
             }
