@@ -308,7 +308,8 @@ fn media_type(medium: &Media) -> &'static str {
 pub fn sent(status: u16, retry_after: Option<u64>, body: &[u8]) -> Sent {
     let json = outcome::body(body);
     if (200..300).contains(&status) {
-        return Sent::Accepted { provider_id: owned(&json, "/messages/0/id") };
+        // Whoever has taken it names it; a gateway's page of the same status has not.
+        return outcome::accepted(owned(&json, "/messages/0/id"), status, body);
     }
     let Some(error) = json.get("error").filter(|error| error.is_object()) else {
         return outcome::of_status(status, retry_after, &outcome::raw(body));

@@ -317,7 +317,7 @@ pub fn encode_api(reply: &Reply, user: &str, credentials: &Credentials) -> Vec<S
 pub fn sent(status: u16, retry_after: Option<u64>, body: &[u8]) -> Sent {
     let json = outcome::body(body);
     if (200..300).contains(&status) {
-        return Sent::Accepted { provider_id: reading::owned(&json, "/sid") };
+        return outcome::accepted(reading::owned(&json, "/sid"), status, body);
     }
     let code = json.get("code").and_then(Value::as_i64);
     let because = match (code, reading::text(&json, "/message")) {

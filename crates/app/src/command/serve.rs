@@ -200,7 +200,6 @@ fn run(server: Server) -> CommandResult {
         tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
     let durability = store.info().durability;
-    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), server.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -212,24 +211,25 @@ fn run(server: Server) -> CommandResult {
         if durability != store::Durability::Durable {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
+        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        let connections = Arc::new(server.connections);
+        let carrier = HttpCarrier {
+            outgoing,
+            connections: Arc::clone(&connections),
+            public_url: public_url.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let engine =
+            Engine::start_delivering(store, machines, server.clock, server.settings, Arc::new(carrier));
         if server.greet {
             let mut machines = engine.machines().all();
             machines.retain(|machine| !machine.name.is_own());
             greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
-        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
-        let public_url = public_url.trim_end_matches('/').to_owned();
-        for webhook in server.connections.listening_at(&public_url) {
+        for webhook in connections.listening_at(&public_url) {
             say!("{webhook}");
         }
-        let connections = Arc::new(server.connections);
-        engine.deliver_by(Arc::new(HttpCarrier {
-            outgoing,
-            connections: Arc::clone(&connections),
-            clock: server.clock,
-            public_url: public_url.clone(),
-            runtime: tokio::runtime::Handle::current(),
-        }));
         let mut app = App::new(engine, server.access, public_url, connections);
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
