@@ -47,20 +47,18 @@ enum Target<'a> {
 
 impl Carrier for HttpCarrier {
     fn route(&self, effect: &OutboxEffect) -> Route {
-        let endpoint = |name: String, repeatable, rate, schedule| {
+        let endpoint = |name: &str, repeatable, rate, schedule| {
             Route::To(Endpoint { name: name.into(), repeatable, rate, schedule })
         };
         match target(&self.connections, effect) {
             Err(nowhere) => Route::Nowhere(nowhere),
             Ok(Target::Channel(channel, to, _)) => {
                 // No provider knows a send by its key, so none is repeated that may have arrived.
-                let name = format!("{}:{}", channel.kind, to.account);
-                endpoint(name, false, channel.rate, Schedule::Prompt)
+                let name = format!("{}:{}", channel.name, to.account);
+                endpoint(&name, false, channel.rate, Schedule::Prompt)
             }
-            Ok(Target::Webhook(webhook)) => {
-                endpoint(host_of(&webhook.url), true, webhook.rate, Schedule::Patient)
-            }
-            Ok(Target::Call(call)) => endpoint(host_of(&call.url), true, call.rate, Schedule::Prompt),
+            Ok(Target::Webhook(webhook)) => endpoint(&webhook.name, true, webhook.rate, Schedule::Patient),
+            Ok(Target::Call(call)) => endpoint(&call.name, true, call.rate, Schedule::Prompt),
         }
     }
 
@@ -206,7 +204,7 @@ impl Post<'_> {
 
     fn tell(&self, url: &str, secret: &SigningSecret, timeout: Duration) -> Result<Response, SendError> {
         let body = webhook::event(self.effect, self.public_url).to_string().into_bytes();
-        let mut headers = secret.headers(&self.effect.effect.key, self.clock.now(), &body);
+        let mut headers = secret.headers(&webhook::id_of(self.effect), self.clock.now(), &body);
         headers.extend(webhook::traceparent(self.effect).map(|trace| ("traceparent".to_owned(), trace)));
         let content_type = webhook::CONTENT_TYPE.to_owned();
         self.outgoing.post(&Request { url: url.to_owned(), headers, content_type, body, timeout })
@@ -271,10 +269,4 @@ fn refused(response: &Response) -> CallOutcome {
 fn failed(code: &str, message: &str) -> CallOutcome {
     let fields = [("code", code), ("message", message)].map(|(name, value)| (name.to_owned(), value.into()));
     CallOutcome::Failed(Fields::from_iter(fields))
-}
-
-/// The receiver by its host: what names it in figures should not be as many as there are paths.
-fn host_of(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    rest.split(['/', '?', '#']).next().unwrap_or(rest).to_owned()
 }

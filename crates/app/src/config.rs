@@ -117,9 +117,19 @@ impl ConfigFile {
         toml::from_str(text).map_err(|error| {
             // The line itself may hold a key: only its number is told.
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", error.message())
+            format!("line {line}: {}", without_value(error.message()))
         })
     }
+}
+
+/// What serde says of a value of the wrong type repeats the value, and that may be a secret.
+fn without_value(message: &str) -> String {
+    let told = ["invalid type: ", "invalid value: "].iter().find_map(|kind| {
+        let (found, expected) = message.strip_prefix(kind)?.split_once(", expected")?;
+        let found = found.split([' ', '`', '"']).next()?;
+        Some(format!("{kind}{found}, expected{expected}"))
+    });
+    told.unwrap_or_else(|| message.to_owned())
 }
 
 #[cfg(test)]
@@ -130,12 +140,16 @@ mod tests {
     fn a_wrong_setting_is_refused_with_its_line_and_without_what_it_says() {
         for (text, problem) in [
             ("listen = \"a:1\"\nlisen = \"b:2\"\n", "line 2: unknown field `lisen`"),
-            ("\napi_keys = 5\n", "line 2: invalid type"),
+            ("\napi_keys = 5\n", "line 2: invalid type: integer, expected a string"),
+            (
+                "[[channels]]\nkind = \"slack\"\nbot_token = 8675309\n",
+                "line 3: invalid type: integer, expected",
+            ),
             ("api_keys = \"acme=hidden-secret\nlog = \"json\"", "line 1: "),
         ] {
             let told = ConfigFile::parse(text).unwrap_err();
             assert!(told.starts_with(problem), "{told}");
-            assert!(!told.contains("hidden-secret"), "{told}");
+            assert!(!told.contains("hidden-secret") && !told.contains("8675309"), "{told}");
         }
     }
 

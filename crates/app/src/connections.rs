@@ -14,6 +14,7 @@ use serde::Deserialize;
 use store::OutboxEffect;
 
 use crate::channels::{meta, slack, telegram, twilio};
+use crate::outgoing;
 use crate::secret::Secret;
 use crate::webhook::SigningSecret;
 
@@ -86,6 +87,9 @@ pub enum ReplyBy {
 #[serde(deny_unknown_fields)]
 pub struct Channel {
     pub kind: ChannelKind,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     /// Any if it is not said: the address of a webhook names one.
     pub machine: Option<MachineName>,
     /// Whose sessions they are; the first tenant's if it is not said.
@@ -114,6 +118,9 @@ pub struct Channel {
 #[serde(deny_unknown_fields)]
 pub struct Webhook {
     pub url: String,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     pub secret: SigningSecret,
     pub machine: Option<MachineName>,
     pub tenant: Option<TenantId>,
@@ -131,6 +138,9 @@ pub struct CallTarget {
     /// The `src` of a definition's `invoke`, or the beginning of one with `*` behind it.
     pub src: String,
     pub url: String,
+    /// What it is called among endpoints.
+    #[serde(skip)]
+    pub name: String,
     pub secret: SigningSecret,
     pub machine: Option<MachineName>,
     pub tenant: Option<TenantId>,
@@ -151,6 +161,7 @@ impl Channel {
     pub fn twilio(auth_token: Secret) -> Self {
         Self {
             kind: ChannelKind::Twilio,
+            name: String::new(),
             machine: None,
             tenant: None,
             account: None,
@@ -242,6 +253,7 @@ impl Connections {
             channel.tenant.get_or_insert_with(|| first_tenant.clone());
             channel.check().map_err(|problem| format!("[[channels]] number {}: {problem}", number + 1))?;
         }
+        settled.tell_channels_apart()?;
         for (number, webhook) in settled.webhooks.iter().enumerate() {
             let checked = check_url(&webhook.url).and_then(|()| check_rate(webhook.rate));
             checked
@@ -254,7 +266,63 @@ impl Connections {
                 .and_then(|()| timeout(call.timeout).map(drop))
                 .map_err(|problem| format!("[[calls]] number {}: {problem}", number + 1))?;
         }
+        settled.name_endpoints();
         Ok(settled)
+    }
+
+    /// Whoever is reached by one of two must not be answered by the other.
+    fn tell_channels_apart(&self) -> Result<(), String> {
+        let place = |c: &Channel| (c.kind, c.tenant.clone(), c.machine.clone(), c.account.clone());
+        for (number, channel) in self.channels.iter().enumerate() {
+            if let Some(first) =
+                self.channels[..number].iter().position(|other| place(other) == place(channel))
+            {
+                return Err(format!(
+                    "[[channels]] number {} and number {} are for the same messages; give each the `account` that is its own",
+                    first + 1,
+                    number + 1
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where each channel's provider is to send its webhooks, a line each.
+    pub fn listening_at(&self, public_url: &str) -> Vec<String> {
+        let line = |channel: &Channel| {
+            let machine = channel.machine.as_ref().map_or("{machine}", MachineName::as_str);
+            let replies = match channel.missing_to_send() {
+                None => String::new(),
+                Some(missing) if channel.sends_replies() => {
+                    format!("; it receives only, without `{missing}`")
+                }
+                Some(missing) => format!("; what timers say is not sent without `{missing}`"),
+            };
+            format!("channel: {public_url}/v1/channels/{}/{machine}{replies}", channel.kind)
+        };
+        self.channels.iter().map(line).collect()
+    }
+
+    /// Names where things are sent: a channel by its kind, a receiver by its host, and the second of the same name as
+    /// such. What befalls one of them, such as a failure or a 410, says nothing of the others.
+    fn name_endpoints(&mut self) {
+        for place in 0..self.channels.len() {
+            let kind = self.channels[place].kind;
+            let before = self.channels[..place].iter().filter(|channel| channel.kind == kind).count();
+            self.channels[place].name = numbered(kind.as_str(), before);
+        }
+        let webhooks = self.webhooks.iter_mut().map(|webhook| (&webhook.url, &mut webhook.name));
+        let calls = self.calls.iter_mut().map(|call| (&call.url, &mut call.name));
+        let mut receivers: Vec<(&String, &str, String)> = Vec::new();
+        for (url, name) in webhooks.chain(calls) {
+            if let Some((.., same)) = receivers.iter().find(|(known, ..)| *known == url) {
+                name.clone_from(same);
+                continue;
+            }
+            let host = host_of(url);
+            *name = numbered(host, receivers.iter().filter(|(_, known, _)| *known == host).count());
+            receivers.push((url, host, name.clone()));
+        }
     }
 
     /// The channels of a kind that speak for a machine.
@@ -332,11 +400,18 @@ pub fn timeout(written: Option<Delay>) -> Result<Duration, String> {
     Ok(timeout)
 }
 
+/// `host`, `host (2)`, …: paths may hold tokens, and names are for the log and for figures.
+fn numbered(name: &str, before: usize) -> String {
+    if before == 0 { name.to_owned() } else { format!("{name} ({})", before + 1) }
+}
+
+fn host_of(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    rest.split(['/', '?', '#']).next().unwrap_or(rest)
+}
+
 fn check_url(url: &str) -> Result<(), String> {
-    if url.starts_with("https://") || url.starts_with("http://") {
-        return Ok(());
-    }
-    Err("the URL does not begin with https:// or http://".to_owned())
+    outgoing::check_url(url).map_err(|error| error.to_string())
 }
 
 fn check_rate(rate: Option<f64>) -> Result<(), String> {
@@ -345,5 +420,85 @@ fn check_rate(rate: Option<f64>) -> Result<(), String> {
             Err(format!("`rate` is {rate}; it is sends a second, more than 0"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ConfigFile;
+
+    fn connected(toml: &str) -> Result<Connections, String> {
+        let ConfigFile { channels, webhooks, calls, .. } = ConfigFile::parse(toml)?;
+        Connections::new(channels, webhooks, calls, &TenantId::default_tenant())
+    }
+
+    #[test]
+    fn a_channel_that_cannot_be_is_refused_with_its_reason_and_without_its_secrets() {
+        let meta = "[[channels]]\nkind = \"meta\"\napp_secret = \"hidden\"\n";
+        let whole = format!("{meta}verify_token = \"hidden\"\n");
+        for (toml, problem) in [
+            (meta.to_owned(), "[[channels]] number 1: `verify_token` is missing"),
+            (format!("{whole}bot_token = \"hidden\"\n"), "`bot_token` is no setting of the channel meta"),
+            (format!("{whole}reply_by = \"api\"\n"), "`reply_by` is a setting of the channel twilio"),
+            (format!("{whole}api_url = \"graph\"\n"), "does not begin with http:// or https://"),
+            (format!("{whole}rate = 0\n"), "`rate` is 0"),
+            (format!("{whole}app_secert = \"hidden\"\n"), "unknown field `app_secert`"),
+            ("[[channels]]\nkind = \"fax\"\n".to_owned(), "unknown variant `fax`"),
+            (
+                format!("{whole}{whole}"),
+                "number 1 and number 2 are for the same messages; give each the `account` that is its own",
+            ),
+            (
+                "[[channels]]\nkind = \"twilio\"\nauth_token = \"hidden\"\nreply_by = \"api\"\n".to_owned(),
+                "`reply_by = \"api\"` needs `account_sid`",
+            ),
+            ("[[webhooks]]\nurl = \"https://a.example\"\nsecret = \"hidden\"\n".to_owned(), "whsec_"),
+        ] {
+            let told = connected(&toml).unwrap_err();
+            assert!(told.contains(problem), "{told} for {toml}");
+            assert!(!told.contains("hidden"), "{told}");
+        }
+        assert!(connected(&whole).is_ok());
+    }
+
+    #[test]
+    fn each_channel_says_where_its_webhooks_go_and_what_it_cannot_do() {
+        let toml = "[[channels]]\nkind = \"twilio\"\nauth_token = \"t\"\n\
+                    [[channels]]\nkind = \"slack\"\nmachine = \"m\"\nsigning_secret = \"s\"\n\
+                    [[channels]]\nkind = \"telegram\"\nmachine = \"m\"\nsecret_token = \"s\"\nbot_token = \"b\"\n";
+        assert_eq!(
+            connected(toml).unwrap().listening_at("https://h"),
+            [
+                "channel: https://h/v1/channels/twilio/{machine}; what timers say is not sent without `account_sid`",
+                "channel: https://h/v1/channels/slack/m; it receives only, without `bot_token`",
+                "channel: https://h/v1/channels/telegram/m",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_call_goes_to_the_first_that_names_it() {
+        let entry = |src: &str, more: &str| {
+            format!(
+                "[[calls]]\nsrc = \"{src}\"\nurl = \"https://{more}\"\nsecret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n"
+            )
+        };
+        let toml =
+            [entry("bank.pay", "a"), entry("bank.*", "b"), entry("*", "c\"\ntenant = \"acme")].concat();
+        let connections = connected(&toml).unwrap();
+        let machine = MachineName::parse("m").unwrap();
+        let found = |tenant: &str, src: &str| {
+            let tenant = TenantId::parse(tenant).unwrap();
+            connections.call(&tenant, &machine, src).map(|call| call.url.clone())
+        };
+        for (tenant, src, url) in [
+            ("t", "bank.pay", Some("https://a")),
+            ("t", "bank.pay.back", Some("https://b")),
+            ("t", "shop.buy", None),
+            ("acme", "shop.buy", Some("https://c")),
+        ] {
+            assert_eq!(found(tenant, src).as_deref(), url, "{tenant} {src}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 use store::OutboxEffect;
 
+use crate::outgoing::escaped;
 use crate::secret::Secret;
 use crate::telemetry::Traceparent;
 
@@ -71,6 +72,7 @@ impl<'de> Deserialize<'de> for SigningSecret {
 /// An effect as a CloudEvent. `public_url` is where the result of a call may be brought later.
 pub fn event(effect: &OutboxEffect, public_url: &str) -> Value {
     let instance = effect.instance.as_str();
+    let path = format!("/v1/instances/{}", escaped(instance));
     let mut data = json!({
         "tenant": effect.tenant,
         "machine": effect.machine,
@@ -81,7 +83,7 @@ pub fn event(effect: &OutboxEffect, public_url: &str) -> Value {
         EffectKind::Reply(reply) => ("reply", json!({ "reply": reply, "locale": effect.effect.locale })),
         EffectKind::Call { id, src, input } => {
             let key = &effect.effect.key;
-            let answer_to = format!("{public_url}/v1/instances/{instance}/calls/{key}");
+            let answer_to = format!("{public_url}{path}/calls/{}", escaped(key));
             ("call", json!({ "call": key, "id": id, "src": src, "input": input, "answer_to": answer_to }))
         }
         EffectKind::Notice(notice) => ("transition", json!(notice)),
@@ -91,8 +93,8 @@ pub fn event(effect: &OutboxEffect, public_url: &str) -> Value {
     }
     let mut event = json!({
         "specversion": "1.0",
-        "id": effect.effect.key,
-        "source": format!("/v1/instances/{instance}"),
+        "id": id_of(effect),
+        "source": path,
         "type": format!("statewright.{kind}"),
         "time": effect.created_at,
         "datacontenttype": "application/json",
@@ -102,10 +104,13 @@ pub fn event(effect: &OutboxEffect, public_url: &str) -> Value {
     if let Some(subject) = &effect.subject {
         event["subject"] = subject.as_str().into();
     }
-    if let Some(trace) = traceparent(effect) {
-        event["traceparent"] = trace.into();
-    }
     event
+}
+
+/// What the receiver knows an effect by, at every attempt: its key, as far as a header can hold it.
+pub fn id_of(effect: &OutboxEffect) -> String {
+    let key = &effect.effect.key;
+    if key.bytes().all(|byte| byte.is_ascii_graphic()) { key.clone() } else { escaped(key) }
 }
 
 /// The trace of the input that led to an effect, to be passed on.
@@ -115,6 +120,10 @@ pub fn traceparent(effect: &OutboxEffect) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use kernel::commit::Effect;
+    use kernel::id::{InstanceId, MachineName, Revision, TenantId};
+    use store::EffectStatus;
+
     use super::*;
 
     /// The example of the Standard Webhooks specification's libraries.
@@ -126,6 +135,38 @@ mod tests {
         let told: Vec<&str> = headers.iter().map(|(_, value)| value.as_str()).collect();
         let signature = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
         assert_eq!(told, ["msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", signature]);
+    }
+
+    /// Ids may hold what neither a path nor a header can.
+    #[test]
+    fn names_are_written_so_that_they_arrive() {
+        let name = |text: &str| text.to_owned();
+        let instance = InstanceId::parse("bestellung/7 ü").unwrap();
+        let kind = EffectKind::Call { id: name("pay"), src: name("bank"), input: Default::default() };
+        let effect = OutboxEffect {
+            seq: 1,
+            tenant: TenantId::default_tenant(),
+            machine: MachineName::parse("m").unwrap(),
+            subject: None,
+            effect: Effect::new(&instance, Revision(2), 0, kind),
+            instance,
+            status: EffectStatus::Sending,
+            attempts: 1,
+            parts_done: 0,
+            created_at: Timestamp::EPOCH,
+            due_at: None,
+            error: None,
+            provider_id: None,
+            stage: None,
+            settled_at: None,
+        };
+        let event = event(&effect, "https://h");
+        assert_eq!(event["id"], "bestellung%2F7%20%C3%BC%3A2%3A0");
+        assert_eq!(event["source"], "/v1/instances/bestellung%2F7%20%C3%BC");
+        let answer_to =
+            "https://h/v1/instances/bestellung%2F7%20%C3%BC/calls/bestellung%2F7%20%C3%BC%3A2%3A0";
+        assert_eq!(event["data"]["answer_to"], answer_to);
+        assert_eq!(event["data"]["call"], "bestellung/7 ü:2:0");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! store; what is held here (breakers, rates, what is under way) may be lost with the process.
 
 mod courier;
+mod guard;
 mod schedule;
 
 use std::fmt;

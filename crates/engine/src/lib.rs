@@ -174,11 +174,14 @@ impl Engine {
             jobs,
             events,
             under_way: Default::default(),
+            unsettled: Vec::new(),
             endpoints: Default::default(),
         });
         self.courier = Some(thread);
         // There was none: this method is the only one that sets it.
         let _ = self.delivery.set(delivery);
+        // What was committed meanwhile has woken nobody.
+        self.wake_delivery();
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.

@@ -1,5 +1,7 @@
 //! The engine's limits, each with its reason.
 
+use std::time::Duration;
+
 use kernel::time::Delay;
 
 #[derive(Clone, Copy, Debug)]
@@ -24,6 +26,8 @@ pub struct Settings {
     pub deliveries_max: usize,
     /// How long a claimed effect is left to whoever claimed it: longer than any request may take.
     pub delivery_lease: Delay,
+    /// How long what is under way may take to end when the server stops, in the machine's own time.
+    pub farewell_max: Duration,
     /// How long log entries and their receipts are kept. Providers redeliver for seven days; eight is the least.
     pub retention: Delay,
     /// How often expired records are cleaned up.
@@ -45,6 +49,7 @@ impl Default for Settings {
             overdue_after: Delay::from_secs(60),
             deliveries_max: 64,
             delivery_lease: Delay::from_secs(90),
+            farewell_max: Duration::from_secs(5),
             retention: Delay::from_secs(30 * 86_400),
             clean_up_every: Delay::from_secs(60),
             clean_up_max: 1_000,

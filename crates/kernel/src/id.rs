@@ -160,6 +160,11 @@ impl TenantId {
         self.beside(RECEIPTS)
     }
 
+    /// Whether it is no tenant but something that is kept beside one.
+    pub fn is_beside(&self) -> bool {
+        self.kept_beside().is_some()
+    }
+
     fn beside(&self, what: &str) -> Self {
         Self(format!("{}{BESIDE}{what}", self.0).into())
     }

@@ -17,7 +17,7 @@ const REMEMBERED_MAX: usize = 64;
 
 /// When transitions were taken within the last `LOOP_WITHIN`, oldest first, and of each no more than tell a loop:
 /// the transition and the milliseconds since 1970.
-#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Recent(Vec<(TransitionIndex, i64)>);
 
@@ -40,15 +40,6 @@ pub struct Repeated {
     pub until: Timestamp,
 }
 
-impl Clone for Recent {
-    /// With room for the one that is about to be taken, as what is decided on is a copy.
-    fn clone(&self) -> Self {
-        let mut copy = Vec::with_capacity(self.0.len() + 1);
-        copy.extend_from_slice(&self.0);
-        Self(copy)
-    }
-}
-
 impl Recent {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -63,22 +54,25 @@ impl Recent {
         let first = now.as_millis() - LOOP_WITHIN.as_millis();
         self.0.retain(|(_, at)| *at > first);
         let mut repeated = None;
-        for transition in taken {
-            self.0.push((transition, now.as_millis()));
+        let mut taken = taken.into_iter().peekable();
+        while let Some(transition) = taken.next() {
             let places = || self.0.iter().enumerate().filter(|(_, (other, _))| *other == transition);
-            let (times, oldest) = (places().count(), places().next().map(|(place, _)| place));
-            if times <= LOOP_TIMES {
-                continue;
-            }
-            if let Some(oldest) = oldest.filter(|_| times > LOOP_TIMES + 1) {
+            let (times_before, oldest) = (places().count(), places().next().map(|(place, _)| place));
+            if let Some(oldest) = oldest.filter(|_| times_before > LOOP_TIMES) {
                 self.0.remove(oldest);
             }
-            let oldest = self.0.iter().find(|(other, _)| *other == transition);
-            repeated = oldest
-                .map(|(_, at)| Repeated { transition, until: Timestamp::from_millis(*at).plus(LOOP_WITHIN) });
+            if times_before >= LOOP_TIMES {
+                let oldest = self.0.iter().find(|(other, _)| *other == transition);
+                let until = |(_, at): &(_, i64)| Timestamp::from_millis(*at).plus(LOOP_WITHIN);
+                repeated = oldest.map(|oldest| Repeated { transition, until: until(oldest) });
+            }
+            if taken.peek().is_none() {
+                // Before the last is added, or what is full would grow only to be cut again.
+                let surplus = (self.0.len() + 1).saturating_sub(REMEMBERED_MAX);
+                self.0.drain(..surplus);
+            }
+            self.0.push((transition, now.as_millis()));
         }
-        let surplus = self.0.len().saturating_sub(REMEMBERED_MAX);
-        self.0.drain(..surplus);
         repeated
     }
 }

@@ -11,7 +11,7 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
-    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryStage, EffectQuery, EffectStatus,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
     HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, Setting, Settlement,
     Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
@@ -139,15 +139,8 @@ impl Store for FaultyStore {
         self.inner.retry_effect(tenant, key, now)
     }
 
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        now: Timestamp,
-    ) -> Result<bool, CommitError> {
-        self.inner.note_stage(tenant, provider_id, stage, error, now)
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError> {
+        self.inner.note_stage(report)
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {

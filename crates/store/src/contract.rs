@@ -16,6 +16,7 @@ mod durable;
 mod lists;
 mod outbox;
 mod records;
+mod reports;
 mod settings;
 mod timers;
 
@@ -25,6 +26,7 @@ pub use durable::*;
 pub use lists::*;
 pub use outbox::*;
 pub use records::*;
+pub use reports::*;
 pub use settings::*;
 pub use timers::*;
 
@@ -110,6 +112,7 @@ macro_rules! store_contract {
             a_retried_effect_takes_its_old_place
             next_effect_due_is_never_too_late
             stages_never_go_backwards
+            a_report_that_names_the_key_clears_up_what_was_unknown
             a_stage_is_noted_for_the_tenant_whose_message_it_is
             effects_filter_and_page
             effects_are_counted_by_status
@@ -123,6 +126,7 @@ macro_rules! store_contract {
             clarifications_filter_and_page
             an_unknown_cursor_is_beyond_the_end
             clean_up_deletes_in_bounded_batches_and_keeps_open_instances
+            clean_up_deletes_what_has_ended_beside_a_tenant
             clean_up_takes_receipts_with_their_entries
             statistics_count
         }
@@ -170,6 +174,7 @@ mod tests {
         let sources = [
             include_str!("contract/commits.rs"),
             include_str!("contract/records.rs"),
+            include_str!("contract/reports.rs"),
             include_str!("contract/timers.rs"),
             include_str!("contract/outbox.rs"),
             include_str!("contract/settings.rs"),

@@ -22,7 +22,8 @@ use kernel::time::Timestamp;
 
 pub use memory::MemoryStore;
 pub use outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use setting::Setting;
@@ -154,19 +155,13 @@ pub trait Store: Send + Sync + fmt::Debug {
         now: Timestamp,
     ) -> Result<Option<EffectStatus>, CommitError>;
 
-    /// Takes down what a provider reports of the effect that it calls `provider_id`; of several, the newest. `false`
-    /// when there is none, or when that stage is no news. `error` replaces the last failure, if there is one.
+    /// Takes down what a provider reports of the effect that it calls `provider_id`; of several, the newest. If it calls
+    /// none so, the effect with the report's key is meant, if that is `unknown`: it is delivered then, or dead. `false`
+    /// when there is none, or when that stage is no news. The report's error replaces the last failure, if it has one.
     ///
     /// # Errors
     /// As `commit`. A report may be repeated.
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        now: Timestamp,
-    ) -> Result<bool, CommitError>;
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError>;
 
     /// Effects, newest first. A corrupt record is quarantined and left out.
     ///
@@ -188,8 +183,9 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn settings(&self) -> Result<Vec<Setting>, LoadError>;
 
     /// Deletes log entries made before `before` whose instance is closed or has newer entries, and effects settled
-    /// before it, together at most `limit`; receipts go with their entries. Open instances and their newest entries
-    /// stay, and so do effects that are pending or being sent.
+    /// before it, and closed instances of what is kept beside a tenant that have no log any more; together at most
+    /// `limit`. Receipts go with their entries. Open instances and their newest entries stay, and so do effects that
+    /// are pending or being sent, and instances of the tenants themselves.
     ///
     /// # Errors
     /// When the store cannot be reached.

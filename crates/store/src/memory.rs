@@ -5,7 +5,7 @@
 
 mod outbox;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::commit::{Commit, Entry};
@@ -16,7 +16,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::memory::outbox::Outbox;
-use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
@@ -245,15 +245,8 @@ impl Store for MemoryStore {
         Ok(self.tables().outbox.retry(tenant, key, now))
     }
 
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        _now: Timestamp,
-    ) -> Result<bool, CommitError> {
-        Ok(self.tables().outbox.note_stage(tenant, provider_id, stage, error))
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError> {
+        Ok(self.tables().outbox.note_stage(report))
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
@@ -287,8 +280,9 @@ impl Store for MemoryStore {
         }
         let entries_deleted = old.len();
         let effects_deleted = tables.outbox.clean_up(before, limit - entries_deleted);
-        let more = entries_deleted + effects_deleted == limit;
-        Ok(CleanupReport { entries_deleted, effects_deleted, more })
+        let instances_deleted = tables.clean_up_beside(before, limit - entries_deleted - effects_deleted);
+        let more = entries_deleted + effects_deleted + instances_deleted == limit;
+        Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
     }
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
@@ -325,6 +319,29 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
+    /// Deletes closed instances of what is kept beside a tenant, once their log is gone; the longest closed first.
+    fn clean_up_beside(&mut self, before: Timestamp, limit: usize) -> usize {
+        let told: HashSet<_> = self.log.values().map(|line| (&line.tenant, &line.instance)).collect();
+        let held = self.instances.values().map(|held| &held.snapshot);
+        let gone = held.filter(|s| {
+            let is_old = s.is_closed() && s.updated_at < before;
+            is_old && s.tenant.is_beside() && !told.contains(&(&s.tenant, &s.instance))
+        });
+        let mut gone: Vec<Snapshot> = gone.cloned().collect();
+        gone.sort_by_key(|snapshot| snapshot.updated_at);
+        gone.truncate(limit);
+        for snapshot in &gone {
+            self.instances.remove(&(snapshot.tenant.clone(), snapshot.instance.clone()));
+            if let Some(subject) = &snapshot.subject {
+                let key = (snapshot.tenant.clone(), snapshot.machine.clone(), subject.clone());
+                if let Some(sessions) = self.sessions.get_mut(&key) {
+                    sessions.remove(&snapshot.ordinal);
+                }
+            }
+        }
+        gone.len()
+    }
+
     /// Saves one commit, or says why the batch must not be saved at all. `passed_over`: an earlier one of the batch on
     /// its instance was not saved.
     fn save(&mut self, commit: &Commit, passed_over: bool, undo: &mut Vec<Undo>) -> Result<Outcome, String> {

@@ -151,6 +151,27 @@ impl DeliveryStage {
     }
 }
 
+/// What a provider reports of something that it was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeliveryReport {
+    pub tenant: TenantId,
+    pub provider_id: String,
+    /// The effect's key, where the provider gives back what a send was marked with.
+    pub key: Option<String>,
+    pub stage: DeliveryStage,
+    pub error: Option<String>,
+}
+
+impl DeliveryReport {
+    /// What it makes of an effect that is `unknown`: that it is heard of says that it arrived.
+    pub(crate) fn clears_up(&self) -> EffectStatus {
+        match self.stage {
+            DeliveryStage::Failed => EffectStatus::Dead,
+            DeliveryStage::Sent | DeliveryStage::Delivered | DeliveryStage::Read => EffectStatus::Delivered,
+        }
+    }
+}
+
 /// An effect that was given to whoever asked, as it is since then: sending, with this attempt counted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClaimedEffect {
@@ -185,9 +206,12 @@ pub enum SettlementResult {
     },
     Dead {
         error: String,
+        /// Kept for whoever has it tried again by hand.
+        parts_done: u32,
     },
     Unknown {
         error: String,
+        parts_done: u32,
     },
     Cancelled {
         error: String,
@@ -237,8 +261,12 @@ impl SettlementResult {
                 parts_done: Some(*parts_done),
                 ..ended(EffectStatus::Pending, error)
             },
-            Self::Dead { error } => ended(EffectStatus::Dead, error),
-            Self::Unknown { error } => ended(EffectStatus::Unknown, error),
+            Self::Dead { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Dead, error) }
+            }
+            Self::Unknown { error, parts_done } => {
+                Settled { parts_done: Some(*parts_done), ..ended(EffectStatus::Unknown, error) }
+            }
             Self::Cancelled { error } => ended(EffectStatus::Cancelled, error),
             Self::Unaddressed { error } => ended(EffectStatus::Unaddressed, error),
         }

@@ -115,6 +115,7 @@ impl ClarificationQuery {
 pub struct CleanupReport {
     pub entries_deleted: usize,
     pub effects_deleted: usize,
+    pub instances_deleted: usize,
     /// Whether `limit` was reached, so that there may be more.
     pub more: bool,
 }

@@ -6,6 +6,7 @@ use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
 use crate::command::{CommandResult, Failure};
+use crate::outgoing::escaped;
 use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
@@ -383,11 +384,6 @@ fn arrow(transition: &Value) -> String {
 fn call_under_way(call: &Value) -> String {
     let input = if call["input"].is_null() { json!({}) } else { call["input"].clone() };
     format!("{} of {}, key {}, input {input}", text(&call["id"]), text(&call["src"]), text(&call["key"]))
-}
-
-/// A path segment: a subject such as `whatsapp:+4915…` or a name with a slash.
-pub(crate) fn escaped(segment: &str) -> String {
-    form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
 }
 
 #[cfg(test)]

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::command::client::{ServerArgs, escaped, text};
+use crate::command::client::{ServerArgs, text};
 use crate::command::{CommandResult, Failure};
+use crate::outgoing::escaped;
 
 #[derive(Debug, Args)]
 pub(crate) struct DeadLettersArgs {

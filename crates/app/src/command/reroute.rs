@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
 
-use crate::command::client::{ServerArgs, escaped, text};
+use crate::command::client::{ServerArgs, text};
 use crate::command::{CommandResult, Failure};
+use crate::outgoing::escaped;
 
 /// Messages for one request: often enough to say how far it has come.
 const SLICE: u64 = 1_000;

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::command::client::{ServerArgs, escaped, text, words};
+use crate::command::client::{ServerArgs, text, words};
 use crate::command::{CommandResult, Failure};
+use crate::outgoing::escaped;
 
 /// What is named is changed, and the rest stays; without any of it, the rollout is shown.
 #[derive(Debug, Args)]

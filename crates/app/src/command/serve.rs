@@ -219,6 +219,9 @@ fn run(server: Server) -> CommandResult {
         }
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
+        for webhook in server.connections.listening_at(&public_url) {
+            say!("{webhook}");
+        }
         let connections = Arc::new(server.connections);
         engine.deliver_by(Arc::new(HttpCarrier {
             outgoing,

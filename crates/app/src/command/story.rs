@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::command::client::{ServerArgs, escaped};
+use crate::command::client::ServerArgs;
 use crate::command::{CommandResult, Failure, output};
+use crate::outgoing::escaped;
 
 #[derive(Debug, Args)]
 pub(crate) struct StoryArgs {

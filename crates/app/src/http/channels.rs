@@ -7,16 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{OriginalUri, Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, OriginalUri, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use engine::{EngineError, Submitted};
 use kernel::commit::Answer;
 use kernel::conversation::{Address, Reply};
 use kernel::id::{MachineName, TenantId};
 use kernel::input::Cause;
 use serde::Deserialize;
-use store::DeliveryStage;
+use store::{DeliveryReport, DeliveryStage};
 
 use crate::channels::{
     DecodeError, Inbound, InboundMessage, Stage, StatusUpdate, meta, slack, telegram, twilio,
@@ -56,12 +57,28 @@ struct Owner<'a> {
     channels: Vec<&'a Channel>,
 }
 
+/// Meta's batches have up to 3 MB.
+const WEBHOOK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// A webhook's body, which may be larger than that of other requests.
+pub struct WebhookBody(Bytes);
+
+impl FromRequest<Shared> for WebhookBody {
+    type Rejection = Problem;
+
+    async fn from_request(mut request: Request, app: &Shared) -> Result<Self, Problem> {
+        DefaultBodyLimit::max(WEBHOOK_BYTES_MAX).apply(&mut request);
+        let RawBody(bytes) = RawBody::from_request(request, app).await?;
+        Ok(Self(bytes))
+    }
+}
+
 pub async fn receive(
     State(app): State<Shared>,
     Segments((kind, machine)): Segments<(String, MachineName)>,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-    RawBody(body): RawBody,
+    WebhookBody(body): WebhookBody,
 ) -> Result<Response, Problem> {
     let kind = known(&kind)?;
     let path = uri.path_and_query().map_or(uri.path(), |path| path.as_str());
@@ -216,40 +233,51 @@ async fn take(
     owners: &[Owner<'_>],
     messages: Vec<InboundMessage>,
 ) -> Result<Vec<Reply>, Problem> {
-    let alone = messages.len() == 1;
-    let (mut waiting, mut answers) = (Vec::new(), Vec::<Submitted>::new());
+    // Each with whether its replies are sent, rather than told in the answer.
+    let (mut waiting, mut answers) = (Vec::new(), Vec::<(Submitted, bool)>::new());
     for InboundMessage { key, account, user, message } in messages {
         let kind = delivered.kind;
         let Some((owner, channel)) = owner_of(owners, &account) else {
             tracing::warn!(channel = kind.as_str(), %machine, account, "a message for an account that no channel is set for");
             continue;
         };
-        let subject = subject_of(kind, &account, &user)
-            .map_err(|problem| Problem::bad_request("bad_webhook", problem))?;
+        let subject = match subject_of(kind, &account, &user) {
+            Ok(subject) => subject,
+            // As what cannot be decoded: to have it sent again would not change it, and the others are not lost.
+            Err(problem) => {
+                tracing::warn!(channel = kind.as_str(), %machine, "left out of a webhook: {problem}");
+                continue;
+            }
+        };
         let mut message = message;
-        message.deliver = channel.map_or(kind != ChannelKind::Twilio, Channel::sends_replies);
+        let sent = channel.map_or(kind != ChannelKind::Twilio, Channel::sends_replies);
+        message.deliver = sent;
         message.from = Some(Address { channel: kind.as_str().to_owned(), account, user }.into());
         let caller = Caller::of(owner.tenant.clone(), delivered.headers)?;
         let cause = Cause::Message { machine: machine.clone(), subject: subject.clone(), message };
         let input = caller.input("the message's id", Some(key), Some(kind.as_str().to_owned()), cause)?;
         match app.admit(&owner.tenant, machine, &subject) {
-            Treatment::On => waiting.push(app.hand_over_message(input)),
+            Treatment::On => waiting.push((app.hand_over_message(input), sent)),
             Treatment::Shadow | Treatment::Off => match app.take_message(input).await? {
-                Taken::Decided(before) => answers.push(before),
+                Taken::Decided(before) => answers.push((before, sent)),
                 Taken::InShadow(_) | Taken::LeftAlone => {}
             },
         }
     }
-    for waiting in waiting {
-        answers.push(waiting.answer().await?);
+    for (waiting, sent) in waiting {
+        answers.push((waiting.answer().await?, sent));
     }
     let mut replies = Vec::new();
-    for submitted in answers {
+    for (submitted, sent) in answers {
         match &*submitted.answer {
+            Answer::Message(_) | Answer::Event(_) if sent => {}
             Answer::Message(answer) => replies.extend(answer.reply.iter().cloned()),
             Answer::Event(answer) => replies.extend(answer.reply.iter().cloned()),
-            Answer::Refused(refusal) if alone => return Err(Problem::refused(refusal)),
-            // To have the whole batch sent again would not change it.
+            // Its webhooks have one message each, and it tells whoever set it up of errors.
+            Answer::Refused(refusal) if delivered.kind == ChannelKind::Twilio => {
+                return Err(Problem::refused(refusal));
+            }
+            // To have it sent again for a week, with all that came beside it, would not change it.
             Answer::Refused(refusal) => {
                 tracing::warn!(
                     code = refusal.code.as_str(),
@@ -315,7 +343,7 @@ async fn note_known(
     statuses: Vec<StatusUpdate>,
 ) -> Result<Vec<StatusUpdate>, Problem> {
     app.read(move |app| {
-        let (store, now) = (app.engine.store(), app.engine.clock().now());
+        let store = app.engine.store();
         let mut unknown = Vec::new();
         for status in statuses {
             let stage = match status.stage {
@@ -324,11 +352,18 @@ async fn note_known(
                 Stage::Read => DeliveryStage::Read,
                 Stage::Failed => DeliveryStage::Failed,
             };
-            let (id, error) = (status.provider_id.as_str(), status.error.as_deref());
             let mut news = false;
             for tenant in tenants.iter() {
-                news |= store.note_stage(tenant, id, stage, error, now).map_err(EngineError::from)?;
+                let report = DeliveryReport {
+                    tenant: tenant.clone(),
+                    provider_id: status.provider_id.clone(),
+                    key: status.correlation.clone(),
+                    stage,
+                    error: status.error.clone(),
+                };
+                news |= store.note_stage(&report).map_err(EngineError::from)?;
             }
+            let (id, error) = (status.provider_id.as_str(), status.error.as_deref());
             match news {
                 true => {
                     let error = error.unwrap_or("");

@@ -114,6 +114,7 @@ const CLEAN_UP_BATCHES_MAX: usize = 50;
 struct CleanedUp {
     entries_deleted: usize,
     effects_deleted: usize,
+    instances_deleted: usize,
     /// Whether there is more to delete: ask again.
     more: bool,
 }
@@ -130,6 +131,7 @@ pub async fn clean_up(State(app): State<Shared>, _: Caller) -> Result<Response, 
                 app.engine.store().clean_up(before, settings.clean_up_max).map_err(EngineError::from)?;
             all.entries_deleted += cleaned.entries_deleted;
             all.effects_deleted += cleaned.effects_deleted;
+            all.instances_deleted += cleaned.instances_deleted;
             all.more = cleaned.more;
             if !all.more {
                 break;

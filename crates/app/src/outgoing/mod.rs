@@ -152,6 +152,11 @@ fn host_of(url: &str) -> Result<String, SendError> {
     }
 }
 
+/// A name as a segment of a path: a subject such as `whatsapp:+4915…`, or an id with a slash.
+pub fn escaped(segment: &str) -> String {
+    form_urlencoded::byte_serialize(segment.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
 fn headers(request: &Request) -> Result<Vec<(HeaderName, HeaderValue)>, SendError> {
     let parsed = request.headers.iter().map(|(name, value)| {
         let parsed = name.parse().ok().zip(value.parse().ok());

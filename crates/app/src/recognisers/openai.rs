@@ -73,9 +73,9 @@ fn instructions(question: &Question<'_>) -> String {
 /// Such as `- cancel: Cancel the update; for example "cancel", "never mind"`.
 fn described(intent: &Intent, question: &Question<'_>) -> String {
     let mut line = format!("- {}", intent.name);
-    if let Some(label) = intent.label.get(question.locale()) {
+    if let Some(index) = question.conversation.intent_by_name(&intent.name) {
         line.push_str(": ");
-        line.push_str(label);
+        line.push_str(&question.conversation.label(index, question.locale()).text);
     }
     let phrases: Vec<String> =
         intent.phrases.iter().take(PHRASES_MAX).map(|(_, phrase)| format!("{phrase:?}")).collect();

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each test binary uses its part")]
 
 pub mod days;
+pub mod outside;
+pub mod provider;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -62,12 +64,28 @@ impl Server {
         answer(agent().get(format!("{}{path}", self.url)).call()).unwrap()
     }
 
+    pub fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = agent().get(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call()).unwrap()
+    }
+
     pub fn post(&self, path: &str, body: &str) -> Answer {
         self.try_post(path, body, &[]).unwrap()
     }
 
     pub fn put(&self, path: &str, body: &str) -> Answer {
-        let request = agent().put(format!("{}{path}", self.url)).header("content-type", "application/yaml");
+        self.put_with(path, body, &[])
+    }
+
+    pub fn put_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request =
+            agent().put(format!("{}{path}", self.url)).header("content-type", "application/yaml");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
         answer(request.send(body)).unwrap()
     }
 

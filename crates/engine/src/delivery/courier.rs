@@ -1,8 +1,8 @@
 //! The courier: one thread that claims effects, hands them to the carrier, and settles what came of it.
 //!
 //! Turn by turn: what has ended is settled in one go, then as much is claimed as there is room for. Of one instance one
-//! reply is under way at a time, which the store's claim sees to. An endpoint that fails again and again is left alone
-//! for a while, and its effects wait in the store.
+//! reply is under way at a time, which the store's claim sees to. How an attempt ended is kept until the store has taken
+//! it: what is known to have arrived is not sent again because a disk was full for a moment.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,23 +10,24 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use kernel::commit::{Answer, EffectKind};
-use kernel::id::{Digest, InputKey};
+use kernel::id::InputKey;
 use kernel::input::{CallOutcome, Cause, Fields, Input};
+use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::{Delay, Timestamp};
 use store::{ClaimedEffect, OutboxEffect, Settlement, SettlementResult, Store};
 
-use crate::breaker::{Admission, Breaker, BreakerSettings, Bucket};
+use crate::delivery::guard::{Closed, Guarded};
 use crate::delivery::{Carried, Carrier, EffectId, Endpoint, Event, Route};
 use crate::metrics::DeliveryLabels;
-use crate::{Answered, Clock, Job, Metrics, Request, Settings};
+use crate::{Answered, Clock, EngineError, Job, Metrics, Request, Settings};
 
 /// Longest nap when nothing is due: what another server left behind is found by then.
 const NAP_MAX: Delay = Delay::from_millis(5_000);
 /// Between two looks at a store that has nothing to give, or does not answer.
 const NAP_MIN: Duration = Duration::from_millis(250);
-/// How long what is under way may take to end when the server stops.
-const FAREWELL_MAX: Duration = Duration::from_secs(5);
-/// The key of the input that brings a call's result, before the effect's own.
+/// As `NAP_MIN` on a virtual clock, where whoever has moved it waits until what is due has been tried.
+const NAP_VIRTUAL: Duration = Duration::from_millis(5);
+/// The key of the input that brings a call's result, before what tells it from others.
 const RESULT_PREFIX: &str = "result:";
 
 #[derive(Debug)]
@@ -41,6 +42,8 @@ pub(crate) struct Courier {
     /// Where attempts say how they ended.
     pub events: Sender<Event>,
     pub under_way: HashMap<EffectId, UnderWay>,
+    /// What the store has not taken yet of how attempts ended.
+    pub unsettled: Vec<Settlement>,
     pub endpoints: HashMap<Arc<str>, Guarded>,
 }
 
@@ -52,15 +55,37 @@ pub(crate) struct UnderWay {
     then: Option<SettlementResult>,
 }
 
-/// What is known of an endpoint while the process lives.
-#[derive(Debug)]
-pub(crate) struct Guarded {
-    breaker: Breaker,
-    bucket: Option<Bucket>,
-    /// It has asked to be left alone until then.
-    paused_until: Timestamp,
-    /// It is not there any more, and said so.
-    gone: Option<String>,
+/// Says how an attempt ended: at the latest when a carrier lets go of it, so that none keeps its place for ever.
+struct Attempt {
+    id: Option<EffectId>,
+    parts_done: u32,
+    events: Sender<Event>,
+}
+
+impl Attempt {
+    fn end(&mut self, carried: Carried) {
+        if let Some(effect) = self.id.take() {
+            // A courier that has stopped leaves the claim to run out.
+            let _ = self.events.send(Event::Carried { effect, carried });
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let error = "the attempt ended without a word about how".to_owned();
+        self.end(Carried::Unknown { error, parts_done: self.parts_done });
+    }
+}
+
+/// What a look at the store for what is due came to.
+enum Look {
+    /// Something was due; there may be more.
+    Found,
+    /// There is nothing to do for so long.
+    Nothing(Duration),
+    /// The store did not answer.
+    Failed,
 }
 
 impl Courier {
@@ -83,53 +108,69 @@ impl Courier {
                         settlements.extend(self.taken(effect, answered));
                     }
                     Event::Rest(sender) => resting.push(sender),
-                    Event::Stop => farewell = Some(Instant::now() + FAREWELL_MAX),
+                    Event::Stop => farewell = Some(Instant::now() + self.settings.farewell_max),
                 }
             }
             self.settle(settlements);
             if let Some(until) = farewell {
-                if self.under_way.is_empty() || Instant::now() >= until {
+                if self.is_idle() || Instant::now() >= until {
                     return;
                 }
-                nap = NAP_MIN;
+                nap = until.saturating_duration_since(Instant::now()).min(self.pause());
                 continue;
             }
-            nap = self.send_due();
-            if self.under_way.is_empty() && !nap.is_zero() {
+            let look = self.send_due();
+            if matches!(look, Look::Nothing(_)) && self.is_idle() {
                 for sender in resting.drain(..) {
                     // Whoever waited may have gone away.
                     let _ = sender.send(());
                 }
             }
+            nap = match look {
+                Look::Found => Duration::ZERO,
+                Look::Nothing(nap) if self.unsettled.is_empty() => nap,
+                Look::Nothing(_) | Look::Failed => self.pause(),
+            };
         }
     }
 
-    /// Sends what is due, as far as there is room, and says how long there is nothing to do.
-    fn send_due(&mut self) -> Duration {
-        let room = self.settings.deliveries_max.saturating_sub(self.under_way.len());
+    /// Whether every attempt has ended, and the store knows how.
+    fn is_idle(&self) -> bool {
+        self.under_way.is_empty() && self.unsettled.is_empty()
+    }
+
+    /// Before the store is asked again that did not answer.
+    fn pause(&self) -> Duration {
+        if self.clock.is_virtual() { NAP_VIRTUAL } else { NAP_MIN }
+    }
+
+    /// Sends what is due, as far as there is room.
+    fn send_due(&mut self) -> Look {
+        let taken = self.under_way.len() + self.unsettled.len();
+        let room = self.settings.deliveries_max.saturating_sub(taken);
         let now = self.clock.now();
         if room == 0 {
-            return duration(NAP_MAX);
+            return Look::Nothing(duration(NAP_MAX));
         }
         let claimed = match self.store.claim_effects(now, now.plus(self.settings.delivery_lease), room) {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!("failed to claim effects: {error}");
-                return NAP_MIN;
+                return Look::Failed;
             }
         };
         let found = !claimed.is_empty();
         let settlements = claimed.into_iter().filter_map(|claimed| self.send(claimed, now)).collect();
         self.settle(settlements);
         if found {
-            return Duration::ZERO;
+            return Look::Found;
         }
         if self.clock.is_virtual() {
-            return Duration::MAX;
+            return Look::Nothing(Duration::MAX);
         }
         let due = self.store.next_effect_due().ok().flatten();
         let until = due.map_or(NAP_MAX, |due| due.since(now).min(NAP_MAX));
-        duration(until).max(NAP_MIN)
+        Look::Nothing(duration(until).max(NAP_MIN))
     }
 
     /// Hands an effect to the carrier, unless that is settled otherwise.
@@ -139,6 +180,12 @@ impl Courier {
         if let Some(under_way) = self.under_way.get_mut(&id) {
             // Our own claim has run out before the attempt has: it goes on under the new one.
             under_way.effect.attempts = effect.attempts;
+            return None;
+        }
+        let of_it = |s: &&mut Settlement| s.tenant == effect.tenant && s.key == effect.effect.key;
+        if let Some(known) = self.unsettled.iter_mut().find(of_it) {
+            // It has run out before the store could be told how the attempt ended.
+            known.attempt = effect.attempts;
             return None;
         }
         let settled = |result| Some(settlement(&effect, result));
@@ -151,23 +198,21 @@ impl Courier {
         };
         if interrupted && !endpoint.repeatable {
             let error = "the server stopped while it was being sent; it may have arrived".to_owned();
-            return settled(SettlementResult::Unknown { error });
+            return settled(SettlementResult::Unknown { error, parts_done: effect.parts_done });
         }
         match self.guarded(&endpoint).admits(now) {
             Ok(()) => {}
             Err(Closed::Until(at)) => return settled(SettlementResult::Postponed { at }),
-            Err(Closed::Gone(error)) => return settled(SettlementResult::Unaddressed { error }),
+            Err(Closed::Gone(error)) => {
+                let error = format!("{} takes nothing more: {error}", endpoint.name);
+                return settled(SettlementResult::Unaddressed { error });
+            }
         }
-        let events = self.events.clone();
         let under_way = UnderWay { effect: effect.clone(), endpoint, then: None };
         self.under_way.insert(id.clone(), under_way);
-        self.carrier.carry(
-            effect,
-            Box::new(move |carried| {
-                // A courier that has stopped leaves the claim to run out.
-                let _ = events.send(Event::Carried { effect: id, carried });
-            }),
-        );
+        let events = self.events.clone();
+        let mut attempt = Attempt { id: Some(id), parts_done: effect.parts_done, events };
+        self.carrier.carry(effect, Box::new(move |carried| attempt.end(carried)));
         None
     }
 
@@ -184,12 +229,7 @@ impl Courier {
     }
 
     fn guarded(&mut self, endpoint: &Endpoint) -> &mut Guarded {
-        self.endpoints.entry(Arc::clone(&endpoint.name)).or_insert_with(|| Guarded {
-            breaker: Breaker::new(BreakerSettings::default()),
-            bucket: endpoint.rate.map(|rate| Bucket::new(rate, rate.ceil().max(1.0) as u32)),
-            paused_until: Timestamp::EPOCH,
-            gone: None,
-        })
+        self.endpoints.entry(Arc::clone(&endpoint.name)).or_insert_with(|| Guarded::new(endpoint.rate))
     }
 
     /// What the end of an attempt settles. The result of a call has to be taken by the engine first.
@@ -198,14 +238,7 @@ impl Courier {
         let now = self.clock.now();
         let labels = DeliveryLabels { endpoint: endpoint.name.to_string(), result: carried.as_str() };
         self.metrics.deliveries.get_or_create(&labels).inc();
-        let guarded = self.guarded(&endpoint);
-        guarded.heard(&carried, now);
-        if let Carried::Later { after: Some(after), .. } = &carried {
-            guarded.paused_until = now.plus(*after);
-        }
-        if let Carried::Gone { error } = &carried {
-            guarded.gone = Some(format!("{} takes nothing more: {error}", endpoint.name));
-        }
+        self.guarded(&endpoint).heard(&carried, now);
         let (result, outcome) = conclude(&effect, &endpoint, carried, now);
         tracing::info!(
             trace_id = effect.effect.trace_id.as_deref().unwrap_or(""),
@@ -219,7 +252,7 @@ impl Courier {
             "delivery attempted"
         );
         let Some(outcome) = outcome else { return Some(settlement(&effect, result)) };
-        let input = result_of(&effect, outcome);
+        let input = result_of(&effect, outcome, now);
         self.under_way.insert(id.clone(), UnderWay { effect, endpoint, then: Some(result) });
         self.submit(id, input);
         None
@@ -241,68 +274,29 @@ impl Courier {
 
     /// The engine has answered to a call's result.
     fn taken(&mut self, id: EffectId, answered: Answered) -> Option<Settlement> {
-        let UnderWay { effect, then, .. } = self.under_way.remove(&id)?;
+        let UnderWay { effect, endpoint, then } = self.under_way.remove(&id)?;
+        let then = then?;
         let result = match answered {
             Ok(submitted) => match &*submitted.answer {
-                Answer::Refused(refusal) if refusal.code != kernel::refusal::RefusalCode::CallOver => {
-                    let error = format!("the result was refused: {}", refusal.message);
-                    SettlementResult::Dead { error }
-                }
-                _ => then?,
+                Answer::Refused(refusal) => heard_out(then, refusal),
+                Answer::Event(_) | Answer::Message(_) => then,
             },
-            // Nobody knows of the result yet: the call is made again, under the same key.
-            Err(error) => SettlementResult::Retry {
-                at: self.clock.now().plus(NAP_MAX),
-                error: error.to_string(),
-                parts_done: 0,
-            },
+            Err(error) => not_taken(&effect, &endpoint, &then, &error, self.clock.now()),
         };
         Some(settlement(&effect, result))
     }
 
-    fn settle(&self, settlements: Vec<Settlement>) {
-        if settlements.is_empty() {
+    /// Tells the store how attempts have ended; what it does not take, it is told again.
+    fn settle(&mut self, settlements: Vec<Settlement>) {
+        self.unsettled.extend(settlements);
+        if self.unsettled.is_empty() {
             return;
         }
-        if let Err(error) = self.store.settle_effects(&settlements, self.clock.now()) {
-            // The claims run out, and it is as if the attempts had been interrupted.
-            tracing::error!(effects = settlements.len(), "failed to settle effects: {error}");
-        }
-    }
-}
-
-/// Why an endpoint takes nothing at present.
-enum Closed {
-    Until(Timestamp),
-    Gone(String),
-}
-
-impl Guarded {
-    fn admits(&mut self, now: Timestamp) -> Result<(), Closed> {
-        if let Some(error) = &self.gone {
-            return Err(Closed::Gone(error.clone()));
-        }
-        if self.paused_until > now {
-            return Err(Closed::Until(self.paused_until));
-        }
-        if let Some(Err(at)) = self.bucket.as_mut().map(|bucket| bucket.take(now)) {
-            return Err(Closed::Until(at));
-        }
-        match self.breaker.admits(now) {
-            Admission::Yes | Admission::Probe => Ok(()),
-            Admission::Not { until } => Err(Closed::Until(until)),
-        }
-    }
-
-    fn heard(&mut self, carried: &Carried, now: Timestamp) {
-        match carried {
-            // It is there, and says no.
-            Carried::Delivered { .. }
-            | Carried::Answered(_)
-            | Carried::Refused { .. }
-            | Carried::Gone { .. }
-            | Carried::Later { after: Some(_), .. } => self.breaker.succeeded(now),
-            Carried::Later { after: None, .. } | Carried::Unknown { .. } => self.breaker.failed(now),
+        match self.store.settle_effects(&self.unsettled, self.clock.now()) {
+            Ok(_) => self.unsettled.clear(),
+            Err(error) => {
+                tracing::error!(effects = self.unsettled.len(), "failed to settle effects: {error}")
+            }
         }
     }
 }
@@ -342,7 +336,7 @@ fn conclude(
         }
         None => {
             let outcome = failed("unreachable", &error);
-            (SettlementResult::Dead { error }, outcome)
+            (SettlementResult::Dead { error, parts_done }, outcome)
         }
     };
     match carried {
@@ -350,28 +344,66 @@ fn conclude(
         Carried::Answered(outcome) => (SettlementResult::Delivered { provider_id: None }, Some(outcome)),
         Carried::Refused { error } | Carried::Gone { error } => {
             let outcome = failed("refused", &error);
-            (SettlementResult::Dead { error }, outcome)
+            (SettlementResult::Dead { error, parts_done: effect.parts_done }, outcome)
         }
         Carried::Later { error, after, parts_done } => again(error, after, parts_done),
         Carried::Unknown { error, parts_done } if endpoint.repeatable => again(error, None, parts_done),
-        Carried::Unknown { error, .. } => {
+        Carried::Unknown { error, parts_done } => {
             let outcome = failed("unknown", &error);
-            (SettlementResult::Unknown { error }, outcome)
+            (SettlementResult::Unknown { error, parts_done }, outcome)
         }
     }
 }
 
-/// The input that brings a call's result. A repeat of it is one, whoever makes it.
-fn result_of(effect: &OutboxEffect, outcome: CallOutcome) -> Input {
-    // As a digest: an instance's name may be as long as a key may be.
-    let key = format!("{RESULT_PREFIX}{}", Digest::of_parts(&[&effect.effect.key]));
-    let key = InputKey::parse(&key).expect("hexadecimal digits make a key");
-    let instance = effect.instance.clone();
+/// What a call comes to whose result was refused. That nobody waits for it any more is no fault of the call; and why a
+/// call has failed is worth more than that nobody listens to it.
+fn heard_out(then: SettlementResult, refusal: &Refusal) -> SettlementResult {
+    match (refusal.code, then) {
+        (RefusalCode::CallOver | RefusalCode::InstanceClosed, then) => then,
+        (_, SettlementResult::Delivered { .. }) => {
+            let error = format!("the result was refused: {}", refusal.message);
+            SettlementResult::Dead { error, parts_done: 0 }
+        }
+        (_, then) => then,
+    }
+}
+
+/// What a call comes to whose result nobody has taken, as far as is known: it is made again where that is known as a
+/// repeat, or where it was not made.
+fn not_taken(
+    effect: &OutboxEffect,
+    endpoint: &Endpoint,
+    then: &SettlementResult,
+    error: &EngineError,
+    now: Timestamp,
+) -> SettlementResult {
+    let passes = match error {
+        EngineError::UnknownMachine { .. } | EngineError::NotFound { .. } | EngineError::Corrupt(_) => false,
+        EngineError::Overloaded
+        | EngineError::Stopping
+        | EngineError::Unavailable(_)
+        | EngineError::Full(_) => true,
+    };
+    let may_be_made_again = endpoint.repeatable || matches!(then, SettlementResult::Dead { .. });
+    let error = format!("the result was not taken: {error}");
+    match endpoint.schedule.retry(effect.attempts, &effect.effect.key).filter(|_| passes) {
+        _ if passes && !may_be_made_again => SettlementResult::Unknown { error, parts_done: 0 },
+        Some(delay) => SettlementResult::Retry { at: now.plus(delay), error, parts_done: 0 },
+        None => SettlementResult::Dead { error, parts_done: 0 },
+    }
+}
+
+/// The input that brings a call's result. That it is taken once is the call's doing, which is over then; a key that were
+/// the same each time would have a result refused for ever that was refused once.
+fn result_of(effect: &OutboxEffect, outcome: CallOutcome, now: Timestamp) -> Input {
     let call = effect.effect.key.clone();
+    let cause = Cause::Result { instance: effect.instance.clone(), call, outcome };
+    // As a digest: an instance's name may be as long as a key may be.
+    let key = format!("{RESULT_PREFIX}{}:{}", cause.digest(), now.as_millis());
     Input {
         tenant: effect.tenant.clone(),
-        key,
-        cause: Cause::Result { instance, call, outcome },
+        key: InputKey::parse(&key).expect("hexadecimal digits and a number make a key"),
+        cause,
         expected: None,
         by: None,
         trace_id: effect.effect.trace_id.clone(),
@@ -403,8 +435,8 @@ fn error_of(result: &SettlementResult) -> Option<&str> {
     match result {
         SettlementResult::Delivered { .. } | SettlementResult::Postponed { .. } => None,
         SettlementResult::Retry { error, .. }
-        | SettlementResult::Dead { error }
-        | SettlementResult::Unknown { error }
+        | SettlementResult::Dead { error, .. }
+        | SettlementResult::Unknown { error, .. }
         | SettlementResult::Cancelled { error }
         | SettlementResult::Unaddressed { error } => Some(error),
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use engine::{EngineError, Settings};
 use kernel::commit::{Commit, Entry};
@@ -13,7 +14,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::json;
 use store::{
-    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryStage, EffectQuery, EffectStatus,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
     HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, Setting, Settlement,
     SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
@@ -25,10 +26,15 @@ type Committed = Result<Vec<Outcome>, CommitError>;
 /// Given the number of the call, from 1, and the means to save.
 type Behaviour = dyn Fn(usize, &[Commit], &dyn Store) -> Committed + Send + Sync;
 
-/// A memory store with a `commit` of the test's own.
+/// A memory store with a `commit` of the test's own, and an outbox that fails when it is told to.
 pub struct Wrapped {
     inner: MemoryStore,
     calls: AtomicUsize,
+    /// So many of the next claims, and settlements, fail.
+    claims_to_fail: AtomicUsize,
+    settlements_to_fail: AtomicUsize,
+    claims: AtomicUsize,
+    settlements_failed: AtomicUsize,
     behaviour: Box<Behaviour>,
 }
 
@@ -39,6 +45,10 @@ impl Wrapped {
         Arc::new(Self {
             inner: MemoryStore::new(),
             calls: AtomicUsize::new(0),
+            claims_to_fail: AtomicUsize::new(0),
+            settlements_to_fail: AtomicUsize::new(0),
+            claims: AtomicUsize::new(0),
+            settlements_failed: AtomicUsize::new(0),
             behaviour: Box::new(behaviour),
         })
     }
@@ -46,6 +56,40 @@ impl Wrapped {
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
+
+    pub fn fail_claims(&self, count: usize) {
+        self.claims_to_fail.store(count, Ordering::SeqCst);
+    }
+
+    pub fn fail_settlements(&self, count: usize) {
+        self.settlements_to_fail.store(count, Ordering::SeqCst);
+    }
+
+    /// How often effects were asked for.
+    pub fn claims(&self) -> usize {
+        self.claims.load(Ordering::SeqCst)
+    }
+
+    pub fn until_claims(&self, count: usize) {
+        until(|| self.claims() >= count);
+    }
+
+    pub fn until_settlements_failed(&self, count: usize) {
+        until(|| self.settlements_failed.load(Ordering::SeqCst) >= count);
+    }
+}
+
+fn until(holds: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(20), "the store was not asked often enough");
+        std::thread::yield_now();
+    }
+}
+
+/// Whether this one fails too.
+fn one_of(to_fail: &AtomicUsize) -> bool {
+    to_fail.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
 }
 
 impl fmt::Debug for Wrapped {
@@ -105,9 +149,17 @@ impl Store for Wrapped {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
+        self.claims.fetch_add(1, Ordering::SeqCst);
+        if one_of(&self.claims_to_fail) {
+            return Err(CommitError::Unavailable("the disk is away".into()));
+        }
         self.inner.claim_effects(now, lease_until, limit)
     }
     fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
+        if one_of(&self.settlements_to_fail) {
+            self.settlements_failed.fetch_add(1, Ordering::SeqCst);
+            return Err(CommitError::Unavailable("the disk is away".into()));
+        }
         self.inner.settle_effects(settlements, now)
     }
     fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {
@@ -121,15 +173,8 @@ impl Store for Wrapped {
     ) -> Result<Option<EffectStatus>, CommitError> {
         self.inner.retry_effect(tenant, key, now)
     }
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        now: Timestamp,
-    ) -> Result<bool, CommitError> {
-        self.inner.note_stage(tenant, provider_id, stage, error, now)
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError> {
+        self.inner.note_stage(report)
     }
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
         self.inner.effects(query)

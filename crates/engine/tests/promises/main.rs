@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "what cannot be had fails the test, also outside of its function")]
 
+mod delivery;
 mod failing_store;
 mod keys;
 mod pinned;
+mod post;
 mod rules;
 mod shared_store;
 mod story_files;

@@ -22,8 +22,10 @@ use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Snapshot, Timer};
-use crate::time::Timestamp;
+use crate::time::{Delay, Timestamp};
 
+/// The pictures of an album come as messages of their own, one right after the other. What they are for is asked once.
+const ALBUM_WITHIN: Delay = Delay::from_secs(10);
 /// Media held for one session; older ones are let go first.
 const HELD_MEDIA_MAX: usize = 30;
 
@@ -376,10 +378,15 @@ impl Speaker<'_, '_> {
             Cause::Message { message, .. } => message.media.clone(),
             _ => Vec::new(),
         };
+        let asked_already = !self.turn.session.held_media.is_empty()
+            && self.turn.now.since(self.turn.after.updated_at) < ALBUM_WITHIN;
         let held = &mut self.turn.session.held_media;
         held.extend(media);
         let surplus = held.len().saturating_sub(HELD_MEDIA_MAX);
         held.drain(..surplus);
+        if asked_already {
+            return Told::new(MessageOutcome::MediaHeld, Vec::new());
+        }
         let reply = Reply {
             text: self.words("ask_media"),
             ..self.menu(|p| matches!(p, Priority::P1 | Priority::P2))

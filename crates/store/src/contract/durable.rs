@@ -95,7 +95,7 @@ pub fn reopening_keeps_effects_that_are_being_sent(harness: &dyn Durable) {
     for store in [killed, reopened] {
         assert_eq!(claim(&*store, 1_999), []);
         assert_eq!(claim(&*store, 2_000), [("a:1:0".to_owned(), 2, true)]);
-        let result = SettlementResult::Dead { error: "gone".into() };
+        let result = SettlementResult::Dead { error: "gone".into(), parts_done: 0 };
         let settlement = Settlement { tenant: tenant("t"), key: "a:1:0".into(), attempt: 2, result };
         assert_eq!(store.settle_effects(&[settlement], at(2_000)), Ok(vec![true]));
         assert_eq!(claim(&*store, 2_000), [("a:1:1".to_owned(), 1, false)]);

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kernel::conversation::ClarificationStatus;
-use kernel::id::Revision;
+use kernel::id::{Revision, TenantId};
 
 use crate::contract::commits::{clarifications, committed, history, loaded};
 use crate::contract::{Draft, Open, at, id, key_of, machine, subject, tenant};
@@ -198,6 +198,35 @@ pub fn clean_up_deletes_in_bounded_batches_and_keeps_open_instances(open: Open<'
         let found = loaded(&*store, &t, &id(name)).expect("instances stay");
         assert_eq!(found.revision, Revision(revision), "{name}");
     }
+}
+
+pub fn clean_up_deletes_what_has_ended_beside_a_tenant(open: Open<'_>) {
+    let store = open();
+    let beside = tenant("t").receipts();
+    let made = |name: &str, of: &TenantId, closed: bool| {
+        let draft = Draft::creation(name).at(1_000).session(name, 1);
+        let mut commit = if closed { draft.closed("completed") } else { draft }.build();
+        commit.tenant = of.clone();
+        commit.after.as_mut().expect("a creation has an after").tenant = of.clone();
+        commit.entry.receipt = key_of(of, name);
+        assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Committed]));
+    };
+    made("over", &beside, true);
+    made("over too", &beside, true);
+    made("going on", &beside, false);
+    made("a person's", &tenant("t"), true);
+    let report = |entries_deleted, instances_deleted, more| {
+        Ok(CleanupReport { entries_deleted, effects_deleted: 0, instances_deleted, more })
+    };
+    assert_eq!(store.clean_up(at(1_000), 10), report(0, 0, false));
+    assert_eq!(store.clean_up(at(5_000), 4), report(3, 1, true));
+    assert_eq!(store.clean_up(at(5_000), 4), report(0, 1, false));
+    let left = |of: &TenantId, name| loaded(&*store, of, &id(name)).is_some();
+    let kept = [left(&beside, "over"), left(&beside, "over too"), left(&beside, "going on")];
+    assert_eq!(kept, [false, false, true]);
+    assert!(left(&tenant("t"), "a person's"), "instances of people stay");
+    assert_eq!(store.load_session(&beside, &machine("m"), &subject("over")), Ok(None));
+    made("over", &beside, true);
 }
 
 /// Outside the window a key is as good as new.

@@ -10,7 +10,7 @@ use kernel::time::Timestamp;
 
 use crate::memory::page;
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
+    ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
 use crate::query::Page;
 
@@ -136,21 +136,28 @@ impl Outbox {
         Some(former)
     }
 
-    pub(super) fn note_stage(
-        &mut self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-    ) -> bool {
+    pub(super) fn note_stage(&mut self, report: &DeliveryReport) -> bool {
+        let DeliveryReport { tenant, provider_id, key, stage, error } = report;
         let mut newest_first = self.effects.values_mut().rev();
-        let found =
+        let named =
             newest_first.find(|e| e.tenant == *tenant && e.provider_id.as_deref() == Some(provider_id));
-        let Some(effect) = found.filter(|effect| stage.is_news_after(effect.stage)) else {
-            return false;
+        let effect = match named {
+            Some(effect) => effect,
+            None => {
+                let unknown = key.as_ref().and_then(|key| self.find(tenant, key));
+                let Some(effect) = unknown.filter(|effect| effect.status == EffectStatus::Unknown) else {
+                    return false;
+                };
+                effect.status = report.clears_up();
+                effect.provider_id = Some(provider_id.clone());
+                effect
+            }
         };
-        effect.stage = Some(stage);
-        replace(&mut effect.error, error);
+        if !stage.is_news_after(effect.stage) {
+            return false;
+        }
+        effect.stage = Some(*stage);
+        replace(&mut effect.error, error.as_deref());
         true
     }
 

@@ -30,7 +30,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use crate::outbox::{ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::sqlite::checkpoint::Checkpointer;
 pub use crate::sqlite::failure::OpenError;
@@ -266,15 +266,8 @@ impl Store for SqliteStore {
         self.change(|connection| outbox::retry(connection, tenant, key, now))
     }
 
-    fn note_stage(
-        &self,
-        tenant: &TenantId,
-        provider_id: &str,
-        stage: DeliveryStage,
-        error: Option<&str>,
-        _now: Timestamp,
-    ) -> Result<bool, CommitError> {
-        self.change(|connection| outbox::note_stage(connection, tenant, provider_id, stage, error))
+    fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError> {
+        self.change(|connection| outbox::note_stage(connection, report))
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {

@@ -13,7 +13,7 @@ use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
 use crate::query::Page;
 use crate::sqlite::read::{Conditions, Listed, identifier};
@@ -249,20 +249,22 @@ pub(super) fn retry(
     Ok(Some(effect.status))
 }
 
-pub(super) fn note_stage(
-    connection: &Connection,
-    tenant: &TenantId,
-    provider_id: &str,
-    stage: DeliveryStage,
-    error: Option<&str>,
-) -> rusqlite::Result<bool> {
+pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> rusqlite::Result<bool> {
+    let DeliveryReport { tenant, provider_id, key, stage, error } = report;
     let mut find = connection.prepare_cached(
         "SELECT seq, stage FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
     )?;
     let found: Option<(i64, Option<String>)> =
         find.query_row([provider_id, tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     let Some((seq, known)) = found else {
-        return Ok(false);
+        let Some(key) = key else { return Ok(false) };
+        let mut clear_up = connection.prepare_cached(
+            "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error)
+             WHERE tenant = ?5 AND key = ?6 AND status = 'unknown'",
+        )?;
+        let status = report.clears_up().as_str();
+        let values = params![status, provider_id, stage.as_str(), error, tenant.as_str(), key];
+        return Ok(clear_up.execute(values)? == 1);
     };
     if !stage.is_news_after(known.as_deref().and_then(DeliveryStage::parse)) {
         return Ok(false);

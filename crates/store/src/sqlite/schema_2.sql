@@ -85,6 +85,9 @@ CREATE INDEX instances_looping ON instances (looping_until) WHERE looping_until 
 
 -- What waits with no way out by time may wait for ever: the first place to look for what is stuck.
 CREATE INDEX instances_timeless ON instances (tenant, id) WHERE closure_reason IS NULL AND wake_at IS NULL;
+-- What is kept beside a tenant goes with the retention.
+CREATE INDEX instances_beside ON instances (updated_at) WHERE closure_reason IS NOT NULL AND instr(tenant, '~') > 0;
+
 -- The views for operators again, without what is kept beside a tenant: its shadow, where what would have happened is
 -- tried out, and its receipts.
 

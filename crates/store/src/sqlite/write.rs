@@ -384,6 +384,16 @@ pub(super) fn clean_up(
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
     let effects_deleted = outbox::clean_up(connection, before, limit - entries_deleted)?;
-    let more = entries_deleted + effects_deleted == limit;
-    Ok(CleanupReport { entries_deleted, effects_deleted, more })
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM instances WHERE row IN (
+             SELECT i.row FROM instances AS i
+             WHERE i.closure_reason IS NOT NULL AND instr(i.tenant, '~') > 0 AND i.updated_at < ?1
+                 AND NOT EXISTS (SELECT 1 FROM log AS l WHERE l.owner = i.row)
+             ORDER BY i.updated_at, i.row LIMIT ?2)",
+    )?;
+    let room = limit - entries_deleted - effects_deleted;
+    let instances_deleted =
+        delete.execute(params![before.as_millis(), i64::try_from(room).unwrap_or(i64::MAX)])?;
+    let more = entries_deleted + effects_deleted + instances_deleted == limit;
+    Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
 }

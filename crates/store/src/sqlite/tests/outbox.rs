@@ -11,7 +11,8 @@ use serde_json::json;
 use super::{Place, flip, put, quarantined};
 use crate::contract::{Draft, at, id, machine, subject, tenant};
 use crate::outbox::{
-    ClaimedEffect, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement, SettlementResult,
+    ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::{CommitError, LoadError, MemoryStore, Outcome, Setting, SqliteStore, Store};
 
@@ -291,7 +292,10 @@ fn the_file_and_memory_agree_whatever_happens() {
                 _ => {
                     let stage = DeliveryStage::ALL[dice.below(4) as usize];
                     agree(&pair, |store| store.retry_effect(&tenant("t"), &key, at(now)));
-                    agree(&pair, |store| store.note_stage(&tenant("t"), "p", stage, None, at(now)));
+                    let key = Some(key).filter(|_| dice.below(2) == 0);
+                    let (tenant, provider_id) = (tenant("t"), "p".to_owned());
+                    let report = DeliveryReport { tenant, provider_id, key, stage, error: None };
+                    agree(&pair, |store| store.note_stage(&report));
                     agree(&pair, |store| store.clean_up(at(now - 3_000), 1));
                 }
             }
@@ -307,7 +311,7 @@ fn the_file_and_memory_agree_whatever_happens() {
 fn any_result(dice: &mut Dice, now: i64) -> SettlementResult {
     let error = format!("at {now}");
     match dice.below(4) {
-        0 => SettlementResult::Dead { error },
+        0 => SettlementResult::Dead { error, parts_done: dice.below(3) as u32 },
         1 => SettlementResult::Delivered { provider_id: (dice.below(2) == 0).then(|| "p".to_owned()) },
         _ => {
             let at = at(now + dice.below(6) as i64 * 100);

@@ -1,0 +1,136 @@
+//! What a server may be connected to: settings that are refused, and who may reach what.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod harness;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use harness::Server;
+use harness::outside::{ACME, MACHINES, SIGNING_SECRET, calls, meta, meta_channel, webhook};
+use harness::provider::{Provider, until};
+use serde_json::json;
+
+/// `serve` with such settings and flags, and a key for acme.
+fn serve(dir: &std::path::Path, settings: &str, more: &[&str]) -> Server {
+    let config = dir.join("statewright.toml");
+    std::fs::write(&config, settings).unwrap();
+    let fixed = ["serve", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES];
+    let arguments = [&fixed[..], &["--config", config.to_str().unwrap()], more].concat();
+    Server::start(&arguments, &[("STATEWRIGHT_API_KEYS", "acme=0123456789abcdef")])
+}
+
+#[test]
+fn a_server_for_all_sends_nothing_to_this_machine_unless_it_is_allowed() {
+    let key = [("authorization", "Bearer 0123456789abcdef")];
+    let receiver = Provider::content();
+    for (more, status) in [(&[][..], "dead"), (&["--allow-addresses", "127.0.0.0/8"], "delivered")] {
+        let dir = tempfile::tempdir().unwrap();
+        let server = serve(dir.path(), &webhook(&receiver.url(), ""), more);
+        let body = json!({ "message_id": "m1", "text": "update" }).to_string();
+        let path = "/v1/machines/progress_update/sessions/ann/messages";
+        let said = server.post_with(path, &body, &key).json();
+        let path = format!("/v1/instances/{}/effects", said["session_id"].as_str().unwrap());
+        let effect = || server.get_with(&path, &key).json()["data"][0].clone();
+        until(|| !["pending", "sending"].contains(&effect()["status"].as_str().unwrap()));
+        let effect = effect();
+        assert_eq!(effect["status"], json!(status), "{effect}");
+        if status == "dead" {
+            let error = effect["error"].as_str().unwrap();
+            assert!(error.contains("127.0.0.1") && error.contains("not allowed"), "{error}");
+            assert_eq!(receiver.count(), 0);
+        }
+    }
+    assert_eq!(receiver.count(), 1);
+}
+
+#[test]
+fn a_server_for_all_shows_dead_letters_to_whoever_has_the_key_and_takes_no_webhook_that_is_not_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve(dir.path(), &meta_channel("http://127.0.0.1:1", ""), &[]);
+    assert_eq!(server.get("/v1/dead-letters").status, 401);
+    assert_eq!(server.post("/v1/dead-letters/a:1:0/retry", "").status, 401);
+    assert_eq!(server.get("/v1/instances/a/effects").status, 401);
+    let said = meta::webhook(vec![meta::messages("PN1", vec![meta::text("331", "m1", "update")])]);
+    for kind in ["meta", "telegram", "slack", "twilio"] {
+        let path = format!("/v1/channels/{kind}/progress_update");
+        let answer = server.post_with(&path, &said.to_string(), &ACME);
+        assert_eq!((answer.status, &answer.json()["code"]), (403, &json!("bad_signature")), "{kind}");
+    }
+    assert_eq!(meta::send(&server, &said).status, 200);
+}
+
+/// Whether `dev` starts with such settings, and what it says on standard error.
+fn try_to_start(settings: &str) -> (bool, String) {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("statewright.toml");
+    std::fs::write(&config, settings).unwrap();
+    let fixed = ["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES, "--config"];
+    let mut child = Command::new(env!("CARGO_BIN_EXE_statewright"))
+        .args(fixed)
+        .arg(&config)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It ends by itself, unless it says where it listens.
+    let mut first = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
+    if !first.is_empty() {
+        child.kill().unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let started = !first.is_empty() || output.status.success();
+    (started, String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn settings_that_are_wrong_keep_the_server_from_starting_and_say_why_without_a_secret() {
+    let meta = meta_channel("http://127.0.0.1:1", "");
+    let hidden = meta.replace("app-secret", "hidden-one");
+    let without =
+        |name: &str| hidden.lines().filter(|line| !line.starts_with(name)).collect::<Vec<_>>().join("\n");
+    let hook = webhook("https://example.org/", "");
+    for (settings, problem) in [
+        (without("app_secret"), "[[channels]] number 1: `app_secret` is missing"),
+        (without("verify_token"), "[[channels]] number 1: `verify_token` is missing"),
+        (hidden.replace("hidden-one", ""), "empty"),
+        (hidden.replace("hidden-one", "env:NO_SUCH_VARIABLE"), "no variable `NO_SUCH_VARIABLE`"),
+        (hidden.replace("\"meta\"", "\"signal\""), "line 2: unknown variant `signal`"),
+        (format!("{hidden}bot_token = \"hidden-two\"\n"), "`bot_token` is no setting of the channel meta"),
+        (format!("{hidden}app_secert = \"hidden-two\"\n"), "unknown field `app_secert`"),
+        (format!("{hidden}reply_by = \"api\"\n"), "`reply_by` is a setting of the channel twilio"),
+        (format!("{hidden}rate = 0\n"), "`rate` is 0"),
+        (hidden.replace("http://127.0.0.1:1", "127.0.0.1:1"), "the URL does not begin with"),
+        (hidden.replace("http://127.0.0.1:1", "https://"), "[[channels]] number 1: the URL"),
+        (
+            "[[channels]]\nkind = \"twilio\"\nauth_token = \"hidden-one\"\nreply_by = \"api\"\n".to_owned(),
+            "needs `account_sid`",
+        ),
+        (
+            "[[channels]]\nkind = \"telegram\"\nbot_token = \"hidden-one\"\n".to_owned(),
+            "`secret_token` is missing",
+        ),
+        (
+            "[[channels]]\nkind = \"slack\"\nbot_token = \"hidden-one\"\n".to_owned(),
+            "`signing_secret` is missing",
+        ),
+        (hook.replace(SIGNING_SECRET, "hidden-one"), "a signing secret is `whsec_`"),
+        (hook.replace(SIGNING_SECRET, "whsec_aGlkZGVuLW9uZQ=="), "a signing secret is `whsec_`"),
+        (
+            hook.replace("https://example.org/", "https://user:hidden-one@example.org/"),
+            "[[webhooks]] number 1: the URL holds credentials",
+        ),
+        (hook.replace("https://example.org/", "ftp://example.org/"), "[[webhooks]] number 1: the URL"),
+        (format!("{hook}timeout = \"5m\"\n"), "[[webhooks]] number 1: `timeout`"),
+        (calls("a", "https://example.org/", "timeout = \"0s\""), "[[calls]] number 1: `timeout`"),
+        (calls("a", "https://example.org/", "rate = -1"), "[[calls]] number 1: `rate`"),
+        ("[[webhooks]]\nurl = \"https://example.org/\"\n".to_owned(), "missing field `secret`"),
+    ] {
+        let (started, told) = try_to_start(&settings);
+        assert!(!started && told.contains(problem), "{settings}\nshould tell: {problem}\ntells: {told}");
+        for secret in ["hidden", "aGlkZGVu"] {
+            assert!(!told.contains(secret), "{told}");
+        }
+    }
+}
