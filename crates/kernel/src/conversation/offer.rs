@@ -39,7 +39,9 @@ pub enum OptionTemplate {
 /// A button for each item of a list.
 #[derive(Debug)]
 pub struct Each {
-    list: Expression,
+    pub list: Expression,
+    /// What the other expressions call the item.
+    pub item: String,
     label: Template,
     pub event: Arc<str>,
     with: Vec<(String, Computed)>,
@@ -94,7 +96,7 @@ impl Offer {
 }
 
 impl OptionTemplate {
-    pub(crate) fn each(&self) -> Option<&Each> {
+    pub fn each(&self) -> Option<&Each> {
         match self {
             Self::Intent(_) => None,
             Self::Each(each) => Some(each),
@@ -194,11 +196,16 @@ impl Each {
     }
 
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        std::iter::once(&self.list).chain(self.of_item())
+    }
+
+    /// What is worked out for each item.
+    pub fn of_item(&self) -> impl Iterator<Item = &Expression> {
         let values = self.with.iter().filter_map(|(_, value)| match value {
             Computed::Expression(expression) => Some(&**expression),
             Computed::Literal(_) => None,
         });
-        std::iter::once(&self.list).chain(self.label.expressions()).chain(values)
+        self.label.expressions().chain(values)
     }
 }
 
@@ -246,6 +253,7 @@ impl EachDefinition {
             };
             with.push((name.value.clone(), value));
         }
-        Some(Each { list, label, event: self.event.value.as_str().into(), with })
+        let item = self.item.clone();
+        Some(Each { list, item, label, event: self.event.value.as_str().into(), with })
     }
 }
