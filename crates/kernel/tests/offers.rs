@@ -59,6 +59,13 @@ fn machine() -> Machine {
     machine.unwrap_or_else(|| panic!("{diagnostics:?}"))
 }
 
+#[test]
+fn what_a_list_reads_is_read_and_what_choosing_becomes_is_sent() {
+    let (_, diagnostics) = load(MACHINE);
+    let told: Vec<&str> = diagnostics.iter().map(|diagnostic| diagnostic.message.as_str()).collect();
+    assert_eq!(told, ["nothing reads the field `chosen`", "nothing reads the field `note`"]);
+}
+
 struct Session {
     machine: Machine,
     snapshot: Option<Snapshot>,
@@ -205,7 +212,7 @@ fn stale_button_shows_the_list_as_it_is_now() {
     let (stale, first) = (session.token(1), session.token(0));
     session.event("list_changed", json!({ "tasks": tasks(&["a", "c"]) }));
     session.text("help");
-    for token in [stale.as_str(), "p1.#0", "p2.#00000000", "p3"] {
+    for token in [stale.as_str(), &first, "p1.#0", "p2.#00000000", "p3"] {
         let answer = session.press(token);
         assert_eq!((answer.outcome, answer.why.rule), (MessageOutcome::Inline, Rule::R2), "{token}");
         let labels: Vec<&str> = answer.reply[1].options.iter().map(|o| o.label.as_str()).collect();
@@ -219,9 +226,11 @@ fn stale_button_shows_the_list_as_it_is_now() {
 #[test]
 fn button_of_an_earlier_session_means_no_other_item_of_this_one() {
     let token = Session::of_names(&["a", "b"]).token(0);
-    let mut other = Session::of_names(&["x", "y"]);
-    assert_eq!(other.press(&token).outcome, MessageOutcome::Inline);
-    assert_eq!(other.field("chosen"), Value::Null);
+    for tasks in [tasks(&["x", "y"]), json!([{ "id": "t9", "name": "a" }])] {
+        let mut other = Session::with(&tasks);
+        assert_eq!(other.press(&token).outcome, MessageOutcome::Inline);
+        assert_eq!(other.field("chosen"), Value::Null);
+    }
 }
 
 #[test]
