@@ -1,7 +1,9 @@
 //! A store that fails as real ones do: before a commit, after it, or without anybody knowing; and that will not load.
 //!
-//! Everything it did save stays in the memory store underneath, which outlives the engine, as a disk would.
+//! Everything it did save stays in the memory store underneath, which outlives the engine, as a disk would. It can also
+//! lose its power in the middle of a delivery: from then on whatever the engine believes to be saved is not.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kernel::commit::{Commit, Entry};
@@ -22,13 +24,44 @@ use crate::random::Random;
 pub(crate) struct FaultyStore {
     pub inner: Arc<MemoryStore>,
     random: Mutex<Random>,
+    /// Apart from the other, since the threads of one engine take turns as they like.
+    random_of_delivery: Mutex<Random>,
     /// One commit in so many fails.
     fails_one_in: usize,
+    /// Whether effects are given out.
+    pub delivers: AtomicBool,
+    pub is_cut: AtomicBool,
 }
 
 impl FaultyStore {
     pub fn new(inner: Arc<MemoryStore>, seed: u64, fails_one_in: usize) -> Self {
-        Self { inner, random: Mutex::new(Random::new(seed)), fails_one_in }
+        Self {
+            inner,
+            random: Mutex::new(Random::new(seed)),
+            random_of_delivery: Mutex::new(Random::new(seed.rotate_left(17))),
+            fails_one_in,
+            delivers: AtomicBool::new(false),
+            is_cut: AtomicBool::new(false),
+        }
+    }
+
+    /// As `fault`, for the thread that delivers; a quarter as often, and now and then the power goes.
+    fn fault_of_delivery(&self) -> Fault {
+        if self.is_cut.load(Ordering::SeqCst) {
+            return Fault::Cut;
+        }
+        let mut random = self.random_of_delivery.lock().expect("no thread panics while it holds this lock");
+        if !random.one_in(self.fails_one_in * 4) {
+            return Fault::None;
+        }
+        match random.below(4) {
+            0 => Fault::NotSaved,
+            1 => Fault::Saved,
+            kind => {
+                self.is_cut.store(true, Ordering::SeqCst);
+                if kind == 2 { Fault::Cut } else { Fault::CutAfter }
+            }
+        }
     }
 
     /// Which of `kinds` faults happens now, if one does.
@@ -38,6 +71,12 @@ impl FaultyStore {
     }
 
     fn load_fault(&self) -> Result<(), LoadError> {
+        if std::thread::current().name() == Some("courier") {
+            return match self.fault_of_delivery() {
+                Fault::None => Ok(()),
+                _ => Err(LoadError::Unavailable("simulated".into())),
+            };
+        }
         match self.fault(self.fails_one_in * 4, 1) {
             Some(_) => Err(LoadError::Unavailable("simulated".into())),
             None => Ok(()),
@@ -45,8 +84,22 @@ impl FaultyStore {
     }
 }
 
+/// What becomes of a claim or a settlement.
+enum Fault {
+    None,
+    NotSaved,
+    /// And nobody is told.
+    Saved,
+    Cut,
+    /// This was the last that was saved.
+    CutAfter,
+}
+
 impl Store for FaultyStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
+        if self.is_cut.load(Ordering::SeqCst) {
+            return Err(CommitError::Unavailable("the power is gone".into()));
+        }
         match self.fault(self.fails_one_in, 4) {
             None => self.inner.commit(batch),
             Some(0) => Err(CommitError::Unavailable("simulated".into())),
@@ -119,11 +172,28 @@ impl Store for FaultyStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        self.inner.claim_effects(now, lease_until, limit)
+        if !self.delivers.load(Ordering::SeqCst) {
+            return Ok(Vec::new());
+        }
+        let claim = || self.inner.claim_effects(now, lease_until, limit);
+        match self.fault_of_delivery() {
+            Fault::None => claim(),
+            Fault::NotSaved => Err(CommitError::Unavailable("simulated".into())),
+            Fault::Saved => claim().and(Err(CommitError::Unknown("simulated, saved".into()))),
+            // Whoever has lost its power does nothing more, and knows nothing of that.
+            Fault::Cut => Ok(Vec::new()),
+            Fault::CutAfter => claim().map(|_| Vec::new()),
+        }
     }
 
     fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
-        self.inner.settle_effects(settlements, now)
+        let settle = || self.inner.settle_effects(settlements, now);
+        match self.fault_of_delivery() {
+            Fault::None | Fault::CutAfter => settle(),
+            Fault::NotSaved => Err(CommitError::Unavailable("simulated".into())),
+            Fault::Saved => settle().and(Err(CommitError::Unknown("simulated, saved".into()))),
+            Fault::Cut => Ok(vec![true; settlements.len()]),
+        }
     }
 
     fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError> {

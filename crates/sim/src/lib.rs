@@ -2,9 +2,11 @@
 //!
 //! One client drives the engine step by step on a virtual clock, so a seed gives the same run every time. Whatever goes
 //! wrong, the client repeats the same key until it has an answer, as real ones are told to. It owns no second
-//! implementation of anything: the checkers look at what the store holds and at what was answered.
+//! implementation of anything: the checkers look at what the store holds, at what was answered, and at what has arrived
+//! outside. Effects are delivered in steps of their own, one at a time, since two at once would not repeat themselves.
 
 mod faulty;
+mod post;
 mod random;
 mod world;
 

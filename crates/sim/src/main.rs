@@ -28,6 +28,8 @@ fn main() -> ExitCode {
                 total.repeats += report.repeats;
                 total.crashes += report.crashes;
                 total.timers_fired += report.timers_fired;
+                total.effects += report.effects;
+                total.arrivals += report.arrivals;
             }
             Err(failure) => {
                 println!("seed {}, step {}: {}", failure.seed, failure.step, failure.what);
@@ -39,8 +41,8 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers",
-        total.messages, total.repeats, total.crashes, total.timers_fired
+        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers, {} effects, {} arrivals",
+        total.messages, total.repeats, total.crashes, total.timers_fired, total.effects, total.arrivals
     );
     ExitCode::SUCCESS
 }

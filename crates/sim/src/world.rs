@@ -3,21 +3,26 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::Message;
-use kernel::id::{InputKey, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Input};
+use kernel::id::{InputKey, InstanceId, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Fields, Input};
 use kernel::refusal::RefusalCode;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
-use store::{HistoryQuery, InstanceQuery, MemoryStore, Store};
+use store::{EffectQuery, HistoryQuery, InstanceQuery, MemoryStore, Store};
 
 use crate::faulty::FaultyStore;
+use crate::post::{Outside, check_results};
 use crate::random::Random;
 
 const DEFINITION: &str = include_str!("../../../machines/progress_update.yaml");
+/// Something that calls something.
+const DESK: &str = include_str!("desk.yaml");
+const DESKS: usize = 3;
 const USERS: usize = 5;
 const WORDS: [&str; 14] = [
     "update",
@@ -40,6 +45,8 @@ const FAILS_ONE_IN: usize = 6;
 const NEVER: usize = usize::MAX / 8;
 /// Silence that ends a session, in the shipped definition.
 const SESSION_LIFE: Delay = Delay::from_millis(2 * 3_600_000);
+/// After so many waits of five minutes no retry is left, and no claim of who failed.
+const WAITS_MAX: usize = 40;
 /// How often a client repeats an unanswered key; a store that fails every sixth time answers long before.
 const REPEATS_MAX: usize = 200;
 
@@ -52,6 +59,9 @@ pub struct Report {
     pub entries: usize,
     pub sessions: usize,
     pub timers_fired: usize,
+    pub effects: usize,
+    /// What was sent and has arrived, repeats included.
+    pub arrivals: usize,
 }
 
 /// Something that must hold did not.
@@ -75,7 +85,10 @@ struct World {
     random: Random,
     disk: Arc<MemoryStore>,
     clock: Clock,
+    outside: Arc<Outside>,
+    store: Arc<FaultyStore>,
     engine: Engine,
+    errands: usize,
     answered: Vec<Answered>,
     report: Report,
 }
@@ -98,17 +111,21 @@ impl World {
     fn new(seed: u64) -> Self {
         let disk = Arc::new(MemoryStore::new());
         let clock = Clock::virtual_at(Timestamp::from_millis(1_767_603_600_000));
-        let engine = start(&disk, &clock, seed, FAILS_ONE_IN);
+        let outside = Arc::new(Outside::new(seed));
+        let (store, engine) = start(&disk, &outside, &clock, seed, FAILS_ONE_IN);
         let (random, report) = (Random::new(seed), Report::default());
-        Self { seed, random, disk, clock, engine, answered: Vec::new(), report }
+        let (answered, errands) = (Vec::new(), 0);
+        Self { seed, random, disk, clock, outside, store, engine, errands, answered, report }
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.random.below(20) {
+        match self.random.below(26) {
             0..=12 => self.write(),
             13..=15 => self.repeat(),
             16 => self.reuse(),
             17 | 18 => self.wait(),
+            19..=22 => self.deliver(),
+            23 | 24 => self.errand(),
             _ => {
                 self.crash();
                 Ok(())
@@ -131,14 +148,51 @@ impl World {
 
     /// Sends until there is an answer, as a client would.
     fn send(&mut self, user: usize, key: &str, text: &str) -> Result<Arc<Answer>, String> {
+        self.submit(&message(user, key, text)?)
+    }
+
+    fn submit(&mut self, input: &Input) -> Result<Arc<Answer>, String> {
         for _ in 0..REPEATS_MAX {
-            match self.engine.call(message(user, key, text)?) {
+            match self.engine.call(input.clone()) {
                 Ok(submitted) => return Ok(submitted.answer),
                 Err(EngineError::Unavailable(_) | EngineError::Full(_)) => self.report.repeats += 1,
-                Err(error) => return Err(format!("the message {key} met {error:?}")),
+                Err(error) => return Err(format!("the input {} met {error:?}", input.key)),
             }
         }
-        Err(format!("the message {key} was never answered"))
+        Err(format!("the input {} was never answered", input.key))
+    }
+
+    /// A desk calls, or thinks better of it. Whether it takes that is its business.
+    fn errand(&mut self) -> Result<(), String> {
+        let (desk, event) = (self.random.below(DESKS), *self.random.choose(&["ask", "ask", "ask", "leave"]));
+        let instance = InstanceId::parse(&format!("desk-{desk}"))?;
+        self.errands += 1;
+        let machine = MachineName::parse("desk")?;
+        let context = Fields::new();
+        let create = Cause::Create { machine, id: Some(instance.clone()), subject: None, context };
+        self.submit(&input(&format!("open-{desk}"), create)?)?;
+        let cause = Cause::Event { instance, event: event.to_owned(), payload: Fields::new() };
+        self.submit(&input(&format!("e{}", self.errands), cause)?)?;
+        Ok(())
+    }
+
+    /// Delivers what is due. The shard comes to rest first, so that the two threads do not get in each other's way.
+    fn deliver(&mut self) -> Result<(), String> {
+        while !self.recover()? {}
+        self.store.delivers.store(true, Ordering::SeqCst);
+        self.recover()?;
+        self.store.delivers.store(false, Ordering::SeqCst);
+        if self.store.is_cut.load(Ordering::SeqCst) {
+            self.crash();
+        }
+        Ok(())
+    }
+
+    /// Fires what is due; whether that is all that was.
+    fn recover(&mut self) -> Result<bool, String> {
+        let report = self.engine.recover().map_err(|e| e.to_string())?;
+        self.report.timers_fired += report.timers_fired;
+        Ok(report.complete)
     }
 
     /// A repeat of any answered message must get the same bytes.
@@ -172,30 +226,45 @@ impl World {
     fn wait(&mut self) -> Result<(), String> {
         let minutes = *self.random.choose(&[1, 4, 5, 30, 119, 121]);
         self.clock.advance(Delay::from_secs(minutes * 60));
-        let report = self.engine.recover().map_err(|e| e.to_string())?;
-        self.report.timers_fired += report.timers_fired;
-        Ok(())
+        self.recover().map(|_| ())
     }
 
     /// Everything in memory is gone; the disk stays.
     fn crash(&mut self) {
         self.report.crashes += 1;
         let seed = self.seed ^ (self.report.crashes as u64) << 32;
-        self.engine = start(&self.disk, &self.clock, seed, FAILS_ONE_IN);
+        (self.store, self.engine) = start(&self.disk, &self.outside, &self.clock, seed, FAILS_ONE_IN);
     }
 
-    /// The store gets well, claims of those who failed run out, and everything that is due is caught up.
+    /// The store and the outside get well, claims of those who failed run out, and everything that is due is caught up.
     fn settle(&mut self) -> Result<(), String> {
-        self.engine = start(&self.disk, &self.clock, self.seed, NEVER);
+        (self.store, self.engine) = start(&self.disk, &self.outside, &self.clock, self.seed, NEVER);
         self.clock.advance(Delay::from_secs(60));
-        let report = self.engine.recover().map_err(|e| e.to_string())?;
-        if report.complete { Ok(()) } else { Err("recovery did not get to its end".to_owned()) }
+        if !self.recover()? {
+            return Err("recovery did not get to its end".to_owned());
+        }
+        self.outside.get_well();
+        for _ in 0..WAITS_MAX {
+            self.clock.advance(Delay::from_secs(300));
+            self.deliver()?;
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), String> {
         let mut query = InstanceQuery::of(TenantId::default_tenant());
         query.limit = 1_000_000;
-        let sessions = self.disk.instances(&query).map_err(|e| e.to_string())?.data;
+        let (sessions, desks): (Vec<_>, Vec<_>) = self
+            .disk
+            .instances(&query)
+            .map_err(|e| e.to_string())?
+            .data
+            .into_iter()
+            .partition(|instance| instance.subject.is_some());
+        for desk in &desks {
+            check_results(&self.history(desk)?)?;
+        }
+        self.check_outside()?;
         self.report.sessions = sessions.len();
         let mut times_saved: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
@@ -219,6 +288,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn check_outside(&mut self) -> Result<(), String> {
+        let query = EffectQuery { limit: 1_000_000, ..EffectQuery::of(TenantId::default_tenant()) };
+        let mut effects = self.disk.effects(&query).map_err(|e| e.to_string())?.data;
+        effects.reverse();
+        (self.report.effects, self.report.arrivals) = (effects.len(), self.outside.arrivals());
+        self.outside.check(&effects)
     }
 
     fn history(&self, session: &Snapshot) -> Result<Vec<Entry>, String> {
@@ -265,26 +342,37 @@ fn check_session(session: &Snapshot, entries: &[Entry], now: Timestamp) -> Resul
     Ok(())
 }
 
-fn start(disk: &Arc<MemoryStore>, clock: &Clock, seed: u64, fails_one_in: usize) -> Engine {
+fn start(
+    disk: &Arc<MemoryStore>,
+    outside: &Arc<Outside>,
+    clock: &Clock,
+    seed: u64,
+    fails_one_in: usize,
+) -> (Arc<FaultyStore>, Engine) {
     let store = Arc::new(FaultyStore::new(Arc::clone(disk), seed, fails_one_in));
     let machines = Machines::default();
-    machines
-        .activate(&**disk, DEFINITION, clock.now())
-        .expect("the shipped machine loads; its own test says so");
-    Engine::start(store, Arc::new(machines), clock.clone(), Settings::default())
+    for source in [DEFINITION, DESK] {
+        machines
+            .activate(&**disk, source, clock.now())
+            .expect("the shipped machine loads, and its own test says so; the other is beside this file");
+    }
+    let settings = Settings { deliveries_max: 1, ..Settings::default() };
+    let mut engine =
+        Engine::start(Arc::<FaultyStore>::clone(&store), Arc::new(machines), clock.clone(), settings);
+    engine.deliver_by(Arc::<Outside>::clone(outside));
+    (store, engine)
 }
 
 fn message(user: usize, key: &str, text: &str) -> Result<Input, String> {
-    Ok(Input {
-        tenant: TenantId::default_tenant(),
-        key: InputKey::parse(key)?,
-        cause: Cause::Message {
-            machine: MachineName::parse("progress_update")?,
-            subject: Subject::parse(&format!("user-{user}"))?,
-            message: Message::of_text(text),
-        },
-        expected: None,
-        by: None,
-        trace_id: None,
-    })
+    let cause = Cause::Message {
+        machine: MachineName::parse("progress_update")?,
+        subject: Subject::parse(&format!("user-{user}"))?,
+        message: Message { deliver: true, ..Message::of_text(text) },
+    };
+    input(key, cause)
+}
+
+fn input(key: &str, cause: Cause) -> Result<Input, String> {
+    let (tenant, key) = (TenantId::default_tenant(), InputKey::parse(key)?);
+    Ok(Input { tenant, key, cause, expected: None, by: None, trace_id: None })
 }
