@@ -46,8 +46,8 @@ pub(crate) fn match_answer(
     if let Some(at) = question.options.iter().position(|o| o.id == text.trim()) {
         return Answered::Option(at, "the option's id");
     }
-    if let Some(at) = labels.iter().position(|label| bare(label) == answer && !answer.is_empty()) {
-        return Answered::Option(at, "the option's label");
+    if let Some(answered) = match_label(answer, &labels) {
+        return answered;
     }
     let named = |choice: &Choice| match choice {
         Choice::Intent(name) | Choice::Confirmed(name) => conversation.intent_by_name(name),
@@ -58,31 +58,41 @@ pub(crate) fn match_answer(
     if let Some(at) = conversation.lexicon.exact(normal, locale, known).and_then(offered) {
         return Answered::Option(at, "another phrase for the option");
     }
-    if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
-        return Answered::Option(at, "an ordinal word");
-    }
-    if let Ok(number) = answer.parse::<usize>() {
-        return by_number(number, answer, &labels);
-    }
-    if answer.chars().count() >= PREFIX_LETTERS_MIN {
-        let begins = |label: &&Cow<'_, str>| label.starts_with(answer);
-        if labels.iter().filter(begins).count() == 1 {
-            let at = labels.iter().position(|label| begins(&label)).unwrap_or(0);
-            return Answered::Option(at, "the beginning of one label");
-        }
-    }
-    by_likeness(answer, &labels)
+    match_number(answer, &labels).unwrap_or_else(|| match_likely(answer, &labels))
 }
 
-fn by_number(number: usize, digits: &str, labels: &[Cow<'_, str>]) -> Answered {
-    let holds = |label: &Cow<'_, str>| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == digits);
+/// The option whose label the answer is. Labels are normalised, the answer is bare besides.
+pub(crate) fn match_label(answer: &str, labels: &[Cow<'_, str>]) -> Option<Answered> {
+    let at = labels.iter().position(|label| bare(label) == answer && !answer.is_empty())?;
+    Some(Answered::Option(at, "the option's label"))
+}
+
+/// What a number means; `None` if the answer is none.
+pub(crate) fn match_number(answer: &str, labels: &[Cow<'_, str>]) -> Option<Answered> {
+    let number = answer.parse::<usize>().ok()?;
+    let holds = |label: &Cow<'_, str>| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == answer);
     let mut holding = (0..labels.len()).filter(|at| holds(&labels[*at]));
-    match (holding.next(), holding.next()) {
+    Some(match (holding.next(), holding.next()) {
         (Some(at), None) => Answered::Option(at, "a number that stands in one label"),
         (Some(_), Some(_)) => Answered::Ambiguous,
         (None, _) if (1..=labels.len()).contains(&number) => Answered::Option(number - 1, "a position"),
         (None, _) => Answered::Nothing,
+    })
+}
+
+/// An ordinal word, the beginning of one label only, or nearly a label.
+pub(crate) fn match_likely(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
+    if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
+        return Answered::Option(at, "an ordinal word");
     }
+    if answer.chars().count() >= PREFIX_LETTERS_MIN {
+        let begins = |label: &Cow<'_, str>| label.starts_with(answer);
+        let mut beginning = (0..labels.len()).filter(|at| begins(&labels[*at]));
+        if let (Some(at), None) = (beginning.next(), beginning.next()) {
+            return Answered::Option(at, "the beginning of one label");
+        }
+    }
+    by_likeness(answer, labels)
 }
 
 fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
