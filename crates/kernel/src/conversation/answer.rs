@@ -9,9 +9,6 @@ use crate::conversation::{Conversation, Priority};
 /// Jaro-Winkler similarity from which a misspelt label counts, and how far ahead of the next it must be.
 const NEAR_LABEL: f64 = 0.92;
 const NEAR_LABEL_MARGIN: f64 = 0.05;
-/// Labels cannot be so much like an answer if the shorter of the two has less than this share of the other's letters:
-/// of three fifths, all alike and in order, come (3/5 + 1 + 1) / 3, and with four letters in front 0.92.
-const NEAR_LABEL_LETTERS: (usize, usize) = (3, 5);
 /// Fewer letters begin too many words.
 const PREFIX_LETTERS_MIN: usize = 3;
 
@@ -96,12 +93,7 @@ pub(crate) fn match_likely(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
 }
 
 fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
-    let (letters, share) = (answer.chars().count(), NEAR_LABEL_LETTERS);
-    let could_be = |label: &Cow<'_, str>| {
-        let others = bare(label).chars().count();
-        letters.min(others) * share.1 >= letters.max(others) * share.0
-    };
-    if !labels.iter().any(could_be) {
+    if !labels.iter().any(|label| could_be_near(answer, bare(label))) {
         return Answered::Nothing;
     }
     let mut likeness: Vec<(f64, usize)> = labels
@@ -116,5 +108,28 @@ fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
             Answered::Option(*at, "a label, misspelt")
         }
         _ => Answered::Nothing,
+    }
+}
+
+/// Whether two texts may be as like as `NEAR_LABEL`, as far as their lengths tell. If the shorter is three fifths of the
+/// longer, and all of it alike and in order, its likeness is (3/5 + 1 + 1) / 3, and with four letters in front 0.92.
+fn could_be_near(one: &str, other: &str) -> bool {
+    let (one, other) = (one.chars().count(), other.chars().count());
+    5 * one.min(other) >= 3 * one.max(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_near_could_be_near(one in "[ab]{1,12}", rest in "[ab]{0,12}") {
+            let longer = format!("{one}{rest}");
+            let near = strsim::jaro_winkler(&one, &longer) >= NEAR_LABEL;
+            prop_assert!(!near || could_be_near(&one, &longer), "{one} {longer}");
+        }
     }
 }
