@@ -305,7 +305,6 @@ fn a_webhook_is_tried_at_the_times_of_the_specification_then_dead_and_by_hand_ag
     seen.iter().for_each(assert_signed);
     assert!(seen.iter().all(|again| again.header("webhook-id") == seen[0].header("webhook-id")));
     assert!(seen.iter().all(|again| again.json()["data"] == seen[0].json()["data"]), "{seen:#?}");
-    assert_ne!(seen[0].header("webhook-timestamp"), seen[9].header("webhook-timestamp"));
     server.advance("48h");
     let letters = server.dead_letters();
     let letter = letters.iter().find(|letter| letter["id"] == json!(seen[0].header("webhook-id"))).unwrap();

@@ -81,6 +81,8 @@ impl Shard {
             took_ms = report.took_ms,
             "recovered"
         );
+        // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
+        self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {
             let first = match waiting.recv_timeout(self.nap()) {
                 Ok(job) => Some(job),

@@ -374,7 +374,17 @@ mod tests {
                     error: "HTTP 400: (#131030) Recipient phone number not in allowed list".to_owned(),
                 },
             ),
-            (401, error(190, "expired"), Sent::Refused { error: "HTTP 401: expired".to_owned() }),
+            (
+                401,
+                error(190, "expired"),
+                Sent::Later { error: "HTTP 401: expired".to_owned(), after_seconds: Some(9) },
+            ),
+            (
+                200,
+                "<p>Welcome</p>".to_owned(),
+                Sent::Unknown { error: "HTTP 200: <p>Welcome</p>".to_owned() },
+            ),
+            (200, "{}".to_owned(), Sent::Accepted { provider_id: None }),
             (
                 400,
                 error(130_429, "slow"),

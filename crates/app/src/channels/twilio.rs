@@ -705,7 +705,8 @@ mod tests {
                 r#"{"code": 20429, "message": "Too Many Requests"}"#,
                 Sent::Later { error: error("HTTP 429: 20429: Too Many Requests"), after_seconds: Some(3) },
             ),
-            (401, "nope", Sent::Refused { error: error("HTTP 401: nope") }),
+            (401, "nope", Sent::Later { error: error("HTTP 401: nope"), after_seconds: Some(3) }),
+            (200, "<html>", Sent::Unknown { error: error("HTTP 200: <html>") }),
             (500, "<html>", Sent::Unknown { error: error("HTTP 500: <html>") }),
         ] {
             assert_eq!(sent(status, Some(3), body.as_bytes()), expected);

@@ -96,7 +96,8 @@ impl Courier {
     pub fn run(&mut self, waiting: &Receiver<Event>) {
         let mut resting: Vec<Sender<()>> = Vec::new();
         let mut farewell: Option<Instant> = None;
-        let mut nap = Duration::ZERO;
+        // The shard wakes it when it has recovered.
+        let mut nap = Duration::MAX;
         loop {
             let first = match waiting.recv_timeout(nap) {
                 Ok(event) => Some(event),
