@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::webhook::{self, SigningSecret};
 
 /// Providers answer within a few seconds or not at all.
-const PROVIDER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of an answer's own words in an error.
 const ERROR_CHARACTERS_MAX: usize = 300;
 
@@ -189,6 +189,11 @@ impl Post<'_> {
             Ok(response) => match response.status {
                 // The result is brought later, by `answer_to`.
                 202 => Carried::Delivered { provider_id: None },
+                // What is missing of it may be what counts; the callee knows the call by its key.
+                200..=299 if response.broke_off => {
+                    let error = format!("HTTP {}: the answer broke off", response.status);
+                    Carried::Later { error, after: None, parts_done: 0 }
+                }
                 200..=299 => match fields_of(&response.body) {
                     Some(fields) => Carried::Answered(CallOutcome::Done(fields)),
                     None => Carried::Answered(failed("bad_result", "the result is no JSON object")),
@@ -212,7 +217,7 @@ impl Post<'_> {
 }
 
 fn meaning(kind: ChannelKind, response: &Response) -> Sent {
-    let Response { status, retry_after, body } = response;
+    let Response { status, retry_after, body, .. } = response;
     match kind {
         ChannelKind::Twilio => twilio::sent(*status, *retry_after, body),
         ChannelKind::Meta => meta::sent(*status, *retry_after, body),

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
@@ -181,6 +182,10 @@ fn init_log(choice: Option<LogChoice>) {
     telemetry::init(format, None);
 }
 
+/// How long threads may take to end when all is done: longer than the engine's own farewell, should a request that was
+/// cut off be the last to hold it.
+const FAREWELL_MAX: Duration = Duration::from_secs(6);
+
 fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
@@ -201,7 +206,7 @@ fn run(server: Server) -> CommandResult {
     }
     let durability = store.info().durability;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
             .await
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
@@ -242,7 +247,10 @@ fn run(server: Server) -> CommandResult {
         let cut = accept::serve(listener, http::router(app), Limits::default(), shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // What was being sent has had its time; whoever still says nothing is not waited for.
+    runtime.shutdown_timeout(FAREWELL_MAX);
+    ended
 }
 
 /// The switch over all machines, which is not ours to name: hosts have set it before.
