@@ -37,6 +37,9 @@ pub struct ConversationState {
     /// What those buttons stand for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub prompt: Vec<Offer>,
+    /// The reply with buttons that was given last in this state, by its name: what is asked for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt_reply: Option<String>,
     /// Media that came before anybody knew what for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_media: Vec<Media>,

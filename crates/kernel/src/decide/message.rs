@@ -453,8 +453,14 @@ impl Speaker<'_, '_> {
         self.turn.render(self.conversation, template, &context)
     }
 
-    /// What the current state asks for: the last reply of its entry.
+    /// What the current state asks for: what it said last with buttons, else the last reply of its entry.
     fn prompt(&mut self) -> Option<Reply> {
+        let asked = self.turn.session.prompt_reply.as_deref();
+        if let Some(reply) =
+            asked.and_then(|name| self.conversation.replies.iter().position(|r| r.name == name))
+        {
+            return Some(self.render(ReplyIndex(reply as u16)));
+        }
         let leaf = *self.turn.position.leaves().first()?;
         let entry = &self.turn.machine.chart.state(leaf).entry;
         let mut replies = entry.iter().filter_map(|action| match action {

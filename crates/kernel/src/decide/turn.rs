@@ -418,12 +418,26 @@ impl<'a> Turn<'a> {
         let chart = &self.machine.chart;
         let paths = self.position.leaves().iter().map(|leaf| &chart.state(*leaf).path);
         let moved = !paths.eq(&self.after.configuration);
+        self.note_prompt_reply(moved);
         if !shown.is_empty() || moved {
             self.session.prompt_revision = self.revision();
             self.session.prompt = shown;
         } else if options().next().is_some() {
             let before = std::mem::take(&mut self.session.prompt);
             self.session.prompt = before.into_iter().filter_map(Offer::put_behind).collect();
+        }
+    }
+
+    /// What a state asks for is what it said last with buttons. What was asked in a state that was left counts no more.
+    fn note_prompt_reply(&mut self, moved: bool) {
+        let Some(conversation) = &self.machine.conversation else { return };
+        if moved {
+            self.session.prompt_reply = None;
+        }
+        let given = self.trail.replies.iter().rev();
+        let templates = given.map(|(reply, _)| &conversation.replies[usize::from(reply.0)]);
+        if let Some(template) = templates.into_iter().find(|template| !template.options.is_empty()) {
+            self.session.prompt_reply = Some(template.name.clone());
         }
     }
 

@@ -56,6 +56,7 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
     after.conversation = Some(Arc::new(ConversationState {
         address: Some(Arc::new(Address { channel, account, user })),
         prompt_revision: kernel::id::Revision(2),
+        prompt_reply: Some("menu".into()),
         prompt: vec!["done".into()],
         locale: Some("fr".into()),
         topic: Some("progress".into()),
