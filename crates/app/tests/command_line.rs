@@ -1,8 +1,9 @@
 //! Commands as their users type them: what is printed, and how they end.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
@@ -16,6 +17,19 @@ fn run(dir: &Path, arguments: &[&str]) -> (bool, String) {
         Command::new(env!("CARGO_BIN_EXE_statewright")).args(arguments).current_dir(dir).output().unwrap();
     let told = [output.stdout, output.stderr].concat();
     (output.status.success(), String::from_utf8(told).unwrap())
+}
+
+/// What `chat` prints when these lines are typed.
+fn chat(machine: &str, lines: &str) -> String {
+    let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_statewright"))
+        .args(["chat", machine, "--machines", machines])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
 }
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -94,5 +108,53 @@ fn stories_are_found_by_their_folder_and_beside_their_definition() {
         let (succeeded, told) = run(dir.path(), &["test", file]);
         assert_eq!(succeeded, succeeds, "{told}");
         assert!(told.contains(expected), "{told}");
+    }
+}
+
+#[test]
+fn chat_shows_what_timers_say_and_why_they_came() {
+    let told = chat("progress_update", "update\nTask 7\n/advance 2h\n/why\n/quit that is all\nupdate\n");
+    for expected in [
+        "1 timer(s) fired, 1 session(s) closed: timeout\n  Your update was closed after a long silence.",
+        "> /why\n  the timer after.2h was due at ",
+        "; from `awaiting_action` to `abandoned`, closed: timeout\n  * (top) --after.2h",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    assert_eq!(told.matches("> update").count(), 1, "nothing is read after the end: {told}");
+}
+
+#[test]
+fn chat_shows_what_results_of_calls_say_and_their_buttons_count() {
+    let told = chat(
+        "banking_menu",
+        "hello\n/call auth error {\"code\": \"down\"}\n/why\n/button regis\n/call auth {}\n/why\n",
+    );
+    for expected in [
+        "Signing in did not work.\n    [1] Sign in again\n    [2] Register\n    [3] Talk to a person\n  (auth)",
+        "> /why\n  the call ",
+        " came to error.invoke.auth; `auth` stays\n",
+        "(registration.name, dispatched, ",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+}
+
+#[test]
+fn chat_says_how_a_command_is_written() {
+    let lines = "/buttn\n/button\nupdate\nTask 7\n/button\n/button 9\n/locale de\n/locale fr\n/advance\n/event\n/call\n";
+    let told = chat("progress_update", lines);
+    for expected in [
+        "! there is no command `/buttn`; did you mean `/button`?",
+        "! there are no buttons yet",
+        "! which one? Its number or its label: `Add photos or comments`",
+        "! `9` is no button; there are 1 to 3",
+        "! `progress_update` does not speak `de`; there are en, fr",
+        "  messages are in fr; there are en, fr",
+        "! how far? As in `/advance 30s`",
+        "! which event? /state lists",
+        "! which call? /state lists",
+    ] {
+        assert!(told.contains(expected), "{expected}: {told}");
     }
 }
