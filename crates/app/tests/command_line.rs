@@ -1,11 +1,15 @@
 //! Commands as their users type them: what is printed, and how they end.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod harness;
+
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use harness::Server;
+use harness::outside::MACHINES;
+use serde_json::{Value, json};
 
 fn machine(name: &str, version: u32, state: &str) -> String {
     format!("machine: {name}\nversion: {version}\ninitial: {state}\nstates: {{ {state}: {{}} }}\n")
@@ -21,15 +25,25 @@ fn run(dir: &Path, arguments: &[&str]) -> (bool, String) {
 
 /// What `chat` prints when these lines are typed.
 fn chat(machine: &str, lines: &str) -> String {
-    let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
     let mut child = Command::new(env!("CARGO_BIN_EXE_statewright"))
-        .args(["chat", machine, "--machines", machines])
+        .args(["chat", machine, "--machines", MACHINES])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
     String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+}
+
+/// A server whose clock stands still and that remembers nothing.
+fn server() -> Server {
+    let fixed = ["dev", "--clock", "virtual", "--listen", "127.0.0.1:0", "--store", "memory:"];
+    Server::start(&[&fixed[..], &["--machines", MACHINES]].concat(), &[])
+}
+
+/// A command that asks a server.
+fn ask(server: &Server, arguments: &[&str]) -> (bool, String) {
+    run(Path::new("."), &[arguments, &["--server", &server.url]].concat())
 }
 
 fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
@@ -157,4 +171,59 @@ fn chat_says_how_a_command_is_written() {
     ] {
         assert!(told.contains(expected), "{expected}: {told}");
     }
+}
+
+#[test]
+fn show_finds_a_session_by_its_subject_and_tells_what_came_of_each_input() {
+    let server = server();
+    server.say("ada", "m1", "update");
+    server.say("ada", "m2", "Task 7");
+    server.post(
+        &harness::messages("ada"),
+        &json!({"message_id": "m3", "payload": "p2.collect_done"}).to_string(),
+    );
+    let (succeeded, told) = ask(&server, &["show", "ada"]);
+    assert!(succeeded, "{told}");
+    for expected in
+        ["subject         ada\n", "\"update\"; R11 progress_update\n", "button p2.collect_done; R2"]
+    {
+        assert!(told.contains(expected), "{expected}: {told}");
+    }
+    // Once it is over, the last session is shown, and of two machines neither.
+    server.post("/v1/clock/advance", &json!({"by": "2h"}).to_string());
+    let (succeeded, told) = ask(&server, &["show", "ada"]);
+    assert!(succeeded && told.contains("closure_reason  timeout"), "{told}");
+    let body = json!({"message_id": "m1", "text": "good morning"}).to_string();
+    server.post("/v1/machines/banking_menu/sessions/ada/messages", &body);
+    let (succeeded, told) = ask(&server, &["show", "ada"]);
+    assert!(!succeeded && told.contains("`ada` has sessions of 2 machines; show one by its id:\n"), "{told}");
+    assert!(told.contains("  banking_menu, in auth"), "{told}");
+    for arguments in [&["show", "nobody"][..], &["explain", "nobody", "--text", "hi"], &["story", "nobody"]] {
+        let (succeeded, told) = ask(&server, arguments);
+        assert!(!succeeded && told.contains("there is no instance `nobody`"), "{told}");
+        assert!(told.contains("`statewright ls --subject NAME` lists"), "{told}");
+    }
+}
+
+#[test]
+fn show_tells_what_a_call_brought() {
+    let server = server();
+    let call = |subject: &str, body: &Value| {
+        let said = json!({"message_id": "m1", "text": "good morning"}).to_string();
+        let path = format!("/v1/machines/banking_menu/sessions/{subject}");
+        server.post(&format!("{path}/messages"), &said);
+        let session = server.get(&path).json();
+        let (id, call) = (&session["id"], &session["waiting_for"]["calls"][0]["key"]);
+        let instance = format!("/v1/instances/{}", id.as_str().unwrap());
+        server.post(&format!("{instance}/calls/{}", call.as_str().unwrap()), &body.to_string());
+        let history = server.get(&format!("{instance}/history")).json();
+        (history["data"].as_array().unwrap().last().unwrap().clone(), ask(&server, &["show", subject]).1)
+    };
+    let error = json!({"code": "unknown_member", "message": "who?"});
+    let (entry, told) = call("ada", &json!({"error": error}));
+    assert_eq!((&entry["error"], &entry["result"]), (&error, &Value::Null), "{entry}");
+    assert!(told.contains("brought the error unknown_member: who?"), "{told}");
+    let (entry, told) = call("bob", &json!({"result": {"jwt": "t1"}}));
+    assert_eq!((&entry["error"], &entry["result"]), (&Value::Null, &json!({"jwt": "t1"})), "{entry}");
+    assert!(told.contains("brought {\"jwt\":\"t1\"}"), "{told}");
 }
