@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use harness::Server;
-use harness::outside::MACHINES;
+use harness::outside::{Connected, MACHINES, meta, meta_channel, webhook};
+use harness::provider::{Does, Provider};
 use serde_json::{Value, json};
 
 fn machine(name: &str, version: u32, state: &str) -> String {
@@ -226,4 +227,69 @@ fn show_tells_what_a_call_brought() {
     let (entry, told) = call("bob", &json!({"result": {"jwt": "t1"}}));
     assert_eq!((&entry["error"], &entry["result"]), (&Value::Null, &json!({"jwt": "t1"})), "{entry}");
     assert!(told.contains("brought {\"jwt\":\"t1\"}"), "{told}");
+}
+
+/// What `dead-letters` says of acme's.
+fn dead_letters(server: &Server, arguments: &[&str]) -> (bool, String) {
+    ask(server, &[&["dead-letters", "--tenant", "acme"], arguments].concat())
+}
+
+#[test]
+fn a_dead_letter_that_is_tried_again_is_told_with_its_end() {
+    let provider = Provider::meta();
+    let server = Connected::with(&meta_channel(&provider.url(), ""));
+    let refusal = json!({ "error": { "code": 131_030, "message": "not allowed" } });
+    provider.next([Does::Answers(400, refusal.clone()), Does::Answers(400, refusal)]);
+    meta::say(&server, "331", "m1", "update");
+    provider.wait(1);
+    server.rest();
+    let id = server.dead_letters()[0]["id"].as_str().unwrap().to_owned();
+    let (succeeded, told) = dead_letters(&server, &[]);
+    assert!(succeeded && told.contains(&format!("{id}  dead after 1 attempt(s): HTTP 400")), "{told}");
+    assert!(told.contains("`dead-letters --retry ID` tries one again"), "{told}");
+    for (succeeds, end) in [
+        (false, format!("{id} is dead: HTTP 400")),
+        (true, format!("{id} is delivered\n")),
+        (false, "is delivered; there is nothing to try again (not_retryable)".to_owned()),
+    ] {
+        let (succeeded, told) = dead_letters(&server, &["--retry", &id]);
+        assert_eq!(succeeded, succeeds, "{told}");
+        assert!(told.contains(&end), "{end}: {told}");
+    }
+    let (_, told) = dead_letters(&server, &[]);
+    assert_eq!(told, "none\n", "nothing to try again, and nothing without an address");
+}
+
+#[test]
+fn dead_letters_say_what_waits_and_what_has_nowhere_to_go() {
+    let receiver = Provider::content();
+    let server = Connected::with(&webhook(&receiver.url(), ""));
+    receiver.next([
+        Does::Answers(200, json!({})),
+        Does::Answers(500, json!("")),
+        Does::Answers(410, json!("")),
+    ]);
+    for subject in ["delivered", "pending", "dead", "unaddressed-1", "unaddressed-2"] {
+        server.say_to("progress_update", subject, "m1", "update");
+        server.rest();
+    }
+    let (_, told) = dead_letters(&server, &[]);
+    assert!(told.contains(" dead after 1 attempt(s): "), "{told}");
+    assert!(told.contains("2 have nowhere to go: --status unaddressed"), "{told}");
+    let (_, told) = dead_letters(&server, &["--status", "pending"]);
+    assert!(told.contains("pending after 1 attempt(s), next at 20"), "{told}");
+    assert!(!told.contains("--retry ID"), "it is tried again by itself: {told}");
+    let (_, told) = dead_letters(&server, &["--machine", "banking_menu"]);
+    assert_eq!(told, "none\n");
+
+    let (succeeded, told) = dead_letters(&server, &["--machine", "banking_menu", "--retry-all"]);
+    assert!(succeeded && told.contains("0 tried again"), "{told}");
+    let (succeeded, told) =
+        dead_letters(&server, &["--machine", "progress_update", "--status", "delivered,dead", "--retry-all"]);
+    assert!(succeeded, "{told}");
+    assert!(told.contains("left as it is: the effect `"), "{told}");
+    assert!(
+        told.contains("is delivered; there is nothing to try again (not_retryable)\n1 tried again"),
+        "{told}"
+    );
 }
