@@ -1,4 +1,4 @@
-//! Commands that ask a running server: `send`, `ls`, `show`, `explain`.
+//! Commands that ask a running server: `send`, `ls`, `explain`; and how all that do ask it.
 
 use std::process::ExitCode;
 
@@ -66,13 +66,6 @@ pub(crate) struct LsArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct ShowArgs {
-    id: String,
-    #[command(flatten)]
-    server: ServerArgs,
-}
-
-#[derive(Debug, Args)]
 #[command(group(ArgGroup::new("input").required(true).args(["event", "text"])))]
 pub(crate) struct ExplainArgs {
     id: String,
@@ -95,21 +88,40 @@ impl ServerArgs {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// `get`, with the problem that the server has as a value, for whoever may go on all the same.
+    pub fn try_get(&self, path: &str, query: &[(&str, String)]) -> Result<Told, Failure> {
+        let text = self.read(self.getting(path, query))?;
+        Ok(match text {
+            Ok(text) => Ok(serde_json::from_str(&text)?),
+            Err(problem) => Err(problem),
+        })
+    }
+
     /// What is no JSON if all goes well.
     pub fn get_text(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
+        self.answer(self.getting(path, query))
+    }
+
+    fn getting(&self, path: &str, query: &[(&str, String)]) -> Sent {
         let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
         }
-        let response = self.identify(request).call();
-        self.answer(response)
+        self.identify(request).call()
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.try_post(path, body)?.map_err(|problem| self.failed(&problem))
+    }
+
+    /// `post`, with the problem that the server has as a value.
+    pub fn try_post(&self, path: &str, body: &Value) -> Result<Told, Failure> {
         let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
-        let response = self.identify(request).send_json(body);
-        let text = self.answer(response)?;
-        Ok(serde_json::from_str(&text)?)
+        let text = self.read(self.identify(request).send_json(body))?;
+        Ok(match text {
+            Ok(text) => Ok(serde_json::from_str(&text)?),
+            Err(problem) => Err(problem),
+        })
     }
 
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
@@ -133,11 +145,13 @@ impl ServerArgs {
         request
     }
 
-    fn answer(
-        &self,
-        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
-    ) -> Result<String, Failure> {
-        let mut response = response.map_err(|error| {
+    fn answer(&self, sent: Sent) -> Result<String, Failure> {
+        self.read(sent)?.map_err(|problem| self.failed(&problem))
+    }
+
+    /// The answer's text, or the problem document that came in its place.
+    fn read(&self, sent: Sent) -> Result<Result<String, Value>, Failure> {
+        let mut response = sent.map_err(|error| {
             Failure(format!(
                 "failed to reach {}: {error}; start it with `statewright dev`, or name another with --server",
                 self.server
@@ -145,18 +159,37 @@ impl ServerArgs {
         })?;
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         if response.status().is_success() {
-            return Ok(text);
+            return Ok(Ok(text));
         }
-        let body: Value = serde_json::from_str(&text)?;
+        Ok(Err(serde_json::from_str(&text)?))
+    }
+
+    /// What ends a command that the server has refused.
+    pub fn failed(&self, problem: &Value) -> Failure {
         if self.json {
-            say!("{body}");
+            say!("{problem}");
         }
-        let told = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-        let allowed = body["allowed"].as_array().map(|events| words(events)).unwrap_or_default();
-        let allowed = if allowed.is_empty() { allowed } else { format!("; allowed: {allowed}") };
-        Err(Failure(format!("{} ({}){allowed}", told("detail"), told("code"))))
+        Failure(problem_text(problem))
     }
 }
+
+/// A problem document, on one line.
+pub(super) fn problem_text(problem: &Value) -> String {
+    let told = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
+    let allowed = problem["allowed"].as_array().map(|events| words(events)).unwrap_or_default();
+    let allowed = if allowed.is_empty() { allowed } else { format!("; allowed: {allowed}") };
+    let (detail, code) = (told("detail"), told("code"));
+    let hint = match code == "not_found" && detail.starts_with("there is no instance") {
+        true => "; `statewright ls --subject NAME` lists those of a person, with their ids",
+        false => "",
+    };
+    format!("{detail} ({code}){allowed}{hint}")
+}
+
+/// What came of a request: its answer, or the problem document.
+pub(super) type Told = Result<Value, Value>;
+
+type Sent = Result<ureq::http::Response<ureq::Body>, ureq::Error>;
 
 /// What an answer may have; a page of a thousand instances with large contexts comes near.
 const ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -243,63 +276,11 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
 }
 
 /// What an operator should know of an instance that is open.
-fn trouble(instance: &Value) -> Option<String> {
+pub(super) fn trouble(instance: &Value) -> Option<String> {
     if let Some(count) = instance["looping"]["count"].as_u64() {
         return Some(format!("looping, {count} times"));
     }
     instance["stuck"].as_str().map(|why| format!("stuck: {}", why.replace('_', " ")))
-}
-
-pub(crate) fn show(args: &ShowArgs) -> CommandResult {
-    let path = format!("/v1/instances/{}", escaped(&args.id));
-    let instance = args.server.get(&path, &[])?;
-    let history = args.server.get(&format!("{path}/history"), &[("limit", "1000".to_owned())])?;
-    if args.server.json {
-        say!("{}", json!({"instance": instance, "history": history["data"]}));
-        return Ok(ExitCode::SUCCESS);
-    }
-    for name in [
-        "id",
-        "machine",
-        "version",
-        "subject",
-        "state",
-        "revision",
-        "closure_reason",
-        "context",
-        "output",
-        "created_at",
-        "updated_at",
-    ] {
-        if !instance[name].is_null() {
-            say!("{name:15} {}", text(&instance[name]));
-        }
-    }
-    if let Some(trouble) = trouble(&instance) {
-        say!("{:15} {trouble}", "attention");
-    }
-    let waiting = &instance["waiting_for"];
-    say!("{:15} {}", "takes", takes(waiting, !instance["closure_reason"].is_null()));
-    for timer in waiting["timers"].as_array().into_iter().flatten() {
-        say!("{:15} {} at {}", "timer", text(&timer["id"]), text(&timer["deadline"]));
-    }
-    for call in waiting["calls"].as_array().into_iter().flatten() {
-        say!("{:15} {}", "call", call_under_way(call));
-    }
-    say!("\nhistory");
-    for entry in history["data"].as_array().into_iter().flatten() {
-        let mark = if entry["success"] == json!(true) { " " } else { "x" };
-        let reason = text(&entry["reason"]);
-        say!(
-            "{mark} {:>4}  {}  {} -> {}  {}  {reason}",
-            text(&entry["revision"]),
-            text(&entry["at"]),
-            text(&entry["from"]),
-            text(&entry["to"]),
-            text(&entry["event"])
-        );
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 pub(crate) fn explain(args: &ExplainArgs) -> CommandResult {
@@ -361,7 +342,7 @@ fn tell_explanation(explanation: &Value, closed: bool) {
 }
 
 /// The events that would be taken.
-fn takes(waiting_for: &Value, closed: bool) -> String {
+pub(super) fn takes(waiting_for: &Value, closed: bool) -> String {
     match waiting_for["events"].as_array().map(|events| words(events)) {
         Some(events) if !events.is_empty() => events,
         _ if closed => "nothing (closed)".to_owned(),
@@ -381,7 +362,7 @@ fn arrow(transition: &Value) -> String {
 }
 
 /// A call that has been made and has not come back: the key is what its result is brought under.
-fn call_under_way(call: &Value) -> String {
+pub(super) fn call_under_way(call: &Value) -> String {
     let input = if call["input"].is_null() { json!({}) } else { call["input"].clone() };
     format!("{} of {}, key {}, input {input}", text(&call["id"]), text(&call["src"]), text(&call["key"]))
 }

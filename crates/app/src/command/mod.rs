@@ -26,6 +26,7 @@ mod reroute;
 mod rollout;
 mod schema;
 mod serve;
+mod show;
 mod stories;
 mod story;
 
@@ -71,8 +72,8 @@ enum Command {
     Send(client::SendArgs),
     /// List the instances of a running server
     Ls(client::LsArgs),
-    /// Show one instance and its history
-    Show(client::ShowArgs),
+    /// Show one instance, or the session of a subject, and its history
+    Show(show::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
@@ -128,7 +129,7 @@ pub fn main() -> ExitCode {
         Command::Chat(args) => chat::chat(&args),
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),
-        Command::Show(args) => client::show(&args),
+        Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),

@@ -249,6 +249,9 @@ struct EntryView {
     outcome: Option<MessageOutcome>,
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
+    /// The token of the button that was pressed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payload: Option<String>,
     /// What a classifier made of the text: the caller's, or the recogniser that was asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<Candidate>,
@@ -259,10 +262,18 @@ struct EntryView {
     /// The option that was chosen, the timer that came due, the call that came back.
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<EntryCause>,
+    /// What a call brought, as it was posted: the one or the other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    result: Option<Fields>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Fields>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<String>,
+    /// How often the transition was taken since the loop began that this one is part of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    looping: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -271,8 +282,17 @@ struct EntryView {
     trace_id: Option<String>,
 }
 
-impl From<Entry> for EntryView {
-    fn from(entry: Entry) -> Self {
+impl EntryView {
+    fn of(entry: Entry, instance: &Snapshot) -> Self {
+        let brought = match &entry.cause {
+            Some(EntryCause::Result { .. }) => entry.input(instance).map(|input| input.cause),
+            _ => None,
+        };
+        let (result, error) = match brought {
+            Some(Cause::Result { outcome: CallOutcome::Done(result), .. }) => (Some(result), None),
+            Some(Cause::Result { outcome: CallOutcome::Failed(error), .. }) => (None, Some(error)),
+            _ => (None, None),
+        };
         let (outcome, why) = match entry.answer {
             Answer::Message(answer) => (Some(answer.outcome), Some(answer.why)),
             _ => (None, None),
@@ -288,12 +308,16 @@ impl From<Entry> for EntryView {
             success: entry.success,
             outcome,
             text: message.text,
+            payload: message.payload,
             candidates: message.candidates,
             advised_by: message.advised_by,
             advice_failure: message.advice_failure,
             cause: entry.cause,
+            result,
+            error,
             reason: entry.reason,
             code: entry.code,
+            looping: entry.looping,
             by: entry.by,
             why,
             trace_id: entry.trace_id,
@@ -316,10 +340,10 @@ pub async fn history(
 ) -> Result<Response, Problem> {
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
-        app.engine.instance(&caller.tenant, &instance)?;
+        let snapshot = app.engine.instance(&caller.tenant, &instance)?;
         let query = HistoryQuery { tenant: caller.tenant, instance, cursor: page.cursor, limit };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
-        Ok(request::json(200, &List::of(page, EntryView::from), None))
+        Ok(request::json(200, &List::of(page, |entry| EntryView::of(entry, &snapshot)), None))
     })
     .await
 }

@@ -1,4 +1,5 @@
-//! Table: every address with its method, its meaning and its shapes, written out as OpenAPI 3.1.
+//! Table: every address with its method, its meaning and its shapes, and every code of a problem, written out as
+//! OpenAPI 3.1.
 
 use axum::response::Response;
 use serde_json::{Map, Value, json};
@@ -101,7 +102,12 @@ const ROUTES: [(&str, &str, &str, &str); 39] = [
     ),
     ("get", "/v1/channels/{kind}/{machine}", "Meta's question whether the address is ours", ""),
     ("get", "/v1/instances/{id}/effects", "What had to be delivered, and what became of it; status", ""),
-    ("get", "/v1/dead-letters", "What could not be delivered, or may have been; status, cursor, limit", ""),
+    (
+        "get",
+        "/v1/dead-letters",
+        "What could not be delivered, or may have been; status, cursor, limit. Of what waits behind another, due_at may lie in the past",
+        "",
+    ),
     ("post", "/v1/dead-letters/{id}/retry", "Try to deliver one again", ""),
     ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
     ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
@@ -111,6 +117,59 @@ const ROUTES: [(&str, &str, &str, &str); 39] = [
     ("get", "/readyz", "New work may be sent here", ""),
     ("get", "/metrics", "Figures as OpenMetrics text", ""),
     ("get", "/openapi.json", "This document", ""),
+];
+
+/// Every code that a problem may have, with its status.
+const CODES: [(&str, u16); 49] = [
+    ("malformed_body", 400),
+    ("unreadable_body", 400),
+    ("bad_header", 400),
+    ("missing_key", 400),
+    ("bad_key", 400),
+    ("bad_identifier", 400),
+    ("bad_if_match", 400),
+    ("bad_query", 400),
+    ("unknown_state", 400),
+    ("wrong_machine", 400),
+    ("no_subject", 400),
+    ("bad_webhook", 400),
+    ("unauthorized", 401),
+    ("bad_signature", 403),
+    ("bad_verify_token", 403),
+    ("clock_not_virtual", 403),
+    ("not_found", 404),
+    ("unknown_machine", 404),
+    ("no_such_route", 404),
+    ("wrong_method", 405),
+    ("body_timeout", 408),
+    ("invalid_transition", 409),
+    ("guard_rejected", 409),
+    ("call_over", 409),
+    ("clarification_closed", 409),
+    ("instance_exists", 409),
+    ("history_incomplete", 409),
+    ("definition_missing", 409),
+    ("still_running", 409),
+    ("receipt_running", 409),
+    ("not_retryable", 409),
+    ("claim_lost", 409),
+    ("instance_closed", 410),
+    ("stale_revision", 412),
+    ("body_too_large", 413),
+    ("unknown_event", 422),
+    ("invalid_context", 422),
+    ("key_reused", 422),
+    ("expression_failed", 422),
+    ("step_limit", 422),
+    ("not_a_conversation", 422),
+    ("bad_definition", 422),
+    ("bad_setting", 422),
+    ("corrupt_record", 500),
+    ("internal", 500),
+    ("overloaded", 503),
+    ("stopping", 503),
+    ("unavailable", 503),
+    ("disk_full", 507),
 ];
 
 pub async fn document() -> Response {
@@ -189,7 +248,7 @@ fn schemas() -> Value {
         "Definition": fields,
         "Twilio": fields,
         "Problem": {"type": "object", "required": ["type", "title", "status", "detail", "code", "retryable"], "properties": {
-            "type": text, "title": text, "status": {"type": "integer"}, "detail": text, "instance": text, "code": text,
+            "type": text, "title": text, "status": {"type": "integer"}, "detail": text, "instance": text, "code": {"type": "string", "enum": &CODES.map(|(code, _)| code)[..]},
             "retryable": {"type": "boolean"}, "allowed": {"type": "array", "items": text},
             "explain": {"type": "array", "items": fields}, "timers": {"type": "array", "items": fields}, "diagnostics": {"type": "array", "items": fields},
         }},
@@ -219,5 +278,72 @@ mod tests {
             }
         }
         assert_eq!(seen, ROUTES.len(), "the table names a route that does not exist");
+    }
+
+    /// The codes that a file of this crate gives, with their statuses.
+    fn codes_of(source: &str) -> Vec<(String, u16)> {
+        let source: String = source.split_whitespace().collect();
+        let literal = |at: &str| {
+            let code = at.strip_prefix('"')?.split_once('"')?.0;
+            code.chars().all(|letter| letter.is_ascii_lowercase() || letter == '_').then(|| code.to_owned())
+        };
+        let mut found = Vec::new();
+        for (call, status) in [("::new(", None), ("::bad_request(", Some(400)), ("::forbidden(", Some(403))] {
+            for at in source.split(call).skip(1) {
+                let (status, at) = match status {
+                    Some(status) => (Some(status), at),
+                    None => at.split_once(',').map_or((None, at), |(first, rest)| (first.parse().ok(), rest)),
+                };
+                found.extend(literal(at).zip(status));
+            }
+        }
+        for arm in source.split("RefusalCode::").skip(1) {
+            let Some((name, rest)) = arm.split_once("=>(") else { continue };
+            let Some(status) = rest.get(..3).and_then(|digits| digits.parse().ok()) else { continue };
+            let snake: String = name.chars().fold(String::new(), |mut snake, letter| {
+                if letter.is_uppercase() && !snake.is_empty() {
+                    snake.push('_');
+                }
+                snake.extend(letter.to_lowercase());
+                snake
+            });
+            found.push((snake, status));
+        }
+        found
+    }
+
+    fn sources(folder: &std::path::Path, told: &mut Vec<String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension().is_some_and(|extension| extension == "rs") {
+                true => told.push(std::fs::read_to_string(&path).unwrap()),
+                false if path.is_dir() => sources(&path, told),
+                false => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_documented_with_its_status() {
+        let mut files = Vec::new();
+        sources(std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/src")), &mut files);
+        let mut given: Vec<(String, u16)> = files.iter().flat_map(|source| codes_of(source)).collect();
+        // Given where connections are accepted, before there is anything of HTTP.
+        given.push(("body_timeout".to_owned(), 408));
+        given.sort_unstable();
+        given.dedup();
+        let listed = |mut codes: Vec<(String, u16)>| {
+            codes.sort_unstable();
+            codes
+        };
+        let table = listed(CODES.map(|(code, status)| (code.to_owned(), status)).to_vec());
+        assert_eq!(given, table, "the codes that are given, and the table");
+        let document = include_str!("../../../../docs/http.md");
+        let rows = document.lines().filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|').map(str::trim);
+            let (codes, status) = (cells.next()?, cells.next()?.parse::<u16>().ok()?);
+            Some(codes.split(", ").map(move |code| (code.trim_matches('`').to_owned(), status)))
+        });
+        assert_eq!(listed(rows.flatten().collect()), table, "docs/http.md, and the table");
     }
 }

@@ -83,6 +83,19 @@ impl Unread {
         }
     }
 
+    /// What a line of the log says that it did.
+    fn told(&self) -> String {
+        match self {
+            Self::Timeout => "did not answer in time".to_owned(),
+            Self::Unreachable(detail) => format!("cannot be reached: {detail}"),
+            Self::Status(status) => format!("answered HTTP {status}"),
+            Self::Unreadable(detail) => format!("answered what cannot be read: {detail}"),
+            Self::Declined => "declined to read the message".to_owned(),
+            Self::Open => "failed too often, and is left alone for a while".to_owned(),
+            Self::Busy => "is not asked, since too many calls of recognisers are under way".to_owned(),
+        }
+    }
+
     /// Whether the endpoint is to blame, and nothing about this message.
     fn is_a_failure(&self) -> bool {
         !matches!(self, Self::Declined | Self::Open | Self::Busy)
@@ -278,7 +291,13 @@ impl Recognisers {
             Ok(candidates) => plain.advised(name, candidates),
             Err(unread) => {
                 let trace_id = input.trace_id.as_deref().unwrap_or_default();
-                tracing::warn!(trace_id, recogniser = name, outcome, "a message was not read: {unread:?}");
+                let told = unread.told();
+                tracing::warn!(
+                    trace_id,
+                    recogniser = name,
+                    outcome,
+                    "the recogniser {name} {told}; the built-in one is used"
+                );
                 plain.unadvised(name, &unread.reason())
             }
         };
@@ -313,6 +332,21 @@ mod tests {
         let file = crate::config::ConfigFile::parse(toml)?;
         let outgoing = Outgoing::new(crate::outgoing::Allowed::public());
         Recognisers::new(&file.recognisers, Arc::new(outgoing))
+    }
+
+    #[test]
+    fn what_went_wrong_is_told_in_words() {
+        for (unread, told) in [
+            (Unread::Timeout, "did not answer in time"),
+            (Unread::Unreachable("refused".into()), "cannot be reached: refused"),
+            (Unread::Status(500), "answered HTTP 500"),
+            (Unread::Unreadable("not JSON".into()), "answered what cannot be read: not JSON"),
+            (Unread::Declined, "declined to read the message"),
+            (Unread::Open, "failed too often, and is left alone for a while"),
+            (Unread::Busy, "is not asked, since too many calls of recognisers are under way"),
+        ] {
+            assert_eq!(unread.told(), told);
+        }
     }
 
     #[test]
