@@ -27,6 +27,8 @@ const NAP_MAX: Delay = Delay::from_millis(5_000);
 const NAP_MIN: Duration = Duration::from_millis(250);
 /// As `NAP_MIN` on a virtual clock, where whoever has moved it waits until what is due has been tried.
 const NAP_VIRTUAL: Duration = Duration::from_millis(5);
+/// What an endpoint with its full share is left alone for; it is asked in the order of the due times then.
+const SHARE_PAUSE: Delay = Delay::from_millis(2_000);
 /// Different warnings of what is missing; settings are few.
 const WARNED_MAX: usize = 100;
 /// The key of the input that brings a call's result, before what tells it from others.
@@ -208,6 +210,10 @@ impl Courier {
             let error = "the server stopped while it was being sent; it may have arrived".to_owned();
             return settled(SettlementResult::Unknown { error, parts_done: effect.parts_done });
         }
+        if self.has_its_share(&endpoint) {
+            let error = format!("{} waits: as much is under way to it as may be at one time", endpoint.name);
+            return settled(SettlementResult::Postponed { at: now.plus(SHARE_PAUSE), error });
+        }
         match self.guarded(&endpoint).admits(now) {
             Ok(()) => {}
             Err(Closed::Until(at, why)) => {
@@ -225,6 +231,13 @@ impl Courier {
         let mut attempt = Attempt { id: Some(id), parts_done: effect.parts_done, events };
         self.carrier.carry(effect, Box::new(move |carried| attempt.end(carried)));
         None
+    }
+
+    /// Whether an endpoint takes up half of all that may be under way: one that answers slowly must not keep the others
+    /// waiting. On a virtual clock no time passes meanwhile, so that nothing would end the wait.
+    fn has_its_share(&self, endpoint: &Endpoint) -> bool {
+        let to_it = self.under_way.values().filter(|under_way| under_way.endpoint.name == endpoint.name);
+        !self.clock.is_virtual() && to_it.count() >= self.settings.deliveries_max.div_ceil(2)
     }
 
     /// Why nobody wants the effect any more, if so.

@@ -1,11 +1,14 @@
 //! What fails or asks to be left alone is left alone, and what is for it waits in the store.
 
+use std::time::Duration;
+
 use engine::delivery::{Carried, Endpoint, Route};
+use engine::{Clock, Settings};
 use kernel::time::Delay;
 use store::EffectStatus::{Dead, Delivered, Pending, Unaddressed};
 
-use crate::post::{Office, delivered, later, refused, repeatable};
-use crate::world::{delay, start};
+use crate::post::{Office, Script, delivered, later, refused, repeatable};
+use crate::world::{World, delay, start};
 
 /// One reply each for so many people, all of one endpoint unless the test says otherwise.
 fn replies(office: &Office, people: usize) -> Vec<String> {
@@ -159,4 +162,28 @@ fn an_endpoint_that_is_gone_is_sent_nothing_more() {
     office.rest();
     assert_eq!((office.status(&key), office.script.keys().len()), (Unaddressed, 1));
     assert_eq!(office.error(&key), "shop takes nothing more: HTTP 410");
+}
+
+#[test]
+fn an_endpoint_that_answers_slowly_leaves_room_for_the_others() {
+    let mut world = World::new();
+    world.clock = Clock::System;
+    let office = Office::of(
+        world,
+        Script::new(),
+        Settings { deliveries_max: 4, farewell_max: Duration::ZERO, ..Settings::default() },
+    );
+    office.script.routes(|effect| {
+        let is_slow = effect.subject.as_ref().is_some_and(|subject| subject.as_str() != "ben");
+        Route::To(repeatable(if is_slow { "slow" } else { "shop" }))
+    });
+    office.script.answers(|effect| (effect.subject.as_ref()?.as_str() == "ben").then(delivered));
+    let slow = ["p0", "p1", "p2", "p3", "p4"].map(|who| office.reply(who, "update"));
+    let ben = office.reply("ben", "update");
+    office.until_status(&ben, Delivered);
+    let sent = slow.iter().filter(|key| office.script.count(key) == 1).count();
+    assert_eq!(sent, 2, "half of four");
+    let waits = slow.iter().find(|key| office.script.count(key) == 0).unwrap();
+    office.until_status(waits, Pending);
+    assert_eq!(office.effect(waits).attempts, 0);
 }
