@@ -24,7 +24,7 @@ use crate::secret::Secret;
 use crate::webhook::{self, SigningSecret};
 
 /// Providers answer within a few seconds or not at all.
-const PROVIDER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const PROVIDER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Of an answer's own words in an error.
 const ERROR_CHARACTERS_MAX: usize = 300;
 
@@ -32,7 +32,6 @@ const ERROR_CHARACTERS_MAX: usize = 300;
 pub struct HttpCarrier {
     pub outgoing: Arc<Outgoing>,
     pub connections: Arc<Connections>,
-    pub clock: Clock,
     pub public_url: String,
     /// Where requests may block.
     pub runtime: Handle,
@@ -64,11 +63,11 @@ impl Carrier for HttpCarrier {
 
     fn carry(&self, effect: OutboxEffect, ended: Box<dyn FnOnce(Carried) + Send>) {
         let (connections, outgoing) = (Arc::clone(&self.connections), Arc::clone(&self.outgoing));
-        let (clock, public_url) = (self.clock.clone(), self.public_url.clone());
+        let public_url = self.public_url.clone();
         self.runtime.spawn_blocking(move || {
-            let post = Post { effect: &effect, outgoing: &outgoing, clock: &clock, public_url: &public_url };
+            let post = Post { effect: &effect, outgoing: &outgoing, public_url: &public_url };
             ended(match target(&connections, &effect) {
-                Err(nowhere) => Carried::Refused { error: nowhere },
+                Err(nowhere) => Carried::Refused { error: nowhere, parts_done: effect.parts_done },
                 Ok(Target::Channel(channel, to, reply)) => post.by_channel(channel, to, reply),
                 Ok(Target::Webhook(webhook)) => post.to_webhook(webhook),
                 Ok(Target::Call(call)) => post.to_call(call),
@@ -103,7 +102,6 @@ fn target<'a>(connections: &'a Connections, effect: &'a OutboxEffect) -> Result<
 struct Post<'a> {
     effect: &'a OutboxEffect,
     outgoing: &'a Outgoing,
-    clock: &'a Clock,
     public_url: &'a str,
 }
 
@@ -128,7 +126,7 @@ impl Post<'_> {
             };
             match sent {
                 Sent::Accepted { provider_id: id } => provider_id = id,
-                Sent::Refused { error } => return Carried::Refused { error },
+                Sent::Refused { error } => return Carried::Refused { error, parts_done },
                 Sent::Later { error, after_seconds } => {
                     let after = after_seconds.map(seconds);
                     return Carried::Later { error, after, parts_done };
@@ -191,6 +189,11 @@ impl Post<'_> {
             Ok(response) => match response.status {
                 // The result is brought later, by `answer_to`.
                 202 => Carried::Delivered { provider_id: None },
+                // What is missing of it may be what counts; the callee knows the call by its key.
+                200..=299 if response.broke_off => {
+                    let error = format!("HTTP {}: the answer broke off", response.status);
+                    Carried::Later { error, after: None, parts_done: 0 }
+                }
                 200..=299 => match fields_of(&response.body) {
                     Some(fields) => Carried::Answered(CallOutcome::Done(fields)),
                     None => Carried::Answered(failed("bad_result", "the result is no JSON object")),
@@ -204,7 +207,9 @@ impl Post<'_> {
 
     fn tell(&self, url: &str, secret: &SigningSecret, timeout: Duration) -> Result<Response, SendError> {
         let body = webhook::event(self.effect, self.public_url).to_string().into_bytes();
-        let mut headers = secret.headers(&webhook::id_of(self.effect), self.clock.now(), &body);
+        // Receivers compare it with their own clock, also where ours is moved by hand.
+        let now = Clock::System.now();
+        let mut headers = secret.headers(&webhook::id_of(self.effect), now, &body);
         headers.extend(webhook::traceparent(self.effect).map(|trace| ("traceparent".to_owned(), trace)));
         let content_type = webhook::CONTENT_TYPE.to_owned();
         self.outgoing.post(&Request { url: url.to_owned(), headers, content_type, body, timeout })
@@ -212,7 +217,7 @@ impl Post<'_> {
 }
 
 fn meaning(kind: ChannelKind, response: &Response) -> Sent {
-    let Response { status, retry_after, body } = response;
+    let Response { status, retry_after, body, .. } = response;
     match kind {
         ChannelKind::Twilio => twilio::sent(*status, *retry_after, body),
         ChannelKind::Meta => meta::sent(*status, *retry_after, body),
@@ -224,7 +229,7 @@ fn meaning(kind: ChannelKind, response: &Response) -> Sent {
 fn not_sent(error: SendError, parts_done: u32) -> Carried {
     match error {
         SendError::NotSent(error) => Carried::Later { error, after: None, parts_done },
-        SendError::Forbidden(error) => Carried::Refused { error },
+        SendError::Forbidden(error) => Carried::Refused { error, parts_done },
         SendError::Unknown(error) => Carried::Unknown { error, parts_done },
     }
 }

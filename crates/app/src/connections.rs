@@ -283,6 +283,28 @@ impl Connections {
                     number + 1
                 ));
             }
+            // A webhook belongs to a tenant by its secret, and else by its account: one that fits two is anybody's.
+            let secret = |c: &Channel| -> Option<String> {
+                let name = c.kind.secrets().0.first()?;
+                c.named(name).map(|secret| secret.expose().to_owned())
+            };
+            let meet = |c: &Channel| match (&c.machine, &channel.machine) {
+                (Some(one), Some(other)) => one == other,
+                _ => true,
+            };
+            let foreign = |c: &Channel| {
+                (c.kind, &c.account) == (channel.kind, &channel.account)
+                    && c.tenant != channel.tenant
+                    && meet(c)
+                    && secret(c) == secret(channel)
+            };
+            if let Some(first) = self.channels[..number].iter().position(foreign) {
+                return Err(format!(
+                    "[[channels]] number {} and number {} are of two tenants under one secret; give each the `account` that is its own",
+                    first + 1,
+                    number + 1
+                ));
+            }
         }
         Ok(())
     }
@@ -448,6 +470,10 @@ mod tests {
             (
                 format!("{whole}{whole}"),
                 "number 1 and number 2 are for the same messages; give each the `account` that is its own",
+            ),
+            (
+                format!("{whole}tenant = \"acme\"\n{whole}tenant = \"beta\"\n"),
+                "number 1 and number 2 are of two tenants under one secret",
             ),
             (
                 "[[channels]]\nkind = \"twilio\"\nauth_token = \"hidden\"\nreply_by = \"api\"\n".to_owned(),

@@ -48,6 +48,8 @@ fn meta_is_told_its_challenge_for_the_right_token_alone() {
         assert_eq!(status, 403, "{machine} {mode} {token}: {body}");
         assert!(!body.contains("1158") && !body.contains("let-me-in"), "{body}");
     }
+    let twice = server.get("/v1/channels/meta/progress_update?hub.mode=subscribe&hub.mode=subscribe");
+    assert_eq!((twice.status, &twice.json()["code"]), (400, &json!("bad_query")));
     for other in ["twilio", "telegram", "slack", "signal"] {
         assert_eq!(server.get(&format!("/v1/channels/{other}/progress_update")).status, 404, "{other}");
     }

@@ -104,7 +104,7 @@ fn settings_mean_those_of_the_definition_that_a_session_is_pinned_to() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);
     send(&server, "ann", "1", json!({ "text": "update" }));
-    let other = definition().replace("which_task:\n      en: Which task", "which_task:\n      en: What task");
+    let other = definition().replace("en: Which task", "en: What task");
     assert_ne!(other, definition());
     assert_eq!(server.put("/v1/machines/progress_update", &other).status, 200);
     let report = reroute(&server, json!({ "set": { "thresholds.suggestion": 0.4 } }));

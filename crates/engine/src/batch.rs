@@ -154,8 +154,9 @@ impl Shard {
         let Some(after) = commit.after.as_ref().filter(|_| !commit.entry.transitions.is_empty()) else {
             return commit;
         };
-        let wanted = |delivery: &Delivery| delivery.carrier.wants_notices(&commit.tenant, &after.machine);
-        if self.delivery.get().is_some_and(wanted) {
+        let wanted =
+            |delivery: &Arc<Delivery>| delivery.carrier.wants_notices(&commit.tenant, &after.machine);
+        if self.delivery.as_ref().is_some_and(wanted) {
             let notice = Notice {
                 revision: after.revision,
                 event: commit.entry.event.clone(),
@@ -396,7 +397,7 @@ impl Shard {
             self.metrics.inputs.get_or_create(&labels).inc();
         }
         if !effects.is_empty() {
-            self.delivery.get().into_iter().for_each(Delivery::wake);
+            self.delivery.iter().for_each(|delivery| delivery.wake());
         }
         if let Some(after) = after {
             if matches!(owner, Owner::Timer) {

@@ -69,6 +69,7 @@ pub enum Carried {
     /// It will never be taken.
     Refused {
         error: String,
+        parts_done: u32,
     },
     /// The endpoint is not there any more and wants nothing more.
     Gone {

@@ -18,7 +18,7 @@ mod shard;
 pub mod story;
 
 use std::fmt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -137,56 +137,71 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
-    delivery: Arc<OnceLock<Delivery>>,
+    delivery: Option<Arc<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     courier: Option<JoinHandle<()>>,
 }
 
 impl Engine {
-    /// Starts the shard. The first thing that it does is recovery.
+    /// Starts the shard. The first thing that it does is recovery. Effects stay in the outbox.
     pub fn start(store: Arc<dyn Store>, machines: Arc<Machines>, clock: Clock, settings: Settings) -> Self {
+        Self::begin(store, machines, clock, settings, None)
+    }
+
+    /// `start`, and effects are delivered: from the first, since what recovery does is told as well.
+    pub fn start_delivering(
+        store: Arc<dyn Store>,
+        machines: Arc<Machines>,
+        clock: Clock,
+        settings: Settings,
+        carrier: Arc<dyn Carrier>,
+    ) -> Self {
+        Self::begin(store, machines, clock, settings, Some(carrier))
+    }
+
+    fn begin(
+        store: Arc<dyn Store>,
+        machines: Arc<Machines>,
+        clock: Clock,
+        settings: Settings,
+        carrier: Option<Arc<dyn Carrier>>,
+    ) -> Self {
         let metrics = Arc::new(Metrics::new());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
-        let delivery = Arc::new(OnceLock::new());
+        let delivering = carrier.map(|carrier| {
+            Delivery::start(|events| Courier {
+                store: Arc::clone(&store),
+                clock: clock.clone(),
+                metrics: Arc::clone(&metrics),
+                settings,
+                carrier,
+                jobs: jobs.clone(),
+                events,
+                under_way: Default::default(),
+                unsettled: Vec::new(),
+                endpoints: Default::default(),
+                warned: Default::default(),
+            })
+        });
+        let (delivery, courier) = delivering.unzip();
+        let delivery = delivery.map(Arc::new);
         let shard = shard::Shard::new(
             Arc::clone(&store),
             Arc::clone(&machines),
             clock.clone(),
             Arc::clone(&metrics),
             settings,
-            Arc::clone(&delivery),
+            delivery.clone(),
         );
         let thread = spawn(shard, waiting);
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Self { store, machines, clock, metrics, settings, delivery, jobs, thread, courier: None }
-    }
-
-    /// Delivers effects from now on. Without this they stay in the outbox. The first carrier counts.
-    pub fn deliver_by(&mut self, carrier: Arc<dyn Carrier>) {
-        let Some(jobs) = self.jobs.clone().filter(|_| self.courier.is_none()) else { return };
-        let (delivery, thread) = Delivery::start(|events| Courier {
-            store: Arc::clone(&self.store),
-            clock: self.clock.clone(),
-            metrics: Arc::clone(&self.metrics),
-            settings: self.settings,
-            carrier,
-            jobs,
-            events,
-            under_way: Default::default(),
-            unsettled: Vec::new(),
-            endpoints: Default::default(),
-        });
-        self.courier = Some(thread);
-        // There was none: this method is the only one that sets it.
-        let _ = self.delivery.set(delivery);
-        // What was committed meanwhile has woken nobody.
-        self.wake_delivery();
+        Self { store, machines, clock, metrics, settings, delivery, jobs, thread, courier }
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.
     pub fn wake_delivery(&self) {
-        self.delivery.get().into_iter().for_each(Delivery::wake);
+        self.delivery.iter().for_each(|delivery| delivery.wake());
     }
 
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
@@ -232,7 +247,7 @@ impl Engine {
         jobs.send(Job::Recover(sender)).map_err(|_| EngineError::Stopping)?;
         let report = receiver.recv().map_err(|_| EngineError::Stopping)?;
         if self.clock.is_virtual() {
-            self.delivery.get().into_iter().for_each(Delivery::rest);
+            self.delivery.iter().for_each(|delivery| delivery.rest());
         }
         Ok(report)
     }
@@ -323,7 +338,7 @@ impl Engine {
     /// Answers what is waiting, then stops. Inputs after this are refused.
     pub fn stop(&mut self) {
         // First, since the results of calls are inputs too.
-        self.delivery.get().into_iter().for_each(Delivery::stop);
+        self.delivery.iter().for_each(|delivery| delivery.stop());
         if let Some(courier) = self.courier.take() {
             let _ = courier.join();
         }

@@ -4,7 +4,7 @@
 //! recovery: everything that came due while no server ran.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError};
@@ -50,7 +50,7 @@ pub(crate) struct Shard {
     pub settings: Settings,
     pub hot: Hot,
     /// Who delivers effects, once there is somebody.
-    pub delivery: Arc<OnceLock<Delivery>>,
+    pub delivery: Option<Arc<Delivery>>,
     /// When the store next has to be asked for due timers; the beginning of time means now.
     next_due: Timestamp,
     next_clean_up: Timestamp,
@@ -63,7 +63,7 @@ impl Shard {
         clock: Clock,
         metrics: Arc<Metrics>,
         settings: Settings,
-        delivery: Arc<OnceLock<Delivery>>,
+        delivery: Option<Arc<Delivery>>,
     ) -> Self {
         let hot = Hot::new(settings.cached_instances_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
@@ -81,6 +81,8 @@ impl Shard {
             took_ms = report.took_ms,
             "recovered"
         );
+        // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
+        self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {
             let first = match waiting.recv_timeout(self.nap()) {
                 Ok(job) => Some(job),

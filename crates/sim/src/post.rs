@@ -120,7 +120,7 @@ impl Carrier for Outside {
                 6 | 7 => (false, Some(Carried::Later { error: error(), after: None, parts_done: 0 })),
                 8 => (false, Some(Carried::Unknown { error: error(), parts_done: 0 })),
                 9 | 10 => (true, Some(Carried::Unknown { error: error(), parts_done: 0 })),
-                _ => (false, Some(Carried::Refused { error: error() })),
+                _ => (false, Some(Carried::Refused { error: error(), parts_done: 0 })),
             };
             if arrives {
                 state.arrived.push((effect.instance.clone(), effect.effect.key.clone()));

@@ -357,9 +357,8 @@ fn start(
             .expect("the shipped machine loads, and its own test says so; the other is beside this file");
     }
     let settings = Settings { deliveries_max: 1, ..Settings::default() };
-    let mut engine =
-        Engine::start(Arc::<FaultyStore>::clone(&store), Arc::new(machines), clock.clone(), settings);
-    engine.deliver_by(Arc::<Outside>::clone(outside));
+    let (held, carrier) = (Arc::<FaultyStore>::clone(&store), Arc::<Outside>::clone(outside));
+    let engine = Engine::start_delivering(held, Arc::new(machines), clock.clone(), settings, carrier);
     (store, engine)
 }
 

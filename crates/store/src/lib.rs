@@ -142,8 +142,8 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn next_effect_due(&self) -> Result<Option<Timestamp>, LoadError>;
 
-    /// Makes an effect pending again that is dead, unknown or unaddressed: due at `now`, with no attempts counted and
-    /// no part of it forgotten that is done. It takes its old place before later replies to its instance. Gives the
+    /// Makes an effect due at `now` that is dead, unknown, unaddressed or pending, with no attempts counted and no part
+    /// of it forgotten that is done; what a provider has reported of it is. It takes its old place before later replies to its instance. Gives the
     /// status that it had; with any other, nothing is changed. `None` when there is no such effect.
     ///
     /// # Errors
@@ -156,7 +156,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<Option<EffectStatus>, CommitError>;
 
     /// Takes down what a provider reports of the effect that it calls `provider_id`; of several, the newest. If it calls
-    /// none so, the effect with the report's key is meant, if that is `unknown`: it is delivered then, or dead. `false`
+    /// none so, the effect with the report's key is meant, if that is `unknown`: it is delivered then. One that has failed is dead. `false`
     /// when there is none, or when that stage is no news. The report's error replaces the last failure, if it has one.
     ///
     /// # Errors

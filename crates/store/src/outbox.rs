@@ -108,9 +108,9 @@ impl EffectStatus {
         !matches!(self, Self::Pending | Self::Sending)
     }
 
-    /// Whether somebody may have it tried again: it did not arrive, as far as is known.
+    /// Whether somebody may have it tried again: it did not arrive, as far as is known, or waits for its time.
     pub fn may_be_retried(self) -> bool {
-        matches!(self, Self::Dead | Self::Unknown | Self::Unaddressed)
+        matches!(self, Self::Dead | Self::Unknown | Self::Unaddressed | Self::Pending)
     }
 }
 
@@ -163,8 +163,8 @@ pub struct DeliveryReport {
 }
 
 impl DeliveryReport {
-    /// What it makes of an effect that is `unknown`: that it is heard of says that it arrived.
-    pub(crate) fn clears_up(&self) -> EffectStatus {
+    /// What it makes of an effect that was sent: that it is heard of says that it arrived, unless it says that it failed.
+    pub(crate) fn status(&self) -> EffectStatus {
         match self.stage {
             DeliveryStage::Failed => EffectStatus::Dead,
             DeliveryStage::Sent | DeliveryStage::Delivered | DeliveryStage::Read => EffectStatus::Delivered,
@@ -203,6 +203,8 @@ pub enum SettlementResult {
     /// No attempt was made, so none is counted.
     Postponed {
         at: Timestamp,
+        /// Why it waits.
+        error: String,
     },
     Dead {
         error: String,
@@ -253,8 +255,8 @@ impl SettlementResult {
                 provider_id: provider_id.as_deref(),
                 uncounted: 0,
             },
-            Self::Postponed { at } => {
-                Settled { due_at: Some(*at), error: None, uncounted: 1, ..ended(EffectStatus::Pending, "") }
+            Self::Postponed { at, error } => {
+                Settled { due_at: Some(*at), uncounted: 1, ..ended(EffectStatus::Pending, error) }
             }
             Self::Retry { at, error, parts_done } => Settled {
                 due_at: Some(*at),

@@ -227,7 +227,8 @@ fn reason(error: &Value) -> String {
 /// The requests that send `reply` to `user`, a `wa_id`.
 ///
 /// `locale` chooses the words on the button that opens a list. `correlation` (the key of what is sent, up to 512
-/// bytes) comes back in the statuses of every part.
+/// bytes) comes back in the statuses of the last part: parts are sent in order, so only that one says of all that they
+/// were sent.
 pub fn encode(
     reply: &Reply,
     user: &str,
@@ -235,7 +236,9 @@ pub fn encode(
     locale: Option<&str>,
     correlation: Option<&str>,
 ) -> Vec<Send> {
-    let send = |part: Part| {
+    let parts = plan(reply, &LIMITS);
+    let last = parts.len().saturating_sub(1);
+    let send = |(place, part): (usize, Part)| {
         let (kind, content) = content_of(part, locale);
         let mut body = json!({
             "messaging_product": "whatsapp",
@@ -244,13 +247,14 @@ pub fn encode(
             "type": kind,
             kind: content,
         });
-        if let Some(correlation) = correlation.filter(|text| text.len() <= CORRELATION_BYTES_MAX) {
+        let fits = |text: &&str| place == last && text.len() <= CORRELATION_BYTES_MAX;
+        if let Some(correlation) = correlation.filter(fits) {
             body["biz_opaque_callback_data"] = correlation.into();
         }
         let path = format!("/{}/{}/messages", credentials.version, credentials.phone_number_id);
         Send::json(path, vec![("authorization", format!("Bearer {}", credentials.access_token))], &body)
     };
-    plan(reply, &LIMITS).into_iter().map(send).collect()
+    parts.into_iter().enumerate().map(send).collect()
 }
 
 fn content_of(part: Part, locale: Option<&str>) -> (&'static str, Value) {
@@ -308,7 +312,8 @@ fn media_type(medium: &Media) -> &'static str {
 pub fn sent(status: u16, retry_after: Option<u64>, body: &[u8]) -> Sent {
     let json = outcome::body(body);
     if (200..300).contains(&status) {
-        return Sent::Accepted { provider_id: owned(&json, "/messages/0/id") };
+        // Whoever has taken it names it; a gateway's page of the same status has not.
+        return outcome::accepted(owned(&json, "/messages/0/id"), status, body);
     }
     let Some(error) = json.get("error").filter(|error| error.is_object()) else {
         return outcome::of_status(status, retry_after, &outcome::raw(body));
@@ -373,7 +378,17 @@ mod tests {
                     error: "HTTP 400: (#131030) Recipient phone number not in allowed list".to_owned(),
                 },
             ),
-            (401, error(190, "expired"), Sent::Refused { error: "HTTP 401: expired".to_owned() }),
+            (
+                401,
+                error(190, "expired"),
+                Sent::Later { error: "HTTP 401: expired".to_owned(), after_seconds: Some(9) },
+            ),
+            (
+                200,
+                "<p>Welcome</p>".to_owned(),
+                Sent::Unknown { error: "HTTP 200: <p>Welcome</p>".to_owned() },
+            ),
+            (200, "{}".to_owned(), Sent::Accepted { provider_id: None }),
             (
                 400,
                 error(130_429, "slow"),

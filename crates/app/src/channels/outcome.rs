@@ -17,9 +17,19 @@ const ERROR_CHARACTERS_MAX: usize = 300;
 pub fn of_status(status: u16, retry_after: Option<u64>, because: &str) -> Sent {
     let error = error(status, because);
     match status {
-        408 | 425 | 429 | 503 => Sent::Later { error, after_seconds: retry_after },
+        // 401 is a token that has expired or was never right: whoever mends it wants nothing lost meanwhile.
+        401 | 408 | 425 | 429 | 503 => Sent::Later { error, after_seconds: retry_after },
         400..=499 => Sent::Refused { error },
         _ => Sent::Unknown { error },
+    }
+}
+
+/// A success in other words than the provider's own, such as a gateway's page: nobody knows what became of the request.
+pub fn accepted(provider_id: Option<String>, status: u16, body: &[u8]) -> Sent {
+    let is_providers = provider_id.is_some() || body.is_empty() || self::body(body).is_object();
+    match is_providers {
+        true => Sent::Accepted { provider_id },
+        false => Sent::Unknown { error: error(status, &raw(body)) },
     }
 }
 
@@ -47,8 +57,8 @@ mod tests {
     #[test]
     fn only_what_was_certainly_not_taken_is_repeated_or_given_up() {
         let table: [(&[u16], &str); 3] = [
-            (&[408, 425, 429, 503], "later"),
-            (&[400, 401, 403, 404, 409, 413, 422, 499], "refused"),
+            (&[401, 408, 425, 429, 503], "later"),
+            (&[400, 403, 404, 409, 413, 422, 499], "refused"),
             (&[100, 301, 302, 500, 501, 502, 504, 529, 599, 0, 999], "unknown"),
         ];
         for (statuses, expected) in table {

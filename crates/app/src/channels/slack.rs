@@ -59,9 +59,19 @@ pub const LIMITS: Limits = Limits {
 /// Subtypes of `message` that are a person's words all the same.
 const PERSONAL_SUBTYPES: [&str; 2] = ["file_share", "thread_broadcast"];
 
-/// Errors that say that the message was not posted, and that it may be later.
-const NOT_NOW_ERRORS: [&str; 5] =
-    ["ratelimited", "rate_limited", "message_limit_exceeded", "service_unavailable", "team_added_to_org"];
+/// Errors that say that the message was not posted, and that it may be later: also when somebody has mended the token.
+const NOT_NOW_ERRORS: [&str; 10] = [
+    "ratelimited",
+    "rate_limited",
+    "message_limit_exceeded",
+    "service_unavailable",
+    "team_added_to_org",
+    "invalid_auth",
+    "not_authed",
+    "token_expired",
+    "token_revoked",
+    "account_inactive",
+];
 
 /// "It's possible some aspect of the operation succeeded before the error was raised."
 const UNKNOWN_ERRORS: [&str; 2] = ["internal_error", "fatal_error"];

@@ -317,7 +317,7 @@ pub fn encode_api(reply: &Reply, user: &str, credentials: &Credentials) -> Vec<S
 pub fn sent(status: u16, retry_after: Option<u64>, body: &[u8]) -> Sent {
     let json = outcome::body(body);
     if (200..300).contains(&status) {
-        return Sent::Accepted { provider_id: reading::owned(&json, "/sid") };
+        return outcome::accepted(reading::owned(&json, "/sid"), status, body);
     }
     let code = json.get("code").and_then(Value::as_i64);
     let because = match (code, reading::text(&json, "/message")) {
@@ -705,7 +705,8 @@ mod tests {
                 r#"{"code": 20429, "message": "Too Many Requests"}"#,
                 Sent::Later { error: error("HTTP 429: 20429: Too Many Requests"), after_seconds: Some(3) },
             ),
-            (401, "nope", Sent::Refused { error: error("HTTP 401: nope") }),
+            (401, "nope", Sent::Later { error: error("HTTP 401: nope"), after_seconds: Some(3) }),
+            (200, "<html>", Sent::Unknown { error: error("HTTP 200: <html>") }),
             (500, "<html>", Sent::Unknown { error: error("HTTP 500: <html>") }),
         ] {
             assert_eq!(sent(status, Some(3), body.as_bytes()), expected);

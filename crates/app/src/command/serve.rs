@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
@@ -181,6 +182,10 @@ fn init_log(choice: Option<LogChoice>) {
     telemetry::init(format, None);
 }
 
+/// How long threads may take to end when all is done: longer than the engine's own farewell, should a request that was
+/// cut off be the last to hold it.
+const FAREWELL_MAX: Duration = Duration::from_secs(6);
+
 fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
@@ -200,9 +205,8 @@ fn run(server: Server) -> CommandResult {
         tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
     let durability = store.info().durability;
-    let mut engine = Engine::start(Arc::clone(&store), machines, server.clock.clone(), server.settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
             .await
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
@@ -212,24 +216,25 @@ fn run(server: Server) -> CommandResult {
         if durability != store::Durability::Durable {
             tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
         }
+        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
+        let public_url = public_url.trim_end_matches('/').to_owned();
+        let connections = Arc::new(server.connections);
+        let carrier = HttpCarrier {
+            outgoing,
+            connections: Arc::clone(&connections),
+            public_url: public_url.clone(),
+            runtime: tokio::runtime::Handle::current(),
+        };
+        let engine =
+            Engine::start_delivering(store, machines, server.clock, server.settings, Arc::new(carrier));
         if server.greet {
             let mut machines = engine.machines().all();
             machines.retain(|machine| !machine.name.is_own());
             greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
-        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
-        let public_url = public_url.trim_end_matches('/').to_owned();
-        for webhook in server.connections.listening_at(&public_url) {
+        for webhook in connections.listening_at(&public_url) {
             say!("{webhook}");
         }
-        let connections = Arc::new(server.connections);
-        engine.deliver_by(Arc::new(HttpCarrier {
-            outgoing,
-            connections: Arc::clone(&connections),
-            clock: server.clock,
-            public_url: public_url.clone(),
-            runtime: tokio::runtime::Handle::current(),
-        }));
         let mut app = App::new(engine, server.access, public_url, connections);
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
@@ -242,7 +247,10 @@ fn run(server: Server) -> CommandResult {
         let cut = accept::serve(listener, http::router(app), Limits::default(), shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // What was being sent has had its time; whoever still says nothing is not waited for.
+    runtime.shutdown_timeout(FAREWELL_MAX);
+    ended
 }
 
 /// The switch over all machines, which is not ours to name: hosts have set it before.

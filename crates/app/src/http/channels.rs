@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, FromRequest, OriginalUri, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, OriginalUri, Request, State};
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::channels::{
 };
 use crate::connections::{Channel, ChannelKind, subject_of};
 use crate::http::problem::Problem;
-use crate::http::request::{Caller, RawBody, Segments, text};
+use crate::http::request::{Asked, Caller, RawBody, Segments, text};
 use crate::http::rollout::Taken;
 use crate::http::{App, Shared};
 use crate::rollout::Treatment;
@@ -117,7 +117,7 @@ pub struct Subscription {
 pub async fn subscribe(
     State(app): State<Shared>,
     Segments((kind, machine)): Segments<(String, MachineName)>,
-    Query(asked): Query<Subscription>,
+    Asked(asked): Asked<Subscription>,
 ) -> Result<Response, Problem> {
     let kind = known(&kind)?;
     if kind != ChannelKind::Meta {
@@ -302,6 +302,9 @@ fn owner_of<'o, 'c>(owners: &'o [Owner<'c>], account: &str) -> Option<(&'o Owner
 /// How often, and after how long, a status that nobody knows yet is looked at again.
 const STATUS_AGAIN: [Duration; 3] =
     [Duration::from_millis(200), Duration::from_secs(1), Duration::from_secs(5)];
+/// How much later those are looked at that have the key of what was sent: when the send that they are of must have
+/// ended, and when one that a killed server had begun is known to be over. By then it may be `unknown`.
+const OWN_STATUS_AGAIN: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(90)];
 
 /// Statuses of what was sent. One that nobody knows may have overtaken the answer to the send itself, and is looked at
 /// again; if nobody knows it then, it was sent by other means, or long ago.
@@ -316,11 +319,19 @@ async fn note(
     if unknown.is_empty() {
         return Ok(());
     }
-    let app = Arc::clone(app);
+    // A server that stops is not held up by what it may yet hear.
+    let app = Arc::downgrade(app);
     tokio::spawn(async move {
         let mut unknown = unknown;
-        for pause in STATUS_AGAIN {
+        for (number, pause) in STATUS_AGAIN.into_iter().chain(OWN_STATUS_AGAIN).enumerate() {
+            if number == STATUS_AGAIN.len() {
+                unknown.retain(|status| status.correlation.is_some());
+            }
+            if unknown.is_empty() {
+                return;
+            }
             tokio::time::sleep(pause).await;
+            let Some(app) = app.upgrade() else { return };
             match note_known(&app, kind, Arc::clone(&tenants), unknown).await {
                 Ok(still) if !still.is_empty() => unknown = still,
                 _ => return,
@@ -396,4 +407,18 @@ fn twiml(replies: &[Reply]) -> Response {
     let mut response = twilio::encode(replies).into_response();
     response.headers_mut().insert("content-type", HeaderValue::from_static(twilio::CONTENT_TYPE));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_waits_for_the_send_that_it_has_overtaken_also_through_a_kill() {
+        let total: Duration = STATUS_AGAIN.iter().chain(&OWN_STATUS_AGAIN).sum();
+        let lease = engine::Settings::default().delivery_lease;
+        assert!(total > Duration::from_millis(lease.as_millis().unsigned_abs()), "{total:?}");
+        let early: Duration = STATUS_AGAIN.iter().chain(&OWN_STATUS_AGAIN[..1]).sum();
+        assert!(early > crate::carrier::PROVIDER_TIMEOUT, "{early:?}");
+    }
 }

@@ -137,8 +137,11 @@ pub async fn complete(
         .await
         .map_err(|problem| unknown(problem, &key))?;
     let done = || request::json(200, &ReceiptView { state: "done", ..ReceiptView::default() }, None);
-    let Some(refusal) = refusal.filter(|refusal| is_overtaken(refusal.code)) else {
-        return Ok(if again { replayed(done()) } else { done() });
+    let refusal = match refusal {
+        None => return Ok(if again { replayed(done()) } else { done() }),
+        // Nothing was kept, and nobody is told otherwise.
+        Some(refusal) if !is_overtaken(refusal.code) => return Err(Problem::refused(&refusal)),
+        Some(refusal) => refusal,
     };
     match load(&app, &caller.tenant, &key).await? {
         Some(receipt) if receipt.is_of(&claim) => match &receipt.standing {

@@ -48,6 +48,8 @@ pub struct Response {
     pub retry_after: Option<u64>,
     /// As much as came and as is read of it: the status counts also when the connection breaks after it.
     pub body: Vec<u8>,
+    /// Whether the connection broke, or time ran out, before the body's end.
+    pub broke_off: bool,
 }
 
 /// Why there is no response. Each says what the caller may do now.
@@ -187,10 +189,11 @@ fn outcome(
     let retry_after =
         parts.headers.get("retry-after").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     let mut read = Vec::new();
-    if let Err(error) = body.into_reader().take(RESPONSE_BYTES_MAX).read_to_end(&mut read) {
+    let came = body.into_reader().take(RESPONSE_BYTES_MAX).read_to_end(&mut read);
+    if let Err(error) = &came {
         tracing::debug!(host, status = parts.status.as_u16(), "the body of a response broke off: {error}");
     }
-    Ok(Response { status: parts.status.as_u16(), retry_after, body: read })
+    Ok(Response { status: parts.status.as_u16(), retry_after, body: read, broke_off: came.is_err() })
 }
 
 /// An error with its causes, of which ureq leaves the innermost to be asked for.

@@ -63,7 +63,8 @@ fn what_is_sent_arrives_and_the_response_comes_back() {
         "HTTP/1.1 429 Slow\r\nretry-after: 17\r\ncontent-length: 4\r\nconnection: close\r\n\r\nlate",
     ));
     let response = local().post(&to(port)).unwrap();
-    assert_eq!(response, Response { status: 429, retry_after: Some(17), body: b"late".to_vec() });
+    let expected = Response { status: 429, retry_after: Some(17), body: b"late".to_vec(), broke_off: false };
+    assert_eq!(response, expected);
     let request = heard.recv().unwrap();
     assert!(request.starts_with("POST /hook?token=hidden HTTP/1.1\r\n"), "{request}");
     assert!(

@@ -53,6 +53,11 @@ impl Connected {
         Self { server, dir: self.dir }
     }
 
+    /// SIGTERM; whether it ended well.
+    pub fn terminate(self) -> bool {
+        self.server.terminate()
+    }
+
     /// Moves the clock, and comes back when what is due by then has been tried.
     pub fn advance(&self, by: &str) {
         let answer = self.post("/v1/clock/advance", &json!({ "by": by }).to_string());

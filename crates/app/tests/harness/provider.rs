@@ -44,6 +44,8 @@ pub enum Does {
     Says(u16, &'static str, &'static str, Value),
     /// Answers once the test says so, by `let_go`.
     Waits(Value),
+    /// Closes the connection in the middle of the answer.
+    BreaksOff(Value),
     /// It reads the request and closes the connection.
     Closes,
     /// It reads the request and says nothing for as long as the connection lives.
@@ -174,6 +176,13 @@ fn attend(stream: TcpStream, memory: &Memory, otherwise: &(dyn Fn(&Seen, usize) 
                 let held = memory.news.wait_timeout_while(held, PATIENCE, |held| *held).unwrap().0;
                 drop(held);
                 (200, String::new(), body)
+            }
+            Does::BreaksOff(body) => {
+                let body = body.to_string();
+                let head = format!("HTTP/1.1 200 Said\r\ncontent-length: {}\r\n\r\n", body.len());
+                // Whoever reads it sees how it ends.
+                let _ = reader.get_mut().write_all((head + &body[..body.len() / 2]).as_bytes());
+                return;
             }
             Does::Closes => return,
             Does::Hangs => {

@@ -4,7 +4,7 @@
 //! reply is under way at a time, which the store's claim sees to. How an attempt ended is kept until the store has taken
 //! it: what is known to have arrived is not sent again because a disk was full for a moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ const NAP_MAX: Delay = Delay::from_millis(5_000);
 const NAP_MIN: Duration = Duration::from_millis(250);
 /// As `NAP_MIN` on a virtual clock, where whoever has moved it waits until what is due has been tried.
 const NAP_VIRTUAL: Duration = Duration::from_millis(5);
+/// Different warnings of what is missing; settings are few.
+const WARNED_MAX: usize = 100;
 /// The key of the input that brings a call's result, before what tells it from others.
 const RESULT_PREFIX: &str = "result:";
 
@@ -45,6 +47,8 @@ pub(crate) struct Courier {
     /// What the store has not taken yet of how attempts ended.
     pub unsettled: Vec<Settlement>,
     pub endpoints: HashMap<Arc<str>, Guarded>,
+    /// What was warned of.
+    pub warned: HashSet<String>,
 }
 
 #[derive(Debug)]
@@ -92,7 +96,8 @@ impl Courier {
     pub fn run(&mut self, waiting: &Receiver<Event>) {
         let mut resting: Vec<Sender<()>> = Vec::new();
         let mut farewell: Option<Instant> = None;
-        let mut nap = Duration::ZERO;
+        // The shard wakes it when it has recovered.
+        let mut nap = Duration::MAX;
         loop {
             let first = match waiting.recv_timeout(nap) {
                 Ok(event) => Some(event),
@@ -194,7 +199,10 @@ impl Courier {
         }
         let endpoint = match self.carrier.route(&effect) {
             Route::To(endpoint) => endpoint,
-            Route::Nowhere(error) => return settled(SettlementResult::Unaddressed { error }),
+            Route::Nowhere(error) => {
+                self.warn_once(&error);
+                return settled(SettlementResult::Unaddressed { error });
+            }
         };
         if interrupted && !endpoint.repeatable {
             let error = "the server stopped while it was being sent; it may have arrived".to_owned();
@@ -202,7 +210,10 @@ impl Courier {
         }
         match self.guarded(&endpoint).admits(now) {
             Ok(()) => {}
-            Err(Closed::Until(at)) => return settled(SettlementResult::Postponed { at }),
+            Err(Closed::Until(at, why)) => {
+                let error = format!("{} waits: {why}", endpoint.name);
+                return settled(SettlementResult::Postponed { at, error });
+            }
             Err(Closed::Gone(error)) => {
                 let error = format!("{} takes nothing more: {error}", endpoint.name);
                 return settled(SettlementResult::Unaddressed { error });
@@ -225,7 +236,16 @@ impl Courier {
         let Ok(found) = self.store.load(&effect.tenant, &effect.instance) else { return None };
         let waits = |call: &kernel::snapshot::Invocation| call.key == effect.effect.key;
         let waited_for = found.is_some_and(|snapshot| snapshot.invocations.iter().any(waits));
-        (!waited_for).then(|| "nobody waits for the result any more".to_owned())
+        // Why it was not answered in time is worth more than that nobody waits.
+        let before = effect.error.as_ref().map(|error| format!("; before: {error}")).unwrap_or_default();
+        (!waited_for).then(|| format!("nobody waits for the result any more{before}"))
+    }
+
+    /// What is missing in the settings is said once, and not with each effect.
+    fn warn_once(&mut self, problem: &str) {
+        if self.warned.len() < WARNED_MAX && self.warned.insert(problem.to_owned()) {
+            tracing::warn!("an effect has nowhere to go: {problem}");
+        }
     }
 
     fn guarded(&mut self, endpoint: &Endpoint) -> &mut Guarded {
@@ -238,7 +258,13 @@ impl Courier {
         let now = self.clock.now();
         let labels = DeliveryLabels { endpoint: endpoint.name.to_string(), result: carried.as_str() };
         self.metrics.deliveries.get_or_create(&labels).inc();
-        self.guarded(&endpoint).heard(&carried, now);
+        if self.guarded(&endpoint).heard(&carried, now) {
+            tracing::warn!(
+                endpoint = &*endpoint.name,
+                result = carried.as_str(),
+                "an endpoint is left alone"
+            );
+        }
         let (result, outcome) = conclude(&effect, &endpoint, carried, now);
         tracing::info!(
             trace_id = effect.effect.trace_id.as_deref().unwrap_or(""),
@@ -342,7 +368,11 @@ fn conclude(
     match carried {
         Carried::Delivered { provider_id } => (SettlementResult::Delivered { provider_id }, None),
         Carried::Answered(outcome) => (SettlementResult::Delivered { provider_id: None }, Some(outcome)),
-        Carried::Refused { error } | Carried::Gone { error } => {
+        Carried::Refused { error, parts_done } => {
+            let outcome = failed("refused", &error);
+            (SettlementResult::Dead { error, parts_done }, outcome)
+        }
+        Carried::Gone { error } => {
             let outcome = failed("refused", &error);
             (SettlementResult::Dead { error, parts_done: effect.parts_done }, outcome)
         }
@@ -433,8 +463,9 @@ fn name_of(result: &SettlementResult) -> &'static str {
 
 fn error_of(result: &SettlementResult) -> Option<&str> {
     match result {
-        SettlementResult::Delivered { .. } | SettlementResult::Postponed { .. } => None,
+        SettlementResult::Delivered { .. } => None,
         SettlementResult::Retry { error, .. }
+        | SettlementResult::Postponed { error, .. }
         | SettlementResult::Dead { error, .. }
         | SettlementResult::Unknown { error, .. }
         | SettlementResult::Cancelled { error }

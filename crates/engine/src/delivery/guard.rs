@@ -20,11 +20,13 @@ pub(crate) struct Guarded {
     paused_until: Timestamp,
     /// It is not there any more, and said so.
     gone: Option<String>,
+    last_failure: Option<String>,
 }
 
 /// Why an endpoint takes nothing at present.
 pub(crate) enum Closed {
-    Until(Timestamp),
+    /// And why.
+    Until(Timestamp, String),
     Gone(String),
 }
 
@@ -36,6 +38,7 @@ impl Guarded {
             bucket: rate.map(|rate| Bucket::new(rate, rate.ceil().max(1.0) as u32)),
             paused_until: Timestamp::EPOCH,
             gone: None,
+            last_failure: None,
         }
     }
 
@@ -44,13 +47,13 @@ impl Guarded {
             return Err(Closed::Gone(error.clone()));
         }
         if self.paused_until > now {
-            return Err(Closed::Until(self.paused_until));
+            return Err(Closed::Until(self.paused_until, "it has asked to be left alone".to_owned()));
         }
         // The breaker is asked last, since a probe that is not sent would be waited for; and only what it lets through
         // takes a token.
         let mut bucket = self.bucket.clone();
         if let Some(Err(at)) = bucket.as_mut().map(|bucket| bucket.take(now)) {
-            return Err(Closed::Until(at));
+            return Err(Closed::Until(at, "it is sent no more than its `rate`".to_owned()));
         }
         let probing = self.breaker.state(now) == BreakerState::HalfOpen;
         match self.breaker.admits(now) {
@@ -58,13 +61,20 @@ impl Guarded {
                 self.bucket = bucket;
                 Ok(())
             }
-            Admission::Not { until } if probing => Err(Closed::Until(until.min(now.plus(PROBE_PATIENCE)))),
-            Admission::Not { until } => Err(Closed::Until(until)),
+            Admission::Not { until } => {
+                let until = if probing { until.min(now.plus(PROBE_PATIENCE)) } else { until };
+                let last = self.last_failure.as_deref().unwrap_or("no answer");
+                Err(Closed::Until(until, format!("it has failed too often and is left alone; last: {last}")))
+            }
         }
     }
 
-    /// Takes down what the end of an attempt says of the endpoint.
-    pub fn heard(&mut self, carried: &Carried, now: Timestamp) {
+    /// Takes down what the end of an attempt says of the endpoint, and whether it is left alone from now on.
+    pub fn heard(&mut self, carried: &Carried, now: Timestamp) -> bool {
+        let was_open = self.is_left_alone(now);
+        if let Carried::Later { error, .. } | Carried::Unknown { error, .. } = carried {
+            self.last_failure = Some(error.clone());
+        }
         match carried {
             // It is there, and says no.
             Carried::Delivered { .. }
@@ -81,5 +91,10 @@ impl Guarded {
             Carried::Gone { error } => self.gone = Some(error.clone()),
             _ => {}
         }
+        !was_open && self.is_left_alone(now)
+    }
+
+    fn is_left_alone(&self, now: Timestamp) -> bool {
+        self.gone.is_some() || matches!(self.breaker.state(now), BreakerState::Open { .. })
     }
 }

@@ -154,7 +154,7 @@ pub fn delivered() -> Carried {
 }
 
 pub fn refused() -> Carried {
-    Carried::Refused { error: "no such number".into() }
+    Carried::Refused { error: "no such number".into(), parts_done: 0 }
 }
 
 pub fn later() -> Carried {
@@ -275,7 +275,9 @@ impl Office {
 }
 
 fn open(world: &World, script: &Arc<Script>, settings: Settings) -> Engine {
-    let mut engine = world.engine_with(settings);
-    engine.deliver_by(Arc::<Script>::clone(script));
+    let (store, machines) = (Arc::clone(&world.store), Arc::clone(&world.machines));
+    let carrier = Arc::<Script>::clone(script);
+    let engine = Engine::start_delivering(store, machines, world.clock.clone(), settings, carrier);
+    engine.recover().unwrap();
     engine
 }

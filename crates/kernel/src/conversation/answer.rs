@@ -9,9 +9,6 @@ use crate::conversation::{Conversation, Priority};
 /// Jaro-Winkler similarity from which a misspelt label counts, and how far ahead of the next it must be.
 const NEAR_LABEL: f64 = 0.92;
 const NEAR_LABEL_MARGIN: f64 = 0.05;
-/// Labels cannot be so much like an answer if the shorter of the two has less than this share of the other's letters:
-/// of three fifths, all alike and in order, come (3/5 + 1 + 1) / 3, and with four letters in front 0.92.
-const NEAR_LABEL_LETTERS: (usize, usize) = (3, 5);
 /// Fewer letters begin too many words.
 const PREFIX_LETTERS_MIN: usize = 3;
 
@@ -46,8 +43,8 @@ pub(crate) fn match_answer(
     if let Some(at) = question.options.iter().position(|o| o.id == text.trim()) {
         return Answered::Option(at, "the option's id");
     }
-    if let Some(at) = labels.iter().position(|label| bare(label) == answer && !answer.is_empty()) {
-        return Answered::Option(at, "the option's label");
+    if let Some(answered) = match_label(answer, &labels) {
+        return answered;
     }
     let named = |choice: &Choice| match choice {
         Choice::Intent(name) | Choice::Confirmed(name) => conversation.intent_by_name(name),
@@ -58,40 +55,45 @@ pub(crate) fn match_answer(
     if let Some(at) = conversation.lexicon.exact(normal, locale, known).and_then(offered) {
         return Answered::Option(at, "another phrase for the option");
     }
-    if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
-        return Answered::Option(at, "an ordinal word");
-    }
-    if let Ok(number) = answer.parse::<usize>() {
-        return by_number(number, answer, &labels);
-    }
-    if answer.chars().count() >= PREFIX_LETTERS_MIN {
-        let begins = |label: &&Cow<'_, str>| label.starts_with(answer);
-        if labels.iter().filter(begins).count() == 1 {
-            let at = labels.iter().position(|label| begins(&label)).unwrap_or(0);
-            return Answered::Option(at, "the beginning of one label");
-        }
-    }
-    by_likeness(answer, &labels)
+    match_number(answer, &labels).unwrap_or_else(|| match_likely(answer, &labels))
 }
 
-fn by_number(number: usize, digits: &str, labels: &[Cow<'_, str>]) -> Answered {
-    let holds = |label: &Cow<'_, str>| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == digits);
+/// The option whose label the answer is. Labels are normalised, the answer is bare besides.
+pub(crate) fn match_label(answer: &str, labels: &[Cow<'_, str>]) -> Option<Answered> {
+    let at = labels.iter().position(|label| bare(label) == answer && !answer.is_empty())?;
+    Some(Answered::Option(at, "the option's label"))
+}
+
+/// What a number means; `None` if the answer is none.
+pub(crate) fn match_number(answer: &str, labels: &[Cow<'_, str>]) -> Option<Answered> {
+    let number = answer.parse::<usize>().ok()?;
+    let holds = |label: &Cow<'_, str>| label.split(|c: char| !c.is_alphanumeric()).any(|word| word == answer);
     let mut holding = (0..labels.len()).filter(|at| holds(&labels[*at]));
-    match (holding.next(), holding.next()) {
+    Some(match (holding.next(), holding.next()) {
         (Some(at), None) => Answered::Option(at, "a number that stands in one label"),
         (Some(_), Some(_)) => Answered::Ambiguous,
         (None, _) if (1..=labels.len()).contains(&number) => Answered::Option(number - 1, "a position"),
         (None, _) => Answered::Nothing,
+    })
+}
+
+/// An ordinal word, the beginning of one label only, or nearly a label.
+pub(crate) fn match_likely(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
+    if let Some(at) = ORDINALS.iter().take(labels.len()).position(|words| words.contains(&answer)) {
+        return Answered::Option(at, "an ordinal word");
     }
+    if answer.chars().count() >= PREFIX_LETTERS_MIN {
+        let begins = |label: &Cow<'_, str>| label.starts_with(answer);
+        let mut beginning = (0..labels.len()).filter(|at| begins(&labels[*at]));
+        if let (Some(at), None) = (beginning.next(), beginning.next()) {
+            return Answered::Option(at, "the beginning of one label");
+        }
+    }
+    by_likeness(answer, labels)
 }
 
 fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
-    let (letters, share) = (answer.chars().count(), NEAR_LABEL_LETTERS);
-    let could_be = |label: &Cow<'_, str>| {
-        let others = bare(label).chars().count();
-        letters.min(others) * share.1 >= letters.max(others) * share.0
-    };
-    if !labels.iter().any(could_be) {
+    if !labels.iter().any(|label| could_be_near(answer, bare(label))) {
         return Answered::Nothing;
     }
     let mut likeness: Vec<(f64, usize)> = labels
@@ -106,5 +108,28 @@ fn by_likeness(answer: &str, labels: &[Cow<'_, str>]) -> Answered {
             Answered::Option(*at, "a label, misspelt")
         }
         _ => Answered::Nothing,
+    }
+}
+
+/// Whether two texts may be as like as `NEAR_LABEL`, as far as their lengths tell. If the shorter is three fifths of the
+/// longer, and all of it alike and in order, its likeness is (3/5 + 1 + 1) / 3, and with four letters in front 0.92.
+fn could_be_near(one: &str, other: &str) -> bool {
+    let (one, other) = (one.chars().count(), other.chars().count());
+    5 * one.min(other) >= 3 * one.max(other)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_near_could_be_near(one in "[ab]{1,12}", rest in "[ab]{0,12}") {
+            let longer = format!("{one}{rest}");
+            let near = strsim::jaro_winkler(&one, &longer) >= NEAR_LABEL;
+            prop_assert!(!near || could_be_near(&one, &longer), "{one} {longer}");
+        }
     }
 }

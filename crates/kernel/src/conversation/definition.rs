@@ -3,12 +3,16 @@
 //! Owns its shape and how it is read. Names of events, fields and replies are resolved by `definition::compile`,
 //! which makes a `Conversation` of it.
 
+mod options;
+
 use crate::conversation::message::Confidence;
 use crate::conversation::texts;
 use crate::definition::document::{Node, NodeKind, Placed};
 use crate::definition::reader::{Entries, Reader};
 use crate::diagnostic::{Place, nearest};
 use crate::time::Delay;
+
+pub use options::{EachDefinition, OptionDefinition};
 
 #[derive(Clone, Debug)]
 pub struct ConversationDefinition {
@@ -23,6 +27,17 @@ pub struct ConversationDefinition {
     pub draft: Option<DraftDefinition>,
     pub intents: Vec<IntentDefinition>,
     pub replies: Vec<ReplyDefinition>,
+}
+
+impl ConversationDefinition {
+    /// The lists that replies offer.
+    pub(crate) fn offered_lists(&self) -> impl Iterator<Item = &EachDefinition> {
+        let options = self.replies.iter().flat_map(|reply| &reply.options);
+        options.filter_map(|option| match option {
+            OptionDefinition::Each(each) => Some(each),
+            OptionDefinition::Intent(_) => None,
+        })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +139,8 @@ pub struct Localised(pub Vec<(Option<String>, Placed<String>)>);
 pub struct ReplyDefinition {
     pub name: Placed<String>,
     pub text: Localised,
-    /// Intents offered as buttons.
-    pub options: Vec<Placed<String>>,
+    /// What is offered as buttons.
+    pub options: Vec<OptionDefinition>,
 }
 
 pub(crate) const KEYS: [&str; 7] =
@@ -420,7 +435,7 @@ impl Words<'_, '_> {
         let text = if full {
             let what = format!("the reply `{}`", name.value);
             let entries = self.reader.entries(node, &what, &REPLY_KEYS)?;
-            options = entries.get("options").map(|o| self.reader.texts(o, "`options`")).unwrap_or_default();
+            options = entries.get("options").map(|o| self.options(o)).unwrap_or_default();
             self.localised(entries.get("text")?, "a reply's text")
         } else {
             self.localised(node, "a reply's text")
@@ -447,6 +462,7 @@ pub(crate) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
         ("/$defs/draft", DRAFT_KEYS.to_vec()),
         ("/$defs/intent", INTENT_KEYS.to_vec()),
         ("/$defs/reply_text/anyOf/2", REPLY_KEYS.to_vec()),
+        ("/$defs/option/anyOf/1", options::EACH_KEYS.to_vec()),
     ]
 }
 

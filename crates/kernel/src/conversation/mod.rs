@@ -8,6 +8,7 @@ mod answer;
 pub mod clarification;
 pub(crate) mod definition;
 pub mod message;
+pub(crate) mod offer;
 pub(crate) mod recognise;
 mod route;
 mod state;
@@ -27,6 +28,8 @@ pub use definition::{LadderStep, Localised, Priority, Thresholds};
 pub use message::{
     Address, Candidate, Confidence, Media, Message, MessageOutcome, Reply, ReplyOption, Rule, TraceStep, Why,
 };
+pub(crate) use offer::MENU_ENTRIES_MAX;
+pub use offer::{Each, Offer, OfferedItem, OptionTemplate};
 pub use recognise::{Lexicon, normalise};
 pub(crate) use route::{Act, Decision, Question, Router};
 pub use state::ConversationState;

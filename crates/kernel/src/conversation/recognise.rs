@@ -47,7 +47,7 @@ pub fn normalise(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Whether a text is as it should be already, which in the commonest letters takes no more than a look.
+/// Whether a text of the commonest letters is as it should be already, which most are.
 fn is_normal_ascii(text: &str) -> bool {
     let mut before = b' ';
     let fits = text.bytes().all(|byte| {

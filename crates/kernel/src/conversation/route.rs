@@ -4,6 +4,7 @@
 //! not apply, so that any decision explains itself. It moves nothing: `decide` carries out the `Act`.
 
 mod choice;
+mod menu;
 mod reading;
 mod wanted;
 
@@ -14,7 +15,7 @@ use crate::chart::{Chart, ReplyIndex, StateIndex};
 use crate::conversation::answer::{Answered, match_answer};
 use crate::conversation::clarification::{Choice, Clarification, ClarificationStatus};
 use crate::conversation::message::{Confidence, Message, Rule, TraceStep};
-use crate::conversation::recognise::{bare, normalise};
+use crate::conversation::recognise::normalise;
 use crate::conversation::route::reading::Reading;
 use crate::conversation::{Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority};
 use crate::definition::AcceptKind;
@@ -183,41 +184,6 @@ impl<'a> Router<'a> {
         }
     }
 
-    fn r2_payload(&mut self, _: &str) -> Option<Chosen> {
-        let Some(token) = self.message.payload.as_deref() else {
-            self.passed(Rule::R2, "no button was pressed");
-            return None;
-        };
-        let pending = self.pending().filter(|question| !question.is_expired(self.now));
-        let option = pending.and_then(|question| {
-            Some((question, question.options.iter().position(|option| option.id == token)?))
-        });
-        if let Some((question, option)) = option {
-            return Some(self.answered(Rule::R2, question, option, "a live button"));
-        }
-        let live = format!("p{}.", self.session.prompt_revision);
-        let (name, is_live) = match token.strip_prefix(&live) {
-            Some(name) => (name, true),
-            None => (token.split_once('.').map_or("", |(_, name)| name), false),
-        };
-        let intent = self.conversation.intent_by_name(name).filter(|_| token.starts_with('p'));
-        match intent {
-            Some(intent) if is_live || (self.intent(intent).when_stale && self.is_open(intent)) => {
-                let because = if is_live { "a live button" } else { "a stale button, still legal" };
-                self.applied(Rule::R2, because);
-                // Whoever goes on by a button of the prompt has left the question.
-                if self.pending().is_some() && self.intent(intent).event.is_some() {
-                    self.resolution.status = Some(ClarificationStatus::Superseded);
-                }
-                Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
-            }
-            _ => {
-                self.applied(Rule::R2, "a button of a menu that has expired");
-                Some(Chosen::plain(Act::MenuExpired))
-            }
-        }
-    }
-
     fn r3_expiry(&mut self, _: &str) -> Option<Chosen> {
         match self.pending() {
             Some(question) if question.is_expired(self.now) => {
@@ -286,30 +252,6 @@ impl<'a> Router<'a> {
                 None
             }
         }
-    }
-
-    /// Without buttons, a menu is answered by a number or by its words.
-    fn r5_menu(&mut self, normal: &str) -> Option<Chosen> {
-        let answer = bare(normal);
-        let shown = &self.session.prompt;
-        let number = answer.parse::<usize>().ok().filter(|_| self.accepted(AcceptKind::Number).is_none());
-        let locale = self.locale.unwrap_or(&self.conversation.locales[0]);
-        let labelled = |name: &&String| {
-            let intent = self.conversation.intent_by_name(name);
-            intent.is_some_and(|i| self.conversation.label(i, locale).bare == answer)
-        };
-        let by_number = number.and_then(|n| shown.get(n.checked_sub(1)?));
-        let name = by_number.or_else(|| shown.iter().find(labelled));
-        let Some(intent) = name.and_then(|name| self.conversation.intent_by_name(name)) else {
-            self.passed(Rule::R5, "no question waits for this, and it names nothing of the menu");
-            return None;
-        };
-        let how = if by_number.is_some() { "its number" } else { "its label" };
-        let label = &self.intent(intent).name;
-        self.applied(Rule::R5, format!("`{label}` of the menu shown last, by {how}"));
-        // The words chose; they are nothing to be kept.
-        let message = Message { text: None, ..self.message.clone() };
-        Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, message))
     }
 
     fn ask_again(&mut self, question: &Clarification) -> Chosen {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::clarification::Clarification;
 use crate::conversation::message::{Address, Media};
+use crate::conversation::offer::Offer;
 use crate::id::Revision;
 use crate::input::Fields;
 
@@ -33,9 +34,9 @@ pub struct ConversationState {
     /// The revision whose reply showed the buttons that still count.
     #[serde(default)]
     pub prompt_revision: Revision,
-    /// The intents behind those buttons, in their order.
+    /// What those buttons stand for, in their order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub prompt: Vec<String>,
+    pub prompt: Vec<Offer>,
     /// Media that came before anybody knew what for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub held_media: Vec<Media>,

@@ -4,14 +4,15 @@
 
 use serde_json::Value;
 
-use crate::conversation::definition::{ConversationDefinition, IntentDefinition, ReplyDefinition};
+use crate::conversation::definition::{ConversationDefinition, IntentDefinition, Localised};
 use crate::conversation::message::{Reply, ReplyOption};
+use crate::conversation::offer::{Each, OfferedItem, OptionTemplate, compile_options};
 use crate::conversation::recognise::{bare, normalise};
 use crate::conversation::{Conversation, IntentIndex, texts};
 use crate::definition::document::Placed;
 use crate::definition::{Definition, compile_template_expression};
-use crate::diagnostic::{Diagnostic, nearest};
-use crate::expression::{Expression, Scope};
+use crate::diagnostic::Diagnostic;
+use crate::expression::{Expression, Scope, Type};
 use crate::id::Revision;
 
 /// Four times what a person can be sent at once by any channel; what is longer is cut off.
@@ -20,11 +21,17 @@ const TEXT_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct ReplyTemplate {
     pub name: String,
-    /// By language; `None` stands for every other.
-    texts: Vec<(Option<String>, Vec<Part>)>,
-    /// Intents offered as buttons.
-    pub options: Vec<IntentIndex>,
+    text: Template,
+    /// What is offered as buttons.
+    pub options: Vec<OptionTemplate>,
 }
+
+/// A text in one or more languages, with what stands in braces to be worked out.
+#[derive(Debug)]
+pub(crate) struct Template(
+    /// By language; `None` stands for every other.
+    Vec<(Option<String>, Vec<Part>)>,
+);
 
 /// How an intent is called on a button, in one language; with `None` for a language, in all others.
 #[derive(Debug)]
@@ -59,31 +66,61 @@ enum Part {
 }
 
 impl ReplyTemplate {
-    /// What stands in braces, in any language.
+    /// What stands in braces, in any language, and what its options are made of.
     pub(crate) fn expressions(&self) -> impl Iterator<Item = &Expression> {
-        let parts = self.texts.iter().flat_map(|(_, parts)| parts);
-        parts.filter_map(|part| match part {
-            Part::Expression(expression) => Some(expression),
-            Part::Text(_) => None,
-        })
+        let of_options = self.options.iter().filter_map(OptionTemplate::each).flat_map(Each::expressions);
+        self.text.expressions().chain(of_options)
     }
 
-    /// The text in `locale`, else for all languages, else the first. A value that cannot be had is left out.
+    /// A value that cannot be had is left out.
     pub fn text(&self, locale: &str, scope: Scope<'_>) -> String {
-        let by = |wanted: Option<&str>| self.texts.iter().find(|(l, _)| l.as_deref() == wanted);
-        let found = by(Some(locale)).or_else(|| by(None)).or_else(|| self.texts.first());
+        self.text.text(locale, TEXT_BYTES_MAX, |expression| expression.evaluate(scope).unwrap_or_default())
+    }
+}
+
+impl Template {
+    pub fn compile(
+        text: &Localised,
+        definition: &Definition,
+        locals: &[(String, Type)],
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
+        let texts = text.0.iter();
+        let parts = |(locale, text): &(Option<String>, Placed<String>)| {
+            (locale.clone(), parts(text, definition, locals, diagnostics))
+        };
+        Self(texts.map(parts).collect())
+    }
+
+    pub fn expressions(&self) -> impl Iterator<Item = &Expression> {
+        self.0.iter().flat_map(|(_, parts)| parts).filter_map(Part::expression)
+    }
+
+    /// Of each language, whether its text depends on an item.
+    pub fn vary(&self) -> impl Iterator<Item = bool> {
+        let varies = |parts: &[Part]| parts.iter().filter_map(Part::expression).any(|e| e.reads().locals);
+        self.0.iter().map(move |(_, parts)| varies(parts))
+    }
+
+    /// The text in `locale`, else for all languages, else the first; what is longer than `bytes_max` is cut off.
+    pub fn text(
+        &self,
+        locale: &str,
+        bytes_max: usize,
+        mut value: impl FnMut(&Expression) -> Value,
+    ) -> String {
+        let by = |wanted: Option<&str>| self.0.iter().find(|(l, _)| l.as_deref() == wanted);
+        let found = by(Some(locale)).or_else(|| by(None)).or_else(|| self.0.first());
         let parts = found.map_or(&[][..], |(_, parts)| parts);
         let mut text = String::with_capacity(parts.iter().map(Part::likely_bytes).sum());
         for part in parts {
             match part {
                 Part::Text(literal) => text.push_str(literal),
-                Part::Expression(expression) => {
-                    say(&expression.evaluate(scope).unwrap_or(Value::Null), &mut text);
-                }
+                Part::Expression(expression) => say(&value(expression), &mut text),
             }
-            if text.len() > TEXT_BYTES_MAX {
+            if text.len() > bytes_max {
                 let whole = |at: &usize| text.is_char_boundary(*at);
-                text.truncate((0..=TEXT_BYTES_MAX).rev().find(whole).unwrap_or_default());
+                text.truncate((0..=bytes_max).rev().find(whole).unwrap_or_default());
                 text.push('…');
                 break;
             }
@@ -93,6 +130,13 @@ impl ReplyTemplate {
 }
 
 impl Part {
+    fn expression(&self) -> Option<&Expression> {
+        match self {
+            Self::Expression(expression) => Some(expression),
+            Self::Text(_) => None,
+        }
+    }
+
     /// Room for what it says: most values are short.
     fn likely_bytes(&self) -> usize {
         match self {
@@ -143,33 +187,42 @@ impl Conversation {
         by(Some(locale)).or_else(|| by(None)).unwrap_or(&labels[0])
     }
 
-    /// A rendered reply; its buttons carry tokens bound to the revision that shows them.
+    /// A rendered reply; its buttons carry tokens bound to the revision that shows them. Beside it, what those stand for
+    /// that are items of lists.
     pub fn render(
         &self,
         template: &ReplyTemplate,
         locale: &str,
         scope: Scope<'_>,
         revision: Revision,
-    ) -> Reply {
-        Reply {
-            text: template.text(locale, scope),
-            options: self.prompt_options(&template.options, locale, revision),
-            media: Vec::new(),
+    ) -> (Reply, Vec<OfferedItem>) {
+        let mut options = Vec::with_capacity(template.options.len());
+        let mut offered = Vec::new();
+        for option in &template.options {
+            match option {
+                OptionTemplate::Intent(intent) => options.push(self.intent_option(*intent, locale, revision)),
+                OptionTemplate::Each(each) => {
+                    let items = each.items(locale, scope);
+                    options.extend(items.iter().map(|item| ReplyOption {
+                        id: token(revision, &item.id),
+                        label: item.label.clone(),
+                    }));
+                    offered.extend(items);
+                }
+            }
         }
+        (Reply { text: template.text(locale, scope), options, media: Vec::new() }, offered)
     }
 
-    pub fn prompt_options(
-        &self,
-        intents: &[IntentIndex],
-        locale: &str,
-        revision: Revision,
-    ) -> Vec<ReplyOption> {
-        let option = |intent: &IntentIndex| ReplyOption {
-            id: format!("p{revision}.{}", self.intent(*intent).name),
-            label: self.label(*intent, locale).text.clone(),
-        };
-        intents.iter().map(option).collect()
+    pub fn intent_option(&self, intent: IntentIndex, locale: &str, revision: Revision) -> ReplyOption {
+        let label = self.label(intent, locale).text.clone();
+        ReplyOption { id: token(revision, &self.intent(intent).name), label }
     }
+}
+
+/// What a button of a prompt carries.
+fn token(revision: Revision, name: &str) -> String {
+    format!("p{revision}.{name}")
 }
 
 /// The definition's replies, then the built-in sentences that it does not replace.
@@ -180,10 +233,9 @@ pub(crate) fn compile_replies(
 ) -> Vec<ReplyTemplate> {
     let mut replies: Vec<ReplyTemplate> = Vec::new();
     for reply in &written.replies {
-        let texts = reply.text.0.iter();
-        let texts = texts.map(|(l, text)| (l.clone(), parts(text, definition, diagnostics))).collect();
-        let options = options(reply, written, diagnostics);
-        replies.push(ReplyTemplate { name: reply.name.value.clone(), texts, options });
+        let text = Template::compile(&reply.text, definition, &[], diagnostics);
+        let options = compile_options(reply, written, definition, diagnostics);
+        replies.push(ReplyTemplate { name: reply.name.value.clone(), text, options });
     }
     for name in texts::names() {
         if replies.iter().any(|reply| reply.name == name) {
@@ -193,36 +245,18 @@ pub(crate) fn compile_replies(
             let sentence = texts::get(name, locale)?;
             Some((Some(locale.clone()), vec![Part::Text(sentence.to_owned())]))
         };
-        let texts = written.locales.iter().filter_map(text).collect();
-        replies.push(ReplyTemplate { name: name.to_owned(), texts, options: Vec::new() });
+        let text = Template(written.locales.iter().filter_map(text).collect());
+        replies.push(ReplyTemplate { name: name.to_owned(), text, options: Vec::new() });
     }
     replies
 }
 
-fn options(
-    reply: &ReplyDefinition,
-    written: &ConversationDefinition,
+fn parts(
+    text: &Placed<String>,
+    definition: &Definition,
+    locals: &[(String, Type)],
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<IntentIndex> {
-    let mut options = Vec::new();
-    for name in &reply.options {
-        match written.intents.iter().position(|i| i.name.value == name.value) {
-            Some(number) => options.push(IntentIndex(number as u16)),
-            None => {
-                let intents = written.intents.iter().map(|i| i.name.value.as_str());
-                diagnostics.push(Diagnostic::error(
-                    "unknown_intent",
-                    name.place,
-                    format!("there is no intent `{}`", name.value),
-                    nearest(&name.value, intents),
-                ));
-            }
-        }
-    }
-    options
-}
-
-fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<Diagnostic>) -> Vec<Part> {
+) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut literal = String::new();
     let mut rest = text.value.as_str();
@@ -249,7 +283,7 @@ fn parts(text: &Placed<String>, definition: &Definition, diagnostics: &mut Vec<D
         let written = rest[..end].trim();
         let start = start + 1 + (rest.len() - rest.trim_start().len());
         let source = Placed { value: written.to_owned(), place: text.part(start..start + written.len()) };
-        if let Some(expression) = compile_template_expression(&source, definition, diagnostics) {
+        if let Some(expression) = compile_template_expression(&source, definition, locals, diagnostics) {
             parts.push(Part::Text(std::mem::take(&mut literal)));
             parts.push(Part::Expression(expression));
         }

@@ -11,8 +11,8 @@ use crate::chart::{Action, ReplyIndex};
 use crate::commit::{Answer, Commit, EffectKind, MessageAnswer};
 use crate::conversation::{
     ABANDON_EVENT, Act, Choice, Clarification, ClarificationOption, ClarificationStatus, Conversation,
-    ConversationState, Decision, IntentIndex, LadderStep, Message, MessageOutcome, Priority, Question, Reply,
-    Router, Why, normalise,
+    ConversationState, Decision, IntentIndex, LadderStep, MENU_ENTRIES_MAX, Message, MessageOutcome,
+    Priority, Question, Reply, Router, Why, normalise,
 };
 use crate::decide::turn::Turn;
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
@@ -24,8 +24,6 @@ use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Snapshot, Timer};
 use crate::time::{Delay, Timestamp};
 
-/// A menu of more entries is no menu.
-const MENU_ENTRIES_MAX: usize = 10;
 /// The pictures of an album come as messages of their own, one right after the other. What they are for is asked once.
 const ALBUM_WITHIN: Delay = Delay::from_secs(10);
 /// Media held for one session; older ones are let go first.
@@ -430,9 +428,9 @@ impl Speaker<'_, '_> {
         };
         let of_priority = |index: &IntentIndex| wanted(self.conversation.intent(*index).priority);
         let intents = all.filter(of_priority).filter(open).filter(first).take(MENU_ENTRIES_MAX);
-        let intents: Vec<IntentIndex> = intents.collect();
         let locale = self.turn.locale(self.conversation);
-        let options = self.conversation.prompt_options(&intents, locale, self.turn.revision());
+        let option = |intent| self.conversation.intent_option(intent, locale, self.turn.revision());
+        let options = intents.map(option).collect();
         Reply { text: self.words("menu"), options, media: Vec::new() }
     }
 
@@ -445,18 +443,18 @@ impl Speaker<'_, '_> {
         Reply::of_text(self.words(name))
     }
 
-    fn with_prompt(&self, sentence: &str) -> Vec<Reply> {
+    fn with_prompt(&mut self, sentence: &str) -> Vec<Reply> {
         std::iter::once(self.sentence(sentence)).chain(self.prompt()).collect()
     }
 
-    fn render(&self, reply: ReplyIndex) -> Reply {
-        let locale = self.turn.locale(self.conversation);
+    fn render(&mut self, reply: ReplyIndex) -> Reply {
         let template = &self.conversation.replies[usize::from(reply.0)];
-        self.scoped(|scope| self.conversation.render(template, locale, scope, self.turn.revision()))
+        let context = Arc::clone(&self.turn.position.context);
+        self.turn.render(self.conversation, template, &context)
     }
 
     /// What the current state asks for: the last reply of its entry.
-    fn prompt(&self) -> Option<Reply> {
+    fn prompt(&mut self) -> Option<Reply> {
         let leaf = *self.turn.position.leaves().first()?;
         let entry = &self.turn.machine.chart.state(leaf).entry;
         let mut replies = entry.iter().filter_map(|action| match action {

@@ -9,7 +9,8 @@ use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, ReplyIndex, StateIndex};
 use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
 use crate::conversation::{
-    Clarification, ClarificationStatus, Conversation, ConversationState, Message, Reply, ReplyOption,
+    Clarification, ClarificationStatus, Conversation, ConversationState, Message, Offer, OfferedItem, Reply,
+    ReplyOption, ReplyTemplate,
 };
 use crate::decide::{CLARIFICATION_TIMER, transition_of};
 use crate::expression::Scope;
@@ -33,6 +34,8 @@ pub(super) struct Turn<'a> {
     pub position: Position,
     pub trail: Trail,
     pub session: ConversationState,
+    /// The items of lists in the replies that have been worded.
+    offered: Vec<OfferedItem>,
     pub clarifications: Vec<Clarification>,
     /// What has to be delivered or called.
     pub effects: Vec<Effect>,
@@ -141,6 +144,7 @@ impl<'a> Turn<'a> {
             after,
             position,
             trail: Trail::default(),
+            offered: Vec::new(),
             clarifications: Vec::new(),
             effects: Vec::new(),
             taken_at_start: 0,
@@ -305,26 +309,34 @@ impl<'a> Turn<'a> {
     }
 
     /// The replies of the actions taken, in the session's language.
-    pub fn replies(&self) -> Vec<Reply> {
+    pub fn replies(&mut self) -> Vec<Reply> {
         let Some(conversation) = &self.machine.conversation else {
             return Vec::new();
         };
-        let locale = self.locale(conversation);
+        let given = std::mem::take(&mut self.trail.replies);
+        let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
+            self.render(conversation, &conversation.replies[usize::from(reply.0)], context)
+        };
+        let replies = given.iter().map(render).collect();
+        self.trail.replies = given;
+        replies
+    }
+
+    /// A reply in the session's language, over the context of its moment.
+    pub fn render(
+        &mut self,
+        conversation: &Conversation,
+        template: &ReplyTemplate,
+        context: &Fields,
+    ) -> Reply {
         let active = self.stepper().active_paths(&self.position);
         let no_event = Fields::new();
-        let render = |(reply, context): &(ReplyIndex, Arc<Fields>)| {
-            let scope = Scope {
-                context,
-                event: &no_event,
-                event_name: "",
-                active: &active,
-                now: self.now,
-                locals: &[],
-            };
-            let template = &conversation.replies[usize::from(reply.0)];
-            conversation.render(template, locale, scope, self.revision())
-        };
-        self.trail.replies.iter().map(render).collect()
+        let now = self.now;
+        let scope = Scope { context, event: &no_event, event_name: "", active: &active, now, locals: &[] };
+        let locale = self.locale(conversation);
+        let (reply, offered) = conversation.render(template, locale, scope, self.revision());
+        self.offered.extend(offered);
+        reply
     }
 
     /// The commit of an input that is answered as an event.
@@ -398,17 +410,20 @@ impl<'a> Turn<'a> {
         let options = || replies.iter().flat_map(|r| &r.options);
         let of_menu = |option: &ReplyOption| {
             let (revision, name) = option.id.strip_prefix('p')?.split_once('.')?;
-            (revision.parse() == Ok(self.revision().0)).then(|| name.to_owned())
+            let item = self.offered.iter().find(|item| item.id == name);
+            let offer = || item.map_or_else(|| name.into(), |item| Offer::Item(Box::new(item.clone())));
+            (revision.parse() == Ok(self.revision().0)).then(offer)
         };
-        let shown: Vec<String> = options().filter_map(of_menu).collect();
+        let shown: Vec<Offer> = options().filter_map(of_menu).collect();
         let chart = &self.machine.chart;
         let paths = self.position.leaves().iter().map(|leaf| &chart.state(*leaf).path);
         let moved = !paths.eq(&self.after.configuration);
         if !shown.is_empty() || moved {
             self.session.prompt_revision = self.revision();
-        }
-        if options().next().is_some() || moved {
             self.session.prompt = shown;
+        } else if options().next().is_some() {
+            let before = std::mem::take(&mut self.session.prompt);
+            self.session.prompt = before.into_iter().filter_map(Offer::put_behind).collect();
         }
     }
 

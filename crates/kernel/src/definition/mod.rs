@@ -20,10 +20,10 @@ use crate::id::OWN_MACHINE_PREFIX;
 use crate::machine::Machine;
 use crate::time::Delay;
 
-pub(crate) use compile::compile_template_expression;
+pub(crate) use compile::{INDEX, compile_template_expression};
 pub use document::Placed;
 pub use places::Places;
-pub(crate) use read::read;
+pub(crate) use read::{ITEM, read, read_values};
 
 /// Begins the names of timers' events, which no definition may use otherwise.
 pub(crate) const TIMER_PREFIX: &str = "after.";

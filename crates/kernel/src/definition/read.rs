@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::conversation::definition::read_conversation;
 use crate::definition::document::{Node, NodeKind, Placed};
-use crate::definition::read::actions::{ACTION_KEYS, read_actions, read_inline, read_values};
+use crate::definition::read::actions::{ACTION_KEYS, read_actions, read_inline};
 use crate::definition::reader::{Entries, Reader};
 use crate::definition::{
     Accept, AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvokeDefinition,
@@ -14,6 +14,8 @@ use crate::definition::{
 };
 use crate::diagnostic::{Diagnostic, Place, shorten};
 use crate::id::OWN_MACHINE_PREFIX;
+
+pub(crate) use actions::{ITEM, read_values};
 
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;

@@ -332,6 +332,7 @@ pub fn what_did_not_arrive_can_be_retried(open: Open<'_>) {
             attempts: 0,
             due_at: Some(at(7_000)),
             settled_at: None,
+            provider_id: None,
             ..before
         };
         let parts_done = if status == EffectStatus::Unaddressed { 2 } else { 3 };

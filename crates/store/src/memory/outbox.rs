@@ -130,6 +130,7 @@ impl Outbox {
         if former.may_be_retried() {
             effect.status = EffectStatus::Pending;
             effect.attempts = 0;
+            (effect.provider_id, effect.stage) = (None, None);
             effect.due_at = Some(now);
             effect.settled_at = None;
         }
@@ -148,7 +149,6 @@ impl Outbox {
                 let Some(effect) = unknown.filter(|effect| effect.status == EffectStatus::Unknown) else {
                     return false;
                 };
-                effect.status = report.clears_up();
                 effect.provider_id = Some(provider_id.clone());
                 effect
             }
@@ -156,6 +156,7 @@ impl Outbox {
         if !stage.is_news_after(effect.stage) {
             return false;
         }
+        effect.status = report.status();
         effect.stage = Some(*stage);
         replace(&mut effect.error, error.as_deref());
         true

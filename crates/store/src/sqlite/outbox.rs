@@ -236,7 +236,7 @@ pub(super) fn retry(
     };
     if effect.status.may_be_retried() {
         let mut update = connection.prepare_cached(
-            "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1,
+            "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1, provider_id = NULL, stage = NULL,
                  claimable_at = iif(lane IS NULL, ?1, NULL), settled_at = NULL
              WHERE seq = ?2 RETURNING lane",
         )?;
@@ -262,16 +262,17 @@ pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> ru
             "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error)
              WHERE tenant = ?5 AND key = ?6 AND status = 'unknown'",
         )?;
-        let status = report.clears_up().as_str();
+        let status = report.status().as_str();
         let values = params![status, provider_id, stage.as_str(), error, tenant.as_str(), key];
         return Ok(clear_up.execute(values)? == 1);
     };
     if !stage.is_news_after(known.as_deref().and_then(DeliveryStage::parse)) {
         return Ok(false);
     }
-    let mut update = connection
-        .prepare_cached("UPDATE outbox SET stage = ?1, error = coalesce(?2, error) WHERE seq = ?3")?;
-    update.execute(params![stage.as_str(), error, seq])?;
+    let mut update = connection.prepare_cached(
+        "UPDATE outbox SET status = ?1, stage = ?2, error = coalesce(?3, error) WHERE seq = ?4",
+    )?;
+    update.execute(params![report.status().as_str(), stage.as_str(), error, seq])?;
     Ok(true)
 }
 

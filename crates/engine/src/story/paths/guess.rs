@@ -59,7 +59,11 @@ impl Guess {
         let mut all = Guess { values: self.values.clone(), ..Guess::default() };
         for value in self.like.iter().filter_map(|field| context.get(field)) {
             match value {
-                Value::Array(items) => items.first().into_iter().for_each(|item| all.add(item.clone())),
+                Value::Array(items) => match items.first() {
+                    // Of objects it may be like any field.
+                    Some(Value::Object(fields)) => fields.values().for_each(|value| all.add(value.clone())),
+                    item => item.into_iter().for_each(|item| all.add(item.clone())),
+                },
                 value => around(value).into_iter().for_each(|value| all.add(value)),
             }
         }
@@ -87,7 +91,7 @@ impl Guess {
 }
 
 /// A text that says what it stands for.
-fn some(name: &str) -> Value {
+pub(super) fn some(name: &str) -> Value {
     Value::from(format!("some {}", name.replace('_', " ")))
 }
 
@@ -256,6 +260,15 @@ pub(super) fn context_read(source: &str) -> Option<Vec<String>> {
         }
     }
     Some(fields)
+}
+
+/// The fields that an expression reads of `root`.
+pub(super) fn fields_read(source: &str, root: &str) -> Vec<String> {
+    let fields = tokens(source).into_iter().filter_map(|token| match token {
+        Token::Path(names) if names[0] == root => names.into_iter().nth(1),
+        _ => None,
+    });
+    fields.collect()
 }
 
 /// Whether an expression reads anything of `root`.

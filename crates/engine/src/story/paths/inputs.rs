@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kernel::chart::{Action, Chart, Computed, TransitionIndex, Wait};
+use kernel::conversation::{Each, OptionTemplate};
 use kernel::input::Fields;
 use kernel::machine::Machine;
 use serde_json::Value;
 
-use super::guess::{Guesses, Purpose, context_read};
+use super::guess::{Guesses, Purpose, context_read, fields_read, some};
 
 /// Payloads tried for one event: all combinations of guesses if they are no more, else each guess by itself.
 const PAYLOADS_MAX: usize = 128;
@@ -22,6 +23,8 @@ pub(super) struct Inputs<'m> {
     shared: Guesses,
     /// What is read of the context by what decides on the way.
     context: Guesses,
+    /// Fields of the context whose items are offered to be chosen, each with a list of one item.
+    offered: Vec<(String, Value)>,
     /// Fields of the context that the way depends on; `None` for all.
     relevant: Option<BTreeSet<String>>,
 }
@@ -42,7 +45,7 @@ impl<'m> Inputs<'m> {
         for source in conditions(chart) {
             context.read("context", source, Purpose::Condition);
         }
-        Self { machine, shared, context, relevant: relevant(chart) }
+        Self { machine, shared, context, offered: offered(machine), relevant: relevant(chart) }
     }
 
     /// Payloads for an event that some of these transitions may take, the smallest first.
@@ -91,15 +94,18 @@ impl<'m> Inputs<'m> {
     /// Other contexts to begin with: each differs in one field that something on the way is decided by.
     pub fn contexts(&self) -> Vec<Fields> {
         let required = self.required();
-        let mut contexts = Vec::new();
+        let with = |(name, value): &(String, Value)| {
+            let mut context = required.clone();
+            context.insert(name.clone(), value.clone());
+            context
+        };
+        let mut contexts: Vec<Fields> = self.offered.iter().map(with).collect();
         for (path, guess) in &self.context.0 {
             let [name] = path.as_slice() else { continue };
             let Some(field) = self.machine.field(name) else { continue };
             for value in guess.values(name, &required) {
                 if field.accepts(&value).is_ok() {
-                    let mut context = required.clone();
-                    context.insert(name.clone(), value);
-                    contexts.push(context);
+                    contexts.push(with(&(name.clone(), value)));
                 }
             }
         }
@@ -123,6 +129,21 @@ impl<'m> Inputs<'m> {
         };
         context.iter().map(essence).collect()
     }
+}
+
+/// The lists of the context that replies offer, with what their options read of an item.
+fn offered(machine: &Machine) -> Vec<(String, Value)> {
+    let replies = machine.conversation.iter().flat_map(|conversation| &conversation.replies);
+    let each = replies.flat_map(|reply| &reply.options).filter_map(OptionTemplate::each);
+    let list = |each: &Each| {
+        let [field] = context_read(&each.list.source)?.try_into().ok()?;
+        let names = each.of_item().flat_map(|expression| fields_read(&expression.source, &each.item));
+        let fields: Fields = names.map(|name| (name.clone(), some(&name))).collect();
+        let item = if fields.is_empty() { some(&each.item) } else { Value::Object(fields) };
+        let list = Value::from(vec![item]);
+        machine.field(&field)?.accepts(&list).ok().map(|()| (field, list))
+    };
+    each.filter_map(list).collect()
 }
 
 /// Every combination of guesses, an absent field being one; if these are too many, the likeliest payload with one field

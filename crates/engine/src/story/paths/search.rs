@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kernel::chart::{Chart, StateIndex, TransitionIndex};
 use kernel::commit::{Answer, Commit};
-use kernel::conversation::{Media, Message, MessageOutcome};
+use kernel::conversation::{Media, Message, MessageOutcome, Offer};
 use kernel::decide::decide;
 use kernel::definition::AcceptKind;
 use kernel::id::{Digest, InputKey, InstanceId, Subject};
@@ -215,6 +215,10 @@ impl<'m> Search<'m> {
             if possible && !dispatched.contains(event) && self.say(at, Message::of_text(phrase)) {
                 dispatched.insert(Arc::clone(event));
             }
+        }
+        let shown = snapshot.and_then(|snapshot| snapshot.conversation.as_ref());
+        for item in shown.iter().flat_map(|session| &session.prompt).filter_map(Offer::item) {
+            let _ = self.say(at, Message::of_text(&item.label));
         }
         let context = snapshot.map(|snapshot| (*snapshot.context).clone()).unwrap_or_default();
         for (state, kind, event) in conversation.accepts.iter() {

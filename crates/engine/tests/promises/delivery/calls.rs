@@ -136,7 +136,7 @@ fn a_call_that_nobody_waits_for_any_more_is_not_made() {
     office.call(event(&instance, "leave", "leave", json!({})));
     office.pass("1s");
     assert_eq!((office.status(&call), office.script.count(&call)), (Cancelled, 1));
-    assert_eq!(office.error(&call), "nobody waits for the result any more");
+    assert_eq!(office.error(&call), "nobody waits for the result any more; before: busy");
 }
 
 #[test]

@@ -130,7 +130,7 @@ fn a_store_that_cannot_claim_for_a_while_loses_nothing() {
 #[test]
 fn a_store_that_cannot_settle_for_a_while_neither_loses_nor_repeats_anything() {
     // How the attempts end, what comes of it in the end, and how often it is sent.
-    let refused = Carried::Refused { error: "no".into() };
+    let refused = Carried::Refused { error: "no".into(), parts_done: 0 };
     let cases =
         [(delivered(), Delivered, 1), (refused, Dead, 1), (unknown(), Unknown, 1), (later(), Delivered, 2)];
     for (carried, status, sent) in cases {

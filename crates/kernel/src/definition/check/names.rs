@@ -123,6 +123,7 @@ impl<'a> Checker<'a, '_> {
         let mut produced: BTreeSet<&str> = BTreeSet::new();
         produced.extend(self.definition.events.iter().map(|event| event.value.as_str()));
         produced.extend(conversation.intents.iter().filter_map(|i| Some(i.event.as_ref()?.value.as_str())));
+        produced.extend(conversation.offered_lists().map(|each| each.event.value.as_str()));
         if conversation.ladder.contains(&LadderStep::Abandon) {
             produced.insert(ABANDON_EVENT);
         }

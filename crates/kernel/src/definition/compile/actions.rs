@@ -14,8 +14,8 @@ use crate::time::Delay;
 
 /// How long a call may take unless the definition says otherwise: nobody waits longer for something to happen.
 const CALL_TIMEOUT: Delay = Delay::from_millis(5 * 60_000);
-/// What the place of an item in `for_each` is called.
-const INDEX: &str = "index";
+/// What the place of an item in a list is called.
+pub(crate) const INDEX: &str = "index";
 
 impl<'a> Compiler<'a, '_> {
     pub(super) fn actions(&mut self, written: &'a [ActionDefinition]) -> Vec<Action> {

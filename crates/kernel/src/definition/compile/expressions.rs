@@ -4,7 +4,7 @@ use crate::definition::compile::Compiler;
 use crate::definition::document::Placed;
 use crate::definition::{Definition, FieldDefinition};
 use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
-use crate::expression::{Expression, FieldsRead, Names};
+use crate::expression::{Expression, FieldsRead, Names, Type};
 
 /// What an expression is there for.
 #[derive(Clone, Copy)]
@@ -42,13 +42,14 @@ impl Compiler<'_, '_> {
     }
 }
 
-/// The expression in a reply, which no event is there for.
+/// The expression in a reply or its options, which no event is there for.
 pub(crate) fn compile_template_expression(
     source: &Placed<String>,
     definition: &Definition,
+    locals: &[(String, Type)],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Expression> {
-    let names = Names { context: &definition.context, locals: &[] };
+    let names = Names { context: &definition.context, locals };
     let expression = compile(source, definition, &names, diagnostics)?;
     let reads = expression.reads();
     if reads.event != FieldsRead::default() || reads.event_name {

@@ -65,6 +65,7 @@ pub(crate) fn compile(
     compiler.name_events(conversation.as_ref());
     if let Some(conversation) = &mut conversation {
         conversation.accepts = compiler.accepts();
+        compiler.name_offered_events();
     }
     if !compiler.within(compiler.chart.events.len(), EVENTS_MAX, "events") {
         return None;
@@ -127,7 +128,10 @@ fn written_code(definition: &Definition) -> (usize, usize) {
     }
     let replies = definition.conversation.iter().flat_map(|c| &c.replies);
     let texts = replies.flat_map(|reply| &reply.text.0).filter(|(_, text)| text.value.contains('{'));
-    (bytes + texts.map(|(_, text)| text.value.len()).sum::<usize>(), count)
+    bytes += texts.map(|(_, text)| text.value.len()).sum::<usize>();
+    let offered = definition.conversation.iter().flat_map(|c| c.offered_lists());
+    bytes += offered.flat_map(|each| each.sources()).map(|source| source.value.len()).sum::<usize>();
+    (bytes, count)
 }
 
 /// The ids under which anything in the definition delays an event.
@@ -140,6 +144,7 @@ fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
     delayed.collect()
 }
 
+pub(crate) use actions::INDEX;
 use expressions::Wanted;
 pub(crate) use expressions::compile_template_expression;
 

@@ -162,6 +162,30 @@ impl<'a> Compiler<'a, '_> {
         }
     }
 
+    /// What choosing an item of a list becomes has to be taken somewhere.
+    pub(super) fn name_offered_events(&mut self) {
+        let conversation = self.definition.conversation.iter();
+        for each in conversation.flat_map(|conversation| conversation.offered_lists()) {
+            let name = &each.event;
+            self.check_event_name(name, false);
+            if is_internal(&name.value) {
+                continue;
+            }
+            if self.listens(&name.value) || self.chart.event(&name.value).is_some() {
+                self.event(&name.value);
+            } else {
+                self.unknown_event(name);
+            }
+        }
+    }
+
+    fn unknown_event(&mut self, event: &Placed<String>) {
+        let names: Vec<String> = self.chart.events.iter().map(|e| e.to_string()).collect();
+        let help = self.nearest(&event.value, names.iter().map(String::as_str));
+        let message = format!("no state takes the event `{}`", event.value);
+        self.error("unknown_event", event.place, message, help);
+    }
+
     /// What each atomic state takes without an intent: its own `accepts`, else its nearest ancestor's.
     pub(super) fn accepts(&mut self) -> crate::conversation::Accepts {
         let mut accepts = crate::conversation::Accepts::default();
@@ -175,14 +199,7 @@ impl<'a> Compiler<'a, '_> {
                     }
                     Some(event) if self.chart.event(&event.value).is_some() => Some(event.value.clone()),
                     Some(event) => {
-                        let names: Vec<String> = self.chart.events.iter().map(|e| e.to_string()).collect();
-                        let help = self.nearest(&event.value, names.iter().map(String::as_str));
-                        self.error(
-                            "unknown_event",
-                            event.place,
-                            format!("no state takes the event `{}`", event.value),
-                            help,
-                        );
+                        self.unknown_event(event);
                         None
                     }
                     None => {

@@ -11,8 +11,8 @@ use crate::time::Delay;
 pub(super) const ACTION_KEYS: [&str; 10] =
     ["assign", "reply", "raise", "cancel", "if", "then", "else", "for_each", "as", "do"];
 pub(super) const RAISE_KEYS: [&str; 4] = ["event", "data", "delay", "id"];
-/// What an item of `for_each` is called unless `as` says otherwise.
-const ITEM: &str = "item";
+/// What an item of `for_each`, or of a list that is offered, is called unless `as` says otherwise.
+pub(crate) const ITEM: &str = "item";
 /// Actions recurse when they run.
 const ACTION_DEPTH_MAX: usize = 16;
 
@@ -156,7 +156,7 @@ fn is_like_a_delay(text: &str) -> bool {
 }
 
 /// Names with their values.
-pub(super) fn read_values(
+pub(crate) fn read_values(
     reader: &mut Reader<'_>,
     node: &Node,
     what: &str,
