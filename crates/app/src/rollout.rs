@@ -5,6 +5,7 @@
 //! what operators do are not asked about.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, RwLock};
 
 use kernel::id::{Digest, MachineName, Subject, TenantId};
@@ -20,6 +21,8 @@ const SETTING_PREFIX: &str = "rollout:";
 
 /// Hundredths of a per cent, of which there are this many.
 const ALL: u128 = 10_000;
+/// Every server reads every list again every few seconds; more people than this are a percentage.
+const USERS_MAX: usize = 10_000;
 
 /// What becomes of somebody's message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -31,21 +34,45 @@ pub enum Treatment {
     Off,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// As it is shown and kept. Each mode looks at its own part; the others are kept for when their mode comes back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Rollout {
     pub mode: Mode,
-    /// What those get who are not enrolled.
-    pub others: Others,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub users: Option<BTreeSet<Subject>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percent: Option<Percent>,
+    /// What those get who are not enrolled; nothing, if it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub others: Option<Others>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     Off,
     Shadow,
-    AllowList(BTreeSet<Subject>),
-    /// In hundredths of a per cent.
-    Percentage(u32),
+    AllowList,
+    Percentage,
     On,
+}
+
+impl Mode {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Shadow => "shadow",
+            Self::AllowList => "allow_list",
+            Self::Percentage => "percentage",
+            Self::On => "on",
+        }
+    }
+
+    /// Whether it tells people apart.
+    fn is_for_some(self) -> bool {
+        matches!(self, Self::AllowList | Self::Percentage)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,115 +83,142 @@ pub enum Others {
     Shadow,
 }
 
+/// A share of all people, in hundredths of a per cent: what is finer would enrol nobody, or one more than was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Percent(u32);
+
+impl TryFrom<f64> for Percent {
+    type Error = String;
+
+    fn try_from(percent: f64) -> Result<Self, String> {
+        let hundredths = (percent * 100.0).round();
+        if !(0.0..=100.0).contains(&percent) {
+            return Err(format!("`percent` is {percent}; it may be 0 to 100"));
+        }
+        if (percent * 100.0 - hundredths).abs() > 1e-6 {
+            return Err(format!("`percent` is {percent}; it may have two decimals"));
+        }
+        // In range and whole, so it fits.
+        Ok(Self(hundredths as u32))
+    }
+}
+
+impl From<Percent> for f64 {
+    fn from(Percent(hundredths): Percent) -> Self {
+        Self::from(hundredths) / 100.0
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} %", f64::from(*self))
+    }
+}
+
 impl Rollout {
     /// Where nothing is set, as if there were no rollout.
-    pub const ON: Self = Self { mode: Mode::On, others: Others::Off };
+    pub const ON: Self = Self::plain(Mode::On);
+
+    const fn plain(mode: Mode) -> Self {
+        Self { mode, users: None, percent: None, others: None }
+    }
 
     pub fn treats(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> Treatment {
-        let enrolled = match &self.mode {
+        let enrolled = match self.mode {
             Mode::Off => return Treatment::Off,
             Mode::Shadow => return Treatment::Shadow,
             Mode::On => true,
-            Mode::AllowList(users) => users.contains(subject),
-            Mode::Percentage(share) => place_of(tenant, machine, subject) < *share,
+            Mode::AllowList => self.lists(subject),
+            Mode::Percentage => self.percent.is_some_and(|share| place_of(tenant, machine, subject) < share),
         };
-        match (enrolled, self.others) {
+        match (enrolled, self.others.unwrap_or_default()) {
             (true, _) => Treatment::On,
             (false, Others::Off) => Treatment::Off,
             (false, Others::Shadow) => Treatment::Shadow,
         }
+    }
+
+    /// Why somebody is treated so, as a fragment.
+    fn because(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> String {
+        match (self.mode, self.percent) {
+            (Mode::AllowList, _) => match self.lists(subject) {
+                true => "on the list".to_owned(),
+                false => "not on the list".to_owned(),
+            },
+            (Mode::Percentage, Some(share)) => {
+                let place = place_of(tenant, machine, subject);
+                let compared = if place < share { "<" } else { "≥" };
+                format!("the place among all people is {place} {compared} {share}")
+            }
+            (mode, _) => format!("the mode is `{}`", mode.as_str()),
+        }
+    }
+
+    fn lists(&self, subject: &Subject) -> bool {
+        self.users.as_ref().is_some_and(|users| users.contains(subject))
     }
 }
 
 /// Where somebody stands in the row of all people, the same at every time and on every server: a share of them is those
 /// in front, so a larger share has everybody in it whom a smaller one had. Other machines have other rows, or the same
 /// people would go first everywhere.
-fn place_of(tenant: &TenantId, machine: &MachineName, subject: &Subject) -> u32 {
+fn place_of(tenant: &TenantId, machine: &MachineName, subject: &Subject) -> Percent {
     let Digest(digest) = Digest::of_parts(&["rollout", tenant.as_str(), machine.as_str(), subject.as_str()]);
-    u32::try_from(digest % ALL).expect("what remains is below ten thousand")
+    Percent(u32::try_from(digest % ALL).expect("what remains is below ten thousand"))
 }
 
-/// A rollout as it is written, in requests, answers and settings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// What is to be different in a rollout. What is not named stays as it was, whatever the mode.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Written {
-    pub mode: ModeName,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+pub struct Change {
+    pub mode: Option<Mode>,
+    /// The whole list.
     pub users: Option<BTreeSet<Subject>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub percent: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
+    pub add_users: BTreeSet<Subject>,
+    #[serde(default)]
+    pub remove_users: BTreeSet<Subject>,
+    pub percent: Option<Percent>,
     pub others: Option<Others>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ModeName {
-    Off,
-    Shadow,
-    AllowList,
-    Percentage,
-    On,
-}
-
-impl Written {
+impl Change {
     /// # Errors
-    /// A fragment that says which field is missing, superfluous or out of range.
-    pub fn read(self) -> Result<Rollout, String> {
-        let some_only = matches!(self.mode, ModeName::AllowList | ModeName::Percentage);
-        if self.users.is_some() && self.mode != ModeName::AllowList {
-            return Err("`users` goes with the mode `allow_list` only".into());
+    /// A fragment that says which field is missing, or which do not go together.
+    pub fn of(self, rollout: Rollout) -> Result<Rollout, String> {
+        if self == Self::default() {
+            return Err(
+                "nothing is named; there are `mode`, `users`, `add_users`, `remove_users`, `percent` and `others`"
+                    .into(),
+            );
         }
-        if self.percent.is_some() && self.mode != ModeName::Percentage {
-            return Err("`percent` goes with the mode `percentage` only".into());
+        let touched = !self.add_users.is_empty() || !self.remove_users.is_empty();
+        if self.users.is_some() && touched {
+            return Err(
+                "`users` is the whole list; leave `add_users` and `remove_users` out beside it".into()
+            );
         }
-        if self.others.is_some() && !some_only {
-            return Err("`others` goes with the modes `allow_list` and `percentage` only".into());
+        let mode = self.mode.unwrap_or(rollout.mode);
+        let mut users = self.users.or(rollout.users);
+        if touched {
+            let users = users.get_or_insert_default();
+            users.extend(self.add_users);
+            users.retain(|user| !self.remove_users.contains(user));
         }
-        let mode = match (self.mode, self.users, self.percent) {
-            (ModeName::Off, ..) => Mode::Off,
-            (ModeName::Shadow, ..) => Mode::Shadow,
-            (ModeName::On, ..) => Mode::On,
-            (ModeName::AllowList, Some(users), _) => Mode::AllowList(users),
-            (ModeName::AllowList, None, _) => {
-                return Err("the mode `allow_list` needs `users`, a list that may be empty".into());
+        let percent = self.percent.or(rollout.percent);
+        let others = self.others.or(rollout.others).or(mode.is_for_some().then(Others::default));
+        if let Some(users) = users.as_ref().filter(|users| users.len() > USERS_MAX) {
+            return Err(format!("`users` would have {} entries; it may have {USERS_MAX}", users.len()));
+        }
+        match mode {
+            Mode::AllowList if users.is_none() => {
+                Err("the mode `allow_list` needs `users`, a list that may be empty".into())
             }
-            (ModeName::Percentage, _, Some(percent)) => Mode::Percentage(share(percent)?),
-            (ModeName::Percentage, _, None) => {
-                return Err("the mode `percentage` needs `percent`, from 0 to 100".into());
+            Mode::Percentage if percent.is_none() => {
+                Err("the mode `percentage` needs `percent`, from 0 to 100".into())
             }
-        };
-        Ok(Rollout { mode, others: self.others.unwrap_or_default() })
-    }
-}
-
-/// Per cent with two decimals: what is finer would enrol nobody, or one more than was asked for.
-fn share(percent: f64) -> Result<u32, String> {
-    let hundredths = (percent * 100.0).round();
-    if !(0.0..=100.0).contains(&percent) {
-        return Err(format!("`percent` is {percent}; it may be 0 to 100"));
-    }
-    if (percent * 100.0 - hundredths).abs() > 1e-6 {
-        return Err(format!("`percent` is {percent}; it may have two decimals"));
-    }
-    // In range and whole, so it fits.
-    Ok(hundredths as u32)
-}
-
-impl From<&Rollout> for Written {
-    fn from(rollout: &Rollout) -> Self {
-        let others = Some(rollout.others);
-        let plain = |mode| Self { mode, users: None, percent: None, others: None };
-        match &rollout.mode {
-            Mode::Off => plain(ModeName::Off),
-            Mode::Shadow => plain(ModeName::Shadow),
-            Mode::On => plain(ModeName::On),
-            Mode::AllowList(users) => {
-                Self { users: Some(users.clone()), others, ..plain(ModeName::AllowList) }
-            }
-            Mode::Percentage(share) => {
-                Self { percent: Some(f64::from(*share) / 100.0), others, ..plain(ModeName::Percentage) }
-            }
+            _ => Ok(Rollout { mode, users, percent, others }),
         }
     }
 }
@@ -219,28 +273,34 @@ impl Rollouts {
         Ok(())
     }
 
-    /// Saves a rollout; it holds from the next message on.
+    /// Changes a rollout; it holds from the next message on. Of several changes at once each finds what the one before
+    /// has left, on one server.
     ///
     /// # Errors
-    /// When it could not be saved; what held before holds.
-    pub fn set(
+    /// When the change makes no sense, or could not be saved; what held before holds.
+    pub fn change(
         &self,
         store: &dyn Store,
         tenant: &TenantId,
         machine: &MachineName,
-        saved: Saved,
-    ) -> Result<(), CommitError> {
+        change: Change,
+        saved_at: Timestamp,
+    ) -> Result<Arc<Saved>, ChangeError> {
         let _one_at_a_time = self.changing.lock().expect("no thread panics while it holds this lock");
-        let body = serde_json::to_value(Written::from(&saved.rollout)).unwrap_or_default();
-        store.save_setting(&Setting {
-            tenant: tenant.clone(),
-            name: format!("{SETTING_PREFIX}{machine}"),
-            body,
-            saved_at: saved.saved_at,
-        })?;
+        // Another server may have set it a moment ago.
+        let name = format!("{SETTING_PREFIX}{machine}");
+        let stored = store.settings()?.into_iter().find(|s| s.tenant == *tenant && s.name == name);
+        let before = match stored.as_ref().and_then(read_setting) {
+            Some((_, saved)) => saved.rollout,
+            None => self.saved(tenant, machine).map_or(Rollout::ON, |saved| saved.rollout.clone()),
+        };
+        let rollout = change.of(before).map_err(ChangeError::Refused)?;
+        let body = serde_json::to_value(&rollout).unwrap_or_default();
+        store.save_setting(&Setting { tenant: tenant.clone(), name, body, saved_at })?;
+        let saved = Arc::new(Saved { rollout, saved_at });
         let mut known = self.known.write().expect("no thread panics while it holds this lock");
-        known.entry(tenant.clone()).or_default().insert(machine.clone(), Arc::new(saved));
-        Ok(())
+        known.entry(tenant.clone()).or_default().insert(machine.clone(), Arc::clone(&saved));
+        Ok(saved)
     }
 
     /// Whether the switch over all machines is on.
@@ -263,15 +323,53 @@ impl Rollouts {
             None => Treatment::On,
         }
     }
+
+    /// Why somebody is treated so, as a fragment.
+    pub fn because(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> String {
+        if !self.enabled {
+            return format!("{SWITCH} is off");
+        }
+        match self.saved(tenant, machine) {
+            Some(saved) => saved.rollout.because(tenant, machine, subject),
+            None => "nothing was set, which is on".to_owned(),
+        }
+    }
+
+    /// Whether those who are left out go on with a session that is open: whoever was asked a question may answer it.
+    /// What is switched off is off at once.
+    pub fn finishes_sessions(&self, tenant: &TenantId, machine: &MachineName) -> bool {
+        let off = |saved: Arc<Saved>| saved.rollout.mode == Mode::Off;
+        self.enabled && !self.saved(tenant, machine).is_some_and(off)
+    }
+}
+
+/// Why a rollout was not changed.
+#[derive(Debug)]
+pub enum ChangeError {
+    /// A fragment that says what makes no sense.
+    Refused(String),
+    Load(LoadError),
+    Save(CommitError),
+}
+
+impl From<LoadError> for ChangeError {
+    fn from(error: LoadError) -> Self {
+        Self::Load(error)
+    }
+}
+
+impl From<CommitError> for ChangeError {
+    fn from(error: CommitError) -> Self {
+        Self::Save(error)
+    }
 }
 
 /// One that this release cannot read counts as off: nobody is answered who was perhaps not meant to be.
 fn read_setting(setting: &Setting) -> Option<(MachineName, Saved)> {
     let machine = MachineName::parse(setting.name.strip_prefix(SETTING_PREFIX)?).ok()?;
-    let written = serde_json::from_value::<Written>(setting.body.clone()).map_err(|error| error.to_string());
-    let rollout = written.and_then(Written::read).unwrap_or_else(|problem| {
+    let rollout = serde_json::from_value(setting.body.clone()).unwrap_or_else(|problem| {
         tracing::error!(tenant = %setting.tenant, %machine, "failed to read a rollout, which counts as off: {problem}");
-        Rollout { mode: Mode::Off, others: Others::Off }
+        Rollout::plain(Mode::Off)
     });
     Some((machine, Saved { rollout, saved_at: setting.saved_at }))
 }
@@ -309,7 +407,8 @@ mod tests {
 
     fn enrolled(percent: f64, tenant: &str, machine: &str, people: &[Subject]) -> BTreeSet<Subject> {
         let (tenant, machine) = names(tenant, machine);
-        let rollout = Rollout { mode: Mode::Percentage(share(percent).unwrap()), others: Others::Off };
+        let percent = Some(Percent::try_from(percent).unwrap());
+        let rollout = Rollout { percent, ..Rollout::plain(Mode::Percentage) };
         let on = |subject: &&Subject| rollout.treats(&tenant, &machine, subject) == Treatment::On;
         people.iter().filter(on).cloned().collect()
     }
@@ -343,8 +442,8 @@ mod tests {
     #[test]
     fn where_somebody_stands_is_the_same_in_every_release() {
         let (tenant, machine) = names("acme", "bot");
-        let places: Vec<u32> = people(3).iter().map(|subject| place_of(&tenant, &machine, subject)).collect();
-        assert_eq!(places, [4_112, 9_945, 3_867]);
+        let places = people(3).iter().map(|subject| place_of(&tenant, &machine, subject)).collect::<Vec<_>>();
+        assert_eq!(places, [4_112, 9_945, 3_867].map(Percent));
     }
 
     #[test]
@@ -362,31 +461,115 @@ mod tests {
             (json!({"mode": "percentage", "percent": 0, "others": "shadow"}), shadow, shadow),
             (json!({"mode": "percentage", "percent": 100}), on, on),
         ] {
-            let read = serde_json::from_value::<Written>(written.clone()).unwrap().read().unwrap();
+            let read = changed(&Rollout::ON, &written).unwrap();
             let treats = |name| read.treats(&tenant, &machine, &Subject::parse(name).unwrap());
             assert_eq!((treats("ann"), treats("bob")), (ann, bob), "{written}");
-            assert_eq!(Written::from(&read).read().as_ref(), Ok(&read), "{written}");
+            let kept = serde_json::to_value(&read).unwrap();
+            assert_eq!(serde_json::from_value::<Rollout>(kept).unwrap(), read, "{written}");
+        }
+    }
+
+    /// A rollout after a change, as both are written.
+    fn changed(before: &Rollout, change: &serde_json::Value) -> Result<Rollout, String> {
+        let change = serde_json::from_value::<Change>(change.clone()).map_err(|error| error.to_string())?;
+        change.of(before.clone())
+    }
+
+    #[test]
+    fn what_a_change_does_not_name_stays_whatever_the_mode() {
+        let mut rollout = Rollout::ON;
+        let some = json!({"mode": "allow_list", "users": ["ann", "bob"], "percent": 5.0, "others": "shadow"});
+        for (change, expected) in [
+            (json!({"mode": "allow_list", "users": ["ann"]}), json!({"users": ["ann"], "others": "off"})),
+            (json!({"mode": "off"}), json!({"mode": "off"})),
+            (json!({"others": "shadow"}), json!({"others": "shadow"})),
+            (json!({"add_users": ["bob", "eve"]}), json!({"users": ["ann", "bob", "eve"]})),
+            (json!({"mode": "percentage", "percent": 5}), json!({"mode": "percentage", "percent": 5.0})),
+            (json!({"remove_users": ["eve", "nobody"], "mode": "on"}), json!({"users": ["ann", "bob"]})),
+            (json!({"mode": "shadow"}), json!({"mode": "shadow"})),
+            (json!({"mode": "allow_list"}), some.clone()),
+            // What is shown may be written back.
+            (some.clone(), some.clone()),
+            (json!({"users": []}), json!({"users": []})),
+            (json!({"add_users": ["ann"], "remove_users": ["ann"]}), json!({"users": []})),
+        ] {
+            let before = serde_json::to_value(&rollout).unwrap();
+            rollout = changed(&rollout, &change).unwrap();
+            let after = serde_json::to_value(&rollout).unwrap();
+            for (field, value) in expected.as_object().unwrap() {
+                assert_eq!(&after[field], value, "{field} of {after} after {change}");
+            }
+            let named = |field: &str| !change[field].is_null() || !expected[field].is_null();
+            for field in ["mode", "percent", "others", "users"].into_iter().filter(|field| !named(field)) {
+                assert_eq!(after[field], before[field], "{field} of {after} after {change}");
+            }
         }
     }
 
     #[test]
-    fn what_does_not_go_together_is_refused_with_its_field() {
-        for (written, part) in [
+    fn what_makes_no_sense_is_refused_with_its_field() {
+        let too_many: Vec<String> = (0..=USERS_MAX).map(|n| n.to_string()).collect();
+        for (change, part) in [
+            (json!({}), "nothing is named"),
             (json!({"mode": "allow_list"}), "`users`"),
             (json!({"mode": "percentage"}), "`percent`"),
             (json!({"mode": "percentage", "percent": 100.01}), "0 to 100"),
             (json!({"mode": "percentage", "percent": -1}), "0 to 100"),
             (json!({"mode": "percentage", "percent": 0.001}), "two decimals"),
-            (json!({"mode": "on", "percent": 5}), "`percentage` only"),
-            (json!({"mode": "percentage", "percent": 5, "users": []}), "`allow_list` only"),
-            (json!({"mode": "shadow", "others": "off"}), "`others`"),
+            (json!({"users": ["ann"], "add_users": ["bob"]}), "the whole list"),
+            (json!({"users": [], "remove_users": ["bob"]}), "the whole list"),
+            (json!({"mode": "on", "user": []}), "unknown field `user`"),
+            (json!({"add_users": too_many}), "10001 entries"),
         ] {
-            let problem = serde_json::from_value::<Written>(written.clone()).unwrap().read().unwrap_err();
-            assert!(problem.contains(part), "{written}: {problem}");
+            let problem = changed(&Rollout::ON, &change).unwrap_err();
+            assert!(problem.contains(part), "{change}: {problem}");
         }
         for (percent, expected) in [(0.07, 7), (0.57, 57), (12.5, 1_250), (33.33, 3_333), (100.0, 10_000)] {
-            assert_eq!(share(percent), Ok(expected));
+            assert_eq!(Percent::try_from(percent), Ok(Percent(expected)));
         }
+    }
+
+    #[test]
+    fn everybody_is_told_why() {
+        let store = store::MemoryStore::new();
+        let (tenant, machine) = names("acme", "bot");
+        let (rollouts, subject) = (Rollouts::default(), people(1).remove(0));
+        let because = |rollouts: &Rollouts| rollouts.because(&tenant, &machine, &subject);
+        assert_eq!(because(&rollouts), "nothing was set, which is on");
+        for (change, reason) in [
+            (json!({"mode": "percentage", "percent": 10}), "41.12 % ≥ 10 %"),
+            (json!({"percent": 41.12}), "41.12 % ≥ 41.12 %"),
+            (json!({"percent": 41.13}), "41.12 % < 41.13 %"),
+            (json!({"mode": "allow_list", "users": []}), "not on the list"),
+            (json!({"users": [subject]}), "on the list"),
+            (json!({"mode": "shadow"}), "the mode is `shadow`"),
+        ] {
+            let named = serde_json::from_value(change.clone()).unwrap();
+            rollouts.change(&store, &tenant, &machine, named, Timestamp::from_millis(1)).unwrap();
+            assert!(because(&rollouts).ends_with(reason), "{change}: {}", because(&rollouts));
+        }
+        assert_eq!(because(&Rollouts::load(&store, false).unwrap()), "ENABLE_FSM is off");
+    }
+
+    #[test]
+    fn of_those_who_are_listed_at_the_same_time_none_is_lost() {
+        let store = store::MemoryStore::new();
+        let (tenant, machine) = names("acme", "bot");
+        // Two servers take turns; each finds what the other has set, also before it reads everything again.
+        let servers = [Rollouts::load(&store, true).unwrap(), Rollouts::load(&store, true).unwrap()];
+        let add = |rollouts: &Rollouts, name: String| {
+            let add_users = BTreeSet::from([Subject::parse(&name).unwrap()]);
+            let change = Change { add_users, ..Change::default() };
+            rollouts.change(&store, &tenant, &machine, change, Timestamp::from_millis(1)).unwrap()
+        };
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let (add, server) = (&add, &servers[0]);
+                scope.spawn(move || (0..20).for_each(|n| drop(add(server, format!("{thread}-{n}")))));
+            }
+        });
+        let saved = add(&servers[1], "one-more".to_owned());
+        assert_eq!(saved.rollout.users.as_ref().unwrap().len(), 161);
     }
 
     #[test]
@@ -417,8 +600,8 @@ mod tests {
         let (ann, now) = (Subject::parse("ann").unwrap(), Timestamp::from_millis(1));
         let (first, second) = (Rollouts::load(&store, true).unwrap(), Rollouts::load(&store, true).unwrap());
         assert_eq!(first.treats(&tenant, &machine, &ann), Treatment::On);
-        let shadow = Rollout { mode: Mode::Shadow, others: Others::Off };
-        first.set(&store, &tenant, &machine, Saved { rollout: shadow, saved_at: now }).unwrap();
+        let shadow = Change { mode: Some(Mode::Shadow), ..Change::default() };
+        first.change(&store, &tenant, &machine, shadow, now).unwrap();
         assert_eq!(first.treats(&tenant, &machine, &ann), Treatment::Shadow);
         assert_eq!(second.treats(&tenant, &machine, &ann), Treatment::On);
         second.refresh(&store).unwrap();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kernel::commit::{Answer, Entry};
-use kernel::conversation::{MessageOutcome, Rule};
+use kernel::conversation::{MessageOutcome, Reply, Rule};
 use kernel::id::{InputKey, InstanceId, MachineName, Subject, TenantId};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
@@ -54,7 +54,7 @@ pub struct Line {
     code: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
-    reply: Vec<String>,
+    reply: Vec<Reply>,
 }
 
 impl Line {
@@ -79,7 +79,7 @@ impl Line {
             intent: why.and_then(|why| why.intent),
             code: entry.code,
             reason: entry.reason,
-            reply: reply.into_iter().map(|reply| reply.text).collect(),
+            reply,
         }
     }
 }

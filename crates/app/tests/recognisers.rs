@@ -148,7 +148,7 @@ fn the_history_says_who_advised_and_why_nobody_could() {
     let (dir, recogniser) = (
         tempfile::tempdir().unwrap(),
         Recogniser::start(|body| match body["text"].as_str() {
-            Some("update") => Does::Answers(503, json!("busy")),
+            Some("some progress") => Does::Answers(503, json!("busy")),
             _ => Does::Answers(200, rasa("progress_update")),
         }),
     );
@@ -157,7 +157,7 @@ fn the_history_says_who_advised_and_why_nobody_could() {
     let message = remembered(&server, "ann");
     assert_eq!(message["advised_by"], json!("rasa"), "{message}");
     assert_eq!(message["candidates"], json!([{"intent": "progress_update", "confidence": 0.93}]));
-    server.say("bob", "m1", "update");
+    server.say("bob", "m1", "some progress");
     let message = remembered(&server, "bob");
     assert_eq!(message["advice_failure"], json!("rasa: status 503"), "{message}");
     assert_eq!(message.get("candidates"), None);
@@ -167,7 +167,7 @@ fn the_history_says_who_advised_and_why_nobody_could() {
 fn when_time_runs_out_the_built_in_recogniser_understands() {
     let (dir, recogniser) = (tempfile::tempdir().unwrap(), Recogniser::start(|_| Does::KeepsSilent));
     let server = server(dir.path(), &rasa_at(&recogniser, "timeout = \"200ms\""), &[]);
-    let answer = server.say("ann", "m1", "update");
+    let answer = server.say("ann", "m1", "some progress");
     assert_eq!(told(&answer), (json!("task_selection"), json!("progress_update")), "{}", answer.body);
     assert_eq!(remembered(&server, "ann")["advice_failure"], json!("rasa: timeout"));
 }
@@ -182,7 +182,7 @@ fn five_failures_open_the_breaker_and_a_probe_closes_it() {
         false => Does::Answers(500, json!({})),
     });
     let server = server(dir.path(), &rasa_at(&recogniser, ""), &["--clock", "virtual"]);
-    let say = |n: usize| server.say(&format!("user-{n}"), "m1", "update").json()["state"].clone();
+    let say = |n: usize| server.say(&format!("user-{n}"), "m1", "some progress").json()["state"].clone();
     for number in 0..7 {
         assert_eq!(say(number), json!("task_selection"));
     }
@@ -198,7 +198,7 @@ fn five_failures_open_the_breaker_and_a_probe_closes_it() {
 
 /// Whatever has to be known is known already.
 #[test]
-fn nobody_is_asked_about_a_repeat_a_button_an_urgent_word_or_what_has_candidates() {
+fn nobody_is_asked_about_a_repeat_a_button_a_phrase_or_what_has_candidates() {
     let (dir, recogniser) = (tempfile::tempdir().unwrap(), Recogniser::saying("progress_update"));
     let server = server(dir.path(), &rasa_at(&recogniser, "machine = \"progress_update\""), &[]);
     let first = server.say("ann", "m1", "let me tell you");
@@ -220,6 +220,9 @@ fn nobody_is_asked_about_a_repeat_a_button_an_urgent_word_or_what_has_candidates
     assert_eq!(told(&server.say("ann", "m4", "Cancel!")).0, json!("abandoned"));
     let other = "/v1/machines/banking_menu/sessions/ann/messages";
     server.post(other, "{\"message_id\": \"m1\", \"text\": \"hello there\"}");
+    // A phrase of the definition: it says itself what that means.
+    let phrase = server.say("bob", "m1", "Hello!");
+    assert_eq!((told(&phrase).1, &phrase.json()["why"]["raw"]), (json!("greeting"), &json!(10_000)));
     assert_eq!(recogniser.count(), 1);
 }
 

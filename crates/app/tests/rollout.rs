@@ -113,7 +113,10 @@ fn a_shadow_goes_along_over_many_messages_and_changes_nothing_real() {
     let first = &log["data"][0];
     assert_eq!((&first["message_id"], &first["subject"]), (&json!("m0"), &json!("ann")), "{first}");
     assert_eq!((&first["rule"], &first["intent"]), (&json!("R11"), &json!("progress_update")), "{first}");
-    assert_eq!(first["reply"], json!(["Which task is it about?"]));
+    // With their buttons, as in an answer.
+    assert_eq!(first["reply"][0]["text"], json!("Which task is it about?"), "{first}");
+    let asked = &log["data"][3]["reply"][0];
+    assert!(asked["options"][0]["label"].is_string() && asked["options"][0]["id"].is_string(), "{asked}");
 }
 
 #[test]
@@ -153,7 +156,7 @@ fn the_listed_are_answered_and_the_others_get_what_is_said_of_them() {
     set(&server, &json!({"mode": "allow_list", "users": ["ann"], "others": "shadow"}));
     assert_eq!(server.say("ann", "1", "update").json()["outcome"], json!("dispatched"));
     assert_ignored(&server.say("bob", "1", "update").json(), "shadow");
-    set(&server, &json!({"mode": "allow_list", "users": ["ann", "bob"]}));
+    set(&server, &json!({"mode": "allow_list", "users": ["ann", "bob"], "others": "off"}));
     let bob = server.say("bob", "2", "update").json();
     assert_eq!((&bob["outcome"], &bob["revision"]), (&json!("dispatched"), &json!(1)), "a fresh session");
     assert_ignored(&server.say("eve", "1", "update").json(), "off");
@@ -196,6 +199,8 @@ fn what_is_wrong_is_told_and_leaves_what_was_set() {
         (ROLLOUT, r#"{"mode": "percentage"}"#, 400, "malformed_body", "`percent`"),
         (ROLLOUT, r#"{"mode": "sometimes"}"#, 400, "malformed_body", "sometimes"),
         (ROLLOUT, r#"{"mode": "on", "user": []}"#, 400, "malformed_body", "user"),
+        (ROLLOUT, r#"{"users": ["ann"], "add_users": ["bob"]}"#, 400, "malformed_body", "the whole list"),
+        (ROLLOUT, "{}", 400, "malformed_body", "nothing is named"),
         (
             "/v1/machines/progres_update/rollout",
             r#"{"mode": "on"}"#,
@@ -238,6 +243,69 @@ fn what_is_set_and_tried_out_survives_a_kill() {
     assert!(!server.get("/metrics").body.contains("instances_open{machine=\"progress_update\""));
 }
 
+/// Somebody who was asked a question may answer it, whatever became of the list in the meantime.
+#[test]
+fn a_session_is_finished_where_it_was_begun_and_the_next_follows_the_rollout() {
+    for (left_out, treatment) in [
+        (json!({"mode": "allow_list", "users": []}), "off"),
+        (json!({"mode": "percentage", "percent": 0, "others": "shadow"}), "shadow"),
+        (json!({"mode": "shadow"}), "shadow"),
+    ] {
+        let server = start(&[]);
+        server.say("ann", "1", "update");
+        set(&server, &left_out);
+        assert_ignored(&server.say("bob", "1", "update").json(), treatment);
+        let answer = server.say("ann", "2", "Task 7").json();
+        assert_eq!((&answer["outcome"], &answer["state"]), (&json!("dispatched"), &json!("awaiting_action")));
+        let told = server.get(&format!("{ROLLOUT}?subject=ann")).json();
+        assert_eq!(told["treatment"], json!("on"), "{told}");
+        assert!(told["because"].as_str().unwrap().contains(&format!("after it, `{treatment}`")), "{told}");
+
+        assert_eq!(server.say("ann", "3", "cancel").json()["state"], json!("abandoned"));
+        assert_ignored(&server.say("ann", "4", "update").json(), treatment);
+        let told = server.get(&format!("{ROLLOUT}?subject=ann")).json();
+        assert_eq!(told["treatment"], json!(treatment), "{told}");
+    }
+}
+
+#[test]
+fn what_is_not_named_is_kept_through_every_mode() {
+    let server = start(&[]);
+    set(&server, &json!({"mode": "allow_list", "users": ["ann"], "percent": 100, "others": "shadow"}));
+    set(&server, &json!({"mode": "off"}));
+    assert_ignored(&server.say("ann", "1", "update").json(), "off");
+    let rollout = server.get(ROLLOUT).json();
+    let kept = (&rollout["users"], &rollout["percent"], &rollout["others"]);
+    assert_eq!(kept, (&json!(["ann"]), &json!(100.0), &json!("shadow")), "{rollout}");
+    set(&server, &json!({"add_users": ["bob"], "remove_users": ["ann"]}));
+    set(&server, &json!({"mode": "allow_list"}));
+    assert_ignored(&server.say("ann", "1", "update").json(), "shadow");
+    assert_eq!(server.say("bob", "1", "update").json()["outcome"], json!("dispatched"));
+    set(&server, &json!({"mode": "percentage"}));
+    assert_eq!(server.say("ann", "2", "update").json()["outcome"], json!("dispatched"));
+}
+
+#[test]
+fn whoever_asks_is_told_how_somebody_is_treated_and_why() {
+    let server = start(&[]);
+    let told = |subject: &str| {
+        let told = server.get(&format!("{ROLLOUT}?subject={subject}")).json();
+        assert_eq!(told["subject"], json!(subject));
+        (told["treatment"].clone(), told["because"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(told("ada"), (json!("on"), "nothing was set, which is on".to_owned()));
+    set(&server, &json!({"mode": "allow_list", "users": ["ada"], "others": "shadow"}));
+    assert_eq!(told("ada"), (json!("on"), "on the list".to_owned()));
+    assert_eq!(told("bob"), (json!("shadow"), "not on the list".to_owned()));
+    set(&server, &json!({"mode": "percentage", "percent": 0}));
+    let (treatment, because) = told("ada");
+    assert!(treatment == json!("shadow") && because.ends_with(" % ≥ 0 %"), "{because}");
+    let ignored = server.say("ada", "1", "update").json();
+    let why = ignored["why"]["trace"][0]["because"].as_str().unwrap();
+    assert!(why.ends_with(&because), "{ignored}");
+    assert_eq!(server.get(&format!("{ROLLOUT}?subjct=ada")).status, 400);
+}
+
 #[test]
 fn the_command_shows_sets_and_tells_the_log() {
     let server = start(&[]);
@@ -253,9 +321,29 @@ fn the_command_shows_sets_and_tells_the_log() {
     assert!(set && told.contains("users      ann, bob") && told.contains("others     shadow"), "{told}");
     run(&["--add-user", "eve", "--remove-user", "ann"]);
     assert_eq!(server.get(ROLLOUT).json()["users"], json!(["bob", "eve"]));
+    // All of them at the same time, and none is lost.
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            let run = &run;
+            scope.spawn(move || assert!(run(&["--add-user", &format!("user-{n}")]).0));
+        }
+    });
+    assert_eq!(server.get(ROLLOUT).json()["users"].as_array().unwrap().len(), 8);
+    let (set, told) = run(&["--mode", "off"]);
+    assert!(set && told.contains("mode       off") && told.contains("users      bob, eve"), "{told}");
+    let (set, told) = run(&["--add-user", "ann"]);
+    assert!(!set && told.contains("--mode allow_list") && told.contains("--mode off"), "{told}");
+    let (set, told) = run(&["--mode", "allow_list", "--subject", "ann"]);
+    assert!(
+        set && told.contains("treatment  shadow") && told.contains("because    not on the list"),
+        "{told}"
+    );
     server.say("ann", "1", "update");
-    let (_, told) = run(&["--shadow-log"]);
-    for part in ["ann  \"update\"", "idle -> task_selection", "< Which task", "1 message(s): 1 dispatched"] {
+    server.say("ann", "2", "Task 1");
+    let (_, told) = run(&["--shadow-log", "--subject", "ann"]);
+    for part in
+        ["ann  \"update\"", "idle -> task_selection", "< Which task", "[1] ", "2 message(s): 2 dispatched"]
+    {
         assert!(told.contains(part), "{part} is missing in\n{told}");
     }
     let (set, told) = run(&["--percent", "0.001"]);

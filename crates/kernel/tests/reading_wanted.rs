@@ -99,7 +99,10 @@ fn cases() -> Vec<(&'static [&'static str], Message, bool)> {
     let quoted = Some(InputKey::parse("m0").unwrap());
     vec![
         (&[], text("I would like three of these"), true),
-        (&[], text("order"), true),
+        // A phrase of what is not heard here, of what only shows that nothing was understood, and less than a phrase.
+        (&[], text("send"), true),
+        (&[], text("hm"), true),
+        (&[], text("order three of these"), true),
         // R0 to R5 need nobody.
         (&[], text("  "), false),
         (&[], Message { media: photo(), ..Message::default() }, false),
@@ -162,6 +165,32 @@ fn where_nobody_is_asked_no_advice_would_change_the_answer() {
         };
         let advised = message.clone().advised("rasa", advice.clone());
         assert_eq!(answer(advised), answer(message.clone()), "after {before:?}: {message:?}");
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_a_phrase_of_what_is_heard_and_the_phrase_decides() {
+    let machine = machine();
+    for (before, phrase, intent) in [
+        (&[][..], "order", "order"),
+        (&[], " ORDER! ", "order"),
+        (&[], "hours", "hours"),
+        (&["order"], "hours", "hours"),
+        (&["order", "3"], "send", "send"),
+        // A question waits, and the phrase is surer than it.
+        (&["buy look"], "hours", "hours"),
+    ] {
+        let session = session(&machine, before);
+        let asked = input(&machine, 100, text(phrase));
+        assert_eq!(
+            reading_wanted(&machine, session.as_ref(), &asked, at(3)),
+            None,
+            "after {before:?}: {phrase}"
+        );
+        let decided = decide(&machine, session.as_ref(), &asked, at(3)).unwrap();
+        let Answer::Message(answer) = &decided.entry.answer else { panic!("{decided:?}") };
+        let why = (answer.why.intent.as_deref(), answer.why.raw);
+        assert_eq!(why, (Some(intent), Confidence::CERTAIN.points()), "after {before:?}: {phrase}");
     }
 }
 

@@ -9,13 +9,14 @@ use crate::command::client::{ServerArgs, text, words};
 use crate::command::{CommandResult, Failure};
 use crate::outgoing::escaped;
 
-/// What is named is changed, and the rest stays; without any of it, the rollout is shown.
+/// What is named is changed, and the rest stays, also what the mode does not look at; without any of it, the rollout is
+/// shown.
 #[derive(Debug, Args)]
 pub(crate) struct RolloutArgs {
     machine: String,
     #[arg(long, value_parser = ["off", "shadow", "allow_list", "percentage", "on"])]
     mode: Option<String>,
-    /// Everybody whom an allow-list has, separated by commas; means --mode allow_list
+    /// Everybody whom the allow-list has, separated by commas; means --mode allow_list, unless a mode is named
     #[arg(long, value_name = "SUBJECTS", value_delimiter = ',', conflicts_with_all = ["add_user", "remove_user"])]
     users: Option<Vec<String>>,
     /// Put somebody on the allow-list; may be given several times
@@ -24,7 +25,7 @@ pub(crate) struct RolloutArgs {
     /// Take somebody off the allow-list; may be given several times
     #[arg(long, value_name = "SUBJECT")]
     remove_user: Vec<String>,
-    /// The share of people, 0 to 100 with two decimals; means --mode percentage
+    /// The share of people, 0 to 100 with two decimals; means --mode percentage, unless a mode is named
     #[arg(long, value_name = "PERCENT")]
     percent: Option<f64>,
     /// What those get who are not on the list or in the share
@@ -33,8 +34,8 @@ pub(crate) struct RolloutArgs {
     /// What would have happened, session by session, the newest session first
     #[arg(long, conflicts_with_all = ["mode", "users", "add_user", "remove_user", "percent", "others"])]
     shadow_log: bool,
-    /// Only this person's part of the log
-    #[arg(long, requires = "shadow_log")]
+    /// How this person is treated, and why; of the log, this person's part
+    #[arg(long)]
     subject: Option<String>,
     /// Lines of the log
     #[arg(long, requires = "shadow_log", default_value = "100")]
@@ -49,16 +50,21 @@ pub(crate) fn rollout(args: &RolloutArgs) -> CommandResult {
         return shadow_log(args, &machine);
     }
     let path = format!("{machine}/rollout");
-    let current = args.server.get(&path, &[])?;
-    let rollout = match changed(&current, args)? {
-        Some(body) => args.server.put(&path, &body)?,
-        None => current,
-    };
+    let person: Vec<(&str, String)> = args.subject.iter().map(|s| ("subject", s.clone())).collect();
+    let mut rollout = args.server.get(&path, &person)?;
+    if let Some(change) = change(&rollout, args)? {
+        rollout = args.server.put(&path, &change)?;
+        if !person.is_empty() {
+            rollout = args.server.get(&path, &person)?;
+        }
+    }
     if args.server.json {
         say!("{rollout}");
         return Ok(ExitCode::SUCCESS);
     }
-    for name in ["machine", "mode", "percent", "users", "others", "saved_at"] {
+    for name in
+        ["machine", "mode", "percent", "users", "others", "saved_at", "subject", "treatment", "because"]
+    {
         match &rollout[name] {
             Value::Null => {}
             Value::Array(users) => say!("{name:10} {}", words(users)),
@@ -68,50 +74,37 @@ pub(crate) fn rollout(args: &RolloutArgs) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The rollout that is asked for, if any is: what is not named is taken over from the current one.
-fn changed(current: &Value, args: &RolloutArgs) -> Result<Option<Value>, Failure> {
-    let on_the_list = !args.add_user.is_empty() || !args.remove_user.is_empty();
-    let now = current["mode"].as_str().unwrap_or("on");
+/// What is asked to be different, if anything is; the server keeps the rest.
+fn change(current: &Value, args: &RolloutArgs) -> Result<Option<Value>, Failure> {
     let mode = match (&args.mode, &args.users, args.percent) {
-        (Some(mode), ..) => mode.as_str(),
-        (None, Some(_), None) => "allow_list",
-        (None, None, Some(_)) => "percentage",
+        (Some(mode), ..) => Some(mode.as_str()),
         (None, Some(_), Some(_)) => {
-            return Err(Failure("--users and --percent are of different modes; name one".into()));
+            return Err(Failure(
+                "--users and --percent are of different modes; name one, or a --mode".into(),
+            ));
         }
-        (None, None, None) if on_the_list && now != "allow_list" => {
-            let problem = format!("the mode is `{now}`, which has no list; say --mode allow_list as well");
-            return Err(Failure(problem));
-        }
-        (None, None, None) if on_the_list || args.others.is_some() => now,
-        (None, None, None) => return Ok(None),
+        (None, Some(_), None) => Some("allow_list"),
+        (None, None, Some(_)) => Some("percentage"),
+        (None, None, None) => None,
     };
-    let mut body = json!({"mode": mode});
-    if mode == "allow_list" || on_the_list || args.users.is_some() {
-        let listed = || current["users"].as_array().map(|users| users.iter().map(text).collect());
-        let listed: Option<Vec<String>> = args.users.clone().or_else(listed);
-        if listed.is_some() || on_the_list {
-            let mut users = listed.unwrap_or_default();
-            users.extend(args.add_user.iter().cloned());
-            users.retain(|user| !user.is_empty() && !args.remove_user.contains(user));
-            body["users"] = json!(users);
-        }
+    let now = current["mode"].as_str().unwrap_or("on");
+    if mode.is_none() && !args.add_user.is_empty() && now != "allow_list" {
+        // Whoever is put on a list expects to be answered.
+        return Err(Failure(format!(
+            "the mode is `{now}`, which looks at no list; say --mode allow_list as well, or --mode {now} to put them on the list for later"
+        )));
     }
-    match args.percent {
-        Some(percent) => body["percent"] = json!(percent),
-        None if mode == "percentage" && !current["percent"].is_null() => {
-            body["percent"] = current["percent"].clone();
-        }
-        None => {}
-    }
-    match &args.others {
-        Some(others) => body["others"] = json!(others),
-        None if matches!(mode, "allow_list" | "percentage") && !current["others"].is_null() => {
-            body["others"] = current["others"].clone();
-        }
-        None => {}
-    }
-    Ok(Some(body))
+    let mut change = serde_json::Map::new();
+    let mut name = |field: &str, value: Option<Value>| change.extend(value.map(|v| (field.to_owned(), v)));
+    let listed = |users: &[String]| json!(users.iter().filter(|user| !user.is_empty()).collect::<Vec<_>>());
+    let some = |users: &[String]| (!users.is_empty()).then(|| listed(users));
+    name("mode", mode.map(|mode| json!(mode)));
+    name("users", args.users.as_deref().map(listed));
+    name("add_users", some(&args.add_user));
+    name("remove_users", some(&args.remove_user));
+    name("percent", args.percent.map(|percent| json!(percent)));
+    name("others", args.others.as_ref().map(|others| json!(others)));
+    Ok((!change.is_empty()).then_some(Value::Object(change)))
 }
 
 fn shadow_log(args: &RolloutArgs, machine: &str) -> CommandResult {
@@ -136,7 +129,10 @@ fn shadow_log(args: &RolloutArgs, machine: &str) -> CommandResult {
             text(&line["event"])
         );
         for reply in line["reply"].as_array().into_iter().flatten() {
-            say!("    < {}", text(reply).replace('\n', "\n      "));
+            say!("    < {}", text(&reply["text"]).replace('\n', "\n      "));
+            for (number, option) in reply["options"].as_array().into_iter().flatten().enumerate() {
+                say!("      [{}] {}", number + 1, text(&option["label"]));
+            }
         }
     }
     if log["has_more"] == json!(true) {
@@ -167,38 +163,33 @@ mod tests {
     fn asked(current: &Value, arguments: &str) -> Result<Option<Value>, String> {
         let line = ["rollout", "bot"].into_iter().chain(arguments.split_whitespace());
         let args = Line::try_parse_from(line).map_err(|error| error.to_string())?.rollout;
-        changed(current, &args).map_err(|Failure(problem)| problem)
+        change(current, &args).map_err(|Failure(problem)| problem)
     }
 
     #[test]
     fn what_is_named_is_changed_and_the_rest_stays() {
         let on = json!({"mode": "on"});
         let list = json!({"mode": "allow_list", "users": ["ann", "bob"], "others": "shadow"});
-        let share = json!({"mode": "percentage", "percent": 5.0, "others": "off"});
         for (current, arguments, expected) in [
             (&on, "", None),
+            (&on, "--subject ann", None),
             (&on, "--mode shadow", Some(json!({"mode": "shadow"}))),
             (&on, "--percent 2.5", Some(json!({"mode": "percentage", "percent": 2.5}))),
             (&on, "--users ann,bob", Some(json!({"mode": "allow_list", "users": ["ann", "bob"]}))),
-            (&on, "--mode allow_list --add-user ann", Some(json!({"mode": "allow_list", "users": ["ann"]}))),
+            (&on, "--users=", Some(json!({"mode": "allow_list", "users": []}))),
+            (
+                &on,
+                "--mode allow_list --add-user ann",
+                Some(json!({"mode": "allow_list", "add_users": ["ann"]})),
+            ),
+            (&on, "--remove-user ann", Some(json!({"remove_users": ["ann"]}))),
             (
                 &list,
                 "--add-user eve --remove-user ann",
-                Some(json!({"mode": "allow_list", "users": ["bob", "eve"], "others": "shadow"})),
+                Some(json!({"add_users": ["eve"], "remove_users": ["ann"]})),
             ),
-            (
-                &list,
-                "--others off",
-                Some(json!({"mode": "allow_list", "users": ["ann", "bob"], "others": "off"})),
-            ),
-            (&list, "--mode on", Some(json!({"mode": "on"}))),
-            (
-                &share,
-                "--others shadow",
-                Some(json!({"mode": "percentage", "percent": 5.0, "others": "shadow"})),
-            ),
-            // For the server to refuse, with its reasons.
-            (&on, "--mode on --percent 5", Some(json!({"mode": "on", "percent": 5.0}))),
+            (&list, "--others off", Some(json!({"others": "off"}))),
+            (&list, "--mode on --percent 5", Some(json!({"mode": "on", "percent": 5.0}))),
         ] {
             assert_eq!(asked(current, arguments), Ok(expected), "{current} {arguments}");
         }

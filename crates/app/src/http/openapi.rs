@@ -67,11 +67,16 @@ const ROUTES: [(&str, &str, &str, &str); 39] = [
         "What changed settings or a changed definition would have made of stored messages; changes nothing",
         "Reroute",
     ),
-    ("get", "/v1/machines/{machine}/rollout", "Whom the machine answers", ""),
+    (
+        "get",
+        "/v1/machines/{machine}/rollout",
+        "Whom the machine answers; with subject, how that person is treated and why",
+        "",
+    ),
     (
         "put",
         "/v1/machines/{machine}/rollout",
-        "Set whom the machine answers, from the next message on",
+        "Set whom the machine answers, from the next message on; what is not named stays",
         "Rollout",
     ),
     (
@@ -236,9 +241,11 @@ fn schemas() -> Value {
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
         "Reroute": object(&[], json!({"since": text, "set": fields, "definition": text, "limit": {"type": "integer", "minimum": 1, "maximum": 100_000}, "cursor": text})),
         "Advance": object(&["by"], json!({"by": text})),
-        "Rollout": object(&["mode"], json!({
+        "Rollout": object(&[], json!({
             "mode": {"enum": ["off", "shadow", "allow_list", "percentage", "on"]},
             "users": {"type": "array", "items": text},
+            "add_users": {"type": "array", "items": text},
+            "remove_users": {"type": "array", "items": text},
             "percent": {"type": "number", "minimum": 0, "maximum": 100},
             "others": {"enum": ["off", "shadow"]},
         })),

@@ -13,6 +13,7 @@ use kernel::commit::Answer;
 use kernel::conversation::{MessageOutcome, Reply};
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Cause, Input};
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -20,7 +21,7 @@ use serde_json::Value;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
 use crate::http::{App, Shared, answered};
-use crate::rollout::{Rollout, Saved, Treatment, Written};
+use crate::rollout::{Change, ChangeError, Rollout, Treatment};
 use crate::shadow_log::{self, ShadowQuery};
 
 /// How long another server over the same store may go on as before after a rollout was set.
@@ -41,7 +42,7 @@ impl App {
     }
 
     /// Treats the input of a message as the rollout says. What was answered before is answered the same again,
-    /// whatever was set in the meantime.
+    /// whatever was set in the meantime, and a session that is open is finished where it was begun.
     pub(crate) async fn take_message(self: &Arc<Self>, input: Input) -> Result<Taken, Problem> {
         let Cause::Message { machine, subject, .. } = &input.cause else {
             return Ok(Taken::Decided(self.submit(input).await?));
@@ -51,23 +52,53 @@ impl App {
             return Ok(Taken::Decided(self.submit_message(input).await?));
         }
         self.engine.machines().current(machine)?;
-        let receipt = input.receipt_id();
-        let before = self.read(move |app| {
-            let before = app.engine.store().receipt(receipt).map_err(EngineError::from)?;
-            Ok(before.is_some())
+        let (receipt, tenant) = (input.receipt_id(), input.tenant.clone());
+        let (machine, subject) = (machine.clone(), subject.clone());
+        let begun = self.read(move |app| {
+            if app.engine.store().receipt(receipt).map_err(EngineError::from)?.is_some() {
+                return Ok(Begun::Answered);
+            }
+            let goes_on = app.goes_on(&tenant, &machine, &subject);
+            Ok(if goes_on { Begun::Session } else { Begun::Nothing })
         });
-        if before.await? {
-            return Ok(Taken::Decided(self.submit(input).await?));
-        }
-        match treatment {
-            Treatment::Shadow => {
+        match (begun.await?, treatment) {
+            (Begun::Answered, _) => Ok(Taken::Decided(self.submit(input).await?)),
+            (Begun::Session, _) => Ok(Taken::Decided(self.submit_message(input).await?)),
+            (Begun::Nothing, Treatment::Shadow) => {
                 // The caller speaks of a revision of the real session.
                 let input = Input { tenant: input.tenant.shadow(), expected: None, ..input };
                 Ok(Taken::InShadow(self.submit_message(input).await?))
             }
-            _ => Ok(Taken::LeftAlone),
+            (Begun::Nothing, _) => Ok(Taken::LeftAlone),
         }
     }
+
+    /// Whether somebody who is left out has a session to go on with. May block. A message that comes while the one
+    /// before is ending the session still counts as part of it.
+    fn goes_on(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> bool {
+        self.rollouts.finishes_sessions(tenant, machine)
+            && self.last_session(tenant, machine, subject).is_some_and(|session| !session.is_closed())
+    }
+
+    /// The open session of somebody who is perhaps not answered, else the last.
+    fn last_session(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> Option<Snapshot> {
+        match self.engine.session(tenant, machine, subject) {
+            Ok(session) => Some(session),
+            Err(EngineError::NotFound { .. }) => None,
+            Err(error) => {
+                // What cannot be read cannot be gone on with, and is no obstacle to leaving somebody alone.
+                tracing::warn!("failed to read the session of somebody who is left out: {error}");
+                None
+            }
+        }
+    }
+}
+
+/// What there is of a message, or of its sender, from before.
+enum Begun {
+    Nothing,
+    Session,
+    Answered,
 }
 
 /// The answer to a message of somebody whom the machine does not answer. It has what any answer has: the outcome is
@@ -112,19 +143,13 @@ pub(super) async fn answer_message(app: &Shared, input: Input) -> Result<Respons
         Taken::LeftAlone => (Treatment::Off, None),
     };
     app.read(move |app| {
-        let session = match app.engine.session(&tenant, &machine, &subject) {
-            Ok(session) => Some(session),
-            Err(EngineError::NotFound { .. }) => None,
-            Err(error) => {
-                // Nobody is answered here, and nothing is decided: a session that cannot be read is no obstacle.
-                tracing::warn!("failed to read the session of a message that is not answered: {error}");
-                None
+        let session = app.last_session(&tenant, &machine, &subject);
+        let reason = app.rollouts.because(&tenant, &machine, &subject);
+        let because = match treatment {
+            Treatment::Shadow => {
+                format!("`{machine}` only tries out what it would answer `{subject}`: {reason}")
             }
-        };
-        let because = match (treatment, app.rollouts.enabled()) {
-            (_, false) => format!("{} is off", crate::rollout::SWITCH),
-            (Treatment::Shadow, _) => format!("`{machine}` only tries out what it would answer `{subject}`"),
-            _ => format!("`{machine}` does not answer `{subject}`"),
+            _ => format!("`{machine}` does not answer `{subject}`: {reason}"),
         };
         let unanswered = Unanswered {
             revision: session.as_ref().map_or(Revision::NONE, |session| session.revision),
@@ -160,21 +185,56 @@ fn would_be(answer: &Answer) -> Result<Value, Problem> {
 struct RolloutView {
     machine: MachineName,
     #[serde(flatten)]
-    written: Written,
+    rollout: Rollout,
     /// Absent where nothing was ever set, which is on.
     saved_at: Option<Timestamp>,
+    #[serde(flatten)]
+    person: Option<Treated>,
+}
+
+/// How somebody is treated who is asked about.
+#[derive(Debug, Serialize)]
+struct Treated {
+    subject: Subject,
+    treatment: Treatment,
+    because: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RolloutAsked {
+    subject: Option<Subject>,
 }
 
 pub async fn show(
     State(app): State<Shared>,
     Segments(machine): Segments<MachineName>,
     caller: Caller,
+    Asked(RolloutAsked { subject }): Asked<RolloutAsked>,
 ) -> Result<Response, Problem> {
     known(&app, &machine)?;
-    let saved = app.rollouts.saved(&caller.tenant, &machine);
-    let written = Written::from(saved.as_ref().map_or(&Rollout::ON, |saved| &saved.rollout));
-    let saved_at = saved.as_ref().map(|saved| saved.saved_at);
-    Ok(request::json(200, &RolloutView { machine, written, saved_at }, None))
+    app.read(move |app| {
+        let saved = app.rollouts.saved(&caller.tenant, &machine);
+        let person = subject.map(|subject| treated(app, &caller.tenant, &machine, subject));
+        let rollout = saved.as_ref().map_or(Rollout::ON, |saved| saved.rollout.clone());
+        let saved_at = saved.as_ref().map(|saved| saved.saved_at);
+        Ok(request::json(200, &RolloutView { machine, rollout, saved_at, person }, None))
+    })
+    .await
+}
+
+fn treated(app: &App, tenant: &TenantId, machine: &MachineName, subject: Subject) -> Treated {
+    let reason = app.rollouts.because(tenant, machine, &subject);
+    let (treatment, because) = match app.admit(tenant, machine, &subject) {
+        Treatment::On => (Treatment::On, reason),
+        otherwise if app.goes_on(tenant, machine, &subject) => {
+            let then = if otherwise == Treatment::Shadow { "shadow" } else { "off" };
+            let because = format!("an open session is finished; after it, `{then}`: {reason}");
+            (Treatment::On, because)
+        }
+        otherwise => (otherwise, reason),
+    };
+    Treated { subject, treatment, because }
 }
 
 /// Holds from the next message on, and on other servers over the same store within seconds.
@@ -182,18 +242,20 @@ pub async fn set(
     State(app): State<Shared>,
     Segments(machine): Segments<MachineName>,
     caller: Caller,
-    Body(written): Body<Written>,
+    Body(change): Body<Change>,
 ) -> Result<Response, Problem> {
     known(&app, &machine)?;
-    let rollout = written.read().map_err(|problem| Problem::bad_request("malformed_body", problem))?;
     app.read(move |app| {
-        let saved_at = app.engine.clock().now();
-        let written = Written::from(&rollout);
-        app.rollouts
-            .set(app.engine.store(), &caller.tenant, &machine, Saved { rollout, saved_at })
-            .map_err(EngineError::from)?;
-        tracing::info!(tenant = %caller.tenant, %machine, mode = ?written.mode, "rollout set");
-        Ok(request::json(200, &RolloutView { machine, written, saved_at: Some(saved_at) }, None))
+        let now = app.engine.clock().now();
+        let changed = app.rollouts.change(app.engine.store(), &caller.tenant, &machine, change, now);
+        let saved = changed.map_err(|error| match error {
+            ChangeError::Refused(problem) => Problem::bad_request("malformed_body", problem),
+            ChangeError::Load(error) => EngineError::from(error).into(),
+            ChangeError::Save(error) => EngineError::from(error).into(),
+        })?;
+        tracing::info!(tenant = %caller.tenant, %machine, mode = saved.rollout.mode.as_str(), "rollout set");
+        let (rollout, saved_at) = (saved.rollout.clone(), Some(saved.saved_at));
+        Ok(request::json(200, &RolloutView { machine, rollout, saved_at, person: None }, None))
     })
     .await
 }

@@ -73,9 +73,9 @@ fn turn_of_message<'a>(
 /// Whether it would make a difference to know what a message may mean, and if so, which intents could be meant.
 ///
 /// `before` is the subject's last session, if there was one. `None` when the router decides without: what is no
-/// message with words of its own, comes with candidates, is exactly an urgent phrase, an answer to a question, the
-/// number of a menu, or belongs to a person who has taken over. Else the names of the intents that lead anywhere from
-/// where the session is, in the order of their declaration.
+/// message with words of its own, comes with candidates, is exactly an urgent phrase or one of an intent that is heard
+/// here, an answer to a question, the number of a menu, or belongs to a person who has taken over. Else the names of the
+/// intents that lead anywhere from where the session is, in the order of their declaration.
 pub fn reading_wanted<'a>(
     machine: &'a Machine,
     before: Option<&Snapshot>,
