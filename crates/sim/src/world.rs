@@ -359,6 +359,8 @@ fn start(
     let settings = Settings { deliveries_max: 1, ..Settings::default() };
     let (held, carrier) = (Arc::<FaultyStore>::clone(&store), Arc::<Outside>::clone(outside));
     let engine = Engine::start_delivering(held, Arc::new(machines), clock.clone(), settings, carrier);
+    // Both its threads are at rest then, so that a seed gives the same run however they are scheduled.
+    let _ = engine.recover();
     (store, engine)
 }
 
