@@ -10,9 +10,11 @@ use clap::ValueEnum;
 use engine::Settings;
 use kernel::time::Delay;
 use serde::Deserialize;
+use toml::de::DeTable;
 
 use crate::connections::{CallTarget, Channel, Webhook};
 use crate::recognisers::RecogniserConfig;
+use crate::secret::Secret;
 
 /// Each delivery that is under way holds a thread.
 const DELIVERIES_MAX: usize = 400;
@@ -112,14 +114,39 @@ impl ConfigFile {
     }
 
     /// # Errors
-    /// A fragment such as "line 3: unknown field `lisen`".
+    /// A fragment such as "line 3: unknown field `lisen`", and besides every secret that is not where it is said to be.
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
             // The line itself may hold a key: only its number is told.
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            format!("line {line}: {}", without_value(error.message()))
+            let start = error.span().map_or(0, |span| span.start);
+            let mut problems = missing_secrets(text);
+            problems.push((start, without_value(error.message())));
+            problems.sort();
+            let line = |start: usize| text[..start].matches('\n').count() + 1;
+            let told = problems.iter().map(|(start, problem)| format!("line {}: {problem}", line(*start)));
+            let mut told: Vec<String> = told.collect();
+            told.dedup();
+            told.join("; ")
         })
     }
+}
+
+/// What is wrong with the secrets that entries such as `[[channels]]` point to: whoever sets variables one by one would
+/// otherwise start the server as often. Each with its place in the text.
+fn missing_secrets(text: &str) -> Vec<(usize, String)> {
+    let Ok(file) = DeTable::parse(text) else { return Vec::new() };
+    let lists = file.get_ref().values().filter_map(|value| value.get_ref().as_array());
+    let settings = lists.flat_map(|list| list.iter()).filter_map(|entry| entry.get_ref().as_table());
+    let mut problems = Vec::new();
+    for setting in settings.flat_map(|entry| entry.values()) {
+        let Some(written) = setting.get_ref().as_str() else { continue };
+        if (written.starts_with("env:") || written.starts_with("file:"))
+            && let Err(problem) = Secret::parse(written)
+        {
+            problems.push((setting.span().start, problem));
+        }
+    }
+    problems
 }
 
 /// What serde says of a value of the wrong type repeats the value, and that may be a secret.
@@ -151,6 +178,23 @@ mod tests {
             assert!(told.starts_with(problem), "{told}");
             assert!(!told.contains("hidden-secret") && !told.contains("8675309"), "{told}");
         }
+    }
+
+    #[test]
+    fn every_secret_that_is_missing_is_told_at_once() {
+        let channel = "[[channels]]\nkind = \"meta\"\napp_secret = \"env:NO_SUCH_A\"\nverify_token = \"v\"\n\
+                       access_token = \"env:NO_SUCH_B\"\n";
+        let recogniser =
+            "[[recognisers]]\nkind = \"rasa\"\nurl = \"https://a.example\"\napi_key = \"file:/dev/null\"\n";
+        let told = ConfigFile::parse(&format!("{channel}{recogniser}")).unwrap_err();
+        assert_eq!(
+            told,
+            "line 3: the environment has no variable `NO_SUCH_A`; \
+             line 5: the environment has no variable `NO_SUCH_B`; line 9: the file /dev/null is empty"
+        );
+        let told = ConfigFile::parse(&format!("lisen = \"a\"\n{recogniser}")).unwrap_err();
+        assert!(told.starts_with("line 1: unknown field `lisen`"), "{told}");
+        assert!(told.ends_with("; line 5: the file /dev/null is empty"), "{told}");
     }
 
     #[test]

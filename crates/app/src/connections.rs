@@ -325,6 +325,34 @@ impl Connections {
         self.channels.iter().map(line).collect()
     }
 
+    /// Who is told of effects and who answers calls, a line each, by their hosts: paths may hold tokens.
+    pub fn reaching(&self) -> Vec<String> {
+        let webhooks = self.webhooks.iter().map(|webhook| {
+            let told = if webhook.transitions { ", of transitions too" } else { "" };
+            let whom = for_whom(webhook.machine.as_ref(), webhook.tenant.as_ref());
+            format!("webhook: {}, {whom}{told}", webhook.name)
+        });
+        let calls = self.calls.iter().map(|call| {
+            let whom = for_whom(call.machine.as_ref(), call.tenant.as_ref());
+            format!("call: {} by {}, {whom}", call.src, call.name)
+        });
+        webhooks.chain(calls).collect()
+    }
+
+    /// The machines that entries name, each with its entry.
+    pub fn machines(&self) -> Vec<(String, &MachineName)> {
+        let channels = self.channels.iter().map(|channel| channel.machine.as_ref());
+        let webhooks = self.webhooks.iter().map(|webhook| webhook.machine.as_ref());
+        let calls = self.calls.iter().map(|call| call.machine.as_ref());
+        let channels = entries("channels", channels);
+        channels.chain(entries("webhooks", webhooks)).chain(entries("calls", calls)).collect()
+    }
+
+    /// How many channels, webhooks and calls there are.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        (self.channels.len(), self.webhooks.len(), self.calls.len())
+    }
+
     /// Names where things are sent: a channel by its kind, a receiver by its host, and the second of the same name as
     /// such. What befalls one of them, such as a failure or a 410, says nothing of the others.
     fn name_endpoints(&mut self) {
@@ -396,6 +424,23 @@ impl Connections {
     }
 }
 
+/// Which machines and tenants an entry is for.
+pub(crate) fn for_whom(machine: Option<&MachineName>, tenant: Option<&TenantId>) -> String {
+    let machines = machine.map_or("all machines".to_owned(), |machine| format!("`{machine}`"));
+    let tenants = tenant.map_or("all tenants".to_owned(), |tenant| format!("the tenant `{tenant}`"));
+    format!("for {machines} and {tenants}")
+}
+
+/// Those of the entries of one kind that name a machine, as the settings number them.
+pub(crate) fn entries<'a>(
+    kind: &'a str,
+    machines: impl Iterator<Item = Option<&'a MachineName>>,
+) -> impl Iterator<Item = (String, &'a MachineName)> {
+    machines
+        .enumerate()
+        .filter_map(move |(number, machine)| Some((format!("[[{kind}]] number {}", number + 1), machine?)))
+}
+
 fn fits<T: PartialEq>(wanted: Option<&T>, found: &T) -> bool {
     wanted.is_none_or(|wanted| wanted == found)
 }
@@ -427,7 +472,7 @@ fn numbered(name: &str, before: usize) -> String {
     if before == 0 { name.to_owned() } else { format!("{name} ({})", before + 1) }
 }
 
-fn host_of(url: &str) -> &str {
+pub(crate) fn host_of(url: &str) -> &str {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     rest.split(['/', '?', '#']).next().unwrap_or(rest)
 }
@@ -501,6 +546,32 @@ mod tests {
                 "channel: https://h/v1/channels/telegram/m",
             ]
         );
+    }
+
+    #[test]
+    fn each_receiver_is_told_by_its_host_and_without_its_path() {
+        let secret = "secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"";
+        let toml = format!(
+            "[[webhooks]]\nurl = \"https://ops.example:8443/hidden?hidden\"\n{secret}\ntransitions = true\n\
+             [[webhooks]]\nurl = \"https://crm.example/\"\nmachine = \"bot\"\ntenant = \"acme\"\n{secret}\n\
+             [[calls]]\nsrc = \"bank.*\"\nurl = \"https://ops.example:8443/other\"\nmachine = \"shop\"\n{secret}\n"
+        );
+        let connections = connected(&toml).unwrap();
+        assert_eq!(
+            connections.reaching(),
+            [
+                "webhook: ops.example:8443, for all machines and all tenants, of transitions too",
+                "webhook: crm.example, for `bot` and the tenant `acme`",
+                "call: bank.* by ops.example:8443 (2), for `shop` and all tenants",
+            ]
+        );
+        let named: Vec<(String, &str)> =
+            connections.machines().into_iter().map(|(entry, machine)| (entry, machine.as_str())).collect();
+        assert_eq!(
+            named,
+            [("[[webhooks]] number 2".to_owned(), "bot"), ("[[calls]] number 1".to_owned(), "shop")]
+        );
+        assert_eq!(connections.counts(), (0, 2, 1));
     }
 
     #[test]

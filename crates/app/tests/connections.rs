@@ -85,6 +85,41 @@ fn try_to_start(settings: &str) -> (bool, String) {
 }
 
 #[test]
+fn a_server_says_at_its_start_what_it_is_connected_to_and_what_is_perhaps_misspelt() {
+    let channel = meta_channel("http://127.0.0.1:1", "").replace("progress_update", "progres_update");
+    let recogniser = "[[recognisers]]\nkind = \"rasa\"\nurl = \"https://nlu.example/hidden\"\n";
+    let named = format!("{recogniser}machine = \"weather\"\n");
+    let settings =
+        [channel.as_str(), &webhook("https://crm.example/hidden", ""), recogniser, &named].concat();
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("statewright.toml");
+    std::fs::write(&config, &settings).unwrap();
+    let fixed = ["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES, "--config"];
+    let arguments = [&fixed[..], &[config.to_str().unwrap()]].concat();
+    let (server, told) = Server::start_and_tell(&arguments, "recogniser: rasa at nlu.example, for `weather`");
+    for line in [
+        "/v1/channels/meta/progres_update",
+        "webhook: crm.example, for all machines and the tenant `acme`",
+        "recogniser: rasa at nlu.example, for all machines and all tenants",
+    ] {
+        assert!(told.contains(line), "{line} is missing in\n{told}");
+    }
+    assert!(!told.contains("hidden"), "{told}");
+    let counts = json!({"channels": 1, "webhooks": 1, "calls": 0, "recognisers": 2});
+    assert_eq!(server.get("/v1/info").json()["connections"], counts);
+
+    let (started, told) = try_to_start(&settings);
+    assert!(started, "{told}");
+    for part in [
+        "[[channels]] number 1 is for `progres_update`, and there is no such machine yet; did you mean `progress_update`?",
+        "[[recognisers]] number 2 is for `weather`, and there is no such machine yet; known here: banking_menu, ",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert!(!told.contains("[[webhooks]]") && !told.contains("statewright.receipt"), "{told}");
+}
+
+#[test]
 fn settings_that_are_wrong_keep_the_server_from_starting_and_say_why_without_a_secret() {
     let meta = meta_channel("http://127.0.0.1:1", "");
     let hidden = meta.replace("app-secret", "hidden-one");

@@ -10,7 +10,8 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
-use kernel::diagnostic::Diagnostic;
+use kernel::diagnostic::{Diagnostic, nearest};
+use kernel::id::MachineName;
 use kernel::time::Delay;
 use store::{MemoryStore, SqliteStore, Store};
 use tokio::net::TcpListener;
@@ -194,6 +195,7 @@ fn run(server: Server) -> CommandResult {
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server.machines, &server.clock)?;
     receipts::activate(&machines, &*store, server.clock.now())?;
+    warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
         && let Some(latest) = store.statistics()?.latest_change
@@ -232,9 +234,8 @@ fn run(server: Server) -> CommandResult {
             machines.retain(|machine| !machine.name.is_own());
             greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
-        for webhook in connections.listening_at(&public_url) {
-            say!("{webhook}");
-        }
+        let connected = [connections.listening_at(&public_url), connections.reaching(), recognisers.asking()];
+        connected.iter().flatten().for_each(|line| say!("{line}"));
         let mut app = App::new(engine, server.access, public_url, connections);
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
@@ -304,6 +305,16 @@ fn load_machines(
     Ok(())
 }
 
+/// A machine that settings name may be activated later, so one that is not there is no error; but it may be misspelt.
+fn warn_of_unknown<'a>(machines: &Machines, named: impl Iterator<Item = (String, &'a MachineName)>) {
+    for (entry, machine) in named.filter(|(_, machine)| machines.current(machine).is_err()) {
+        let known = machines.all();
+        let known = known.iter().map(|machine| &machine.name).filter(|name| !name.is_own());
+        let help = nearest(machine.as_str(), known.map(MachineName::as_str));
+        tracing::warn!("{entry} is for `{machine}`, and there is no such machine yet; {help}");
+    }
+}
+
 /// The definitions of all folders, each file once.
 fn all_definition_files(dirs: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     let mut seen = BTreeSet::new();
@@ -347,7 +358,7 @@ pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf
     if let Some((_, path, source)) = named.or(called) {
         return Ok((path, source));
     }
-    let help = kernel::diagnostic::nearest(name, known.iter().map(String::as_str));
+    let help = nearest(name, known.iter().map(String::as_str));
     Err(Failure(format!("there is no machine `{name}`; {help}")))
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Body, Caller};
+use crate::recognisers::Recognisers;
 
 /// What a person sees who opens the address in a browser.
 pub async fn welcome(State(app): State<Shared>) -> String {
@@ -70,7 +71,17 @@ struct Info {
     machines: Vec<String>,
     /// Whether any message is answered at all, as the environment says.
     enable_fsm: bool,
+    connections: ConnectionsView,
     uptime_seconds: u64,
+}
+
+/// How many of each kind are set; where they lead is nobody's business who has no key.
+#[derive(Debug, Serialize)]
+struct ConnectionsView {
+    channels: usize,
+    webhooks: usize,
+    calls: usize,
+    recognisers: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -84,6 +95,8 @@ struct StoreView {
 pub async fn info(State(app): State<Shared>) -> Response {
     let store = app.engine.store().info();
     let clock = app.engine.clock();
+    let (channels, webhooks, calls) = app.connections.counts();
+    let recognisers = app.recognisers.as_ref().map_or(0, Recognisers::count);
     let info = Info {
         name: "statewright",
         version: env!("CARGO_PKG_VERSION"),
@@ -97,6 +110,7 @@ pub async fn info(State(app): State<Shared>) -> Response {
         now: clock.now(),
         machines: app.machines().iter().map(|m| m.name.to_string()).collect(),
         enable_fsm: app.rollouts.enabled(),
+        connections: ConnectionsView { channels, webhooks, calls, recognisers },
         uptime_seconds: app.started.elapsed().as_secs(),
     };
     request::json(200, &info, None)

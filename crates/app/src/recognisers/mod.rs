@@ -19,6 +19,7 @@ use kernel::id::{InputKey, MachineName, TenantId};
 use kernel::input::{Cause, Input};
 use tokio::sync::Semaphore;
 
+use crate::connections::{entries, for_whom, host_of};
 use crate::outgoing::{Outgoing, Request, SendError};
 use crate::secret::Secret;
 use queue::Queues;
@@ -244,6 +245,25 @@ impl Recognisers {
         Ok(Self { all, outgoing, calls: Semaphore::new(CALLS_MAX), queues: Queues::default() })
     }
 
+    /// Who is asked, a line each, by their hosts.
+    pub fn asking(&self) -> Vec<String> {
+        let line = |recogniser: &Arc<Recogniser>| {
+            let host = host_of(&recogniser.endpoint.url);
+            let whom = for_whom(recogniser.machine.as_ref(), recogniser.tenant.as_ref());
+            format!("recogniser: {} at {host}, {whom}", recogniser.name)
+        };
+        self.all.iter().map(line).collect()
+    }
+
+    /// The machines that entries name, each with its entry.
+    pub fn machines(&self) -> Vec<(String, &MachineName)> {
+        entries("recognisers", self.all.iter().map(|recogniser| recogniser.machine.as_ref())).collect()
+    }
+
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
     /// The one to ask about messages such as this, if there is one.
     pub fn of(&self, input: &Input) -> Option<Arc<Recogniser>> {
         let Cause::Message { machine, .. } = &input.cause else { return None };
@@ -398,6 +418,15 @@ mod tests {
             assert_eq!(of(tenant.shadow(), machine).as_deref(), expected, "{tenant}'s shadow, {machine}");
             assert_eq!(of(tenant, machine).as_deref(), expected, "{machine}");
         }
+        assert_eq!(
+            all.asking(),
+            [
+                "recogniser: acme's at nlu.example, for `purchase` and the tenant `acme`",
+                "recogniser: openai at llm.example, for `progress_update` and all tenants",
+                "recogniser: rasa at nlu.example, for all machines and the tenant `acme`",
+            ]
+        );
+        assert_eq!((all.count(), all.machines()[1].0.as_str()), (3, "[[recognisers]] number 2"));
         assert!(Arc::ptr_eq(&all.all[0].breaker, &all.all[2].breaker), "one endpoint, one breaker");
         assert!(!Arc::ptr_eq(&all.all[0].breaker, &all.all[1].breaker));
     }

@@ -46,6 +46,15 @@ impl Server {
     }
 
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_until(arguments, environment, "").0
+    }
+
+    /// Starts, and what is said on standard output up to the line with `last` in it.
+    pub fn start_and_tell(arguments: &[&str], last: &str) -> (Self, String) {
+        Self::start_until(arguments, &[], last)
+    }
+
+    fn start_until(arguments: &[&str], environment: &[(&str, &str)], last: &str) -> (Self, String) {
         let mut child = Command::new(env!("CARGO_BIN_EXE_statewright"))
             .args(arguments)
             .envs(environment.iter().copied())
@@ -53,11 +62,18 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut first = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut first).unwrap();
-        let at = first.find("http://").unwrap_or_else(|| panic!("no address on the first line: {first:?}"));
+        let (mut told, mut line) = (String::new(), String::new());
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        while stdout.read_line(&mut line).unwrap() > 0 {
+            told.push_str(&line);
+            if std::mem::take(&mut line).contains(last) {
+                break;
+            }
+        }
+        let first = told.lines().next().unwrap_or_default();
+        let at = first.find("http://").unwrap_or_else(|| panic!("no address on the first line: {told:?}"));
         let url = first[at..].trim().to_owned();
-        Self { child: Mutex::new(child), url }
+        (Self { child: Mutex::new(child), url }, told)
     }
 
     pub fn get(&self, path: &str) -> Answer {
