@@ -46,6 +46,19 @@ pub struct Rollout {
     /// What those get who are not enrolled; nothing, if it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub others: Option<Others>,
+    /// What becomes of the sessions of those whom a list or a share leaves out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_sessions: Option<OpenSessions>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OpenSessions {
+    /// Who is left out is left out at once.
+    #[default]
+    Follow,
+    /// A session is finished where it was begun; the next follows the rollout.
+    Finish,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,7 +134,7 @@ impl Rollout {
     pub const ON: Self = Self::plain(Mode::On);
 
     const fn plain(mode: Mode) -> Self {
-        Self { mode, users: None, percent: None, others: None }
+        Self { mode, users: None, percent: None, others: None, open_sessions: None }
     }
 
     pub fn treats(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject) -> Treatment {
@@ -181,6 +194,7 @@ pub struct Change {
     pub remove_users: BTreeSet<Subject>,
     pub percent: Option<Percent>,
     pub others: Option<Others>,
+    pub open_sessions: Option<OpenSessions>,
 }
 
 impl Change {
@@ -189,7 +203,7 @@ impl Change {
     pub fn of(self, rollout: Rollout) -> Result<Rollout, String> {
         if self == Self::default() {
             return Err(
-                "nothing is named; there are `mode`, `users`, `add_users`, `remove_users`, `percent` and `others`"
+                "nothing is named; there are `mode`, `users`, `add_users`, `remove_users`, `percent`, `others` and `open_sessions`"
                     .into(),
             );
         }
@@ -208,6 +222,7 @@ impl Change {
         }
         let percent = self.percent.or(rollout.percent);
         let others = self.others.or(rollout.others).or(mode.is_for_some().then(Others::default));
+        let open_sessions = self.open_sessions.or(rollout.open_sessions);
         if let Some(users) = users.as_ref().filter(|users| users.len() > USERS_MAX) {
             return Err(format!("`users` would have {} entries; it may have {USERS_MAX}", users.len()));
         }
@@ -218,7 +233,7 @@ impl Change {
             Mode::Percentage if percent.is_none() => {
                 Err("the mode `percentage` needs `percent`, from 0 to 100".into())
             }
-            _ => Ok(Rollout { mode, users, percent, others }),
+            _ => Ok(Rollout { mode, users, percent, others, open_sessions }),
         }
     }
 }
@@ -336,10 +351,13 @@ impl Rollouts {
     }
 
     /// Whether those who are left out go on with a session that is open: whoever was asked a question may answer it.
-    /// What is switched off is off at once.
+    /// What is switched off, or only tried out, is so at once.
     pub fn finishes_sessions(&self, tenant: &TenantId, machine: &MachineName) -> bool {
-        let off = |saved: Arc<Saved>| saved.rollout.mode == Mode::Off;
-        self.enabled && !self.saved(tenant, machine).is_some_and(off)
+        let finishes = |saved: Arc<Saved>| {
+            let Rollout { mode, open_sessions, .. } = &saved.rollout;
+            mode.is_for_some() && *open_sessions == Some(OpenSessions::Finish)
+        };
+        self.enabled && self.saved(tenant, machine).is_some_and(finishes)
     }
 }
 

@@ -249,11 +249,12 @@ fn a_session_is_finished_where_it_was_begun_and_the_next_follows_the_rollout() {
     for (left_out, treatment) in [
         (json!({"mode": "allow_list", "users": []}), "off"),
         (json!({"mode": "percentage", "percent": 0, "others": "shadow"}), "shadow"),
-        (json!({"mode": "shadow"}), "shadow"),
     ] {
         let server = start(&[]);
         server.say("ann", "1", "update");
         set(&server, &left_out);
+        assert_ignored(&server.say("ann", "at once", "Task 7").json(), treatment);
+        set(&server, &json!({"open_sessions": "finish"}));
         assert_ignored(&server.say("bob", "1", "update").json(), treatment);
         let answer = server.say("ann", "2", "Task 7").json();
         assert_eq!((&answer["outcome"], &answer["state"]), (&json!("dispatched"), &json!("awaiting_action")));
@@ -265,6 +266,13 @@ fn a_session_is_finished_where_it_was_begun_and_the_next_follows_the_rollout() {
         assert_ignored(&server.say("ann", "4", "update").json(), treatment);
         let told = server.get(&format!("{ROLLOUT}?subject=ann")).json();
         assert_eq!(told["treatment"], json!(treatment), "{told}");
+
+        set(&server, &json!({"mode": "on"}));
+        server.say("ann", "5", "update");
+        for mode in ["shadow", "off"] {
+            set(&server, &json!({"mode": mode}));
+            assert_ignored(&server.say("ann", mode, "Task 7").json(), mode);
+        }
     }
 }
 

@@ -31,8 +31,11 @@ pub(crate) struct RolloutArgs {
     /// What those get who are not on the list or in the share
     #[arg(long, value_parser = ["off", "shadow"])]
     others: Option<String>,
+    /// Whether those who are left out finish a session that is open, or are left out at once
+    #[arg(long, value_parser = ["follow", "finish"])]
+    open_sessions: Option<String>,
     /// What would have happened, session by session, the newest session first
-    #[arg(long, conflicts_with_all = ["mode", "users", "add_user", "remove_user", "percent", "others"])]
+    #[arg(long, conflicts_with_all = ["mode", "users", "add_user", "remove_user", "percent", "others", "open_sessions"])]
     shadow_log: bool,
     /// How this person is treated, and why; of the log, this person's part
     #[arg(long)]
@@ -62,13 +65,22 @@ pub(crate) fn rollout(args: &RolloutArgs) -> CommandResult {
         say!("{rollout}");
         return Ok(ExitCode::SUCCESS);
     }
-    for name in
-        ["machine", "mode", "percent", "users", "others", "saved_at", "subject", "treatment", "because"]
-    {
+    for name in [
+        "machine",
+        "mode",
+        "percent",
+        "users",
+        "others",
+        "open_sessions",
+        "saved_at",
+        "subject",
+        "treatment",
+        "because",
+    ] {
         match &rollout[name] {
             Value::Null => {}
-            Value::Array(users) => say!("{name:10} {}", words(users)),
-            value => say!("{name:10} {}", text(value)),
+            Value::Array(users) => say!("{name:13} {}", words(users)),
+            value => say!("{name:13} {}", text(value)),
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -104,6 +116,7 @@ fn change(current: &Value, args: &RolloutArgs) -> Result<Option<Value>, Failure>
     name("remove_users", some(&args.remove_user));
     name("percent", args.percent.map(|percent| json!(percent)));
     name("others", args.others.as_ref().map(|others| json!(others)));
+    name("open_sessions", args.open_sessions.as_ref().map(|open| json!(open)));
     Ok((!change.is_empty()).then_some(Value::Object(change)))
 }
 

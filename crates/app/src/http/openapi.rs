@@ -248,6 +248,7 @@ fn schemas() -> Value {
             "remove_users": {"type": "array", "items": text},
             "percent": {"type": "number", "minimum": 0, "maximum": 100},
             "others": {"enum": ["off", "shadow"]},
+            "open_sessions": {"enum": ["follow", "finish"]},
         })),
         "BeginReceipt": object(&["payload_digest"], json!({"payload_digest": text, "lease": text})),
         "CompleteReceipt": object(&["claim", "response"], json!({"claim": text, "response": {}})),
