@@ -380,8 +380,8 @@ impl Shard {
     /// Takes a saved commit into memory, the log and the figures.
     fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
         let Commit { tenant, instance, after, entry, effects, .. } = commit;
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer.clone()) };
         log(&tenant, &instance, &entry);
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
         // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
         if !tenant.is_shadow() {
             let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
@@ -392,6 +392,9 @@ impl Shard {
                 after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
             {
                 self.report_loop(&machine, looping, &entry.trace_id);
+            }
+            if after.as_ref().is_some_and(|after| after.dead_end) {
+                self.report_dead_end(&machine, &entry.to, &entry.trace_id);
             }
             let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
             self.metrics.inputs.get_or_create(&labels).inc();
@@ -426,6 +429,13 @@ impl Shard {
         );
         let labels = MachineLabels { machine: machine.to_owned() };
         self.metrics.loops.get_or_create(&labels).inc();
+    }
+
+    fn report_dead_end(&self, machine: &str, state: &str, trace_id: &Option<String>) {
+        let trace_id = trace_id.as_deref().unwrap_or("");
+        tracing::warn!(trace_id, machine, "nothing leads on from `{state}`: only an operator can");
+        let labels = MachineLabels { machine: machine.to_owned() };
+        self.metrics.dead_ends.get_or_create(&labels).inc();
     }
 
     fn forget(&mut self, commit: &Commit) {
