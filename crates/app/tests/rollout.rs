@@ -324,9 +324,12 @@ fn the_command_shows_sets_and_tells_the_log() {
             .unwrap();
         (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
-    assert!(run(&[]).1.contains("mode       on"));
+    assert!(run(&[]).1.contains("mode          on"));
     let (set, told) = run(&["--users", "ann,bob", "--others", "shadow"]);
-    assert!(set && told.contains("users      ann, bob") && told.contains("others     shadow"), "{told}");
+    assert!(
+        set && told.contains("users         ann, bob") && told.contains("others        shadow"),
+        "{told}"
+    );
     run(&["--add-user", "eve", "--remove-user", "ann"]);
     assert_eq!(server.get(ROLLOUT).json()["users"], json!(["bob", "eve"]));
     // All of them at the same time, and none is lost.
@@ -338,12 +341,12 @@ fn the_command_shows_sets_and_tells_the_log() {
     });
     assert_eq!(server.get(ROLLOUT).json()["users"].as_array().unwrap().len(), 8);
     let (set, told) = run(&["--mode", "off"]);
-    assert!(set && told.contains("mode       off") && told.contains("users      bob, eve"), "{told}");
+    assert!(set && told.contains("mode          off") && told.contains("users         bob, eve"), "{told}");
     let (set, told) = run(&["--add-user", "ann"]);
     assert!(!set && told.contains("--mode allow_list") && told.contains("--mode off"), "{told}");
     let (set, told) = run(&["--mode", "allow_list", "--subject", "ann"]);
     assert!(
-        set && told.contains("treatment  shadow") && told.contains("because    not on the list"),
+        set && told.contains("treatment     shadow") && told.contains("because       not on the list"),
         "{told}"
     );
     server.say("ann", "1", "update");
