@@ -62,7 +62,20 @@ pub fn binary(root: &Path, profile: Profile) -> PathBuf {
 pub fn cargo(root: &Path) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root);
+    forget_package(&mut command);
     command
+}
+
+/// Takes out of a command's environment what cargo says there of the package that it runs: us. Build scripts look at
+/// the same names, and what they have built under others would be built again, by turns with and without us.
+pub fn forget_package(command: &mut Command) {
+    let names = env::vars_os().map(|(name, _)| name);
+    for name in names.filter(|name| {
+        let name = name.to_string_lossy();
+        name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_")
+    }) {
+        command.env_remove(name);
+    }
 }
 
 /// A directory that is removed when the value goes.
@@ -94,5 +107,20 @@ impl Drop for TemporaryDirectory {
     fn drop(&mut self) {
         // Nothing to do about a failure: the system clears its temporary directory itself.
         let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cargo_is_not_told_which_package_we_are() {
+        let own = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+        let told = env::vars().filter(|(name, _)| own(name)).count();
+        assert!(told > 0, "cargo tells its tests");
+        let command = cargo(Path::new("/"));
+        let removed = command.get_envs().filter(|(_, value)| value.is_none()).count();
+        assert_eq!(removed, told);
     }
 }

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::fences::ShellCommand;
+use crate::workspace::forget_package;
 
 /// A document shows commands whose answer a reader waits for; a minute is far beyond what one bears.
 const SCRIPT_TIME_MAX: Duration = Duration::from_secs(60);
@@ -44,6 +45,7 @@ impl Place {
             .current_dir(&self.root)
             .env("PATH", &self.search_path)
             .stdin(Stdio::null());
+        forget_package(&mut command);
         command
     }
 }
