@@ -91,6 +91,7 @@ fn target<'a>(connections: &'a Connections, effect: &'a OutboxEffect) -> Result<
             let call = connections.call(tenant, machine, src);
             call.map(Target::Call).ok_or_else(|| format!("no [[calls]] is set for `{src}` of `{machine}`"))
         }
+        (EffectKind::Tell(_), _) => Err("what one flow tells another stays in the house".to_owned()),
         (EffectKind::Reply(_) | EffectKind::Notice(_), _) => {
             let webhook = connections.webhook(tenant, machine);
             webhook.map(Target::Webhook).ok_or_else(|| format!("no [[webhooks]] is set for `{machine}`"))

@@ -87,6 +87,7 @@ pub fn event(effect: &OutboxEffect, public_url: &str) -> Value {
             ("call", json!({ "call": key, "id": id, "src": src, "input": input, "answer_to": answer_to }))
         }
         EffectKind::Notice(notice) => ("transition", json!(notice)),
+        EffectKind::Tell(told) => ("tell", json!({ "told": told })),
     };
     if let (Value::Object(data), Value::Object(told)) = (&mut data, told) {
         data.extend(told);

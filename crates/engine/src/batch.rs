@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
-use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, Notice};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
@@ -151,7 +151,12 @@ impl Shard {
 
     /// A commit that moves something, with an effect that tells those of it who asked to be told.
     fn noticed(&self, mut commit: Commit) -> Commit {
-        let Some(after) = commit.after.as_ref().filter(|_| !commit.entry.transitions.is_empty()) else {
+        let moved = match &commit.entry.answer {
+            Answer::Event(EventAnswer { flow: Some(flow), .. }) => flow.moved.clone(),
+            _ => Vec::new(),
+        };
+        let moves = !commit.entry.transitions.is_empty() || !moved.is_empty();
+        let Some(after) = commit.after.as_ref().filter(|_| moves) else {
             return commit;
         };
         let wanted =
@@ -163,6 +168,7 @@ impl Shard {
                 from: commit.entry.from.clone(),
                 to: commit.entry.to.clone(),
                 closure_reason: after.closure.as_ref().map(|closure| closure.reason.clone()),
+                moved,
             };
             let ordinal = commit.effects.len();
             let kind = EffectKind::Notice(notice);

@@ -13,7 +13,8 @@ use crate::chart::TransitionIndex;
 use crate::conversation::{
     Address, Clarification, Message, MessageOutcome, Reply, Why, clarification::ClarificationView,
 };
-use crate::id::{Digest, InputKey, InstanceId, Revision, TenantId};
+use crate::flow::{ParentCall, PhaseError, PhaseState};
+use crate::id::{Digest, InputKey, InstanceId, MachineName, Revision, TenantId};
 use crate::input::{Fields, ReceiptId};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
@@ -35,6 +36,36 @@ pub struct Commit {
     pub clarifications: Vec<Clarification>,
     /// What has to be delivered to somebody who is not waiting for the answer.
     pub effects: Vec<Effect>,
+    /// Phases of a flow as lists show them from now on: those for which that has changed.
+    pub phases: Vec<PhaseRow>,
+}
+
+/// A phase as lists and workers find it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseRow {
+    pub phase: Arc<str>,
+    /// Its place in the flow, from 0.
+    pub place: u16,
+    pub state: PhaseState,
+    /// When it came into the state.
+    pub since: Timestamp,
+    /// Attempts since it was last begun afresh, and how often it was tried again in all.
+    pub attempts: u32,
+    pub retries: u32,
+    /// The code of its last error, while that is what it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// From when on a worker may take it; `None` while none may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offered_at: Option<Timestamp>,
+    /// The kind of worker that it is for; empty for any.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub kind: Arc<str>,
+    /// The lease under which a worker has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker: Option<String>,
 }
 
 /// One line of the log: what one input did to one instance.
@@ -122,6 +153,46 @@ pub struct EventAnswer {
     /// What a recovery replaced: the former state and the fields that were not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced: Option<Replaced>,
+    /// For a flow, what became of its phases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Box<FlowAnswer>>,
+}
+
+/// What an input did to the phases of a flow.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowAnswer {
+    /// How much of the flow was done before and is done now, from 0 to 1.
+    pub progress_before: f64,
+    pub progress: f64,
+    /// Step by step, in order.
+    pub moved: Vec<PhaseMove>,
+    /// What a worker has been given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lease: Option<LeaseGiven>,
+}
+
+/// One step of one phase.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseMove {
+    pub phase: Arc<str>,
+    pub from: PhaseState,
+    pub to: PhaseState,
+    /// How long it was in `from`.
+    pub lasted_ms: i64,
+    /// Which attempt it is or was.
+    pub attempt: u32,
+    /// The error that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<PhaseError>,
+}
+
+/// A lease that was given or prolonged.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeaseGiven {
+    pub phase: Arc<str>,
+    pub lease: String,
+    pub expires_at: Timestamp,
+    pub attempt: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -164,6 +235,31 @@ pub enum EffectKind {
     Call { id: String, src: String, input: Fields },
     /// What a commit did, for those who asked to be told.
     Notice(Notice),
+    /// Another flow of the same tenant is begun, or told something.
+    Tell(Told),
+}
+
+/// What one flow tells another. Whoever is told takes it as an input under the effect's key, once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Told {
+    Begin {
+        flow: MachineName,
+        id: InstanceId,
+        context: Fields,
+        parent: ParentCall,
+    },
+    Event {
+        instance: InstanceId,
+        event: String,
+        payload: Fields,
+    },
+    /// What the call of a phase came to.
+    Result {
+        to: ParentCall,
+        done: bool,
+        fields: Fields,
+    },
 }
 
 /// What a commit did to an instance.
@@ -175,6 +271,23 @@ pub struct Notice {
     pub to: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closure_reason: Option<String>,
+    /// For a flow, what became of its phases.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moved: Vec<PhaseMove>,
+}
+
+impl Told {
+    /// In a few words, for lists.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Begin { flow, id, .. } => format!("begin the flow `{flow}` as `{id}`"),
+            Self::Event { instance, event, .. } => format!("`{event}` to `{instance}`"),
+            Self::Result { to, done, .. } => {
+                let what = if *done { "done" } else { "failed" };
+                format!("{what} to `{}`", to.instance)
+            }
+        }
+    }
 }
 
 impl Effect {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::conversation::Message;
+use crate::flow::ParentCall;
 use crate::id::{Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::time::Timestamp;
 
@@ -30,7 +31,14 @@ pub struct Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Cause {
     /// Somebody asks for a new instance.
-    Create { machine: MachineName, id: Option<InstanceId>, subject: Option<Subject>, context: Fields },
+    Create {
+        machine: MachineName,
+        id: Option<InstanceId>,
+        subject: Option<Subject>,
+        context: Fields,
+        /// For a flow, what is there when it begins.
+        flow: FlowStart,
+    },
     /// An event for one instance, by name.
     Event { instance: InstanceId, event: String, payload: Fields },
     /// A message of a person, for the router to understand.
@@ -43,6 +51,23 @@ pub enum Cause {
     Result { instance: InstanceId, call: String, outcome: CallOutcome },
     /// An operator puts the instance back into its safe state.
     Recover { instance: InstanceId, reason: String },
+}
+
+/// What a flow begins with, beside its context.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FlowStart {
+    /// From a record with one boolean a phase, by the booleans' names: what is true has been completed elsewhere.
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub booleans: Fields,
+    /// The phase of another flow that this one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<ParentCall>,
+}
+
+impl FlowStart {
+    pub fn is_empty(&self) -> bool {
+        self.booleans.is_empty() && self.parent.is_none()
+    }
 }
 
 /// How a call ended.
@@ -115,13 +140,17 @@ impl Cause {
     pub fn digest(&self) -> Digest {
         let fields = |fields: &Fields| serde_json::to_string(fields).unwrap_or_default();
         match self {
-            Cause::Create { machine, id, subject, context } => Digest::of_parts(&[
-                "create",
-                machine.as_str(),
-                id.as_ref().map_or("", InstanceId::as_str),
-                subject.as_ref().map_or("", Subject::as_str),
-                &fields(context),
-            ]),
+            Cause::Create { machine, id, subject, context, flow } => {
+                let id = id.as_ref().map_or("", InstanceId::as_str);
+                let subject = subject.as_ref().map_or("", Subject::as_str);
+                let context = fields(context);
+                let parts = ["create", machine.as_str(), id, subject, &context];
+                if flow.is_empty() {
+                    return Digest::of_parts(&parts);
+                }
+                let start = serde_json::to_string(flow).unwrap_or_default();
+                Digest::of_parts(&[&parts[..], &[&start]].concat())
+            }
             Cause::Event { event, payload, .. } => Digest::of_parts(&["event", event, &fields(payload)]),
             Cause::Message { message, .. } => message.digest(),
             Cause::Answer { clarification, option, .. } => {

@@ -12,6 +12,7 @@ pub mod definition;
 pub mod diagnostic;
 pub mod diagram;
 pub mod expression;
+pub mod flow;
 pub mod id;
 pub mod input;
 pub mod lookup;

@@ -11,6 +11,7 @@ use crate::bound;
 use crate::chart::{Chart, StateIndex};
 use crate::conversation::Conversation;
 use crate::definition::{FieldDefinition, FieldKind};
+use crate::flow::Flow;
 use crate::id::{DefinitionHash, MachineName};
 use crate::input::Fields;
 
@@ -25,6 +26,8 @@ pub struct Machine {
     /// Where `recover` leads; where the machine begins if there is none.
     pub safe_state: Option<StateIndex>,
     pub conversation: Option<Conversation>,
+    /// A flow's states are its statuses, which follow from its phases.
+    pub flow: Option<Flow>,
 }
 
 impl Machine {

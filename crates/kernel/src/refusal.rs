@@ -1,8 +1,11 @@
 //! A `Refusal`: an input that is not taken, as a value that says why and what would have been.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::flow::PhaseState;
 use crate::id::Revision;
 use crate::snapshot::Timer;
 
@@ -22,6 +25,24 @@ pub struct Refusal {
     /// What comes by time, whatever is sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<Timer>,
+    /// For an action on a phase of a flow, how the phase stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Box<PhaseStanding>>,
+}
+
+/// How a phase stands to which something was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhaseStanding {
+    pub phase: Arc<str>,
+    pub state: PhaseState,
+    /// The states that it could go to, and the actions that it would take now.
+    pub valid_transitions: Vec<PhaseState>,
+    pub valid_actions: Vec<String>,
+    /// What it needs and what is not completed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Arc<str>>,
+    /// Whether it may be tried again now.
+    pub retry_allowed: bool,
 }
 
 /// Why an input is refused. The code's name is public and stable.
@@ -58,6 +79,22 @@ pub enum RefusalCode {
     CallOver,
     /// The machine is no conversation.
     NotAConversation,
+    /// What a phase needs is not completed.
+    NeedsMissing,
+    /// The phase does not apply to this flow.
+    NotApplicable,
+    /// The flow is paused: nothing new begins.
+    FlowPaused,
+    /// Whoever asks may not do this.
+    PermissionDenied,
+    /// The phase was tried as often as it may be.
+    RetryLimit,
+    /// What the phase waited for came too late.
+    Expired,
+    /// Somebody else has the phase, or the sender has it no more.
+    LeaseLost,
+    /// What came with the action is not what the action takes.
+    MalformedRequest,
 }
 
 impl RefusalCode {
@@ -73,6 +110,13 @@ impl RefusalCode {
                 | Self::StepLimit
                 | Self::ClarificationClosed
                 | Self::CallOver
+                | Self::NeedsMissing
+                | Self::NotApplicable
+                | Self::FlowPaused
+                | Self::PermissionDenied
+                | Self::RetryLimit
+                | Self::Expired
+                | Self::LeaseLost
         )
     }
 
@@ -93,6 +137,14 @@ impl RefusalCode {
             Self::ClarificationClosed => "clarification_closed",
             Self::CallOver => "call_over",
             Self::NotAConversation => "not_a_conversation",
+            Self::NeedsMissing => "needs_missing",
+            Self::NotApplicable => "not_applicable",
+            Self::FlowPaused => "flow_paused",
+            Self::PermissionDenied => "permission_denied",
+            Self::RetryLimit => "retry_limit",
+            Self::Expired => "expired",
+            Self::LeaseLost => "lease_lost",
+            Self::MalformedRequest => "malformed_request",
         }
     }
 }
@@ -128,6 +180,7 @@ impl Refusal {
             allowed: Vec::new(),
             explain: Vec::new(),
             timers: Vec::new(),
+            phase: None,
         }
     }
 }

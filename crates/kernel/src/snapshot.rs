@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::conversation::ConversationState;
 use crate::definition::TIMER_PREFIX;
+use crate::flow::FlowState;
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
+use crate::machine::Machine;
 use crate::time::Timestamp;
 
 /// The layout of a stored snapshot. A store refuses to read a higher one.
-pub const SNAPSHOT_FORMAT: u32 = 3;
+pub const SNAPSHOT_FORMAT: u32 = 4;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {
@@ -51,6 +53,9 @@ pub struct Snapshot {
     pub closure: Option<Closure>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<Arc<ConversationState>>,
+    /// For a flow, where its phases are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub flow: Option<Arc<FlowState>>,
     #[serde(default, skip_serializing_if = "Recent::is_empty")]
     pub recent: Recent,
     /// The loop that the last transition was part of.
@@ -147,6 +152,39 @@ pub struct Closure {
 }
 
 impl Snapshot {
+    /// An instance that nothing has happened to yet, and that is nowhere.
+    pub fn new(
+        machine: &Machine,
+        tenant: TenantId,
+        instance: InstanceId,
+        context: Arc<Fields>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            tenant,
+            instance,
+            machine: machine.name.clone(),
+            version: machine.version,
+            definition: machine.hash.clone(),
+            subject: None,
+            ordinal: 0,
+            revision: Revision::NONE,
+            configuration: Vec::new(),
+            history: BTreeMap::new(),
+            context,
+            timers: Vec::new(),
+            invocations: Vec::new(),
+            created_at: now,
+            updated_at: now,
+            closure: None,
+            conversation: None,
+            flow: None,
+            recent: Recent::default(),
+            looping: None,
+            dead_end: false,
+        }
+    }
+
     /// The state as people say it: the active path, or the active paths of all regions joined by commas.
     pub fn state(&self) -> String {
         self.configuration.join(",")

@@ -131,7 +131,9 @@ impl Carrier for Outside {
                     "number".to_owned(),
                     json!(state.arrived.len()),
                 )]))),
-                EffectKind::Reply(_) | EffectKind::Notice(_) => Carried::Delivered { provider_id: None },
+                EffectKind::Reply(_) | EffectKind::Notice(_) | EffectKind::Tell(_) => {
+                    Carried::Delivered { provider_id: None }
+                }
             };
             carried.unwrap_or(answer)
         });

@@ -9,7 +9,7 @@ use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::Message;
 use kernel::id::{InputKey, InstanceId, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Fields, Input};
+use kernel::input::{Cause, Fields, FlowStart, Input};
 use kernel::refusal::RefusalCode;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -169,7 +169,13 @@ impl World {
         self.errands += 1;
         let machine = MachineName::parse("desk")?;
         let context = Fields::new();
-        let create = Cause::Create { machine, id: Some(instance.clone()), subject: None, context };
+        let create = Cause::Create {
+            machine,
+            id: Some(instance.clone()),
+            subject: None,
+            context,
+            flow: FlowStart::default(),
+        };
         self.submit(&input(&format!("open-{desk}"), create)?)?;
         let cause = Cause::Event { instance, event: event.to_owned(), payload: Fields::new() };
         self.submit(&input(&format!("e{}", self.errands), cause)?)?;

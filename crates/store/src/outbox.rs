@@ -47,10 +47,10 @@ pub(crate) enum Lane {
 impl Lane {
     pub const COUNT: i64 = 2;
 
-    /// `None` for a call, which waits for nobody.
+    /// `None` for a call and for what another flow is told, which wait for nobody.
     pub fn of(effect: &Effect) -> Option<Self> {
         match effect.kind {
-            EffectKind::Call { .. } => None,
+            EffectKind::Call { .. } | EffectKind::Tell(_) => None,
             EffectKind::Reply(_) if effect.to.is_some() => Some(Self::Person),
             EffectKind::Reply(_) | EffectKind::Notice(_) => Some(Self::Host),
         }

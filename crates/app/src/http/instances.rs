@@ -11,7 +11,7 @@ use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
-use kernel::input::{CallOutcome, Cause, Fields};
+use kernel::input::{CallOutcome, Cause, Fields, FlowStart};
 use kernel::looping::Looping;
 use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, Stuck, Timer};
@@ -102,7 +102,12 @@ pub async fn create(
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { machine, id, subject, context, key, by } = body;
-    let input = caller.input("key", key, by, Cause::Create { machine, id, subject, context })?;
+    let input = caller.input(
+        "key",
+        key,
+        by,
+        Cause::Create { machine, id, subject, context, flow: FlowStart::default() },
+    )?;
     let submitted = app.submit(input).await?;
     let mut response = answered(&submitted);
     if matches!(&*submitted.answer, Answer::Event(_)) {

@@ -129,6 +129,14 @@ impl Problem {
             RefusalCode::ExpressionFailed => (422, "An expression of the definition failed"),
             RefusalCode::StepLimit => (422, "The machine does not come to rest"),
             RefusalCode::NotAConversation => (422, "The machine takes no messages"),
+            RefusalCode::NeedsMissing => (409, "What the phase needs is not completed"),
+            RefusalCode::NotApplicable => (409, "The phase does not apply to this flow"),
+            RefusalCode::FlowPaused => (409, "The flow is paused"),
+            RefusalCode::RetryLimit => (409, "The phase was tried as often as it may be"),
+            RefusalCode::Expired => (409, "It came too late"),
+            RefusalCode::LeaseLost => (409, "Somebody else has the phase"),
+            RefusalCode::PermissionDenied => (403, "Not by you"),
+            RefusalCode::MalformedRequest => (422, "The action does not take this"),
         };
         let code = refusal.code.as_str();
         let mut problem = Self::new(status, code, title, refusal.message.clone());

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use engine::{Machines, MachinesError};
 use kernel::definition;
 use kernel::id::{InputKey, InstanceId, MachineName};
-use kernel::input::{Cause, Fields};
+use kernel::input::{Cause, Fields, FlowStart};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::Value;
@@ -125,7 +125,13 @@ pub fn creation(key: &InputKey, payload_digest: &str, claim: &Claim, until: Time
     let mut context = beginning(payload_digest, claim, until);
     context.insert("key".into(), key.as_str().into());
     let machine = MachineName::parse(MACHINE).expect("the name of our own machine is one");
-    let cause = Cause::Create { machine, id: Some(instance_of(key)), subject: None, context };
+    let cause = Cause::Create {
+        machine,
+        id: Some(instance_of(key)),
+        subject: None,
+        context,
+        flow: FlowStart::default(),
+    };
     (input_key("begin", &claim.digest()), cause)
 }
 

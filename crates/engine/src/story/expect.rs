@@ -262,6 +262,7 @@ impl Seen {
                 format!("call {id}: {src} {}", Value::Object(input.clone()))
             }
             EffectKind::Notice(notice) => format!("notice: {} to {}", notice.event, notice.to),
+            EffectKind::Tell(told) => format!("tell: {}", told.describe()),
         });
         set("effects", told.collect::<Vec<_>>().join("\n").into());
         for (key, value) in self.describe_session() {

@@ -11,7 +11,7 @@ use kernel::conversation::{ClarificationStatus, ConversationState, Message};
 use kernel::decide::{Placement, decide, place};
 use kernel::diagnostic::Place;
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, Input};
+use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
 use kernel::snapshot::{Closure, Snapshot};
 use kernel::time::{Delay, Timestamp};
@@ -147,6 +147,7 @@ impl Stage {
             id: Some(self.instance.clone()),
             subject: Some(self.subject.clone()),
             context: given.map(|given| given.context.clone()).unwrap_or_default(),
+            flow: FlowStart::default(),
         };
         let input = keyed(InputKey::parse("given")?, cause);
         let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
@@ -398,6 +399,7 @@ fn leave(
         id: Some(InstanceId::parse(FORMER)?),
         subject: Some(subject.clone()),
         context: Fields::new(),
+        flow: FlowStart::default(),
     };
     let input = keyed(InputKey::parse(FORMER)?, cause);
     let mut commit = decide(machine, None, &input, now).map_err(|refusal| refusal.message)?;

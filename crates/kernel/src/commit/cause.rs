@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Entry;
-use crate::input::{CallOutcome, Cause, Fields, Input};
+use crate::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
@@ -20,6 +20,8 @@ pub enum EntryCause {
     Timer { id: String, deadline: Timestamp },
     /// A call came to what is in the payload; this is the key of its effect.
     Result { call: String },
+    /// A flow that had something to begin with.
+    Begun(FlowStart),
     /// Only of a recovery that was refused: the entry's reason then is the refusal's.
     Recover { reason: String },
 }
@@ -52,6 +54,7 @@ impl EntryCause {
             }
             Cause::Result { call, .. } => Some(Self::Result { call: call.clone() }),
             Cause::Recover { reason, .. } => Some(Self::Recover { reason: reason.clone() }),
+            Cause::Create { flow, .. } if !flow.is_empty() => Some(Self::Begun(flow.clone())),
             Cause::Create { .. } | Cause::Event { .. } | Cause::Message { .. } => None,
         }
     }
@@ -77,6 +80,13 @@ impl Entry {
     fn causes(&self, of: &Snapshot) -> Vec<Cause> {
         let instance = of.instance.clone();
         let recover = |reason: &str| Cause::Recover { instance: of.instance.clone(), reason: reason.into() };
+        let create = |id, flow: &FlowStart| Cause::Create {
+            machine: of.machine.clone(),
+            id,
+            subject: of.subject.clone(),
+            context: self.payload.clone(),
+            flow: flow.clone(),
+        };
         match (&self.cause, &self.message, &of.subject) {
             (Some(EntryCause::Answer { clarification, option }), ..) => {
                 let (clarification, option) = (clarification.clone(), option.clone());
@@ -92,22 +102,18 @@ impl Entry {
                 vec![result(CallOutcome::Done(fields())), result(CallOutcome::Failed(fields()))]
             }
             (Some(EntryCause::Recover { reason }), ..) => vec![recover(reason)],
+            (Some(EntryCause::Begun(start)), ..) => vec![create(None, start), create(Some(instance), start)],
             (None, Some(message), Some(subject)) => {
                 let (machine, subject) = (of.machine.clone(), subject.clone());
                 vec![Cause::Message { machine, subject, message: message.clone() }]
             }
             (None, Some(_), None) => Vec::new(),
             (None, None, _) => {
-                let create = |id| Cause::Create {
-                    machine: of.machine.clone(),
-                    id,
-                    subject: of.subject.clone(),
-                    context: self.payload.clone(),
-                };
+                let nothing = FlowStart::default();
                 let event = self.event.clone();
                 let event = Cause::Event { instance: instance.clone(), event, payload: self.payload.clone() };
                 match self.event.as_str() {
-                    "create" => vec![event, create(None), create(Some(instance))],
+                    "create" => vec![event, create(None, &nothing), create(Some(instance), &nothing)],
                     "recover" => vec![event, recover(self.reason.as_deref().unwrap_or_default())],
                     _ => vec![event],
                 }

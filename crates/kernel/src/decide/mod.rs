@@ -5,6 +5,7 @@
 
 mod draft;
 mod explain;
+mod flow;
 mod message;
 mod place;
 mod turn;
@@ -16,7 +17,7 @@ use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
 use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
-use crate::input::{CallOutcome, Cause, Fields, Input};
+use crate::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::Snapshot;
@@ -51,9 +52,10 @@ pub fn decide(
     }
     check_payload(input, revision)?;
     match (&input.cause, before) {
-        (Cause::Create { id, subject, context, .. }, before) => {
-            create(machine, before, input, now, id.clone(), subject.clone(), context)
+        (Cause::Create { id, subject, context, flow, .. }, before) => {
+            create(machine, before, input, now, id.clone(), subject.clone(), context, flow)
         }
+        (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
         (Cause::Message { subject, message, .. }, before) => {
             message::decide_message(machine, before, input, now, subject, message)
         }
@@ -138,6 +140,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         entry,
         clarifications: Vec::new(),
         effects: Vec::new(),
+        phases: Vec::new(),
     }
 }
 
@@ -149,11 +152,20 @@ fn create(
     id: Option<InstanceId>,
     subject: Option<Subject>,
     given: &Fields,
+    start: &FlowStart,
 ) -> Result<Commit, Refusal> {
     let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
     if let Some(before) = before.filter(taken) {
         let message = format!("the instance `{}` exists and is in `{}`", before.instance, before.state());
         return Err(Refusal::new(RefusalCode::InstanceExists, before.revision, message));
+    }
+    match &machine.flow {
+        Some(flow) => return flow::begin_flow(machine, flow, input, now, id, subject, given, start),
+        None if !start.is_empty() => {
+            let message = format!("`{}` is no flow, so that it has no phases to begin with", machine.name);
+            return Err(Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message));
+        }
+        None => {}
     }
     let ordinal = match (&machine.conversation, &subject) {
         (Some(_), Some(_)) => before.map_or(0, |b| b.ordinal) + 1,

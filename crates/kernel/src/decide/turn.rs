@@ -75,28 +75,8 @@ impl<'a> Turn<'a> {
         let context = machine.initial_context(given).map_err(|problems| {
             Refusal::new(RefusalCode::InvalidContext, Revision::NONE, problems.join("; "))
         })?;
-        let after = Snapshot {
-            tenant: input.tenant.clone(),
-            instance,
-            machine: machine.name.clone(),
-            version: machine.version,
-            definition: machine.hash.clone(),
-            subject,
-            ordinal,
-            revision: Revision::NONE,
-            configuration: Vec::new(),
-            history: Default::default(),
-            context: Arc::new(context),
-            timers: Vec::new(),
-            invocations: Vec::new(),
-            created_at: now,
-            updated_at: now,
-            closure: None,
-            conversation: None,
-            recent: Default::default(),
-            looping: None,
-            dead_end: false,
-        };
+        let mut after = Snapshot::new(machine, input.tenant.clone(), instance, Arc::new(context), now);
+        (after.subject, after.ordinal) = (subject, ordinal);
         let position = Position::new(Arc::clone(&after.context));
         Ok(Self::new(machine, input, now, after, position))
     }
@@ -265,6 +245,7 @@ impl<'a> Turn<'a> {
             allowed: self.allowed(),
             explain: considered,
             timers: self.position.timers.clone(),
+            phase: None,
         }
     }
 
@@ -354,6 +335,7 @@ impl<'a> Turn<'a> {
             reply: replies,
             effects: self.effects.clone(),
             replaced,
+            flow: None,
         });
         self.commit(verdict, None, answer)
     }
@@ -558,6 +540,7 @@ impl<'a> Turn<'a> {
             entry,
             clarifications: self.clarifications,
             effects: self.effects,
+            phases: Vec::new(),
             after: Some(self.after),
         }
     }

@@ -16,11 +16,12 @@ use serde_json::Value;
 
 use crate::conversation::definition::ConversationDefinition;
 use crate::diagnostic::{self, Diagnostic, Place, Severity};
+use crate::flow::FlowDefinition;
 use crate::id::OWN_MACHINE_PREFIX;
 use crate::machine::Machine;
 use crate::time::Delay;
 
-pub(crate) use compile::{INDEX, compile_template_expression};
+pub(crate) use compile::{INDEX, compile_flow_expression, compile_template_expression};
 pub use document::Placed;
 pub use places::Places;
 pub(crate) use read::{ITEM, read, read_values};
@@ -61,6 +62,8 @@ pub struct Definition {
     /// The top: its `states` are the machine's, its `on` and `after` hold everywhere.
     pub root: StateDefinition,
     pub conversation: Option<ConversationDefinition>,
+    /// With one, the states are its statuses.
+    pub flow: Option<FlowDefinition>,
 }
 
 #[derive(Clone, Debug)]

@@ -13,6 +13,7 @@ use crate::definition::{
     StateDefinition, StateKind, TransitionDefinition,
 };
 use crate::diagnostic::{Diagnostic, Place, shorten};
+use crate::flow::{FLOW_KEYS, read_flow};
 use crate::id::OWN_MACHINE_PREFIX;
 
 pub(crate) use actions::{ITEM, read_values};
@@ -96,6 +97,9 @@ const ACCEPT_KINDS: [(&str, AcceptKind); 4] = [
 /// `None` when there is too little to go on: no map. A machine without a good name has an empty one.
 pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Definition> {
     let mut reader = Reader { diagnostics };
+    if is_flow(node) {
+        return read_flow_definition(&mut reader, node);
+    }
     let top = reader.entries(node, "a definition", &ROOT_KEYS)?;
     let machine = match top.get("machine") {
         Some(name) => reader.text(name, "`machine`").filter(|name| {
@@ -128,6 +132,39 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
         events,
         root,
         conversation,
+        flow: None,
+    })
+}
+
+/// A definition that says `flow` where others say `machine`.
+fn is_flow(node: &Node) -> bool {
+    matches!(&node.kind, NodeKind::Map(entries) if entries.iter().any(|(key, _)| key.value == "flow"))
+}
+
+fn read_flow_definition(reader: &mut Reader<'_>, node: &Node) -> Option<Definition> {
+    let top = reader.entries(node, "a flow", &FLOW_KEYS)?;
+    let name = top.get("flow").and_then(|name| reader.text(name, "`flow`"));
+    let name = name.filter(|name| reader.name(name, "a flow"));
+    let version = top.get("version").and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
+    let context = top.get("context").map(|c| read_context(reader, c)).unwrap_or_default();
+    let flow = read_flow(reader, &top);
+    let nameless = Placed { value: String::new(), place: top.place };
+    let mut root = StateDefinition::empty(nameless.clone());
+    root.states = flow.statuses();
+    root.initial = root.states.first().map(|first| InitialDefinition {
+        place: top.place,
+        targets: vec![first.name.clone()],
+        actions: Vec::new(),
+    });
+    Some(Definition {
+        machine: name.unwrap_or(nameless),
+        version: version.and_then(|v| u32::try_from(v).ok()).unwrap_or(1),
+        context,
+        safe_state: None,
+        events: Vec::new(),
+        root,
+        conversation: None,
+        flow: Some(flow),
     })
 }
 
@@ -399,7 +436,7 @@ fn read_accepts(reader: &mut Reader<'_>, node: &Node) -> Vec<Accept> {
 }
 
 impl StateDefinition {
-    fn empty(name: Placed<String>) -> Self {
+    pub(crate) fn empty(name: Placed<String>) -> Self {
         Self {
             name,
             kind: StateKind::Normal,

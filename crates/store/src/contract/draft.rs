@@ -81,6 +81,7 @@ impl Draft {
             updated_at: at(1_000),
             closure: None,
             conversation: None,
+            flow: None,
             recent: Default::default(),
             looping: None,
             dead_end: false,
@@ -231,6 +232,7 @@ impl Draft {
             effects: effects.collect(),
             after: (!self.is_refused).then_some(snapshot),
             clarifications: self.clarifications,
+            phases: Vec::new(),
         }
     }
 
@@ -280,6 +282,7 @@ impl Draft {
             reply: Vec::new(),
             effects: Vec::new(),
             replaced: None,
+            flow: None,
         })
     }
 }

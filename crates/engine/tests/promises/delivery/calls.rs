@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::Settings;
 use engine::delivery::{Carried, Route};
 use kernel::id::{InputKey, InstanceId, MachineName};
-use kernel::input::{CallOutcome, Cause, Input};
+use kernel::input::{CallOutcome, Cause, FlowStart, Input};
 use kernel::snapshot::Snapshot;
 use serde_json::json;
 use store::CommitError;
@@ -49,8 +49,13 @@ fn asked(office: &Office) -> (InstanceId, String) {
     office.world.machines.activate(store, DESK, now).unwrap();
     let instance = InstanceId::parse("d1").unwrap();
     let machine = MachineName::parse("desk").unwrap();
-    let cause =
-        Cause::Create { machine, id: Some(instance.clone()), subject: None, context: fields(json!({})) };
+    let cause = Cause::Create {
+        machine,
+        id: Some(instance.clone()),
+        subject: None,
+        context: fields(json!({})),
+        flow: FlowStart::default(),
+    };
     let key = InputKey::parse("create").unwrap();
     office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });
     office.call(event(&instance, "ask", "ask", json!({})));
@@ -211,8 +216,13 @@ fn a_failure_that_nobody_listens_to_is_still_said_of_the_call() {
     office.world.machines.activate(&*office.world.store, &deaf, office.world.clock.now()).unwrap();
     let instance = InstanceId::parse("d2").unwrap();
     let machine = MachineName::parse("desk").unwrap();
-    let cause =
-        Cause::Create { machine, id: Some(instance.clone()), subject: None, context: fields(json!({})) };
+    let cause = Cause::Create {
+        machine,
+        id: Some(instance.clone()),
+        subject: None,
+        context: fields(json!({})),
+        flow: FlowStart::default(),
+    };
     let key = InputKey::parse("create").unwrap();
     office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });
     office.call(event(&instance, "ask", "ask", json!({})));

@@ -11,6 +11,7 @@ fn told(office: &Office) -> Vec<(String, String)> {
     let given = office.script.given().into_iter();
     let told = given.filter_map(|effect| match effect.effect.kind {
         EffectKind::Notice(notice) => Some((notice.from, notice.to)),
+        EffectKind::Tell(_) => None,
         EffectKind::Reply(_) | EffectKind::Call { .. } => None,
     });
     told.collect()

@@ -19,7 +19,8 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
         names::labels_are_no_commands(conversation, diagnostics);
         names::phrases_mean_one_thing(conversation, diagnostics);
     }
-    let Some(machine) = machine else { return };
+    // The statuses of a flow follow from its phases, and no transition leads through them.
+    let Some(machine) = machine.filter(|machine| machine.flow.is_none()) else { return };
     let Places { states, transitions } = Places::of(definition);
     let mut checker = Checker { definition, machine, states, transitions, diagnostics };
     checker.unreachable_states();

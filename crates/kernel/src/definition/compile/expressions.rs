@@ -63,6 +63,32 @@ pub(crate) fn compile_template_expression(
     Some(expression)
 }
 
+/// An expression of a phase. Only what is made of a result has one, which is its `event`; no state is active.
+pub(crate) fn compile_flow_expression(
+    source: &Placed<String>,
+    definition: &Definition,
+    event: bool,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Expression> {
+    let names = Names { context: &definition.context, locals: &[] };
+    let expression = compile(source, definition, &names, diagnostics)?;
+    let reads = expression.reads();
+    let strange = match () {
+        () if reads.active => Some(("active", "a flow has no active states; use the context")),
+        () if reads.event_name => Some(("event_name", "there is none; use the context")),
+        () if !event && reads.event != FieldsRead::default() => {
+            Some(("event", "only `output` has one, which is what the work has brought; use the context"))
+        }
+        () => None,
+    };
+    if let Some((name, help)) = strange {
+        let message = format!("`{name}` is not known here");
+        let place = place_of_field(source, "", name);
+        diagnostics.push(Diagnostic::error("bad_expression", place, message, help.into()));
+    }
+    Some(expression)
+}
+
 /// Compiles an expression and checks the context fields that it names.
 fn compile(
     source: &Placed<String>,

@@ -19,6 +19,7 @@ use crate::definition::{
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Type;
+use crate::flow::Flow;
 use crate::id::{DefinitionHash, MachineName};
 use crate::machine::Machine;
 
@@ -78,6 +79,11 @@ pub(crate) fn compile(
         return None;
     }
     let chart = compiler.chart;
+    let flow = definition.flow.as_ref().map(|written| Flow::compile(written, definition, diagnostics));
+    let flow = match flow {
+        Some(None) => return None,
+        compiled => compiled.flatten(),
+    };
     Some(Machine {
         name: MachineName::parse(&definition.machine.value).ok()?,
         version: definition.version,
@@ -87,6 +93,7 @@ pub(crate) fn compile(
         chart,
         safe_state,
         conversation,
+        flow,
     })
 }
 
@@ -146,7 +153,7 @@ fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
 
 pub(crate) use actions::INDEX;
 use expressions::Wanted;
-pub(crate) use expressions::compile_template_expression;
+pub(crate) use expressions::{compile_flow_expression, compile_template_expression};
 
 struct Compiler<'a, 'd> {
     definition: &'a Definition,

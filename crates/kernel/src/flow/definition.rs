@@ -1,0 +1,293 @@
+//! What may be written of a flow, and how it is read: keys, types and shapes. Names are resolved by `compile`.
+
+use crate::definition::ValueDefinition;
+use crate::definition::document::{Node, NodeKind, Placed};
+use crate::definition::read_values;
+use crate::definition::reader::{Entries, Reader};
+use crate::diagnostic::Place;
+use crate::flow::step::RETRY;
+use crate::flow::{Gate, Retry};
+use crate::time::Delay;
+
+#[derive(Clone, Debug)]
+pub struct FlowDefinition {
+    pub place: Place,
+    pub phases: Vec<PhaseDefinition>,
+    pub on_error: Vec<(Placed<String>, RecipeDefinition)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct PhaseDefinition {
+    pub name: Placed<String>,
+    pub needs: Vec<Placed<String>>,
+    pub weight: f64,
+    pub milestone: Option<(Placed<String>, bool)>,
+    pub when: Option<Placed<String>>,
+    pub run: RunDefinition,
+    pub lease: Option<Delay>,
+    pub validation: Option<Gate>,
+    pub approval: Option<Gate>,
+    pub retry: Option<Retry>,
+    pub timeout: Option<Delay>,
+    pub on_error: Vec<(Placed<String>, RecipeDefinition)>,
+    pub output: Vec<(Placed<String>, ValueDefinition)>,
+    pub boolean: Option<Placed<String>>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub enum RunDefinition {
+    #[default]
+    Anybody,
+    Person,
+    Worker(Option<Placed<String>>),
+    Http {
+        src: Placed<String>,
+        input: Vec<(Placed<String>, ValueDefinition)>,
+    },
+    Flow {
+        flow: Placed<String>,
+        context: Vec<(Placed<String>, ValueDefinition)>,
+    },
+    WaitFor(Placed<String>),
+}
+
+#[derive(Clone, Debug)]
+pub enum RecipeDefinition {
+    Retry,
+    Fail,
+    Rollback(Placed<String>),
+}
+
+pub(crate) const FLOW_KEYS: [&str; 6] = ["flow", "version", "description", "context", "phases", "on_error"];
+pub(crate) const PHASE_KEYS: [&str; 14] = [
+    "needs",
+    "weight",
+    "milestone",
+    "when",
+    "run",
+    "lease",
+    "validation",
+    "approval",
+    "retry",
+    "timeout",
+    "on_error",
+    "output",
+    "boolean",
+    "description",
+];
+pub(crate) const MILESTONE_KEYS: [&str; 2] = ["status", "when"];
+pub(crate) const GATE_KEYS: [&str; 4] = ["by", "expires_after", "four_eyes", "reason"];
+pub(crate) const RETRY_KEYS: [&str; 4] = ["attempts", "backoff", "factor", "max"];
+pub(crate) const RUN_KEYS: [&str; 6] = ["worker", "http", "input", "flow", "context", "wait_for"];
+const MILESTONE_TIMES: [(&str, bool); 2] = [("begun", false), ("completed", true)];
+/// A phase that should weigh more than this against another should be several phases.
+const WEIGHT_MAX: f64 = 1_000_000.0;
+
+/// What is written of the phases, and of errors in any of them.
+pub(crate) fn read_flow(reader: &mut Reader<'_>, top: &Entries<'_>) -> FlowDefinition {
+    let mut phases = Vec::new();
+    match top.get("phases") {
+        Some(node) => {
+            let named = reader.named(node, "`phases`");
+            for (name, node) in named.iter().flat_map(Entries::iter) {
+                phases.extend(read_phase(reader, name, node));
+            }
+        }
+        None => {
+            let message = "the flow has no `phases`".to_owned();
+            reader.error("missing_key", top.place, message, "list them: `phases: { first: {}, … }`");
+        }
+    }
+    if top.get("phases").is_some() && phases.is_empty() {
+        let message = "the flow has no phases".to_owned();
+        reader.error("missing_key", top.place, message, "list them: `phases: { first: {}, … }`");
+    }
+    FlowDefinition { place: top.place, phases, on_error: read_recipes(reader, top.get("on_error")) }
+}
+
+fn read_phase(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Option<PhaseDefinition> {
+    reader.name(name, "a phase");
+    let what = format!("the phase `{}`", name.value);
+    let entries = reader.entries(node, &what, &PHASE_KEYS)?;
+    let delay = |reader: &mut Reader<'_>, key: &str| {
+        let text = reader.text(entries.get(key)?, &format!("`{key}`"))?;
+        reader.positive_delay(&text, &format!("`{key}`"))
+    };
+    Some(PhaseDefinition {
+        name: name.clone(),
+        needs: entries.get("needs").map(|needs| reader.texts(needs, "`needs`")).unwrap_or_default(),
+        weight: entries.get("weight").and_then(|weight| read_weight(reader, weight)).unwrap_or(1.0),
+        milestone: entries.get("milestone").and_then(|milestone| read_milestone(reader, milestone)),
+        when: entries.get("when").and_then(|when| read_condition(reader, when)),
+        run: entries.get("run").map(|run| read_run(reader, run)).unwrap_or_default(),
+        lease: delay(reader, "lease"),
+        validation: entries.get("validation").and_then(|gate| read_gate(reader, gate, "`validation`")),
+        approval: entries.get("approval").and_then(|gate| read_gate(reader, gate, "`approval`")),
+        retry: entries.get("retry").and_then(|retry| read_retry(reader, retry)),
+        timeout: delay(reader, "timeout"),
+        on_error: read_recipes(reader, entries.get("on_error")),
+        output: entries.get("output").map(|o| read_values(reader, o, "`output`")).unwrap_or_default(),
+        boolean: entries.get("boolean").and_then(|boolean| reader.text(boolean, "`boolean`")),
+    })
+}
+
+/// CEL, or `true` and `false` for phases that an overlay switches on and off.
+fn read_condition(reader: &mut Reader<'_>, node: &Node) -> Option<Placed<String>> {
+    match node.kind {
+        NodeKind::Bool(value) => Some(Placed { value: value.to_string(), place: node.place }),
+        _ => reader.text(node, "`when`"),
+    }
+}
+
+fn number(node: &Node) -> Option<f64> {
+    match node.kind {
+        NodeKind::Int(number) => Some(number as f64),
+        NodeKind::Float(number) => Some(number),
+        _ => None,
+    }
+}
+
+fn read_weight(reader: &mut Reader<'_>, node: &Node) -> Option<f64> {
+    let weight = number(node).filter(|weight| *weight > 0.0 && *weight <= WEIGHT_MAX);
+    if weight.is_none() {
+        let help = "write a number above 0; a phase without one weighs 1";
+        reader.error("bad_value", node.place, "`weight` is no weight".to_owned(), help);
+    }
+    weight
+}
+
+/// A status, or `{ status: …, when: completed }`.
+fn read_milestone(reader: &mut Reader<'_>, node: &Node) -> Option<(Placed<String>, bool)> {
+    if !matches!(node.kind, NodeKind::Map(_)) {
+        let status = reader.text(node, "`milestone`")?;
+        return reader.name(&status, "a milestone").then_some((status, false));
+    }
+    let entries = reader.entries(node, "`milestone`", &MILESTONE_KEYS)?;
+    let Some(status) = entries.get("status") else {
+        let help = "name it: `milestone: { status: … }`";
+        reader.error("missing_key", node.place, "the milestone has no `status`".to_owned(), help);
+        return None;
+    };
+    let status = reader.text(status, "`status`")?;
+    let when =
+        entries.get("when").and_then(|when| reader.choice(when, "`when` of a milestone", &MILESTONE_TIMES));
+    reader.name(&status, "a milestone").then_some((status, when.unwrap_or(false)))
+}
+
+/// `true`, or who and until when.
+fn read_gate(reader: &mut Reader<'_>, node: &Node, what: &str) -> Option<Gate> {
+    if let NodeKind::Bool(wanted) = node.kind {
+        return wanted.then(Gate::default);
+    }
+    let entries = reader.entries(node, what, &GATE_KEYS)?;
+    let by = entries.get("by").map(|by| reader.texts(by, "`by`")).unwrap_or_default();
+    let expires = entries.get("expires_after").and_then(|text| reader.text(text, "`expires_after`"));
+    let mut flag =
+        |key: &str| entries.get(key).and_then(|f| reader.boolean(f, &format!("`{key}`"))).unwrap_or(false);
+    let (four_eyes, reason) = (flag("four_eyes"), flag("reason"));
+    Some(Gate {
+        by: by.into_iter().map(|by| by.value.into()).collect(),
+        expires_after: expires.and_then(|text| reader.positive_delay(&text, "`expires_after`")),
+        four_eyes,
+        reason,
+    })
+}
+
+/// A number of attempts, or a map.
+fn read_retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
+    let attempts = |reader: &mut Reader<'_>, node: &Node| {
+        let attempts = reader.integer(node, "`attempts`", 1, 1_000)?;
+        u32::try_from(attempts).ok()
+    };
+    if let NodeKind::Int(_) = node.kind {
+        return Some(Retry { attempts: attempts(reader, node)?, ..RETRY });
+    }
+    let entries = reader.entries(node, "`retry`", &RETRY_KEYS)?;
+    let mut retry = RETRY;
+    if let Some(node) = entries.get("attempts") {
+        retry.attempts = attempts(reader, node)?;
+    }
+    for (key, place) in [("backoff", &mut retry.backoff), ("max", &mut retry.max)] {
+        if let Some(node) = entries.get(key) {
+            let text = reader.text(node, &format!("`{key}`"))?;
+            *place = reader.positive_delay(&text, &format!("`{key}`"))?;
+        }
+    }
+    if let Some(node) = entries.get("factor") {
+        let factor = number(node).filter(|factor| (1.0..=100.0).contains(factor));
+        if factor.is_none() {
+            let help = "write a number from 1 (always the same pause) to 100";
+            reader.error("bad_value", node.place, "`factor` is no factor".to_owned(), help);
+        }
+        retry.factor = factor?;
+    }
+    retry.max = retry.max.max(retry.backoff);
+    Some(retry)
+}
+
+/// `worker`, `person`, or one of `{ worker: … }`, `{ http: …, input: … }`, `{ flow: …, context: … }`, `{ wait_for: … }`.
+fn read_run(reader: &mut Reader<'_>, node: &Node) -> RunDefinition {
+    if let NodeKind::Text(text) = &node.kind {
+        match text.as_str() {
+            "worker" => return RunDefinition::Worker(None),
+            "person" => return RunDefinition::Person,
+            other => {
+                let message = format!("`run` is `{other}`");
+                let help = "write `worker`, `person`, or a map such as `{ http: my.call }`";
+                reader.error("bad_value", node.place, message, help);
+                return RunDefinition::Anybody;
+            }
+        }
+    }
+    let Some(entries) = reader.entries(node, "`run`", &RUN_KEYS) else { return RunDefinition::Anybody };
+    let ways: Vec<&str> =
+        ["worker", "http", "flow", "wait_for"].into_iter().filter(|key| entries.get(key).is_some()).collect();
+    let [way] = ways[..] else {
+        let message = "`run` must say one way in which the work is done".to_owned();
+        let help = "write `worker`, `http`, `flow` or `wait_for`, and one of them only";
+        reader.error("bad_value", node.place, message, help);
+        return RunDefinition::Anybody;
+    };
+    for (key, owner) in [("input", "http"), ("context", "flow")] {
+        if let Some(node) = entries.get(key).filter(|_| way != owner) {
+            let message = format!("`{key}` belongs to `{owner}`");
+            reader.error("bad_value", node.place, message, format!("drop `{key}`"));
+        }
+    }
+    let Some(text) = entries.get(way).and_then(|node| reader.text(node, &format!("`{way}`"))) else {
+        return RunDefinition::Anybody;
+    };
+    let mut values = |key: &str| {
+        entries.get(key).map(|node| read_values(reader, node, &format!("`{key}`"))).unwrap_or_default()
+    };
+    match way {
+        "worker" => RunDefinition::Worker(Some(text)),
+        "http" => RunDefinition::Http { src: text, input: values("input") },
+        "flow" => RunDefinition::Flow { flow: text, context: values("context") },
+        _ => RunDefinition::WaitFor(text),
+    }
+}
+
+/// Error codes, each with `retry`, `fail` or `{ rollback: phase }`.
+fn read_recipes(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(Placed<String>, RecipeDefinition)> {
+    let Some(entries) = node.and_then(|node| reader.named(node, "`on_error`")) else { return Vec::new() };
+    let mut recipes = Vec::new();
+    for (code, node) in entries.iter() {
+        let recipe = match &node.kind {
+            NodeKind::Text(text) if text == "retry" => Some(RecipeDefinition::Retry),
+            NodeKind::Text(text) if text == "fail" => Some(RecipeDefinition::Fail),
+            NodeKind::Map(_) => reader.entries(node, "a recipe", &["rollback"]).and_then(|entries| {
+                let target = entries.get("rollback")?;
+                reader.text(target, "`rollback`").map(RecipeDefinition::Rollback)
+            }),
+            _ => {
+                let message = format!("what to do about `{}` cannot be understood", code.value);
+                let help = "write `retry`, `fail` or `{ rollback: the_phase }`";
+                reader.error("bad_value", node.place, message, help);
+                None
+            }
+        };
+        recipes.extend(recipe.map(|recipe| (code.clone(), recipe)));
+    }
+    recipes
+}
