@@ -2,6 +2,7 @@
 //! order, and whoever waits for what cannot be hears of it.
 
 mod crashes;
+mod figures;
 
 use std::sync::Arc;
 
