@@ -130,7 +130,8 @@ fn read_wanted(reader: &mut Reader<'_>, key: &str, node: &Node, written: Written
         Written::Share => {
             let share = node.to_json();
             if !share.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)) {
-                reader.wrong_type(node, &what, "a number from 0 to 1");
+                let message = format!("{what} is never {share}");
+                reader.error("bad_value", node.place, message, "write a number from 0 to 1");
                 return None;
             }
             Some(share)

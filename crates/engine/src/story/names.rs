@@ -119,8 +119,9 @@ impl Checker<'_, '_> {
     fn event(&mut self, event: &Placed<String>) {
         if let Some(flow) = &self.machine.flow {
             if let Err(problem) = FlowEvent::parse(flow, &event.value) {
-                let help = "see the flow's phases, and the actions of phases".to_owned();
-                self.diagnostics.push(Diagnostic::error("unknown_event", event.place, problem, help));
+                let (message, help) = problem.split_once("; ").unwrap_or((&problem, "name another event"));
+                let (message, help) = (message.to_owned(), help.to_owned());
+                self.diagnostics.push(Diagnostic::error("unknown_event", event.place, message, help));
             }
         } else if self.machine.chart.event(&event.value).is_none() {
             let known = self.machine.chart.public_events().map(|name| &**name);
@@ -132,7 +133,7 @@ impl Checker<'_, '_> {
         if let Some(flow) = &self.machine.flow {
             let calling = flow.phases.iter().filter(|phase| phase.is_automatic());
             let names = calling.map(|phase| &*phase.name);
-            return self.known("unknown_id", "phase that calls something,", &id.value, names, id.place);
+            return self.known("unknown_id", "call", &id.value, names, id.place);
         }
         let calls = self.machine.chart.states.iter().flat_map(|state| &state.calls);
         self.known("unknown_id", "call", &id.value, calls.map(|call| &*call.id), id.place);

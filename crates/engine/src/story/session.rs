@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, EffectKind, Entry, EntryCause, MessageAnswer};
+use kernel::commit::{Answer, EffectKind, Entry, EntryCause, EventAnswer, MessageAnswer};
 use kernel::conversation::{Message, Reply};
 use kernel::decide::CLARIFICATION_TIMER;
 use kernel::id::{InstanceId, TenantId};
@@ -435,8 +435,9 @@ fn of_answer(entry: &Entry, told: &mut Vec<(&str, String)>) {
     if let Some(code) = entry.code.as_ref().filter(|_| !entry.success || entry.message.is_some()) {
         told.push(("refused", scalar(code)));
     }
-    // What a creation answers is not looked at: it is over when the first step begins.
-    if replay::is_refused(entry) || entry.event == "create" {
+    // What a creation answers is not looked at: it is over when the first step begins. Flows say nothing.
+    let of_flow = matches!(&entry.answer, Answer::Event(EventAnswer { flow: Some(_), .. }));
+    if replay::is_refused(entry) || of_flow || entry.event == "create" {
         return;
     }
     let replies = replies_of(&entry.answer);

@@ -410,6 +410,32 @@ fn what_is_only_tried_out_begins_no_flow() {
     assert_eq!(statuses, [Cancelled, Cancelled]);
 }
 
+/// As an operator has it told, and as it then is played.
+#[test]
+fn what_happened_to_a_flow_is_a_story_that_comes_true() {
+    let site = Site::new();
+    let house = site.street();
+    site.act(&house, "walls.start", json!({}));
+    site.act(&house, "walls.fail", json!({ "error": { "code": "AGENT_TIMEOUT" } }));
+    site.office.pass("1m");
+    let mut refused = site.action(&house, "roof.start", json!({ "reason": "early" }));
+    refused.by = Some("ana".into());
+    site.office.call(refused);
+    site.build(&house);
+    for (id, part) in [
+        (&*house, "event: walls.fail"),
+        (&*house, "event: roof.start\n        payload: { reason: early }\n        by: ana"),
+        (&*house, "expect: { refused: needs_missing, history:"),
+        ("s1", "call: build\n        result: { plan: two floors, rooms: 7 }"),
+        ("s1", "moved: [\"build -> completed\", \"sell -> in_progress\"]"),
+    ] {
+        let file = std::path::Path::new("f.yaml");
+        let story = engine::story::of_session(&site.office.engine, &tenant(), &id_of(id), file).unwrap();
+        assert!(story.contains(part), "{part}\n{story}");
+        assert!(!story.contains("did not come true") && !story.contains("Not told"), "{story}");
+    }
+}
+
 #[test]
 fn flows_are_told_without_a_setting_and_at_all_times() {
     let settings = Settings { deliveries_max: 1, ..Settings::default() };
