@@ -260,12 +260,14 @@ fn what_is_done_to_a_flow_as_a_whole_is_done_to_those_that_it_is_made_of() {
 }
 
 #[test]
-fn a_flow_of_a_phase_that_is_given_up_is_cancelled() {
-    let site = Site::new();
-    let house = site.street();
-    site.act("s1", "build.fail", json!({}));
-    assert_eq!(site.status(&house), "cancelled");
-    assert_eq!(site.code("s1", "build"), "PHASE_EXECUTION_FAILED", "not what comes of the cancelling");
+fn a_flow_that_its_phase_goes_on_without_is_cancelled() {
+    for (action, code) in [("build.fail", "PHASE_EXECUTION_FAILED"), ("build.complete", "")] {
+        let site = Site::new();
+        let house = site.street();
+        site.act("s1", action, json!({}));
+        assert_eq!(site.status(&house), "cancelled", "{action}");
+        assert_eq!(site.code("s1", "build"), code, "{action}: not what comes of the cancelling");
+    }
 }
 
 /// Told one after the other, and as if nothing had happened in between.

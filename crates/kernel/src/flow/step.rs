@@ -277,7 +277,7 @@ impl<'a> Step<'a> {
             error,
         });
         self.drop_timers(phase, |_| true);
-        self.end_calls(phase, to);
+        self.end_calls(phase);
         let (elapsed, by, reason) = (self.elapsed(), self.by.clone(), self.reason.clone());
         let record = self.state.record_mut(phase);
         record.state = to;

@@ -10,7 +10,7 @@ use crate::chart::Computed;
 use crate::commit::Told;
 use crate::expression::Expression;
 use crate::flow::step::{Step, StepEffect};
-use crate::flow::{ParentCall, PhaseError, PhaseIndex, PhaseState, Run};
+use crate::flow::{ParentCall, PhaseError, PhaseIndex, Run};
 use crate::id::{InstanceId, MachineName};
 use crate::input::{CallOutcome, Fields};
 use crate::snapshot::Invocation;
@@ -154,15 +154,15 @@ impl Step<'_> {
         }
     }
 
-    /// Nobody waits any more for what a phase has called. A flow of its own that is still under way is cancelled.
-    pub(super) fn end_calls(&mut self, phase: PhaseIndex, to: PhaseState) {
+    /// Nobody waits any more for what a phase has called. A flow of its own that is still under way is cancelled, also when
+    /// somebody else has said that the phase is done.
+    pub(super) fn end_calls(&mut self, phase: PhaseIndex) {
         let name = &self.phase(phase).name;
         let (ended, kept) =
             std::mem::take(&mut self.invocations).into_iter().partition(|call| call.id == *name);
         self.invocations = kept;
         let ended: Vec<Invocation> = ended;
-        let given_up = matches!(to, PhaseState::Failed | PhaseState::RetryNeeded);
-        for call in ended.iter().filter(|_| given_up) {
+        for call in &ended {
             self.tell_child(call, "cancel");
         }
     }
