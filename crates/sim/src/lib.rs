@@ -8,6 +8,7 @@
 mod faulty;
 mod post;
 mod random;
+mod works;
 mod world;
 
 pub use world::{Failure, Report, run};

@@ -30,6 +30,8 @@ fn main() -> ExitCode {
                 total.timers_fired += report.timers_fired;
                 total.effects += report.effects;
                 total.arrivals += report.arrivals;
+                total.actions += report.actions;
+                total.flows += report.flows;
             }
             Err(failure) => {
                 println!("seed {}, step {}: {}", failure.seed, failure.step, failure.what);
@@ -41,8 +43,15 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers, {} effects, {} arrivals",
-        total.messages, total.repeats, total.crashes, total.timers_fired, total.effects, total.arrivals
+        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers, {} effects, {} arrivals, {} actions on {} flows",
+        total.messages,
+        total.repeats,
+        total.crashes,
+        total.timers_fired,
+        total.effects,
+        total.arrivals,
+        total.actions,
+        total.flows
     );
     ExitCode::SUCCESS
 }

@@ -58,7 +58,14 @@ impl Outside {
             }
         }
         let is_call = |effect: &&OutboxEffect| matches!(effect.effect.kind, EffectKind::Call { .. });
-        for effect in effects {
+        let is_told = |effect: &&OutboxEffect| matches!(effect.effect.kind, EffectKind::Tell(_));
+        for told in effects.iter().filter(is_told) {
+            // What a flow is told stays inside, and nobody waits for ever to hear it.
+            let (EffectStatus::Delivered | EffectStatus::Cancelled) = told.status else {
+                return Err(format!("{} is {}: {:?}", told.effect.key, told.status.as_str(), told.error));
+            };
+        }
+        for effect in effects.iter().filter(|effect| !is_told(effect)) {
             let key = &effect.effect.key;
             let count = counts.get(key).copied().unwrap_or(0);
             let status = effect.status;
@@ -73,7 +80,7 @@ impl Outside {
                 return Err(format!("{key} has arrived {count} times where a repeat is not known as one"));
             }
         }
-        let told = effects.iter().filter(|effect| !is_call(effect));
+        let told = effects.iter().filter(|effect| !is_call(effect) && !is_told(effect));
         let saved: Vec<&String> = told.map(|effect| &effect.effect.key).collect();
         for (instance, keys) in firsts {
             let places: Vec<_> = keys.iter().filter_map(|key| saved.iter().position(|s| *s == key)).collect();

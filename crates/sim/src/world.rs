@@ -13,11 +13,12 @@ use kernel::input::{Cause, Fields, FlowStart, Input};
 use kernel::refusal::RefusalCode;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
-use store::{EffectQuery, HistoryQuery, InstanceQuery, MemoryStore, Store};
+use store::{EffectQuery, HistoryQuery, InstanceQuery, MemoryStore, PhaseQuery, Store};
 
 use crate::faulty::FaultyStore;
 use crate::post::{Outside, check_results};
 use crate::random::Random;
+use crate::works::{self, Works};
 
 const DEFINITION: &str = include_str!("../../../machines/progress_update.yaml");
 /// Something that calls something.
@@ -62,6 +63,9 @@ pub struct Report {
     pub effects: usize,
     /// What was sent and has arrived, repeats included.
     pub arrivals: usize,
+    /// What was done to flows, repeats not counted, and how many there were.
+    pub actions: usize,
+    pub flows: usize,
 }
 
 /// Something that must hold did not.
@@ -89,6 +93,7 @@ struct World {
     store: Arc<FaultyStore>,
     engine: Engine,
     errands: usize,
+    works: Works,
     answered: Vec<Answered>,
     report: Report,
 }
@@ -114,18 +119,19 @@ impl World {
         let outside = Arc::new(Outside::new(seed));
         let (store, engine) = start(&disk, &outside, &clock, seed, FAILS_ONE_IN);
         let (random, report) = (Random::new(seed), Report::default());
-        let (answered, errands) = (Vec::new(), 0);
-        Self { seed, random, disk, clock, outside, store, engine, errands, answered, report }
+        let (answered, errands, works) = (Vec::new(), 0, Works::new());
+        Self { seed, random, disk, clock, outside, store, engine, errands, works, answered, report }
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.random.below(26) {
+        match self.random.below(38) {
             0..=12 => self.write(),
             13..=15 => self.repeat(),
             16 => self.reuse(),
             17 | 18 => self.wait(),
             19..=22 => self.deliver(),
             23 | 24 => self.errand(),
+            25..=36 => self.work(),
             _ => {
                 self.crash();
                 Ok(())
@@ -180,6 +186,14 @@ impl World {
         let cause = Cause::Event { instance, event: event.to_owned(), payload: Fields::new() };
         self.submit(&input(&format!("e{}", self.errands), cause)?)?;
         Ok(())
+    }
+
+    /// Somebody does something to a flow, which takes it or not.
+    fn work(&mut self) -> Result<(), String> {
+        let open = flows(&self.disk)?;
+        let input = self.works.next(&mut self.random, &open)?;
+        let answer = self.submit(&input)?;
+        self.works.note(input, &answer)
     }
 
     /// Delivers what is due. The shard comes to rest first, so that the two threads do not get in each other's way.
@@ -260,16 +274,17 @@ impl World {
     fn check(&mut self) -> Result<(), String> {
         let mut query = InstanceQuery::of(TenantId::default_tenant());
         query.limit = 1_000_000;
-        let (sessions, desks): (Vec<_>, Vec<_>) = self
+        let (sessions, others): (Vec<_>, Vec<_>) = self
             .disk
             .instances(&query)
             .map_err(|e| e.to_string())?
             .data
             .into_iter()
             .partition(|instance| instance.subject.is_some());
-        for desk in &desks {
-            check_results(&self.history(desk)?)?;
+        for other in &others {
+            check_results(&self.history(other)?)?;
         }
+        self.check_flows()?;
         self.check_outside()?;
         self.report.sessions = sessions.len();
         let mut times_saved: BTreeMap<(String, String), usize> = BTreeMap::new();
@@ -294,6 +309,27 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    fn check_flows(&mut self) -> Result<(), String> {
+        let flows = flows(&self.disk)?;
+        (self.report.actions, self.report.flows) = (self.works.inputs, flows.len());
+        let mut logs = BTreeMap::new();
+        for flow in &flows {
+            let machine = self.engine.machines().of(flow).map_err(|e| e.to_string())?;
+            let entries = self.history(flow)?;
+            let query = PhaseQuery {
+                instance: Some(flow.instance.clone()),
+                limit: 1_000,
+                ..PhaseQuery::of(TenantId::default_tenant())
+            };
+            let lines = self.disk.phases(&query).map_err(|e| e.to_string())?.data;
+            let lines: Vec<_> = lines.into_iter().map(|line| line.row).collect();
+            works::check_flow(&machine, flow, &entries, &lines, self.clock.now())?;
+            logs.insert(flow.instance.clone(), entries);
+        }
+        works::check_families(&flows, &logs)?;
+        self.works.check_answered(&logs)
     }
 
     fn check_outside(&mut self) -> Result<(), String> {
@@ -348,6 +384,16 @@ fn check_session(session: &Snapshot, entries: &[Entry], now: Timestamp) -> Resul
     Ok(())
 }
 
+/// The flows that are saved, whether they are over or not.
+fn flows(disk: &MemoryStore) -> Result<Vec<Snapshot>, String> {
+    let mut query = InstanceQuery::of(TenantId::default_tenant());
+    query.limit = 1_000_000;
+    let mut flows = disk.instances(&query).map_err(|e| e.to_string())?.data;
+    flows.retain(|instance| instance.flow.is_some());
+    flows.sort_by(|one, other| one.instance.cmp(&other.instance));
+    Ok(flows)
+}
+
 fn start(
     disk: &Arc<MemoryStore>,
     outside: &Arc<Outside>,
@@ -357,7 +403,7 @@ fn start(
 ) -> (Arc<FaultyStore>, Engine) {
     let store = Arc::new(FaultyStore::new(Arc::clone(disk), seed, fails_one_in));
     let machines = Machines::default();
-    for source in [DEFINITION, DESK] {
+    for source in [DEFINITION, DESK].into_iter().chain(works::DEFINITIONS) {
         machines
             .activate(&**disk, source, clock.now())
             .expect("the shipped machine loads, and its own test says so; the other is beside this file");
