@@ -35,7 +35,9 @@ impl Paint {
 
 impl Line {
     pub fn with(mut self, paint: Paint, text: impl AsRef<str>) -> Self {
-        self.0.push((paint, printable(text.as_ref())));
+        if !text.as_ref().is_empty() {
+            self.0.push((paint, printable(text.as_ref())));
+        }
         self
     }
 

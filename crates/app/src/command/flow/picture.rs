@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::command::client::text;
 use crate::command::flow::act::error_of;
-use crate::command::flow::line::{Line, Paint, width_of};
+use crate::command::flow::line::{Line, Paint, cut, width_of};
 use crate::command::flow::{counted, lasting, percent, rows};
 
 /// The room that a picture has.
@@ -26,9 +26,12 @@ const WHOLE_BAR_MAX: usize = 30;
 /// A phase's bar where there is room, and where there is little.
 const BAR: usize = 10;
 const BAR_NARROW: usize = 5;
-/// With fewer columns, bars are narrow; with fewer still, there are none.
+/// With fewer columns, words are left out; with fewer, bars are narrow; with fewer still, there are none.
+const WORDY: usize = 120;
 const WIDE: usize = 100;
 const NARROW: usize = 60;
+/// With fewer rows, only what is most needed is said of the whole.
+const ROOMY: usize = 8;
 /// Names are no wider, whatever they are: one long name must not push all else off the screen.
 const NAME_MAX: usize = 32;
 /// What is offered of a flow that has failed; `flow options` has all of it.
@@ -37,27 +40,32 @@ const OFFERS_MAX: usize = 4;
 pub(super) fn picture(view: &Value, now: Timestamp, frame: &Frame) -> Vec<String> {
     let now = time_of(view).unwrap_or(now);
     let phases: Vec<Phase> = rows(view, "phases").map(|phase| Phase::of(phase, view, now)).collect();
-    let mut head = vec![headline(view, frame), summary(view, &phases)];
+    let rows = frame.rows.unwrap_or(usize::MAX);
+    let mut head = vec![headline(view, frame)];
+    if rows >= ROOMY {
+        head.push(summary(view, &phases));
+    }
     head.extend(paused(view, now));
-    let foot = offers(view);
-    let room = frame.rows.map_or(usize::MAX, |rows| {
-        // Whatever else there is to say, a phase has its line.
-        rows.saturating_sub(head.len() + foot.len()).max(1)
-    });
+    let mut foot = offers(view);
+    if rows < ROOMY {
+        foot.truncate(1);
+    }
+    // Whatever else there is to say, phases have a line.
+    let room = rows.saturating_sub(head.len() + foot.len()).max(1);
     let columns = Columns::of(&phases, frame.width);
     let mut lines = head;
     if phases.len() <= room {
-        lines.extend(phases.iter().map(|phase| columns.line(phase, now)));
+        lines.extend(phases.iter().map(|phase| columns.line(phase)));
     } else {
         let mut by_rank: Vec<&Phase> = phases.iter().collect();
         // Stable: phases of one rank stay in the order of the definition.
         by_rank.sort_by_key(|phase| phase.rank());
         let (shown, left_out) = by_rank.split_at(room.saturating_sub(1));
-        lines.extend(shown.iter().map(|phase| columns.line(phase, now)));
+        lines.extend(shown.iter().map(|phase| columns.line(phase)));
         lines.push(more(left_out));
     }
     lines.extend(foot);
-    lines.truncate(frame.rows.unwrap_or(usize::MAX));
+    lines.truncate(rows);
     lines.iter().map(|line| line.written(frame.width, frame.colour)).collect()
 }
 
@@ -80,7 +88,10 @@ struct Phase {
     ready: bool,
     share: f64,
     attempts: String,
-    since: Option<Timestamp>,
+    /// How long it has been where it is; of what was never begun, nobody asks, nor of what is over.
+    age: String,
+    /// What it waits for, if it does, and what else is to be known.
+    waits: bool,
     note: String,
 }
 
@@ -96,6 +107,9 @@ impl Phase {
         };
         let over = matches!(view["status"].as_str(), Some("completed" | "cancelled"));
         let ready = rows(phase, "missing").next().is_none() && !skipped && !over;
+        let ageless = over || state == PhaseState::Completed || (state == PhaseState::NotStarted && !ready);
+        let since = Timestamp::parse(&text(&phase["since"])).filter(|_| !ageless);
+        let (waits, note) = note(phase, state, skipped, now);
         Self {
             name: text(&phase["phase"]),
             state,
@@ -103,8 +117,9 @@ impl Phase {
             ready,
             share: phase["progress"].as_f64().unwrap_or_default(),
             attempts,
-            since: Timestamp::parse(&text(&phase["since"])),
-            note: note(phase, state, skipped, now),
+            age: since.map(|since| lasting(now.since(since).as_millis())).unwrap_or_default(),
+            waits,
+            note,
         }
     }
 
@@ -139,38 +154,24 @@ impl Phase {
             PhaseState::RolledBack => ("↶", Paint::Magenta),
         }
     }
-
-    /// How long it has been where it is; of what was never begun, nobody asks.
-    fn age(&self, now: Timestamp) -> String {
-        match (self.state, self.since) {
-            (PhaseState::Completed, _) | (_, None) => String::new(),
-            (PhaseState::NotStarted, _) if !self.ready => String::new(),
-            (_, Some(since)) => lasting(now.since(since).as_millis()),
-        }
-    }
 }
 
-/// What is to be known of a phase beside its state.
-fn note(phase: &Value, state: PhaseState, skipped: bool, now: Timestamp) -> String {
-    let waits = match phase["waits_for"].as_str() {
-        Some(waits) => format!("waits for {}", with_time_left(waits, now)),
-        None => String::new(),
-    };
+/// What is to be known of a phase beside its state, and whether that is what it waits for.
+fn note(phase: &Value, state: PhaseState, skipped: bool, now: Timestamp) -> (bool, String) {
+    let waits = phase["waits_for"].as_str().map(|waits| with_time_left(waits, now)).unwrap_or_default();
     let error = error_of(phase).trim_start_matches(": ").to_owned();
-    let by = text(&phase["by"]);
     match state {
-        _ if skipped => "does not apply".to_owned(),
+        _ if skipped => (false, "does not apply".to_owned()),
         PhaseState::Completed => {
-            let took = match phase["took_ms"].as_i64() {
-                Some(ms) => format!("took {}", lasting(ms)),
-                None => String::new(),
-            };
-            let by = if by.is_empty() { by } else { format!("by {by}") };
-            [took, by].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(", ")
+            let took = phase["took_ms"].as_i64().map(|ms| format!("took {}", lasting(ms)));
+            let by = phase["by"].as_str().map(|by| format!("by {by}"));
+            (false, took.into_iter().chain(by).collect::<Vec<_>>().join(", "))
         }
-        PhaseState::Failed if !error.is_empty() => error,
-        PhaseState::RetryNeeded | PhaseState::RolledBack if !error.is_empty() => format!("{waits}; {error}"),
-        _ => waits,
+        PhaseState::Failed if !error.is_empty() => (false, error),
+        PhaseState::RetryNeeded | PhaseState::RolledBack if !error.is_empty() => {
+            (!waits.is_empty(), format!("{waits}; {error}"))
+        }
+        _ => (!waits.is_empty(), waits),
     }
 }
 
@@ -191,14 +192,15 @@ fn with_time_left(waits: &str, now: Timestamp) -> String {
 fn headline(view: &Value, frame: &Frame) -> Line {
     let [flow, id, status] = ["flow", "id", "status"].map(|name| text(&view[name]));
     let figure = percent(&view["progress"]);
-    let words = width_of(&flow) + width_of(&id) + width_of(&status) + 6;
-    let bar = frame.width.saturating_sub(words + figure.len() + 1).min(WHOLE_BAR_MAX);
-    // The figure is never cut off, whatever the id is like.
-    let room = frame.width.saturating_sub(width_of(&flow) + width_of(&status) + figure.len() + 6);
+    // Status and figure are never cut off, whatever the names are like.
+    let room = frame.width.saturating_sub(width_of(&status) + figure.len() + 6);
+    let flow = cut(&flow, room.min((frame.width / 3).max(BAR)));
+    let id = cut(&id, room - width_of(&flow).min(room));
+    let bar = room.saturating_sub(width_of(&flow) + width_of(&id) + 1).min(WHOLE_BAR_MAX);
     let paint = status_paint(&status);
     let line = Line::default().with(Paint::Bold, &flow).with(Paint::Plain, "  ");
-    let line = line.column(Paint::Dim, &id, width_of(&id).min(room));
-    let line = line.with(Paint::Plain, "  ").with(paint, &status).with(Paint::Plain, "  ");
+    let line =
+        line.with(Paint::Dim, &id).with(Paint::Plain, "  ").with(paint, &status).with(Paint::Plain, "  ");
     let line = match bar >= BAR_NARROW {
         true => {
             with_bar(line, view["progress"].as_f64().unwrap_or_default(), bar, paint).with(Paint::Plain, " ")
@@ -296,6 +298,8 @@ struct Columns {
     bar: usize,
     state: usize,
     attempts: usize,
+    age: usize,
+    waits_for: &'static str,
 }
 
 impl Columns {
@@ -310,10 +314,12 @@ impl Columns {
             },
             state: widest(Phase::word),
             attempts: widest(|phase| &phase.attempts),
+            age: widest(|phase| &phase.age),
+            waits_for: if width >= WORDY { "waits for " } else { "← " },
         }
     }
 
-    fn line(&self, phase: &Phase, now: Timestamp) -> Line {
+    fn line(&self, phase: &Phase) -> Line {
         let (mark, paint) = phase.mark();
         let gap = |line: Line| line.with(Paint::Plain, "  ");
         let dim = if paint == Paint::Dim { Paint::Dim } else { Paint::Plain };
@@ -323,16 +329,15 @@ impl Columns {
             line = gap(with_bar(line, phase.share, self.bar, paint));
         }
         line = gap(line.column(paint, phase.word(), self.state));
-        if self.attempts > 0 {
-            line = gap(line.column(dim, &phase.attempts, self.attempts));
+        for (text, width) in [(&phase.attempts, self.attempts), (&phase.age, self.age)] {
+            if width > 0 {
+                line = gap(line.column(dim, text, width));
+            }
         }
-        line = gap(line.column(dim, phase.age(now), AGE));
-        line.with(Paint::Dim, &phase.note)
+        let waits_for = if phase.waits { self.waits_for } else { "" };
+        line.with(Paint::Dim, waits_for).with(Paint::Dim, &phase.note)
     }
 }
-
-/// As wide as `59m59s`.
-const AGE: usize = 6;
 
 #[cfg(test)]
 mod tests;
