@@ -28,8 +28,7 @@ pub(crate) use definition::{FLOW_KEYS, read_flow};
 pub use options::RecoveryOption;
 pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
-pub use status::FlowStatus;
-pub(crate) use status::progress;
+pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
 pub use view::{FlowView, PhaseView};
 
