@@ -17,9 +17,12 @@ mod view;
 use std::sync::Arc;
 
 use crate::chart::Computed;
+use crate::commit::PhaseRow;
 use crate::expression::Expression;
 use crate::lookup::Lookup;
-use crate::time::Delay;
+use crate::machine::Machine;
+use crate::snapshot::Snapshot;
+use crate::time::{Delay, Timestamp};
 
 pub(crate) use action::alarm_of;
 pub use action::{Action, ActionInput, Control, FlowEvent};
@@ -159,6 +162,12 @@ impl Flow {
         let said = said.or_else(|| of(own, ANY_ERROR)).or_else(|| of(&self.on_error, ANY_ERROR));
         said.unwrap_or(if RETRYABLE.contains(&code) { Recipe::Retry } else { Recipe::Fail })
     }
+}
+
+/// Every phase of a flow as lists and workers find it; none of an instance that is no flow.
+pub fn rows(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Vec<PhaseRow> {
+    let step = Step::resume(machine, snapshot, now);
+    step.iter().flat_map(|step| step.flow.indices().map(|phase| step.row(phase))).collect()
 }
 
 /// Stands for every error that is not named.
