@@ -14,8 +14,8 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
-    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, Setting, Settlement,
-    Store, StoreInfo, StoreStatistics, StoredDefinition,
+    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, PhaseLine, PhaseQuery,
+    Setting, Settlement, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 
 use crate::random::Random;
@@ -156,6 +156,10 @@ impl Store for FaultyStore {
 
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
         self.inner.clarifications(query)
+    }
+
+    fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
+        self.inner.phases(query)
     }
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {

@@ -15,16 +15,18 @@ mod draft;
 mod durable;
 mod lists;
 mod outbox;
+mod phases;
 mod records;
 mod reports;
 mod settings;
 mod timers;
 
 pub use commits::*;
-pub use draft::{Draft, at, definition, id, key_of, machine, subject, tenant};
+pub use draft::{Draft, at, definition, id, key_of, machine, phase, subject, tenant};
 pub use durable::*;
 pub use lists::*;
 pub use outbox::*;
+pub use phases::*;
 pub use records::*;
 pub use reports::*;
 pub use settings::*;
@@ -118,6 +120,15 @@ macro_rules! store_contract {
             effects_are_counted_by_status
             clean_up_deletes_settled_effects
             tenants_may_use_the_same_effect_keys
+            // Phases of flows.
+            a_phase_is_listed_exactly_as_saved
+            the_last_line_of_a_phase_is_kept
+            phases_are_saved_with_their_commit_or_not_at_all
+            phases_filter_and_page
+            workers_are_given_the_longest_offered_first
+            tenants_have_phases_of_their_own
+            clean_up_deletes_phases_with_their_flow
+            phases_are_counted_while_their_flow_is_open
             // Settings.
             the_last_setting_of_a_name_is_kept
             // Lists.
@@ -177,6 +188,7 @@ mod tests {
             include_str!("contract/reports.rs"),
             include_str!("contract/timers.rs"),
             include_str!("contract/outbox.rs"),
+            include_str!("contract/phases.rs"),
             include_str!("contract/settings.rs"),
             include_str!("contract/lists.rs"),
             include_str!("contract/durable.rs"),

@@ -7,6 +7,7 @@
 pub mod contract;
 pub mod memory;
 pub mod outbox;
+pub mod phase;
 pub mod query;
 pub mod setting;
 pub mod sqlite;
@@ -25,11 +26,13 @@ pub use outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
     SettlementResult,
 };
+pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use setting::Setting;
 pub use sqlite::SqliteStore;
 
-/// A durable home for instances, their log, their clarifications, their outbox, their definitions and settings.
+/// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
+/// settings.
 pub trait Store: Send + Sync + fmt::Debug {
     /// Saves a batch in its order, acknowledged when it is as durable as `info` says. Each commit is saved whole or
     /// not at all, and its outcome says which; a commit sees those before it in the batch. Once one on an instance was
@@ -98,6 +101,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the store cannot be reached.
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError>;
+
+    /// Phases of flows, in the order that `query` says. A line is as new as the last commit on its flow. A corrupt record
+    /// is quarantined and left out, until a commit writes it anew.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError>;
 
     /// Keeps a definition's source for the instances that are pinned to it. One that is saved again is kept once, and
     /// is the last of `definitions` from then on: what was activated last is current after a restart too.
@@ -184,14 +194,15 @@ pub trait Store: Send + Sync + fmt::Debug {
 
     /// Deletes log entries made before `before` whose instance is closed or has newer entries, and effects settled
     /// before it, and closed instances of what is kept beside a tenant that have no log any more; together at most
-    /// `limit`. Receipts go with their entries. Open instances and their newest entries stay, and so do effects that
+    /// `limit`. Receipts go with their entries, phases with their instances. Open instances and their newest entries stay, and so do effects that
     /// are pending or being sent, and instances of the tenants themselves.
     ///
     /// # Errors
     /// When the store cannot be reached.
     fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError>;
 
-    /// Figures for metrics: counts by machine and state, clarifications and effects by status, quarantined records.
+    /// Figures for metrics: counts by machine and state, phases too, clarifications and effects by status, quarantined
+    /// records.
     ///
     /// # Errors
     /// When the store cannot be reached.
@@ -310,11 +321,12 @@ fn due_at(snapshot: &Snapshot) -> Option<Timestamp> {
     snapshot.wake_at()
 }
 
-/// Whether the parts of a commit speak of the same instance at the same revision, and effects come with a change. A commit for which this is false
+/// Whether the parts of a commit speak of the same instance at the same revision, and effects and
+/// phases come with a change. A commit for which this is false
 /// is a mistake in the program: saved, it would be a record that contradicts itself.
 fn is_coherent(commit: &Commit) -> bool {
     let afterwards = match &commit.after {
-        None if !commit.effects.is_empty() => return false,
+        None if !commit.effects.is_empty() || !commit.phases.is_empty() => return false,
         None => commit.expected,
         Some(after) => {
             if after.tenant != commit.tenant || after.instance != commit.instance {

@@ -4,19 +4,23 @@
 //! Owns no cleverness. Every answer is found by looking at everything that could be meant.
 
 mod outbox;
+mod phases;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
+use kernel::flow::PhaseState;
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::memory::outbox::Outbox;
+use crate::memory::phases::{PhaseKey, Phases};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
@@ -38,6 +42,7 @@ struct Tables {
     log_last: u64,
     receipts: HashMap<ReceiptId, u64>,
     clarifications: BTreeMap<(TenantId, String), Clarification>,
+    phases: Phases,
     outbox: Outbox,
     definitions: Vec<StoredDefinition>,
     settings: BTreeMap<(TenantId, String), Setting>,
@@ -61,6 +66,7 @@ enum Undo {
     Instance((TenantId, InstanceId), Option<Box<Held>>),
     Line(u64, ReceiptId),
     Clarification((TenantId, String), Option<Box<Clarification>>),
+    Phase(PhaseKey, Option<Box<PhaseLine>>),
     Effect(u64),
 }
 
@@ -207,6 +213,10 @@ impl Store for MemoryStore {
         Ok(page(matching.into_iter().cloned(), query.limit, ClarificationQuery::cursor_of))
     }
 
+    fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
+        Ok(self.tables().phases.list(query))
+    }
+
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
         let mut tables = self.tables();
         tables.definitions.retain(|known| known.hash != definition.hash);
@@ -300,6 +310,7 @@ impl Store for MemoryStore {
             };
             *count.or_default() += 1;
         }
+        figures.phases = tables.count_phases();
         for status in ClarificationStatus::ALL {
             let all = tables.clarifications.values().filter(|c| !c.tenant.is_shadow());
             let count = all.filter(|c| c.status == status).count() as u64;
@@ -319,6 +330,17 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
+    fn count_phases(&self) -> BTreeMap<(String, PhaseState), u64> {
+        let mut counts = BTreeMap::new();
+        for line in self.phases.all().filter(|line| !line.tenant.is_shadow()) {
+            let held = self.instances.get(&(line.tenant.clone(), line.instance.clone()));
+            if held.is_some_and(|held| !held.snapshot.is_closed()) {
+                *counts.entry((line.machine.to_string(), line.row.state)).or_default() += 1;
+            }
+        }
+        counts
+    }
+
     /// Deletes closed instances of what is kept beside a tenant, once their log is gone; the longest closed first.
     fn clean_up_beside(&mut self, before: Timestamp, limit: usize) -> usize {
         let told: HashSet<_> = self.log.values().map(|line| (&line.tenant, &line.instance)).collect();
@@ -332,6 +354,7 @@ impl Tables {
         gone.truncate(limit);
         for snapshot in &gone {
             self.instances.remove(&(snapshot.tenant.clone(), snapshot.instance.clone()));
+            self.phases.forget(&snapshot.tenant, &snapshot.instance);
             if let Some(subject) = &snapshot.subject {
                 let key = (snapshot.tenant.clone(), snapshot.machine.clone(), subject.clone());
                 if let Some(sessions) = self.sessions.get_mut(&key) {
@@ -367,6 +390,7 @@ impl Tables {
         }
         self.append(commit, undo);
         self.save_clarifications(commit, undo)?;
+        self.save_phases(commit, undo);
         self.save_effects(commit, undo)?;
         Ok(Outcome::Committed)
     }
@@ -436,6 +460,14 @@ impl Tables {
         }
     }
 
+    fn save_phases(&mut self, commit: &Commit, undo: &mut Vec<Undo>) {
+        let Some(after) = &commit.after else { return };
+        for row in &commit.phases {
+            let (key, old) = self.phases.save(commit, &after.machine, row);
+            undo.push(Undo::Phase(key, old.map(Box::new)));
+        }
+    }
+
     fn save_effects(&mut self, commit: &Commit, undo: &mut Vec<Undo>) -> Result<(), String> {
         for effect in &commit.effects {
             let seq = self.outbox.save(commit, effect)?;
@@ -461,6 +493,7 @@ impl Tables {
                 Undo::Clarification(key, None) => {
                     self.clarifications.remove(&key);
                 }
+                Undo::Phase(key, old) => self.phases.put_back(key, old.map(|line| *line)),
                 Undo::Effect(seq) => self.outbox.forget(seq),
             }
         }

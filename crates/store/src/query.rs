@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kernel::conversation::{Clarification, ClarificationStatus};
+use kernel::flow::PhaseState;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::snapshot::{Snapshot, StuckBy, is_within};
 use kernel::time::Timestamp;
@@ -127,6 +128,8 @@ pub struct StoreStatistics {
     pub open: BTreeMap<(String, String), u64>,
     /// Closed instances by machine and closure reason.
     pub closed: BTreeMap<(String, String), u64>,
+    /// Phases of open flows by machine and state.
+    pub phases: BTreeMap<(String, PhaseState), u64>,
     pub clarifications: BTreeMap<&'static str, u64>,
     pub effects: BTreeMap<&'static str, u64>,
     pub quarantined: u64,

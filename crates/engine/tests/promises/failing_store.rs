@@ -15,8 +15,8 @@ use kernel::time::Timestamp;
 use serde_json::json;
 use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
-    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, Setting, Settlement,
-    SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, PhaseLine, PhaseQuery,
+    Setting, Settlement, SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 use tempfile::TempDir;
 
@@ -136,6 +136,9 @@ impl Store for Wrapped {
     }
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
         self.inner.clarifications(query)
+    }
+    fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
+        self.inner.phases(query)
     }
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
         self.inner.save_definition(definition)

@@ -3,8 +3,11 @@
 use std::sync::Arc;
 
 use kernel::chart::TransitionIndex;
-use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Transition};
+use kernel::commit::{
+    Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, PhaseRow, Transition,
+};
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
+use kernel::flow::PhaseState;
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Fields, ReceiptId};
 use kernel::refusal::{Refusal, RefusalCode};
@@ -49,6 +52,23 @@ pub fn key_of(tenant: &TenantId, key: &str) -> ReceiptId {
     ReceiptId(Digest::of_parts(&[tenant.as_str(), "test", key]))
 }
 
+/// A phase called `p` and its place, in a state since 1,000 ms, that no worker may take.
+pub fn phase(place: u16, state: PhaseState) -> PhaseRow {
+    PhaseRow {
+        phase: format!("p{place}").into(),
+        place,
+        state,
+        since: at(1_000),
+        attempts: 0,
+        retries: 0,
+        error: None,
+        offered_at: None,
+        kind: "".into(),
+        lease: None,
+        worker: None,
+    }
+}
+
 /// A commit in the making. Unless told otherwise: tenant `t`, machine `order`, at 1,000 ms, in the state `open`, under
 /// the key `<instance>-<revision>`.
 #[derive(Clone, Debug)]
@@ -59,6 +79,7 @@ pub struct Draft {
     is_refused: bool,
     clarifications: Vec<Clarification>,
     effects: Vec<EffectKind>,
+    phases: Vec<PhaseRow>,
 }
 
 impl Draft {
@@ -93,6 +114,7 @@ impl Draft {
             is_refused: false,
             clarifications: Vec::new(),
             effects: Vec::new(),
+            phases: Vec::new(),
         }
     }
 
@@ -210,6 +232,12 @@ impl Draft {
         self
     }
 
+    /// Writes the line of a phase.
+    pub fn phase(mut self, row: PhaseRow) -> Self {
+        self.phases.push(row);
+        self
+    }
+
     /// The instance as the commit leaves it; for a refusal, as it was.
     pub fn snapshot(&self) -> Snapshot {
         match &self.before {
@@ -232,7 +260,7 @@ impl Draft {
             effects: effects.collect(),
             after: (!self.is_refused).then_some(snapshot),
             clarifications: self.clarifications,
-            phases: Vec::new(),
+            phases: self.phases,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuer
 use crate::{LoadError, Outcome, Store};
 
 /// Follows the cursors of a list to its end; the sizes of its pages, and all that was on them.
-fn all_pages<T>(
+pub(super) fn all_pages<T>(
     mut page_after: impl FnMut(Option<String>) -> Result<Page<T>, LoadError>,
 ) -> (Vec<usize>, Vec<T>) {
     let (mut sizes, mut all, mut cursor) = (Vec::new(), Vec::new(), None);
@@ -282,6 +282,7 @@ pub fn statistics_count(open: Open<'_>) {
             count("invoice", "open", 1),
         ]),
         closed: BTreeMap::from([count("order", "timeout", 2)]),
+        phases: BTreeMap::new(),
         clarifications: statuses(2, 1),
         effects: effects(2),
         quarantined: 0,

@@ -7,6 +7,7 @@
 mod checkpoint;
 mod failure;
 mod outbox;
+mod phases;
 mod read;
 mod record;
 mod schema;
@@ -31,6 +32,7 @@ use kernel::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
+use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::sqlite::checkpoint::Checkpointer;
 pub use crate::sqlite::failure::OpenError;
@@ -227,6 +229,10 @@ impl Store for SqliteStore {
 
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
         self.many(|connection| read::clarifications(connection, query))
+    }
+
+    fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
+        self.many(|connection| phases::list(connection, query))
     }
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {

@@ -84,7 +84,8 @@ fn present(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<()>> {
     Ok((row.get_ref(column)? != ValueRef::Null).then_some(()))
 }
 
-fn named<T>(row: &Row<'_>, column: usize, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
+/// The value that the text in a column names.
+pub(super) fn named<T>(row: &Row<'_>, column: usize, parse: fn(&str) -> Option<T>) -> rusqlite::Result<T> {
     let text: String = row.get(column)?;
     parse(&text).ok_or_else(|| {
         let error = format!("`{text}` is none that this program knows");

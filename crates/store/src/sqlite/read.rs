@@ -13,8 +13,8 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
-use crate::sqlite::outbox;
 use crate::sqlite::seal::{CLARIFICATIONS, DEFINITIONS, Damage, Fault, INSTANCES, LOG, Table};
+use crate::sqlite::{outbox, phases};
 use crate::{StoreStatistics, StoredDefinition};
 
 /// A list with what had to be left out of it.
@@ -230,6 +230,7 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
     let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
     figures.latest_change = latest.map(Timestamp::from_millis);
+    figures.phases = phases::counts(connection)?;
     figures.effects = outbox::counts(connection)?;
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;
     Ok(figures)
@@ -246,7 +247,7 @@ impl Conditions {
         Self { sql: sql.to_owned(), values }
     }
 
-    fn of_tenant(tenant: &TenantId) -> Self {
+    pub(super) fn of_tenant(tenant: &TenantId) -> Self {
         Self::new("t.tenant = ?", vec![Value::Text(tenant.to_string())])
     }
 

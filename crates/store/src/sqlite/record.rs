@@ -2,14 +2,14 @@
 //!
 //! Owns which value goes into which column. The order of the values is that of `seal`'s tables.
 
-use kernel::commit::{Commit, Effect};
+use kernel::commit::{Commit, Effect, PhaseRow};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::Revision;
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use rusqlite::types::ValueRef;
 
-use crate::sqlite::seal::{self, CLARIFICATIONS, INSTANCES, LOG, OUTBOX};
+use crate::sqlite::seal::{self, CLARIFICATIONS, INSTANCES, LOG, OUTBOX, PHASES};
 use crate::{due_at, is_coherent};
 
 /// A commit with its bodies and what checksums it can have already.
@@ -19,6 +19,7 @@ pub(super) struct Prepared<'a> {
     pub receipt: [u8; 16],
     pub entry_body: String,
     pub clarifications: Vec<ClarificationRow<'a>>,
+    pub phases: Vec<PhaseOf<'a>>,
     pub effects: Vec<EffectRow<'a>>,
 }
 
@@ -45,6 +46,13 @@ pub(super) struct EffectRow<'a> {
     pub checksum: i64,
 }
 
+/// A line of a phase, with the flow as it is afterwards.
+pub(super) struct PhaseOf<'a> {
+    pub row: &'a PhaseRow,
+    pub after: &'a Snapshot,
+    pub checksum: i64,
+}
+
 /// # Errors
 /// A fragment, when a part of it cannot be written as JSON that can be read again.
 pub(super) fn prepare(commit: &Commit) -> Result<Prepared<'_>, String> {
@@ -54,12 +62,15 @@ pub(super) fn prepare(commit: &Commit) -> Result<Prepared<'_>, String> {
     // One that ends makes room for the one that begins, whichever the commit names first.
     clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
     let effects = commit.effects.iter().map(|effect| effect_row(commit, effect));
+    let phases = commit.after.iter();
+    let phases = phases.flat_map(|after| commit.phases.iter().map(|row| phase_of(after, row)));
     Ok(Prepared {
         commit,
         instance: commit.after.as_ref().map(instance_row).transpose()?,
         receipt: commit.entry.receipt.0.0.to_be_bytes(),
         entry_body: seal::print(&commit.entry)?,
         clarifications,
+        phases: phases.collect(),
         effects: effects.collect::<Result<_, _>>()?,
     })
 }
@@ -103,6 +114,26 @@ fn clarification_row(clarification: &Clarification) -> Result<ClarificationRow<'
         text(&body),
     ]);
     Ok(ClarificationRow { clarification, body, checksum })
+}
+
+fn phase_of<'a>(after: &'a Snapshot, row: &'a PhaseRow) -> PhaseOf<'a> {
+    let checksum = PHASES.checksum(&[
+        text(after.tenant.as_str()),
+        text(after.instance.as_str()),
+        ValueRef::Integer(row.place.into()),
+        text(after.machine.as_str()),
+        text(&row.phase),
+        text(row.state.as_str()),
+        time(row.since),
+        ValueRef::Integer(row.attempts.into()),
+        ValueRef::Integer(row.retries.into()),
+        optional(row.error.as_deref()),
+        row.offered_at.map_or(ValueRef::Null, time),
+        text(&row.kind),
+        optional(row.lease.as_deref()),
+        optional(row.worker.as_deref()),
+    ]);
+    PhaseOf { row, after, checksum }
 }
 
 fn effect_row<'a>(commit: &'a Commit, effect: &'a Effect) -> Result<EffectRow<'a>, String> {

@@ -13,9 +13,10 @@ pub(super) struct Step {
 }
 
 /// Each step takes the file from the version that is its index to the next.
-pub(super) const STEPS: [Step; 2] = [
+pub(super) const STEPS: [Step; 3] = [
     Step { sql: include_str!("schema.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("schema_2.sql"), then: outbox::seal_all },
+    Step { sql: include_str!("schema_3.sql"), then: |_| Ok(()) },
 ];
 
 /// Runs the steps that the file has not been through, each in a transaction of its own.

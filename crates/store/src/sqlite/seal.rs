@@ -16,7 +16,7 @@ use kernel::snapshot::SNAPSHOT_FORMAT;
 #[derive(Debug)]
 pub(super) struct Table {
     pub name: &'static str,
-    /// The columns under the checksum, the body last.
+    /// The columns under the checksum, the body last where there is one.
     pub columns: &'static [&'static str],
     /// How many of the first columns say which record it is.
     key_columns: usize,
@@ -66,6 +66,27 @@ pub(super) const OUTBOX: Table = Table {
     name: "outbox",
     columns: &["tenant", "key", "instance", "machine", "subject", "created_at", "body"],
     key_columns: 2,
+};
+
+pub(super) const PHASES: Table = Table {
+    name: "phases",
+    columns: &[
+        "tenant",
+        "instance",
+        "place",
+        "machine",
+        "phase",
+        "state",
+        "since",
+        "attempts",
+        "retries",
+        "error",
+        "offered_at",
+        "kind",
+        "lease",
+        "worker",
+    ],
+    key_columns: 3,
 };
 
 pub(super) const SETTINGS: Table =

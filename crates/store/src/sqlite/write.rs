@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::sqlite::record::{InstanceRow, Prepared, number, text, time};
 use crate::sqlite::seal::{self, DEFINITIONS, Fault, INSTANCES, LOG};
-use crate::sqlite::{failure, outbox};
+use crate::sqlite::{failure, outbox, phases};
 use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 
 /// Saves what is neither stale nor a repeat. `seq` is the last number of the log.
@@ -58,6 +58,9 @@ fn save(
     *seq += 1;
     append_line(connection, prepared, *seq, owner).map_err(failure::before_commit)?;
     save_clarifications(connection, prepared).map_err(failure::before_commit)?;
+    for phase in &prepared.phases {
+        phases::save(connection, phase, owner).map_err(failure::before_commit)?;
+    }
     for effect in &prepared.effects {
         outbox::save(connection, effect, owner).map_err(failure::before_commit)?;
     }
@@ -384,16 +387,24 @@ pub(super) fn clean_up(
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let entries_deleted = delete.execute(params![before.as_millis(), rows_max])?;
     let effects_deleted = outbox::clean_up(connection, before, limit - entries_deleted)?;
+    let instances_deleted = clean_up_beside(connection, before, limit - entries_deleted - effects_deleted)?;
+    let more = entries_deleted + effects_deleted + instances_deleted == limit;
+    Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
+}
+
+/// Deletes closed instances of what is kept beside a tenant, once their log is gone; the longest closed first.
+fn clean_up_beside(connection: &Connection, before: Timestamp, limit: usize) -> rusqlite::Result<usize> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM instances WHERE row IN (
              SELECT i.row FROM instances AS i
              WHERE i.closure_reason IS NOT NULL AND instr(i.tenant, '~') > 0 AND i.updated_at < ?1
                  AND NOT EXISTS (SELECT 1 FROM log AS l WHERE l.owner = i.row)
-             ORDER BY i.updated_at, i.row LIMIT ?2)",
+             ORDER BY i.updated_at, i.row LIMIT ?2)
+         RETURNING row",
     )?;
-    let room = limit - entries_deleted - effects_deleted;
-    let instances_deleted =
-        delete.execute(params![before.as_millis(), i64::try_from(room).unwrap_or(i64::MAX)])?;
-    let more = entries_deleted + effects_deleted + instances_deleted == limit;
-    Ok(CleanupReport { entries_deleted, effects_deleted, instances_deleted, more })
+    let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = delete.query_map(params![before.as_millis(), rows_max], |row| row.get(0))?;
+    let gone: Vec<i64> = rows.collect::<rusqlite::Result<_>>()?;
+    gone.iter().try_for_each(|row| phases::forget(connection, *row))?;
+    Ok(gone.len())
 }
