@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::command::CommandResult;
 use crate::command::client::{ServerArgs, text};
-use crate::command::flow::{list, path_of};
+use crate::command::flow::{list, path_of, put};
 
 #[derive(Debug, Args)]
 pub(super) struct ExportArgs {
@@ -29,8 +29,7 @@ pub(super) fn export(args: &ExportArgs) -> CommandResult {
         };
         let [id, status, progress, booleans] =
             ["id", "status", "progress", "booleans"].map(|name| &view[name]);
-        say!("{}", json!({ "id": id, "status": status, "progress": progress, "booleans": booleans }));
-        Ok(())
+        put(json!({ "id": id, "status": status, "progress": progress, "booleans": booleans }))
     })?;
     Ok(ExitCode::SUCCESS)
 }

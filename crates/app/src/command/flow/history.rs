@@ -7,16 +7,15 @@ use serde_json::{Value, json};
 use crate::command::CommandResult;
 use crate::command::client::text;
 use crate::command::flow::act::moves;
-use crate::command::flow::{FlowId, list, percent};
+use crate::command::flow::{FlowId, list, percent, put};
 
 pub(super) fn history(args: &FlowId) -> CommandResult {
     let mut entries = Vec::new();
     list::all(&args.server, &format!("{}/history", args.path()), &[], None, |entry| {
         if !args.server.json {
-            lines(entry).into_iter().for_each(|line| say!("{line}"));
-        } else {
-            entries.push(entry.clone());
+            return lines(entry).into_iter().try_for_each(put);
         }
+        entries.push(entry.clone());
         Ok(())
     })?;
     if args.server.json {

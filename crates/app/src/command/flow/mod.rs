@@ -15,6 +15,8 @@ mod start;
 mod terminal;
 mod watch;
 
+use std::io::Write;
+
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value};
 
@@ -119,6 +121,11 @@ fn lasting(ms: i64) -> String {
         3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
         _ => format!("{days}d{:02}h", hours % 24),
     }
+}
+
+/// Writes a line for whoever reads along. A command that goes on for long has to notice that nobody does any more.
+fn put(line: impl std::fmt::Display) -> Result<(), Failure> {
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 /// Rows of a list in an answer.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::command::client::{text, words};
 use crate::command::flow::act::moves;
 use crate::command::flow::picture::{Frame, picture};
-use crate::command::flow::{FlowId, history, list, percent, rows, show, terminal};
+use crate::command::flow::{FlowId, history, list, percent, put, rows, show, terminal};
 use crate::command::{CommandResult, Failure};
 
 const LOOKS_AGAIN_AFTER: Duration = Duration::from_millis(500);
@@ -87,7 +87,7 @@ impl Seen {
             self.draw(view);
         } else if before < Some(revision) {
             match args.server.json {
-                true => say!("{view}"),
+                true => put(view)?,
                 false => self.lines(args, view, before)?,
             }
         }
@@ -119,13 +119,13 @@ impl Seen {
     /// What has changed, line by line; at first, how everything stands.
     fn lines(&mut self, args: &FlowId, view: &Value, before: Option<u64>) -> Result<(), Failure> {
         match before {
-            None => say!("{}  {}", text(&view["updated_at"]), standing(view)),
+            None => put(format!("{}  {}", text(&view["updated_at"]), standing(view)))?,
             Some(before) => {
                 let path = format!("{}/history", args.path());
                 self.page = list::all(&args.server, &path, &[], self.page.take(), |entry| {
                     let revision = entry["revision"].as_u64();
                     if revision > Some(before) && entry["success"] != json!(false) {
-                        changes(entry).into_iter().for_each(|line| say!("{line}"));
+                        changes(entry).into_iter().try_for_each(put)?;
                         // The flow may have gone on since it was looked at.
                         self.told = self.told.max(revision);
                     }
@@ -134,7 +134,7 @@ impl Seen {
             }
         }
         if view["status"] == json!("failed") {
-            say!("{}", offers(view));
+            put(offers(view))?;
         }
         Ok(())
     }
