@@ -109,7 +109,11 @@ struct Lines {
     ids: HashMap<String, usize>,
 }
 
+/// A line's number, and the record on it.
+type Numbered = (usize, Result<Record, Unfit>);
+
 /// What has become of a record.
+#[derive(Debug, PartialEq)]
 enum Outcome {
     Accepted,
     Existed,
@@ -166,7 +170,7 @@ impl Task<'_> {
     }
 
     /// The next line that is not blank, with its number.
-    fn next(&self, lines: &mut Lines) -> Result<Option<(usize, Result<Record, Unfit>)>, Failure> {
+    fn next(&self, lines: &mut Lines) -> Result<Option<Numbered>, Failure> {
         loop {
             let mut bytes = Vec::new();
             if lines.file.read_until(b'\n', &mut bytes)? == 0 {
@@ -329,5 +333,39 @@ impl Account {
             ));
         }
         lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_refused_of_one_record_stops_no_other_and_what_is_refused_of_all_does() {
+        for (status, code, outcome) in [
+            (409, "instance_exists", Some(Outcome::Existed)),
+            (422, "invalid_context", Some(Outcome::Rejected("no (invalid_context)".to_owned()))),
+            (413, "body_too_large", Some(Outcome::Rejected("no (body_too_large)".to_owned()))),
+            (401, "unauthorized", None),
+            (404, "unknown_machine", None),
+            (507, "disk_full", None),
+        ] {
+            let problem = json!({ "status": status, "code": code, "detail": "no" });
+            assert_eq!(refused(&problem).ok(), outcome, "{status}");
+        }
+        let told = refused(&json!({ "status": 422, "code": "key_reused" })).unwrap();
+        assert!(matches!(&told, Outcome::Rejected(why) if why.contains("imported before")), "{told:?}");
+    }
+
+    #[test]
+    fn a_record_has_its_key_wherever_its_file_is() {
+        let of = |file: &str, id: &str| key(&name_of(Path::new(file)), id);
+        assert_eq!(of("old.jsonl", "1"), of("/backup/old.jsonl", "1"));
+        for other in [of("new.jsonl", "1"), of("old.jsonl", "2"), of("old.jsonl1", "")] {
+            assert_ne!(of("old.jsonl", "1"), other);
+        }
+        assert_eq!(of("old.jsonl", &"long".repeat(50)).len(), "import:".len() + 32);
     }
 }
