@@ -15,7 +15,7 @@ use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use store::{HistoryQuery, InstanceQuery, Page};
+use store::{HistoryQuery, InstanceQuery, LoadError, Page, PhaseQuery};
 
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
@@ -242,8 +242,28 @@ impl FlowLine {
 pub struct ListQuery {
     flow: Option<MachineName>,
     status: Option<String>,
+    /// These three are about one and the same phase.
+    phase: Option<String>,
+    phase_state: Option<PhaseState>,
+    min_retries: Option<u32>,
     cursor: Option<String>,
     limit: Option<usize>,
+}
+
+impl ListQuery {
+    /// What is asked about phases, if anything is.
+    fn of_phases(&self, tenant: &TenantId, limit: usize) -> Option<PhaseQuery> {
+        let asked = self.phase.is_some() || self.phase_state.is_some() || self.min_retries.is_some();
+        asked.then(|| PhaseQuery {
+            machine: self.flow.clone(),
+            phase: self.phase.clone(),
+            state: self.phase_state,
+            min_retries: self.min_retries,
+            cursor: self.cursor.clone(),
+            limit,
+            ..PhaseQuery::of(tenant.clone())
+        })
+    }
 }
 
 /// Flows of the tenant, by id, descending.
@@ -256,15 +276,19 @@ pub async fn list(
     if let Some(status) = &asked.status {
         known_status(&flows, status)?;
     }
+    if let Some(phase) = &asked.phase {
+        known_phase(&flows, phase)?;
+    }
     let limit = request::limit(asked.limit)?;
     app.read(move |app| {
-        let query = InstanceQuery {
-            state: asked.status,
-            cursor: asked.cursor,
-            limit,
-            ..InstanceQuery::of(caller.tenant)
+        let page = match asked.of_phases(&caller.tenant, limit) {
+            Some(query) => page_by_phases(app, query, asked.status.as_deref())?,
+            None => {
+                let of_tenant = InstanceQuery::of(caller.tenant);
+                let (state, cursor) = (asked.status, asked.cursor);
+                page_of_all(app, &flows, &InstanceQuery { state, cursor, limit, ..of_tenant })?
+            }
         };
-        let page = page_of_all(app, &flows, &query)?;
         let next = page.next;
         let data = page.data.iter().filter_map(|snapshot| FlowLine::of(app, snapshot)).collect();
         let list = List { data, has_more: next.is_some(), next_cursor: next };
@@ -291,6 +315,44 @@ fn known_status(flows: &[Arc<Machine>], status: &str) -> Result<(), Problem> {
     let known: Vec<&str> = all().collect();
     let help = nearest(status, known.into_iter());
     Err(Problem::bad_request("unknown_state", format!("no such flow has a status `{status}`; {help}")))
+}
+
+/// As `known_status`, of a phase.
+pub fn known_phase(flows: &[Arc<Machine>], phase: &str) -> Result<(), Problem> {
+    let phases = || flows.iter().filter_map(|machine| machine.flow.as_ref()).flat_map(|flow| &flow.phases);
+    if phases().any(|known| *known.name == *phase) {
+        return Ok(());
+    }
+    let known: Vec<&str> = phases().map(|known| &*known.name).collect();
+    let help = nearest(phase, known.into_iter());
+    Err(Problem::bad_request("bad_query", format!("no such flow has a phase `{phase}`; {help}")))
+}
+
+/// The flows that a page of lines of phases is about, each once: the cursor says which flow the last line was of, since
+/// the next page may begin with another line of the same. A page may have fewer flows than it may.
+fn page_by_phases(app: &App, mut query: PhaseQuery, status: Option<&str>) -> Result<Page<Snapshot>, Problem> {
+    let cursor = query.cursor.take();
+    let (cursor, mut last) = match cursor.as_deref().and_then(|cursor| cursor.split_once(' ')) {
+        Some((cursor, last)) => (Some(cursor.to_owned()), InstanceId::parse(last).ok()),
+        None => (cursor, None),
+    };
+    query.cursor = cursor;
+    let page = app.engine.store().phases(&query).map_err(EngineError::from)?;
+    let mut data = Vec::new();
+    for line in page.data {
+        if last.as_ref() == Some(&line.instance) {
+            continue;
+        }
+        // A damaged flow is in quarantine by now, and the others are not to be missed for it.
+        let found = match app.engine.store().load(&query.tenant, &line.instance) {
+            Err(LoadError::Corrupt { .. }) => None,
+            found => found.map_err(EngineError::from)?,
+        };
+        data.extend(found.filter(|found| status.is_none_or(|status| found.state() == status)));
+        last = Some(line.instance);
+    }
+    let next = page.next.zip(last).map(|(cursor, last)| format!("{cursor} {last}"));
+    Ok(Page { data, next })
 }
 
 /// One page of the instances of all these flows. Every one of them is asked for a whole page: together they have it.

@@ -18,6 +18,7 @@ mod request;
 mod reroute;
 mod rollout;
 mod stories;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -186,6 +187,8 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/flows/{id}/history", get(flows::history))
         .route("/v1/flows/{id}/phases/{phase}/{action}", post(phases::act))
         .route("/v1/flows/{id}/{control}", post(phases::control))
+        .route("/v1/phases", get(phases::list))
+        .route("/v1/work/claim", post(work::claim))
         .route("/v1/clarifications", get(clarifications::list))
         .route("/v1/clarifications/{id}/answer", post(clarifications::answer))
         .route("/v1/machines", get(machines::list))

@@ -1,22 +1,111 @@
-//! What is done to a flow: to one of its phases, or to the whole. With `dry_run=true`, what would come of it.
+//! Phases: listed over all flows of a tenant, and what is done to them, or to a flow as a whole. With `dry_run=true`, what
+//! would come of it.
 //!
-//! Every answer that is none says what F-codes of flows do: `error_code`, `details`, whether a retry is allowed.
+//! Whoever is refused is told how the phase stands and what it would take, in a problem document with more to it.
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use engine::EngineError;
 use kernel::commit::Answer;
 use kernel::diagnostic::nearest;
 use kernel::flow::{Action, Control, PhaseState};
-use kernel::id::{InputKey, InstanceId, TenantId};
+use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
 use kernel::input::{Cause, Fields, Input};
 use kernel::refusal::{PhaseStanding, Refusal};
-use serde::Deserialize;
+use kernel::time::{Delay, Timestamp};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use store::{PhaseLine, PhaseQuery};
 
-use crate::http::Shared;
-use crate::http::flows::{FlowAnswered, Found};
+use crate::http::flows::{self, FlowAnswered, Found};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, Body, Caller, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::{App, Shared};
+
+/// A phase as it stands in lists. The token of a lease is the worker's alone.
+#[derive(Debug, Serialize)]
+struct LineView {
+    flow_id: InstanceId,
+    flow: MachineName,
+    phase: Arc<str>,
+    state: PhaseState,
+    since: Timestamp,
+    attempts: u32,
+    retries: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+    /// From when on a worker may take it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offered_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    kind: Arc<str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker: Option<String>,
+}
+
+impl From<PhaseLine> for LineView {
+    fn from(PhaseLine { instance, machine, row, .. }: PhaseLine) -> Self {
+        Self {
+            flow_id: instance,
+            flow: machine,
+            phase: row.phase,
+            state: row.state,
+            since: row.since,
+            attempts: row.attempts,
+            retries: row.retries,
+            error: row.error,
+            offered_at: row.offered_at,
+            kind: row.kind,
+            worker: row.worker,
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    flow: Option<MachineName>,
+    phase: Option<String>,
+    state: Option<PhaseState>,
+    error: Option<String>,
+    min_attempts: Option<u32>,
+    min_retries: Option<u32>,
+    /// How long it has been in its state at least.
+    older_than: Option<Delay>,
+    cursor: Option<String>,
+    limit: Option<usize>,
+}
+
+pub async fn list(
+    State(app): State<Shared>,
+    caller: Caller,
+    Asked(asked): Asked<ListQuery>,
+) -> Result<Response, Problem> {
+    let flows = flows::asked_flows(&app, asked.flow.as_ref())?;
+    if let Some(phase) = &asked.phase {
+        flows::known_phase(&flows, phase)?;
+    }
+    let now = app.engine.clock().now().as_millis();
+    let query = PhaseQuery {
+        machine: asked.flow,
+        phase: asked.phase,
+        state: asked.state,
+        error: asked.error,
+        min_attempts: asked.min_attempts,
+        min_retries: asked.min_retries,
+        since_before: asked.older_than.map(|age| Timestamp::from_millis(now - age.as_millis())),
+        cursor: asked.cursor,
+        limit: request::limit(asked.limit)?,
+        ..PhaseQuery::of(caller.tenant)
+    };
+    app.read(move |app| {
+        let page = app.engine.store().phases(&query).map_err(EngineError::from)?;
+        Ok(request::json(200, &List::of(page, LineView::from), None))
+    })
+    .await
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,7 +284,7 @@ fn known_phase(found: &Found, phase: Option<&str>) -> Result<(), Problem> {
 }
 
 /// How things stand for whom something was refused: as the refusal says it of the phase, else as was found before.
-fn details(app: &crate::http::App, found: &Found, deed: &Deed, refusal: &Refusal) -> Fields {
+fn details(app: &App, found: &Found, deed: &Deed, refusal: &Refusal) -> Fields {
     let details = match (&refusal.phase, &deed.phase) {
         (Some(standing), _) => of_standing(standing),
         (None, Some(phase)) => {
