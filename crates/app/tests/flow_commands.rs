@@ -94,6 +94,37 @@ fn what_is_done_is_told_with_what_came_of_it() {
 }
 
 #[test]
+fn flows_are_found_by_their_phases() {
+    let server = server();
+    for line in [
+        "start discovery --id e1",
+        "start discovery --id e2",
+        "do e2 data_import start",
+        "start discovery --id e3",
+        "do e3 data_import start",
+        "do e3 data_import fail --error-code AGENT_TIMEOUT",
+    ] {
+        told(&server, line);
+    }
+    for (filters, found) in [
+        ("--flow discovery", &["e3", "e2", "e1"][..]),
+        ("--status data_gathering", &["e2"]),
+        ("--phase data_import --phase-state in_progress", &["e2"]),
+        ("--phase tech_debt --phase-state in_progress", &[]),
+        ("--phase data_import --retries 1", &["e3"]),
+        ("--retries 2", &[]),
+    ] {
+        let list: Value = serde_json::from_str(&told(&server, &format!("ls --json {filters}"))).unwrap();
+        let ids: Vec<&str> =
+            list["data"].as_array().unwrap().iter().map(|row| row["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, found, "{filters}");
+    }
+    let (code, told) = flow(&server, &["ls", "--phase-state", "begun"]);
+    assert_eq!(code, 2);
+    contains_all(&told, &["[possible values: not_started, in_progress,"]);
+}
+
+#[test]
 fn a_preview_says_which_phases_begin_again_and_changes_nothing() {
     let server = server();
     let booleans = r#"{"data_import_completed":true,"field_mapping_completed":true}"#;

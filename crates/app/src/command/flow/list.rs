@@ -3,6 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use kernel::flow::PhaseState;
 use serde_json::{Value, json};
 
 use crate::command::client::{ServerArgs, text};
@@ -17,11 +19,11 @@ pub(super) struct LsArgs {
     /// Only those of this status, such as active, failed or one of the flow's milestones
     #[arg(long)]
     status: Option<String>,
-    /// Only those with this phase in the state of --phase-state
-    #[arg(long, value_name = "NAME", requires = "phase_state")]
+    /// Which phase --phase-state and --retries are about [default: any]
+    #[arg(long, value_name = "NAME")]
     phase: Option<String>,
     /// Only those with a phase in this state
-    #[arg(long, value_name = "STATE")]
+    #[arg(long, value_name = "STATE", value_parser = PossibleValuesParser::new(PhaseState::ALL.map(PhaseState::as_str)))]
     phase_state: Option<String>,
     /// Only those with a phase that was tried again so often
     #[arg(long, value_name = "NUMBER")]
