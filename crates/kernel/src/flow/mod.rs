@@ -31,8 +31,7 @@ pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
 pub(crate) use row::row;
 pub use row::rows;
-pub use status::FlowStatus;
-pub(crate) use status::progress;
+pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
 pub use view::{FlowView, PhaseView};
 
