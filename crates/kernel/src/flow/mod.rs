@@ -10,6 +10,7 @@ mod definition;
 mod options;
 mod phase_state;
 mod record;
+mod row;
 mod status;
 mod step;
 mod view;
@@ -17,12 +18,9 @@ mod view;
 use std::sync::Arc;
 
 use crate::chart::Computed;
-use crate::commit::PhaseRow;
 use crate::expression::Expression;
 use crate::lookup::Lookup;
-use crate::machine::Machine;
-use crate::snapshot::Snapshot;
-use crate::time::{Delay, Timestamp};
+use crate::time::Delay;
 
 pub(crate) use action::alarm_of;
 pub use action::{Action, ActionInput, Control, FlowEvent};
@@ -31,6 +29,8 @@ pub(crate) use definition::{FLOW_KEYS, read_flow};
 pub use options::RecoveryOption;
 pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
+pub(crate) use row::row;
+pub use row::rows;
 pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
 pub use view::{FlowView, PhaseView};
@@ -162,12 +162,6 @@ impl Flow {
         let said = said.or_else(|| of(own, ANY_ERROR)).or_else(|| of(&self.on_error, ANY_ERROR));
         said.unwrap_or(if RETRYABLE.contains(&code) { Recipe::Retry } else { Recipe::Fail })
     }
-}
-
-/// Every phase of a flow as lists and workers find it; none of an instance that is no flow.
-pub fn rows(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Vec<PhaseRow> {
-    let step = Step::resume(machine, snapshot, now);
-    step.iter().flat_map(|step| step.flow.indices().map(|phase| step.row(phase))).collect()
 }
 
 /// Stands for every error that is not named.

@@ -1,5 +1,7 @@
 //! Flows: what happens to their phases, whoever does it and whatever goes wrong.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed unwrap is a failed test")]
+
 mod combinations;
 mod gates;
 mod going_wrong;

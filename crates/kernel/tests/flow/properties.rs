@@ -146,18 +146,13 @@ fn run(machine: &Machine, happenings: &[Happening]) -> Result<(), TestCaseError>
                 (phase.state, phase.since, phase.attempts, phase.retries)
             );
         }
-        let again = rows_of(machine, after, &player);
+        let again = kernel::flow::rows(flow, after);
         prop_assert_eq!(&rows, &again);
         if !is.is_over() {
             prop_assert!(!view.recovery_options.is_empty());
         }
     }
     Ok(())
-}
-
-/// All lines of a flow: what pausing and resuming tells of anew.
-fn rows_of(machine: &Machine, snapshot: &kernel::snapshot::Snapshot, player: &Player<'_>) -> Vec<PhaseRow> {
-    kernel::flow::rows(machine, snapshot, player.now)
 }
 
 proptest! {

@@ -105,8 +105,7 @@ fn in_memory(shape: (usize, usize)) -> Result<f64, Failure> {
     let now = Timestamp::from_millis(0);
     let refused = |refusal| Failure(format!("the benchmark's own action was refused: {refusal:?}"));
     let mut before = decide(&machine, None, &begun(&machine, shape.0, 0)?, now).map_err(refused)?.after;
-    let inputs: Vec<Input> =
-        (0..ROUND.len()).map(|step| next(shape.0, 0, step)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Input> = (0..ROUND.len()).map(|step| next(shape.0, 0, step)).collect::<Result<_, _>>()?;
     let started = Instant::now();
     let mut done = 0_usize;
     while started.elapsed() < TIME {
