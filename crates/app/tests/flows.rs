@@ -528,8 +528,12 @@ fn a_worker_is_given_what_waited_longest_and_asks_again_with_the_same_key_for_th
     for path in ["/v1/flows/z-first", "/v1/flows/z-first/history", "/v1/phases"] {
         assert!(!flows.server.get(path).body.contains(lease.as_str().unwrap()), "{path} tells of a lease");
     }
-    // The key is free of its phase now, and the same attempt is never given twice.
+    // The key has had its phase, and does not get it again.
     assert_eq!(flows.claim("c1", json!({})).status, 204);
+    flows.does("z-first", "any.rollback", json!({}));
+    assert_eq!(flows.claim("c1", json!({})).status, 204);
+    let anew = flows.claim("c4", json!({})).json();
+    assert_eq!((&anew["flow_id"], &anew["context"]), (&json!("z-first"), &json!({ "n": 4 })), "{anew}");
     for (body, status) in
         [(json!({ "lasts": "1ms" }), 422), (json!({ "worker": " " }), 400), (json!({ "flow": "no" }), 404)]
     {
