@@ -402,6 +402,9 @@ impl Shard {
             if after.as_ref().is_some_and(|after| after.dead_end) {
                 self.report_dead_end(&machine, &entry.to, &entry.trace_id);
             }
+            if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
+                self.metrics.count_moves(&machine, &flow.moved);
+            }
             let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
             self.metrics.inputs.get_or_create(&labels).inc();
         }

@@ -1,12 +1,14 @@
 //! Delivery: effects are brought from the outbox to whom they are for.
 //!
 //! Owns what a deliverer has to know about where effects go (`Route`) and how an attempt ends (`Carried`), and starts the
-//! thread that does it (`courier`). It makes no request itself: that is a `Carrier`. What must survive a crash is in the
+//! thread that does it (`courier`). It makes no request itself: that is a `Carrier`. What one flow tells another goes to no
+//! endpoint but back to the shard (`tell`). What must survive a crash is in the
 //! store; what is held here (breakers, rates, what is under way) may be lost with the process.
 
 mod courier;
 mod guard;
 mod schedule;
+mod tell;
 
 use std::fmt;
 use std::sync::Arc;

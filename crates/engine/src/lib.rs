@@ -81,6 +81,16 @@ pub enum EngineError {
     Full(String),
 }
 
+impl EngineError {
+    /// Whether the same input may be answered another time.
+    pub(crate) fn passes(&self) -> bool {
+        match self {
+            Self::UnknownMachine { .. } | Self::NotFound { .. } | Self::Corrupt(_) => false,
+            Self::Overloaded | Self::Stopping | Self::Unavailable(_) | Self::Full(_) => true,
+        }
+    }
+}
+
 impl fmt::Display for EngineError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,7 +1,10 @@
 //! What the engine counts, in an explicit registry that is written out as OpenMetrics text.
 
+mod phases;
+
 use std::fmt;
 
+use kernel::commit::PhaseMove;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -10,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use store::StoreStatistics;
+
+use phases::PhaseMetrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -69,6 +74,7 @@ pub struct Metrics {
     closed: Family<StateLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
     effects: Family<StatusLabels, Gauge>,
+    phases: PhaseMetrics,
     quarantined: Gauge,
 }
 
@@ -143,6 +149,7 @@ impl Metrics {
             closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
             clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
             effects: add(r, "effects", "Effects in the outbox, by status", Family::default()),
+            phases: PhaseMetrics::new(r),
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
             registry: all,
         }
@@ -152,6 +159,11 @@ impl Metrics {
     pub fn count_recogniser_call(&self, recogniser: &str, outcome: &'static str) {
         let recogniser = recogniser.to_owned();
         self.recogniser_calls.get_or_create(&RecogniserLabels { recogniser, outcome }).inc();
+    }
+
+    /// What one commit did to the phases of a flow.
+    pub(crate) fn count_moves(&self, machine: &str, moved: &[PhaseMove]) {
+        self.phases.count(machine, moved);
     }
 
     /// How many batches have been committed.
@@ -179,6 +191,7 @@ impl Metrics {
         for (status, count) in &statistics.effects {
             self.effects.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
+        self.phases.set_now(statistics);
         self.quarantined.set(as_gauge(statistics.quarantined));
         let mut text = String::new();
         match encode(&mut text, &self.registry) {

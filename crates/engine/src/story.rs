@@ -18,12 +18,16 @@
 //!       - { after: 1h, restart: true }     # the server is away for an hour
 //!       - { at: 3h, expect: { state: abandoned, closure_reason: timeout, effects: long silence } }
 //! ```
+//!
+//! The steps of a flow are events such as `{ event: design.approve, payload: { reason: … }, by: ana }`, and what comes of
+//! them is expected as `{ status: planning, phases: { design: completed }, progress: 0.43, moved: [design -> completed] }`.
 
 mod coverage;
 mod expect;
 mod file;
 mod names;
 pub mod paths;
+mod phases;
 mod session;
 mod stage;
 mod write;
@@ -71,6 +75,8 @@ pub enum StoryFileError {
     Unreadable { path: PathBuf, detail: String },
     /// Something is wrong in the file or in the definition; each problem is written out with its lines.
     Problems { path: PathBuf, rendered: Vec<String> },
+    /// The definition is of a flow, which has no states to walk through.
+    Flow { path: PathBuf },
 }
 
 impl fmt::Display for StoryFileError {
@@ -79,6 +85,11 @@ impl fmt::Display for StoryFileError {
             Self::Unreadable { path, detail } => {
                 write!(f, "failed to read {}: {detail}", path.display())
             }
+            Self::Flow { path } => write!(
+                f,
+                "{} is a flow; paths are searched for machines with states, and what can be done to a phase is the same in every flow",
+                path.display()
+            ),
             Self::Problems { path, rendered } => write!(
                 f,
                 "{} has {} problem(s):\n\n{}",

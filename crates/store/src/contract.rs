@@ -108,6 +108,7 @@ macro_rules! store_contract {
             a_lane_waits_for_the_retry_of_its_first
             a_person_does_not_wait_for_a_host
             calls_wait_for_nobody_and_nobody_for_them
+            flows_are_told_one_thing_after_the_other
             whatever_ends_an_effect_lets_the_next_go
             a_retry_keeps_what_is_known
             a_settlement_of_another_attempt_is_refused

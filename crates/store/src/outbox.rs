@@ -42,17 +42,28 @@ pub(crate) enum Lane {
     Host,
     /// The person at the address.
     Person,
+    /// Other flows: one that is begun, paused and resumed must hear of it in that order.
+    Flows,
 }
 
 impl Lane {
-    pub const COUNT: i64 = 2;
-
-    /// `None` for a call and for what another flow is told, which wait for nobody.
+    /// `None` for a call, which waits for nobody.
     pub fn of(effect: &Effect) -> Option<Self> {
         match effect.kind {
-            EffectKind::Call { .. } | EffectKind::Tell(_) => None,
+            EffectKind::Call { .. } => None,
+            EffectKind::Tell(_) => Some(Self::Flows),
             EffectKind::Reply(_) if effect.to.is_some() => Some(Self::Person),
             EffectKind::Reply(_) | EffectKind::Notice(_) => Some(Self::Host),
+        }
+    }
+
+    /// Tells the lanes of all instances apart; `owner` is the row of the instance. What is told to flows came later, and
+    /// the numbers of the other two are in files already.
+    pub fn number(self, owner: i64) -> i64 {
+        match self {
+            Self::Host => owner * 2,
+            Self::Person => owner * 2 + 1,
+            Self::Flows => -1 - owner,
         }
     }
 }

@@ -91,7 +91,9 @@ impl Findings {
                 Err(error) => {
                     let code = match &error {
                         StoryFileError::Unreadable { .. } => "unreadable",
-                        StoryFileError::Problems { .. } => "unusable_definition",
+                        StoryFileError::Problems { .. } | StoryFileError::Flow { .. } => {
+                            "unusable_definition"
+                        }
                     };
                     let help = "the stories can be checked when the definition that they name is sound";
                     self.unusable(path, code, error.to_string(), help, json);

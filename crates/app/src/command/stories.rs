@@ -114,17 +114,21 @@ fn as_json(story: &StoryResult) -> serde_json::Value {
 }
 
 fn tell_coverage(coverage: &Coverage) {
-    let Coverage { machine, definition, states, transitions, .. } = coverage;
+    let Coverage { machine, definition, states, transitions, is_flow, .. } = coverage;
+    let (places, entered, ways) = match is_flow {
+        true => ("phases", "begun", "steps"),
+        false => ("states", "entered", "transitions"),
+    };
     say!(
-        "{machine}: {} of {} states entered, {} of {} transitions taken",
+        "{machine}: {} of {} {places} {entered}, {} of {} {ways} taken",
         covered(states),
         states.len(),
         covered(transitions),
         transitions.len()
     );
-    for (what, elements) in [("never entered", states), ("never taken", transitions)] {
+    for (what, elements) in [(entered, states), ("taken", transitions)] {
         for element in elements.iter().filter(|element| !element.covered) {
-            say!("  {}:{}: {what}: {}", definition.display(), element.place.line, element.label);
+            say!("  {}:{}: never {what}: {}", definition.display(), element.place.line, element.label);
         }
     }
 }

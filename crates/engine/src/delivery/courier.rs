@@ -17,7 +17,7 @@ use kernel::time::{Delay, Timestamp};
 use store::{ClaimedEffect, OutboxEffect, Settlement, SettlementResult, Store};
 
 use crate::delivery::guard::{Closed, Guarded};
-use crate::delivery::{Carried, Carrier, EffectId, Endpoint, Event, Route};
+use crate::delivery::{Carried, Carrier, EffectId, Endpoint, Event, Route, tell};
 use crate::metrics::DeliveryLabels;
 use crate::{Answered, Clock, EngineError, Job, Metrics, Request, Settings};
 
@@ -55,10 +55,10 @@ pub(crate) struct Courier {
 
 #[derive(Debug)]
 pub(crate) struct UnderWay {
-    effect: OutboxEffect,
-    endpoint: Endpoint,
+    pub(super) effect: OutboxEffect,
+    pub(super) endpoint: Endpoint,
     /// Once the engine has taken a call's result, this settles the effect.
-    then: Option<SettlementResult>,
+    pub(super) then: Option<SettlementResult>,
 }
 
 /// Says how an attempt ended: at the latest when a carrier lets go of it, so that none keeps its place for ever.
@@ -199,6 +199,12 @@ impl Courier {
         if let Some(error) = self.not_wanted(&effect) {
             return settled(SettlementResult::Cancelled { error });
         }
+        if let EffectKind::Tell(told) = &effect.effect.kind {
+            let input = tell::input_of(&effect, told);
+            self.under_way.insert(id.clone(), UnderWay { effect, endpoint: tell::endpoint(), then: None });
+            self.submit(id, input);
+            return None;
+        }
         let endpoint = match self.carrier.route(&effect) {
             Route::To(endpoint) => endpoint,
             Route::Nowhere(error) => {
@@ -245,7 +251,14 @@ impl Courier {
         if effect.tenant.is_shadow() {
             return Some("it was only tried out".to_owned());
         }
-        let EffectKind::Call { .. } = effect.effect.kind else { return None };
+        let is_waited_for = match &effect.effect.kind {
+            EffectKind::Call { .. } => true,
+            EffectKind::Tell(told) => tell::is_waited_for(told),
+            EffectKind::Reply(_) | EffectKind::Notice(_) => false,
+        };
+        if !is_waited_for {
+            return None;
+        }
         let Ok(found) = self.store.load(&effect.tenant, &effect.instance) else { return None };
         let waits = |call: &kernel::snapshot::Invocation| call.key == effect.effect.key;
         let waited_for = found.is_some_and(|snapshot| snapshot.invocations.iter().any(waits));
@@ -269,8 +282,7 @@ impl Courier {
     fn ended(&mut self, id: EffectId, carried: Carried) -> Option<Settlement> {
         let UnderWay { effect, endpoint, .. } = self.under_way.remove(&id)?;
         let now = self.clock.now();
-        let labels = DeliveryLabels { endpoint: endpoint.name.to_string(), result: carried.as_str() };
-        self.metrics.deliveries.get_or_create(&labels).inc();
+        self.count(&endpoint, carried.as_str());
         if self.guarded(&endpoint).heard(&carried, now) {
             tracing::warn!(
                 endpoint = &*endpoint.name,
@@ -279,17 +291,7 @@ impl Courier {
             );
         }
         let (result, outcome) = conclude(&effect, &endpoint, carried, now);
-        tracing::info!(
-            trace_id = effect.effect.trace_id.as_deref().unwrap_or(""),
-            tenant = %effect.tenant,
-            instance = %effect.instance,
-            effect = effect.effect.key,
-            endpoint = &*endpoint.name,
-            attempt = effect.attempts,
-            result = name_of(&result),
-            error = error_of(&result).unwrap_or(""),
-            "delivery attempted"
-        );
+        log(&effect, &endpoint, name_of(&result), error_of(&result).unwrap_or(""));
         let Some(outcome) = outcome else { return Some(settlement(&effect, result)) };
         let input = result_of(&effect, outcome, now);
         self.under_way.insert(id.clone(), UnderWay { effect, endpoint, then: Some(result) });
@@ -297,7 +299,12 @@ impl Courier {
         None
     }
 
-    fn submit(&self, effect: EffectId, input: Input) {
+    pub(super) fn count(&self, endpoint: &Endpoint, result: &'static str) {
+        let labels = DeliveryLabels { endpoint: endpoint.name.to_string(), result };
+        self.metrics.deliveries.get_or_create(&labels).inc();
+    }
+
+    pub(super) fn submit(&self, effect: EffectId, input: Input) {
         let events = self.events.clone();
         let answer = Box::new(move |answered: Answered| {
             let _ = events.send(Event::Answered { effect, answered });
@@ -311,10 +318,10 @@ impl Courier {
         }
     }
 
-    /// The engine has answered to a call's result.
+    /// The engine has answered to a call's result, or to what a flow is told.
     fn taken(&mut self, id: EffectId, answered: Answered) -> Option<Settlement> {
         let UnderWay { effect, endpoint, then } = self.under_way.remove(&id)?;
-        let then = then?;
+        let Some(then) = then else { return self.told(id, effect, endpoint, answered) };
         let result = match answered {
             Ok(submitted) => match &*submitted.answer {
                 Answer::Refused(refusal) => heard_out(then, refusal),
@@ -420,13 +427,7 @@ fn not_taken(
     error: &EngineError,
     now: Timestamp,
 ) -> SettlementResult {
-    let passes = match error {
-        EngineError::UnknownMachine { .. } | EngineError::NotFound { .. } | EngineError::Corrupt(_) => false,
-        EngineError::Overloaded
-        | EngineError::Stopping
-        | EngineError::Unavailable(_)
-        | EngineError::Full(_) => true,
-    };
+    let passes = error.passes();
     let may_be_made_again = endpoint.repeatable || matches!(then, SettlementResult::Dead { .. });
     let error = format!("the result was not taken: {error}");
     match endpoint.schedule.retry(effect.attempts, &effect.effect.key).filter(|_| passes) {
@@ -438,7 +439,7 @@ fn not_taken(
 
 /// The input that brings a call's result. That it is taken once is the call's doing, which is over then; a key that were
 /// the same each time would have a result refused for ever that was refused once.
-fn result_of(effect: &OutboxEffect, outcome: CallOutcome, now: Timestamp) -> Input {
+pub(super) fn result_of(effect: &OutboxEffect, outcome: CallOutcome, now: Timestamp) -> Input {
     let call = effect.effect.key.clone();
     let cause = Cause::Result { instance: effect.instance.clone(), call, outcome };
     // As a digest: an instance's name may be as long as a key may be.
@@ -453,7 +454,7 @@ fn result_of(effect: &OutboxEffect, outcome: CallOutcome, now: Timestamp) -> Inp
     }
 }
 
-fn settlement(effect: &OutboxEffect, result: SettlementResult) -> Settlement {
+pub(super) fn settlement(effect: &OutboxEffect, result: SettlementResult) -> Settlement {
     Settlement {
         tenant: effect.tenant.clone(),
         key: effect.effect.key.clone(),
@@ -462,7 +463,22 @@ fn settlement(effect: &OutboxEffect, result: SettlementResult) -> Settlement {
     }
 }
 
-fn name_of(result: &SettlementResult) -> &'static str {
+/// One line for each attempt, with the trace that it belongs to.
+pub(super) fn log(effect: &OutboxEffect, endpoint: &Endpoint, result: &str, error: &str) {
+    tracing::info!(
+        trace_id = effect.effect.trace_id.as_deref().unwrap_or(""),
+        tenant = %effect.tenant,
+        instance = %effect.instance,
+        effect = effect.effect.key,
+        endpoint = &*endpoint.name,
+        attempt = effect.attempts,
+        result,
+        error,
+        "delivery attempted"
+    );
+}
+
+pub(super) fn name_of(result: &SettlementResult) -> &'static str {
     match result {
         SettlementResult::Delivered { .. } => "delivered",
         SettlementResult::Retry { .. } => "retry",
@@ -474,7 +490,7 @@ fn name_of(result: &SettlementResult) -> &'static str {
     }
 }
 
-fn error_of(result: &SettlementResult) -> Option<&str> {
+pub(super) fn error_of(result: &SettlementResult) -> Option<&str> {
     match result {
         SettlementResult::Delivered { .. } => None,
         SettlementResult::Retry { error, .. }

@@ -1,6 +1,6 @@
 //! Coverage: which states were entered and which transitions taken, told with their places in the definition.
 //!
-//! All of it comes from log entries: they name the transitions that were taken, and from these follow the states that
+//! What that is for a flow is in `phases`. All of it comes from log entries: they name the transitions that were taken, and from these follow the states that
 //! were only passed through. Who plays stories and collects their entries is `stage`.
 
 use std::collections::BTreeSet;
@@ -10,8 +10,11 @@ use kernel::chart::{Chart, ROOT, StateIndex, TransitionIndex};
 use kernel::commit::Entry;
 use kernel::definition::Places;
 use kernel::diagnostic::Place;
+use kernel::flow::FlowView;
 use kernel::id::DefinitionHash;
 use kernel::machine::Machine;
+
+use super::phases::PhaseWalk;
 
 /// A guard that is longer than this is told by its beginning; its place says the rest.
 const GUARD_CHARS_MAX: usize = 60;
@@ -21,6 +24,7 @@ const GUARD_CHARS_MAX: usize = 60;
 pub(super) struct Walk {
     pub states: BTreeSet<StateIndex>,
     pub transitions: BTreeSet<TransitionIndex>,
+    phases: PhaseWalk,
 }
 
 impl Walk {
@@ -42,6 +46,11 @@ impl Walk {
         }
     }
 
+    /// What happened to the phases of a flow; `flow` is how it stands then.
+    pub fn note_flow(&mut self, entries: &[Entry], flow: Option<&FlowView>) {
+        self.phases.note(entries, flow);
+    }
+
     /// An instance has begun: at a state of one's choosing, or where the machine begins.
     pub fn begin_at(&mut self, chart: &Chart, state: Option<StateIndex>) {
         chart.entered_at(state).into_iter().for_each(|state| self.enter(chart, state));
@@ -55,16 +64,20 @@ impl Walk {
     pub fn add(&mut self, other: &Walk) {
         self.states.extend(&other.states);
         self.transitions.extend(&other.transitions);
+        self.phases.add(&other.phases);
     }
 
     pub fn contains(&self, other: &Walk) -> bool {
-        other.states.is_subset(&self.states) && other.transitions.is_subset(&self.transitions)
+        other.states.is_subset(&self.states)
+            && other.transitions.is_subset(&self.transitions)
+            && self.phases.contains(&other.phases)
     }
 
     /// All that there is to walk: a history state is no place to be in.
     pub fn whole(chart: &Chart) -> Self {
         let states = chart.indices().filter(|state| *state != ROOT && !chart.is_history(*state));
-        Self { states: states.collect(), transitions: chart.transition_indices().collect() }
+        let transitions = chart.transition_indices().collect();
+        Self { states: states.collect(), transitions, phases: PhaseWalk::default() }
     }
 }
 
@@ -74,8 +87,11 @@ pub struct Coverage {
     pub machine: String,
     /// The definition's file.
     pub definition: PathBuf,
+    /// Of a flow, its phases.
     pub states: Vec<Element>,
+    /// Of a flow, the steps that its phases may take.
     pub transitions: Vec<Element>,
+    pub is_flow: bool,
     hash: DefinitionHash,
 }
 
@@ -95,6 +111,10 @@ impl Coverage {
         let place = |places: Option<&Vec<Place>>, at: u16| {
             places.and_then(|places| places.get(usize::from(at))).copied().unwrap_or(Place::START)
         };
+        if let Some(flow) = &machine.flow {
+            let (states, transitions) = walk.phases.elements(flow, &machine.source);
+            return Self::of(machine, definition, states, transitions);
+        }
         let whole = Walk::whole(chart);
         let state = |state: &StateIndex| Element {
             label: chart.state(*state).path.to_string(),
@@ -106,11 +126,17 @@ impl Coverage {
             place: place(places.as_ref().map(|p| &p.transitions), transition.0),
             covered: walk.transitions.contains(transition),
         };
+        let states = whole.states.iter().map(state).collect();
+        Self::of(machine, definition, states, whole.transitions.iter().map(transition).collect())
+    }
+
+    fn of(machine: &Machine, definition: &Path, states: Vec<Element>, transitions: Vec<Element>) -> Self {
         Self {
             machine: machine.name.to_string(),
             definition: definition.to_owned(),
-            states: whole.states.iter().map(state).collect(),
-            transitions: whole.transitions.iter().map(transition).collect(),
+            states,
+            transitions,
+            is_flow: machine.flow.is_some(),
             hash: machine.hash.clone(),
         }
     }

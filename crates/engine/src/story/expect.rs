@@ -3,11 +3,12 @@
 //! One table says what may be expected, how it is written and how it is compared. `outcome` to `same_answer` speak of
 //! the answer that the step got; the rest of the session as it is saved once the step is over.
 
-use kernel::commit::{Answer, EffectKind, Entry};
+use kernel::commit::{Answer, EffectKind, Entry, EventAnswer, PhaseMove};
 use kernel::conversation::{ClarificationStatus, Reply};
 use kernel::definition::document::{Node, NodeKind};
 use kernel::definition::reader::Reader;
 use kernel::diagnostic::{Place, nearest};
+use kernel::flow::{FlowView, PhaseView};
 use kernel::input::Fields;
 use kernel::snapshot::{Snapshot, is_within};
 use serde_json::{Value, json};
@@ -28,6 +29,8 @@ enum Written {
     /// Any text; `none` stands for nothing.
     Text,
     Number,
+    /// A number from 0 to 1.
+    Share,
     Flag,
     /// A text or a list of texts; `none` stands for nothing.
     Texts,
@@ -50,15 +53,19 @@ enum Compare {
     Active,
     /// As `Part`, with the last ones of a list.
     Tail,
+    /// The number that is seen, rounded to as many places as are written, and to two at least.
+    Rounded,
 }
 
+/// A phase that does not apply stands as this.
+pub(super) const SKIPPED: &str = "skipped";
 const OUTCOMES: [&str; 8] =
     ["dispatched", "clarifying", "media_held", "inline", "refused", "ignored", "handed_over", "fallback"];
 const RULES: [&str; 14] =
     ["R0", "R1", "R2", "R3", "R4", "R5", "R6", "R7", "R8", "R9", "R10", "R11", "R12", "R13"];
 const ENTRY_KEYS: [&str; 6] = ["event", "from", "to", "success", "code", "reason"];
 
-const TABLE: [(&str, Written, Compare); 22] = [
+const TABLE: [(&str, Written, Compare); 26] = [
     ("outcome", Written::Word(&OUTCOMES), Compare::Equal),
     ("intent", Written::Text, Compare::Equal),
     ("rule", Written::Word(&RULES), Compare::Equal),
@@ -82,6 +89,11 @@ const TABLE: [(&str, Written, Compare); 22] = [
     ("clarifications", Written::Map, Compare::Part),
     ("history", Written::Maps(&ENTRY_KEYS), Compare::Tail),
     ("timers", Written::Number, Compare::Equal),
+    // Of flows.
+    ("status", Written::Text, Compare::Equal),
+    ("phases", Written::Map, Compare::Part),
+    ("progress", Written::Share, Compare::Rounded),
+    ("moved", Written::Texts, Compare::Equal),
 ];
 
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node) -> Vec<Expectation> {
@@ -115,6 +127,15 @@ fn read_wanted(reader: &mut Reader<'_>, key: &str, node: &Node, written: Written
         }
         Written::Text => reader.text(node, &what).map(|text| text.value.into()),
         Written::Number => reader.integer(node, &what, 0, i64::MAX).map(Value::from),
+        Written::Share => {
+            let share = node.to_json();
+            if !share.as_f64().is_some_and(|share| (0.0..=1.0).contains(&share)) {
+                let message = format!("{what} is never {share}");
+                reader.error("bad_value", node.place, message, "write a number from 0 to 1");
+                return None;
+            }
+            Some(share)
+        }
         Written::Flag => reader.boolean(node, &what).map(Value::from),
         Written::Texts if is_none => Some(Value::Array(Vec::new())),
         Written::Texts => {
@@ -146,6 +167,8 @@ pub(super) struct Seen {
     /// What the step added to the log, of all sessions of the subject.
     pub new_entries: Vec<Entry>,
     pub session: Option<Snapshot>,
+    /// The instance as a flow, if it is one.
+    pub flow: Option<FlowView>,
     pub history: Vec<Entry>,
     pub clarifications: Vec<(ClarificationStatus, u64)>,
 }
@@ -197,6 +220,12 @@ fn is_met(compare: Compare, wanted: &Value, found: &Value) -> bool {
             let found = found.as_array().map(Vec::as_slice).unwrap_or_default();
             let wanted = wanted.as_array().map(Vec::as_slice).unwrap_or_default();
             found.len() == wanted.len() && wanted.iter().all(|item| found.contains(item))
+        }
+        Compare::Rounded => {
+            let (Some(number), Some(found)) = (wanted.as_f64(), found.as_f64()) else { return false };
+            let written = wanted.to_string();
+            let places = written.split_once('.').map_or(0, |(_, places)| places.len()).max(2);
+            format!("{number:.places$}") == format!("{found:.places$}")
         }
         Compare::Active => {
             let (Some(wanted), Some(found)) = (wanted.as_str(), found.as_str()) else {
@@ -301,6 +330,16 @@ impl Seen {
             ("clarification", labels.map(|o| o.label.as_str()).collect()),
             ("timers", session.timers.len().into()),
         ]);
+        if let Some(flow) = &self.flow {
+            let phases = flow.phases.iter();
+            let phases = phases.map(|phase| (phase.phase.to_string(), state_of(phase).into())).collect();
+            described.extend([
+                ("status", flow.status.as_str().into()),
+                ("progress", flow.progress.into()),
+                ("phases", Value::Object(phases)),
+                ("moved", moved(&self.new_entries)),
+            ]);
+        }
         described
     }
 
@@ -308,7 +347,7 @@ impl Seen {
     pub fn tell(&self) -> String {
         let actual = self.describe();
         let mut text = String::from("  seen:\n");
-        for key in ["outcome", "intent", "rule", "raw", "adjusted", "state"] {
+        for key in ["outcome", "intent", "rule", "raw", "adjusted", "state", "progress", "phases"] {
             if let Some(value) = actual.get(key).filter(|value| !value.is_null()) {
                 text.push_str(&format!("    {key}: {value}\n"));
             }
@@ -325,6 +364,25 @@ impl Seen {
             }
         }
         text
+    }
+}
+
+/// The state of a phase, or that it was passed over.
+fn state_of(phase: &PhaseView) -> &'static str {
+    if phase.skipped { SKIPPED } else { phase.state.as_str() }
+}
+
+/// What became of which phase, step by step: `data_import -> completed`.
+fn moved(entries: &[Entry]) -> Value {
+    let moves = entries.iter().flat_map(moves_of);
+    moves.map(|moved| Value::from(format!("{} -> {}", moved.phase, moved.to))).collect()
+}
+
+/// What an input did to the phases of a flow.
+pub(super) fn moves_of(entry: &Entry) -> &[PhaseMove] {
+    match &entry.answer {
+        Answer::Event(EventAnswer { flow: Some(flow), .. }) => &flow.moved,
+        _ => &[],
     }
 }
 

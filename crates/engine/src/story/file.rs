@@ -36,6 +36,9 @@ pub(super) struct Given {
     pub state: Option<Placed<String>>,
     pub context: Fields,
     pub topic: Option<String>,
+    /// Phases of a flow that have been completed elsewhere, and what its record says of them.
+    pub completed: Vec<Placed<String>>,
+    pub booleans: Fields,
     /// When the story begins, if that matters.
     pub time: Option<Timestamp>,
     pub left: Option<Left>,
@@ -56,6 +59,8 @@ pub(super) struct Step {
     pub place: Place,
     pub moment: Option<Moment>,
     pub act: Option<Act>,
+    /// Who does it.
+    pub by: Option<String>,
     pub key: Option<InputKey>,
     pub expectations: Vec<Expectation>,
 }
@@ -94,13 +99,13 @@ pub(super) enum Act {
 
 const FILE_KEYS: [&str; 2] = ["machine", "stories"];
 const STORY_KEYS: [&str; 3] = ["story", "given", "steps"];
-const GIVEN_KEYS: [&str; 5] = ["state", "context", "topic", "time", "left"];
+const GIVEN_KEYS: [&str; 7] = ["state", "context", "topic", "completed", "booleans", "time", "left"];
 const LEFT_KEYS: [&str; 2] = ["locale", "handed_over"];
 const ANSWER_KEYS: [&str; 2] = ["question", "option"];
 const ACTS: [&str; 7] = ["send", "event", "button", "answer", "restart", "recover", "call"];
-const STEP_KEYS: [&str; 14] = [
+const STEP_KEYS: [&str; 15] = [
     "at", "after", "send", "event", "button", "answer", "restart", "recover", "call", "payload", "result",
-    "error", "key", "expect",
+    "error", "by", "key", "expect",
 ];
 pub(super) const MESSAGE_KEYS: [&str; 8] =
     ["text", "media", "payload", "candidates", "parameters", "locale", "quoted", "key"];
@@ -158,7 +163,10 @@ fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
     let topic = entries.get("topic").and_then(|node| reader.text(node, "`topic`"));
     let time = entries.get("time").and_then(|node| read_time(reader, node));
     let left = entries.get("left").and_then(|node| read_left(reader, node));
-    let begun = ["state", "context", "topic"].iter().any(|key| entries.get(key).is_some());
+    let completed = entries.get("completed").map(|node| reader.texts(node, "`completed`"));
+    let booleans = entries.get("booleans").map(|node| fields(reader, node));
+    let begun = ["state", "context", "topic", "completed", "booleans"];
+    let begun = begun.iter().any(|key| entries.get(key).is_some());
     let apart = ["time", "left"].iter().any(|key| entries.get(key).is_some());
     if let (Some(left), true) = (entries.get("left"), begun) {
         let message = "what an earlier session left is for a session that begins with a message".to_owned();
@@ -169,6 +177,8 @@ fn read_given(reader: &mut Reader<'_>, node: &Node) -> Option<Given> {
         state,
         context: context.unwrap_or_default(),
         topic: topic.map(|topic| topic.value),
+        completed: completed.unwrap_or_default(),
+        booleans: booleans.unwrap_or_default(),
         time,
         left,
         is_there: begun || !apart,
@@ -227,10 +237,18 @@ fn read_step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
             "for a message, write `send: { payload: … }`",
         );
     }
+    let by = entries.get("by").and_then(|node| {
+        if acts.is_empty() || acts == ["restart"] {
+            let message = "`by` says who does something".to_owned();
+            reader.error("bad_value", node.place, message, "say what, or leave it out");
+        }
+        reader.text(node, "`by`")
+    });
     let mut key = entries.get("key").and_then(|node| read_key(reader, node));
     let act = acts.first().and_then(|act| read_act(reader, &entries, act, &mut key));
     let expectations = entries.get("expect").map(|node| expect::read(reader, node)).unwrap_or_default();
-    Some(Step { place: node.place, moment: read_moment(reader, &entries), act, key, expectations })
+    let (moment, by) = (read_moment(reader, &entries), by.map(|by| by.value));
+    Some(Step { place: node.place, moment, act, by, key, expectations })
 }
 
 fn read_moment(reader: &mut Reader<'_>, entries: &Entries<'_>) -> Option<Moment> {

@@ -132,6 +132,9 @@ pub fn find(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Paths, StoryFileError> {
     let machine = load(definition)?;
+    if machine.flow.is_some() {
+        return Err(StoryFileError::Flow { path: definition.to_owned() });
+    }
     let search = |speaks: bool, progress: &mut dyn FnMut(Progress)| {
         let mut search = Search::new(&machine, bounds, speaks)
             .map_err(|detail| StoryFileError::Unreadable { path: definition.to_owned(), detail })?;

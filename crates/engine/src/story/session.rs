@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, EffectKind, Entry, EntryCause, MessageAnswer};
+use kernel::commit::{Answer, EffectKind, Entry, EntryCause, EventAnswer, MessageAnswer};
 use kernel::conversation::{Message, Reply};
 use kernel::decide::CLARIFICATION_TIMER;
 use kernel::id::{InstanceId, TenantId};
@@ -17,7 +17,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{LoadError, Store};
 
-use super::expect::replies_of;
+use super::expect::{moves_of, replies_of};
 use super::stage::{self, HISTORY_MAX};
 use super::write::{self, WrittenStory, block_scalar, entries, map, scalar, texts};
 use super::{file, names};
@@ -238,8 +238,17 @@ impl<'e> Teller<'e> {
     ) -> Result<String, SessionStoryError> {
         let mut given = vec![("time", scalar(&start.to_string()))];
         let first = self.log.first().and_then(|entry| entry.input(self.snapshot));
-        if let Some(Cause::Create { context, .. }) = first.map(|input| input.cause) {
+        if let Some(Cause::Create { context, flow, .. }) = first.map(|input| input.cause) {
             given.push(("context", map(&context)));
+            if !flow.booleans.is_empty() {
+                given.push(("booleans", map(&flow.booleans)));
+            }
+            if let Some(parent) = &flow.parent {
+                self.note(format!(
+                    "It is a phase of the flow {}, which a story does not have.",
+                    parent.instance
+                ));
+            }
             return Ok(entries(&given));
         }
         match replay::former(store, self.snapshot)? {
@@ -290,9 +299,16 @@ impl<'e> Teller<'e> {
             Cause::Answer { clarification, option, .. } => {
                 self.answered(clarification, option).map(|line| vec![line])
             }
+            // A flow knows which phase it was for.
+            Cause::Result { outcome, .. } if self.snapshot.flow.is_some() && entry.success => {
+                entry.event.strip_suffix(".result").map(|phase| result(phase, outcome))
+            }
             Cause::Result { call, outcome, .. } => self.brought(call, outcome),
             Cause::Recover { reason, .. } => Some(vec![format!("recover: {}", block_scalar(reason))]),
         };
+        let by = input.by.as_ref().filter(|_| self.snapshot.flow.is_some() && entry.event != "create");
+        let by = by.map(|by| format!("by: {}", block_scalar(by)));
+        let told = told.map(|lines| lines.into_iter().chain(by).collect());
         if told.is_none() {
             let code = entry.code.as_deref().unwrap_or("taken");
             self.note(format!(
@@ -326,12 +342,7 @@ impl<'e> Teller<'e> {
     fn brought(&self, call: &str, outcome: &CallOutcome) -> Option<Vec<String>> {
         let (_, id) = self.calls.iter().find(|(key, _)| key == call)?;
         let last = self.calls.iter().rev().find(|(_, other)| other == id)?;
-        let (key, fields) = match outcome {
-            CallOutcome::Done(fields) => ("result", fields),
-            CallOutcome::Failed(fields) => ("error", fields),
-        };
-        let lines = || vec![format!("call: {}", block_scalar(id)), format!("{key}: {}", map(fields))];
-        (last.0 == call).then(lines)
+        (last.0 == call).then(|| result(id, outcome))
     }
 
     fn remember(&mut self, happening: &Happening<'_>) {
@@ -360,6 +371,15 @@ impl<'e> Teller<'e> {
     }
 }
 
+/// What a call of this id came to.
+fn result(id: &str, outcome: &CallOutcome) -> Vec<String> {
+    let (key, fields) = match outcome {
+        CallOutcome::Done(fields) => ("result", fields),
+        CallOutcome::Failed(fields) => ("error", fields),
+    };
+    vec![format!("call: {}", block_scalar(id)), format!("{key}: {}", map(fields))]
+}
+
 /// Behind a number, what it stands for.
 fn comment(label: &str) -> String {
     format!(" # {}", label.replace(|c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'), " "))
@@ -374,6 +394,14 @@ fn expectations(happening: &Happening<'_>) -> String {
     // A state of that name cannot be expected: the word stands for nothing.
     if let Some(last) = last.filter(|last| last.to != "none" && !replay::is_refused(last)) {
         told.push(("state", scalar(&last.to)));
+    }
+    let moved: Vec<String> = happening
+        .entries()
+        .flat_map(moves_of)
+        .map(|moved| format!("{} -> {}", moved.phase, moved.to))
+        .collect();
+    if !moved.is_empty() && happening.input.is_none_or(|entry| entry.event != "create") {
+        told.push(("moved", texts(&moved.iter().map(String::as_str).collect::<Vec<_>>())));
     }
     let closure = happening.entries().filter_map(|entry| match &entry.answer {
         Answer::Message(answer) => answer.closure_reason.as_deref(),
@@ -403,11 +431,13 @@ fn of_answer(entry: &Entry, told: &mut Vec<(&str, String)>) {
             told.push(("intent", scalar(intent)));
         }
     }
-    if let Some(code) = &entry.code {
+    // The code of a flow's entry may be that of the error with which a phase has failed.
+    if let Some(code) = entry.code.as_ref().filter(|_| !entry.success || entry.message.is_some()) {
         told.push(("refused", scalar(code)));
     }
-    // What a creation answers is not looked at: it is over when the first step begins.
-    if replay::is_refused(entry) || entry.event == "create" {
+    // What a creation answers is not looked at: it is over when the first step begins. Flows say nothing.
+    let of_flow = matches!(&entry.answer, Answer::Event(EventAnswer { flow: Some(_), .. }));
+    if replay::is_refused(entry) || of_flow || entry.event == "create" {
         return;
     }
     let replies = replies_of(&entry.answer);

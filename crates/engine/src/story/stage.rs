@@ -10,6 +10,7 @@ use kernel::commit::{Answer, Commit, Entry};
 use kernel::conversation::{ClarificationStatus, ConversationState, Message};
 use kernel::decide::{Placement, decide, place};
 use kernel::diagnostic::Place;
+use kernel::flow::FlowView;
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
 use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
@@ -133,9 +134,11 @@ impl Stage {
             if let Some(state) = state {
                 stage.walk.begin_at(chart, chart.by_path(state));
             }
-            for entry in stage.log(&stage.instance).map_err(at_given)? {
-                stage.walk.note(chart, &entry);
+            let log = stage.log(&stage.instance).map_err(at_given)?;
+            for entry in &log {
+                stage.walk.note(chart, entry);
             }
+            stage.walk.note_flow(&log, None);
         }
         Ok(stage)
     }
@@ -147,7 +150,7 @@ impl Stage {
             id: Some(self.instance.clone()),
             subject: Some(self.subject.clone()),
             context: given.map(|given| given.context.clone()).unwrap_or_default(),
-            flow: FlowStart::default(),
+            flow: FlowStart { booleans: self.booleans(given), parent: None },
         };
         let input = keyed(InputKey::parse("given")?, cause);
         let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
@@ -155,6 +158,14 @@ impl Stage {
             Answer::Refused(refusal) => Err(refusal.message.clone()),
             answer => Ok(answer.clone()),
         }
+    }
+
+    /// What a flow that was begun elsewhere brings along.
+    fn booleans(&self, given: Option<&Given>) -> Fields {
+        let (Some(given), Some(flow)) = (given, &self.machine.flow) else { return Fields::new() };
+        let phases = given.completed.iter().filter_map(|phase| flow.by_name(&phase.value));
+        let completed = phases.map(|phase| (flow.phase(phase).boolean.to_string(), true.into()));
+        given.booleans.clone().into_iter().chain(completed).collect()
     }
 
     /// # Errors
@@ -174,7 +185,8 @@ impl Stage {
         match &step.act {
             Some(Act::Restart) => self.restart()?,
             Some(act) => {
-                let input = self.input(act, step.key.clone())?;
+                let mut input = self.input(act, step.key.clone())?;
+                input.by.clone_from(&step.by);
                 let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
                 let written = serde_json::to_string(&*submitted.answer).map_err(|error| error.to_string())?;
                 seen.replayed = submitted.replayed;
@@ -344,6 +356,9 @@ impl Stage {
         for entry in &seen.new_entries {
             self.walk.note(&self.machine.chart, entry);
         }
+        let now = self.clock.now();
+        seen.flow = session.as_ref().and_then(|session| FlowView::of(&self.machine, session, now));
+        self.walk.note_flow(&seen.new_entries, seen.flow.as_ref());
         seen.session = session;
         let statistics = self.store.statistics().map_err(|error| error.to_string())?;
         let count = |status: ClarificationStatus| {

@@ -42,6 +42,55 @@ fn labels(elements: &[Element]) -> String {
     covered.map(|element| element.label.as_str()).collect::<Vec<_>>().join("; ")
 }
 
+const FLOW: &str = "\
+flow: m
+context: { n: { type: integer, default: 0 } }
+phases:
+  a: { approval: true, retry: 2 }
+  b: { needs: [a], validation: true, approval: true }
+  c: { needs: [a], when: context.n > 0 }
+";
+
+/// What its definition provides for, and no more.
+#[test]
+fn a_story_of_a_flow_covers_phases_and_their_steps() {
+    let steps =
+        "steps: [{ event: a.start }, { event: a.complete }, { event: a.reject }, { event: a.complete },
+        { event: a.approve }, { event: b.start }, { event: a.rollback }]";
+    let coverage = coverage_of(FLOW, steps);
+    assert_eq!(labels(&coverage.states), "a; b; c", "what was passed over needs no other story");
+    let expected = "a: not_started -> in_progress; a: in_progress -> waiting_approval; \
+        a: waiting_approval -> completed; a: waiting_approval -> in_progress; a: completed -> rolled_back; \
+        b: not_started -> in_progress; b: in_progress -> failed; c: passed over";
+    assert_eq!(labels(&coverage.transitions), expected);
+    let missing = coverage.transitions.iter().filter(|element| !element.covered);
+    let missing: Vec<String> = missing.map(|e| format!("{}: {}", e.place.line, e.label)).collect();
+    let expected = [
+        "4: a: in_progress -> retry_needed",
+        "4: a: in_progress -> failed",
+        "5: b: in_progress -> waiting_validation",
+        "5: b: waiting_validation -> waiting_approval",
+        "5: b: waiting_validation -> in_progress",
+        "5: b: waiting_approval -> completed",
+        "5: b: waiting_approval -> in_progress",
+        "5: b: completed -> rolled_back",
+        "6: c: not_started -> in_progress",
+        "6: c: in_progress -> completed",
+        "6: c: in_progress -> failed",
+        "6: c: completed -> rolled_back",
+    ];
+    assert_eq!((missing, coverage.is_flow), (expected.map(str::to_owned).to_vec(), true));
+}
+
+#[test]
+fn no_paths_are_searched_for_a_flow() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join("m.yaml");
+    fs::write(&path, FLOW).unwrap();
+    let refused = engine::story::paths::find(&path, false, Default::default(), &mut |_| ()).unwrap_err();
+    assert!(refused.to_string().contains("m.yaml is a flow"), "{refused}");
+}
+
 #[test]
 fn a_story_covers_what_it_goes_through() {
     // Steps, the states entered, and the transitions taken.

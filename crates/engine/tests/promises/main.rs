@@ -4,6 +4,7 @@
 
 mod delivery;
 mod failing_store;
+mod flows;
 mod keys;
 mod pinned;
 mod post;

@@ -11,18 +11,21 @@ use engine::story;
 #[test]
 fn names_that_the_machine_does_not_have_are_told_with_their_places() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/story_files");
-    let path = folder.join("wrong_names.stories.yaml");
-    let source = fs::read_to_string(&path).unwrap();
-    let diagnostics = story::check(&path, &source).unwrap();
-    let told: Vec<String> =
-        diagnostics.iter().map(|d| d.render("wrong_names.stories.yaml", &source) + "\n").collect();
-    let expected = folder.join("wrong_names.expected");
-    if std::env::var_os("UPDATE_EXPECTED").is_some() {
-        fs::write(&expected, told.join("\n")).unwrap();
+    for (name, problems) in [("wrong_names", 7), ("wrong_flow_names", 12), ("no_flow", 4)] {
+        let file = format!("{name}.stories.yaml");
+        let path = folder.join(&file);
+        let source = fs::read_to_string(&path).unwrap();
+        let diagnostics = story::check(&path, &source).unwrap();
+        let told: Vec<String> = diagnostics.iter().map(|d| d.render(&file, &source) + "\n").collect();
+        let expected = folder.join(format!("{name}.expected"));
+        if std::env::var_os("UPDATE_EXPECTED").is_some() {
+            fs::write(&expected, told.join("\n")).unwrap();
+        }
+        assert_eq!(told.join("\n"), fs::read_to_string(&expected).unwrap_or_default());
+        // Nothing of such a file is played.
+        let refused = story::run(&path).unwrap_err().to_string();
+        assert!(refused.contains(&format!("has {problems} problem(s)")), "{refused}");
     }
-    assert_eq!(told.join("\n"), fs::read_to_string(&expected).unwrap_or_default());
-    // Nothing of such a file is played.
-    assert!(story::run(&path).unwrap_err().to_string().contains("has 7 problem(s)"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kernel::chart::TransitionIndex;
 use kernel::commit::{
-    Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, PhaseRow, Transition,
+    Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, PhaseRow, Told, Transition,
 };
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::flow::PhaseState;
@@ -229,6 +229,13 @@ impl Draft {
     pub fn calls(mut self, id: &str) -> Self {
         let (id, src) = (id.to_owned(), "payments.charge".to_owned());
         self.effects.push(EffectKind::Call { id, src, input: Fields::new() });
+        self
+    }
+
+    /// Tells another flow something.
+    pub fn tells(mut self, instance: &str, event: &str) -> Self {
+        let (instance, event) = (id(instance), event.to_owned());
+        self.effects.push(EffectKind::Tell(Told::Event { instance, event, payload: Fields::new() }));
         self
     }
 

@@ -244,6 +244,21 @@ pub fn calls_wait_for_nobody_and_nobody_for_them(open: Open<'_>) {
     assert_eq!(claimed_keys(&*store, 8_000), ["a:1:1"]);
 }
 
+pub fn flows_are_told_one_thing_after_the_other(open: Open<'_>) {
+    let store = open();
+    let draft = Draft::creation("a").effect("reply").tells("a.b", "pause").calls("x").tells("a.b", "resume");
+    committed(&*store, draft);
+    let of_another = Draft::creation("c").tells("a.b", "pause");
+    committed(&*store, of_another);
+    assert_eq!(claimed_keys(&*store, 1_000), ["a:1:0", "a:1:1", "a:1:2", "c:1:0"]);
+    settle(&*store, "a:1:1", retry_at(8_000), 1_000);
+    assert_eq!(claimed_keys(&*store, 7_999), NONE);
+    assert_eq!(claimed_keys(&*store, 8_000), ["a:1:1"]);
+    let told = settlement("t", "a:1:1", 2, delivered("p"));
+    assert_eq!(store.settle_effects(&[told], at(8_000)), Ok(vec![true]));
+    assert_eq!(claimed_keys(&*store, 8_000), ["a:1:3"]);
+}
+
 pub fn whatever_ends_an_effect_lets_the_next_go(open: Open<'_>) {
     for (result, status) in endings() {
         let store = open();

@@ -34,7 +34,7 @@ pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> 
         row.after.instance.as_str(),
         row.after.machine.as_str(),
         row.subject(),
-        Lane::of(row.effect).map(|lane| owner * Lane::COUNT + lane as i64),
+        Lane::of(row.effect).map(|lane| lane.number(owner)),
         row.created_at.as_millis(),
         row.checksum,
         row.body,

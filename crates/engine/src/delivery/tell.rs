@@ -1,0 +1,172 @@
+//! What one flow tells another, brought to it as an input: no request is made, and no setting is needed.
+//!
+//! Owns which input that is and what its answer means for the effect. The teller hears of what could not be begun or
+//! watched, since its phase waits for that; where nothing waits, what is refused is over.
+
+use std::sync::Arc;
+
+use kernel::commit::{Answer, EffectKind, Told};
+use kernel::id::{Digest, InputKey, InstanceId};
+use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::refusal::RefusalCode;
+use kernel::time::Timestamp;
+use store::{OutboxEffect, Settlement, SettlementResult};
+
+use crate::delivery::courier::{Courier, UnderWay, error_of, log, name_of, result_of, settlement};
+use crate::delivery::{EffectId, Endpoint, Schedule};
+use crate::{Answered, EngineError};
+
+/// The key of the input that tells something, before what tells it from others.
+const KEY_PREFIX: &str = "tell:";
+/// The event by which a flow asks to be told when another ends.
+const WATCH: &str = "watch";
+/// What the teller's phase fails with.
+const NOT_FOUND: &str = "FLOW_NOT_FOUND";
+const REFUSED: &str = "CHILD_FLOW_REFUSED";
+
+/// What the answer of whoever was told comes to.
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Settled(SettlementResult),
+    /// It was not taken, and nobody waits for it to be.
+    Moot(String),
+    /// The teller waits for what cannot be: its phase fails with this code.
+    Failed {
+        code: &'static str,
+        message: String,
+    },
+}
+
+/// Where flows are, in the log and in figures.
+pub(super) fn endpoint() -> Endpoint {
+    Endpoint { name: Arc::from("flows"), repeatable: true, rate: None, schedule: Schedule::Prompt }
+}
+
+/// Whether a phase of the teller waits for what this leads to.
+pub(super) fn is_waited_for(told: &Told) -> bool {
+    match told {
+        Told::Begin { .. } => true,
+        Told::Event { event, .. } => event == WATCH,
+        Told::Result { .. } => false,
+    }
+}
+
+/// The same each time, so that it is taken once, however often it is brought.
+pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
+    let cause = match told.clone() {
+        Told::Begin { flow, id, context, parent } => Cause::Create {
+            machine: flow,
+            id: Some(id),
+            subject: None,
+            context,
+            flow: FlowStart { parent: Some(parent), ..FlowStart::default() },
+        },
+        Told::Event { instance, event, payload } => Cause::Event { instance, event, payload },
+        Told::Result { to, done, fields } => {
+            let outcome = if done { CallOutcome::Done(fields) } else { CallOutcome::Failed(fields) };
+            Cause::Result { instance: to.instance, call: to.call, outcome }
+        }
+    };
+    // As a digest: an instance's name may be as long as a key may be.
+    let key = format!("{KEY_PREFIX}{}", Digest::of_parts(&[&effect.effect.key]));
+    Input {
+        tenant: effect.tenant.clone(),
+        key: InputKey::parse(&key).expect("a word and hexadecimal digits make a key"),
+        cause,
+        expected: None,
+        by: Some(format!("flow:{}", effect.instance)),
+        trace_id: effect.effect.trace_id.clone(),
+    }
+}
+
+impl Courier {
+    /// Another flow has answered to what it was told.
+    pub(super) fn told(
+        &mut self,
+        id: EffectId,
+        effect: OutboxEffect,
+        endpoint: Endpoint,
+        answered: Answered,
+    ) -> Option<Settlement> {
+        let EffectKind::Tell(told) = &effect.effect.kind else { return None };
+        let now = self.clock.now();
+        let heard = match answered {
+            Ok(submitted) => match &*submitted.answer {
+                Answer::Event(_) | Answer::Message(_) => {
+                    self.count(&endpoint, "delivered");
+                    log(&effect, &endpoint, "delivered", "");
+                    return Some(settlement(&effect, SettlementResult::Delivered { provider_id: None }));
+                }
+                Answer::Refused(refusal) => refused(told, refusal.code, &refusal.message),
+            },
+            Err(error) if error.passes() => later(&effect, &endpoint, &error, now),
+            Err(error) => self.not_there(&effect, told, &error),
+        };
+        match heard {
+            Heard::Settled(result) => {
+                let passes = matches!(result, SettlementResult::Retry { .. });
+                self.count(&endpoint, if passes { "later" } else { "refused" });
+                log(&effect, &endpoint, name_of(&result), error_of(&result).unwrap_or_default());
+                Some(settlement(&effect, result))
+            }
+            Heard::Moot(message) => {
+                self.count(&endpoint, "refused");
+                log(&effect, &endpoint, "delivered", &message);
+                Some(settlement(&effect, SettlementResult::Delivered { provider_id: None }))
+            }
+            Heard::Failed { code, message } => {
+                self.count(&endpoint, "refused");
+                log(&effect, &endpoint, "dead", &message);
+                let fields = [("code", code), ("message", &message)];
+                let fields = Fields::from_iter(fields.map(|(key, value)| (key.to_owned(), value.into())));
+                let input = result_of(&effect, CallOutcome::Failed(fields), now);
+                let then = Some(SettlementResult::Dead { error: message, parts_done: 0 });
+                self.under_way.insert(id.clone(), UnderWay { effect, endpoint, then });
+                self.submit(id, input);
+                None
+            }
+        }
+    }
+
+    /// Whoever is told cannot be found, or not be read.
+    fn not_there(&self, effect: &OutboxEffect, told: &Told, error: &EngineError) -> Heard {
+        let message = format!("{}: {error}", told.describe());
+        let addressee = match told {
+            Told::Begin { .. } => None,
+            Told::Event { instance, .. } => Some(instance),
+            Told::Result { to, .. } => Some(&to.instance),
+        };
+        // What is there and cannot be decided on was written for a definition that this release does not accept.
+        let exists = |id: &InstanceId| !matches!(self.store.load(&effect.tenant, id), Ok(None));
+        let there = addressee.is_some_and(exists);
+        match error {
+            EngineError::UnknownMachine { .. } => Heard::Failed { code: NOT_FOUND, message },
+            EngineError::NotFound { .. } if !there && is_waited_for(told) => {
+                Heard::Failed { code: NOT_FOUND, message }
+            }
+            _ if is_waited_for(told) => Heard::Failed { code: REFUSED, message },
+            EngineError::NotFound { .. } if !there => Heard::Moot(message),
+            _ => Heard::Settled(SettlementResult::Dead { error: message, parts_done: 0 }),
+        }
+    }
+}
+
+/// What passes is told again, for as long as it takes: a phase that waits for it would wait for ever.
+fn later(effect: &OutboxEffect, endpoint: &Endpoint, error: &EngineError, now: Timestamp) -> Heard {
+    let pause = (1..=effect.attempts).rev().find_map(|n| endpoint.schedule.retry(n, &effect.effect.key));
+    let at = now.plus(pause.unwrap_or_default());
+    Heard::Settled(SettlementResult::Retry { at, error: error.to_string(), parts_done: 0 })
+}
+
+fn refused(told: &Told, code: RefusalCode, message: &str) -> Heard {
+    let message = format!("{}: {message}", told.describe());
+    let is_over = matches!(code, RefusalCode::CallOver | RefusalCode::InstanceClosed);
+    match told {
+        _ if is_waited_for(told) => Heard::Failed { code: REFUSED, message },
+        // Something waited for this result and has not heard it: an operator has to look.
+        Told::Result { .. } if !is_over => {
+            Heard::Settled(SettlementResult::Dead { error: message, parts_done: 0 })
+        }
+        _ => Heard::Moot(message),
+    }
+}
