@@ -23,8 +23,8 @@ use crate::time::Delay;
 
 pub(crate) use action::alarm_of;
 pub use action::{Action, ActionInput, Control, FlowEvent};
-pub use definition::FlowDefinition;
 pub(crate) use definition::{FLOW_KEYS, read_flow};
+pub use definition::{FlowDefinition, PhaseDefinition};
 pub use options::RecoveryOption;
 pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
