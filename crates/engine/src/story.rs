@@ -71,6 +71,8 @@ pub enum StoryFileError {
     Unreadable { path: PathBuf, detail: String },
     /// Something is wrong in the file or in the definition; each problem is written out with its lines.
     Problems { path: PathBuf, rendered: Vec<String> },
+    /// The definition is a flow, where one with states is wanted.
+    Flow { path: PathBuf },
 }
 
 impl fmt::Display for StoryFileError {
@@ -85,6 +87,11 @@ impl fmt::Display for StoryFileError {
                 path.display(),
                 rendered.len(),
                 rendered.join("\n\n")
+            ),
+            Self::Flow { path } => write!(
+                f,
+                "{} is a flow, and ways are searched through states, which a flow does not have",
+                path.display()
             ),
         }
     }

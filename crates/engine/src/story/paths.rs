@@ -124,7 +124,7 @@ enum Goal {
 /// Finds stories for a definition: as few as go everywhere, or one for every state and transition.
 ///
 /// # Errors
-/// When the definition cannot be read or has errors.
+/// When the definition cannot be read, has errors, or is a flow.
 pub fn find(
     definition: &Path,
     all: bool,
@@ -132,6 +132,9 @@ pub fn find(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Paths, StoryFileError> {
     let machine = load(definition)?;
+    if machine.flow.is_some() {
+        return Err(StoryFileError::Flow { path: definition.to_owned() });
+    }
     let search = |speaks: bool, progress: &mut dyn FnMut(Progress)| {
         let mut search = Search::new(&machine, bounds, speaks)
             .map_err(|detail| StoryFileError::Unreadable { path: definition.to_owned(), detail })?;

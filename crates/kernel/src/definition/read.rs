@@ -499,7 +499,7 @@ pub(super) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
     use crate::definition::schema::words;
     let with_actions = |keys: &[&'static str]| [keys, &ACTION_KEYS].concat();
     vec![
-        ("", ROOT_KEYS.to_vec()),
+        ("/$defs/machine", ROOT_KEYS.to_vec()),
         ("/$defs/state", STATE_KEYS.to_vec()),
         ("/$defs/initial", with_actions(&INITIAL_KEYS)),
         ("/$defs/transition", with_actions(&TRANSITION_KEYS)),

@@ -36,11 +36,8 @@ impl FlowDefinition {
             }
         }
         let (begun, rest) = FIXED.split_at(2);
-        let names = begun
-            .iter()
-            .map(|name| fixed(&name))
-            .chain(milestones)
-            .chain(rest.iter().map(|name| fixed(&name)));
+        let names =
+            begun.iter().map(|name| fixed(name)).chain(milestones).chain(rest.iter().map(|name| fixed(name)));
         names.map(StateDefinition::empty).collect()
     }
 }

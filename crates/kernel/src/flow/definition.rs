@@ -83,7 +83,7 @@ impl PhaseDefinition {
 }
 
 pub(crate) const FLOW_KEYS: [&str; 6] = ["flow", "version", "description", "context", "phases", "on_error"];
-pub(crate) const PHASE_KEYS: [&str; 14] = [
+const PHASE_KEYS: [&str; 14] = [
     "needs",
     "weight",
     "milestone",
@@ -99,12 +99,16 @@ pub(crate) const PHASE_KEYS: [&str; 14] = [
     "boolean",
     "description",
 ];
-pub(crate) const MILESTONE_KEYS: [&str; 2] = ["status", "when"];
-pub(crate) const GATE_KEYS: [&str; 4] = ["by", "expires_after", "four_eyes", "reason"];
-pub(crate) const RETRY_KEYS: [&str; 4] = ["attempts", "backoff", "factor", "max"];
-pub(crate) const RUN_KEYS: [&str; 6] = ["worker", "http", "input", "flow", "context", "wait_for"];
-pub(crate) const RECIPE_KEYS: [&str; 1] = ["rollback"];
-pub(crate) const MILESTONE_TIMES: [(&str, bool); 2] = [("begun", false), ("completed", true)];
+const MILESTONE_KEYS: [&str; 2] = ["status", "when"];
+const GATE_KEYS: [&str; 4] = ["by", "expires_after", "four_eyes", "reason"];
+const RETRY_KEYS: [&str; 4] = ["attempts", "backoff", "factor", "max"];
+const RUN_KEYS: [&str; 6] = ["worker", "http", "input", "flow", "context", "wait_for"];
+const RECIPE_KEYS: [&str; 1] = ["rollback"];
+const MILESTONE_TIMES: [(&str, bool); 2] = [("begun", false), ("completed", true)];
+/// Words for who does the work, and whether that is a person.
+const RUN_WORDS: [(&str, bool); 2] = [("worker", false), ("person", true)];
+/// Words for what is done about an error, and whether that is to try again.
+const RECIPE_WORDS: [(&str, bool); 2] = [("retry", true), ("fail", false)];
 /// A phase that should weigh more than this against another should be several phases.
 const WEIGHT_MAX: f64 = 1_000_000.0;
 
@@ -129,7 +133,11 @@ pub(crate) fn read_flow(reader: &mut Reader<'_>, top: &Entries<'_>) -> FlowDefin
 }
 
 fn read_phase(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> PhaseDefinition {
-    reader.name(name, "a phase");
+    let mut name = name.clone();
+    if !reader.name(&name, "a phase") {
+        // Many messages have it in them.
+        name.value = shorten(&name.value);
+    }
     let what = format!("the phase `{}`", name.value);
     // A phase that cannot be read is there all the same: what needs it is not wrong for that.
     let entries = reader.entries(node, &what, &PHASE_KEYS).unwrap_or_else(|| Entries::none(node.place));
@@ -139,7 +147,7 @@ fn read_phase(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Ph
     };
     let run = entries.get("run").map(|run| read_run(reader, run)).unwrap_or_default();
     PhaseDefinition {
-        name: name.clone(),
+        name,
         needs: entries.get("needs").map(|needs| reader.texts(needs, "`needs`")).unwrap_or_default(),
         weight: entries.get("weight").and_then(|weight| read_weight(reader, weight)).unwrap_or(1.0),
         milestone: entries.get("milestone").and_then(|milestone| read_milestone(reader, milestone)),
@@ -309,16 +317,13 @@ fn read_retry(reader: &mut Reader<'_>, node: &Node) -> Option<Retry> {
 /// `worker`, `person`, or one of `{ worker: … }`, `{ http: …, input: … }`, `{ flow: …, context: … }`, `{ wait_for: … }`.
 fn read_run(reader: &mut Reader<'_>, node: &Node) -> RunDefinition {
     if let NodeKind::Text(text) = &node.kind {
-        match text.as_str() {
-            "worker" => return RunDefinition::Worker(None),
-            "person" => return RunDefinition::Person,
-            other => {
-                let message = format!("`run` is `{}`", shorten(other));
-                let help = "write `worker`, `person`, or a map such as `{ http: my.call }`";
-                reader.error("bad_value", node.place, message, help);
-                return RunDefinition::Anybody;
-            }
-        }
+        let Some((_, person)) = RUN_WORDS.iter().find(|(word, _)| word == text) else {
+            let message = format!("`run` is `{}`", shorten(text));
+            let help = "write `worker`, `person`, or a map such as `{ http: my.call }`";
+            reader.error("bad_value", node.place, message, help);
+            return RunDefinition::Anybody;
+        };
+        return if *person { RunDefinition::Person } else { RunDefinition::Worker(None) };
     }
     let Some(entries) = reader.entries(node, "`run`", &RUN_KEYS) else { return RunDefinition::Anybody };
     let ways: Vec<&str> =
@@ -354,9 +359,12 @@ fn read_recipes(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(Placed<Str
     let Some(entries) = node.and_then(|node| reader.named(node, "`on_error`")) else { return Vec::new() };
     let mut recipes = Vec::new();
     for (code, node) in entries.iter() {
+        let word = |text: &String| RECIPE_WORDS.iter().find(|(word, _)| word == text);
         let recipe = match &node.kind {
-            NodeKind::Text(text) if text == "retry" => Some(RecipeDefinition::Retry),
-            NodeKind::Text(text) if text == "fail" => Some(RecipeDefinition::Fail),
+            NodeKind::Text(text) if word(text).is_some() => match word(text) {
+                Some((_, true)) => Some(RecipeDefinition::Retry),
+                _ => Some(RecipeDefinition::Fail),
+            },
             NodeKind::Map(written) if !written.is_empty() => {
                 reader.entries(node, "a recipe", &RECIPE_KEYS).and_then(|entries| {
                     let target = entries.get("rollback")?;
@@ -373,4 +381,29 @@ fn read_recipes(reader: &mut Reader<'_>, node: Option<&Node>) -> Vec<(Placed<Str
         recipes.extend(recipe.map(|recipe| (code.clone(), recipe)));
     }
     recipes
+}
+
+/// Which keys may stand at which place of the schema.
+#[cfg(test)]
+pub(crate) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    vec![
+        ("/$defs/flow", FLOW_KEYS.to_vec()),
+        ("/$defs/phase", PHASE_KEYS.to_vec()),
+        ("/$defs/milestone", MILESTONE_KEYS.to_vec()),
+        ("/$defs/run", RUN_KEYS.to_vec()),
+        ("/$defs/gate", GATE_KEYS.to_vec()),
+        ("/$defs/retry", RETRY_KEYS.to_vec()),
+        ("/$defs/recipe/anyOf/1", RECIPE_KEYS.to_vec()),
+    ]
+}
+
+/// Which words may stand at which place of the schema.
+#[cfg(test)]
+pub(crate) fn words_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
+    use crate::definition::schema::words;
+    vec![
+        ("/$defs/milestone/properties/when", words(&MILESTONE_TIMES)),
+        ("/$defs/worker_or_person", words(&RUN_WORDS)),
+        ("/$defs/recipe/anyOf/0", words(&RECIPE_WORDS)),
+    ]
 }
