@@ -9,6 +9,7 @@ use crate::conversation::clarification::ClarificationView;
 use crate::decide::decide;
 use crate::decide::turn::{allowed, position_of};
 use crate::definition::is_internal;
+use crate::flow::{FlowView, RecoveryOption};
 use crate::input::{Cause, Input};
 use crate::machine::Machine;
 use crate::refusal::{Considered, Refusal};
@@ -121,7 +122,10 @@ pub fn waiting_for(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Wa
         told += considered.len();
         Due { timer: timer.clone(), within: timer.deadline.since(now), considered }
     };
-    let events = position.as_ref().map(|position| allowed(machine, position.leaves())).unwrap_or_default();
+    let events = match &machine.flow {
+        Some(_) => options_of(machine, snapshot, now),
+        None => position.as_ref().map(|position| allowed(machine, position.leaves())).unwrap_or_default(),
+    };
     let pending = snapshot.conversation.as_ref().and_then(|c| c.pending.as_ref());
     WaitingFor {
         events,
@@ -129,4 +133,14 @@ pub fn waiting_for(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Wa
         calls: snapshot.invocations.clone(),
         clarification: pending.map(Clarification::view),
     }
+}
+
+/// The events that a flow would take now from somebody who may.
+fn options_of(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Vec<String> {
+    let options = FlowView::of(machine, snapshot, now).map(|view| view.recovery_options);
+    let event = |option: RecoveryOption| match option.phase {
+        Some(phase) => format!("{phase}.{}", option.action),
+        None => option.action.to_owned(),
+    };
+    options.unwrap_or_default().into_iter().map(event).collect()
 }

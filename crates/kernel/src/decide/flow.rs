@@ -6,9 +6,9 @@ use crate::bound;
 use crate::commit::{
     Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, FlowAnswer, PhaseRow, Transition,
 };
-use crate::flow::{Declined, Flow, FlowEvent, FlowState, FlowStatus, Step, StepEffect, alarm_of};
+use crate::flow::{Declined, FlowEvent, FlowState, FlowStatus, Step, StepEffect, alarm_of, row};
 use crate::id::{InstanceId, Revision, Subject};
-use crate::input::{Cause, Fields, FlowStart, Input};
+use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot};
@@ -101,14 +101,15 @@ pub(super) fn decide_flow(
 /// When its context or its beginning does not fit the definition.
 pub(super) fn begin_flow(
     machine: &Machine,
-    flow: &Flow,
     input: &Input,
     now: Timestamp,
-    id: Option<InstanceId>,
+    instance: InstanceId,
     subject: Option<Subject>,
-    given: &Fields,
-    start: &FlowStart,
 ) -> Result<Commit, Refusal> {
+    let (Some(flow), Cause::Create { context: given, flow: start, .. }) = (&machine.flow, &input.cause)
+    else {
+        return Err(Refusal::new(RefusalCode::NotFound, Revision::NONE, "there is no such flow"));
+    };
     bound::check(&start.booleans).map_err(|problem| {
         let message = format!("the booleans are too much: they are {problem}");
         Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message)
@@ -116,8 +117,6 @@ pub(super) fn begin_flow(
     let context = machine
         .initial_context(given)
         .map_err(|problems| Refusal::new(RefusalCode::InvalidContext, Revision::NONE, problems.join("; ")))?;
-    let seed = [input.tenant.as_str(), machine.name.as_str(), input.key.as_str()];
-    let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));
     let mut after = Snapshot::new(machine, input.tenant.clone(), instance, Arc::new(context), now);
     after.subject = subject;
     after.flow = Some(Arc::new(FlowState::new(flow.phases.len(), now)));
@@ -245,11 +244,11 @@ fn rows(step: &mut Step<'_>, before: Option<&Snapshot>) -> Vec<PhaseRow> {
     let mut touched = std::mem::take(&mut step.touched);
     touched.sort_unstable();
     touched.dedup();
-    let before = before.and_then(|before| Step::resume(step.machine, before, step.now));
+    let before = before.and_then(|before| Some((before.flow.as_deref()?, &before.timers[..])));
     let new = |phase| {
-        let row = step.row(phase);
-        let same = before.as_ref().is_some_and(|before| before.row(phase) == row);
-        (!same).then_some(row)
+        let line = row(step.flow, &step.state, &step.timers, phase);
+        let same = before.is_some_and(|(state, timers)| row(step.flow, state, timers, phase) == line);
+        (!same).then_some(line)
     };
     touched.into_iter().filter_map(new).collect()
 }

@@ -53,7 +53,8 @@ pub fn decide(
     check_payload(input, revision)?;
     match (&input.cause, before) {
         (Cause::Create { id, subject, context, flow, .. }, before) => {
-            create(machine, before, input, now, id.clone(), subject.clone(), context, flow)
+            let wanted = Wanted { id: id.clone(), subject: subject.clone(), context, flow };
+            create(machine, before, input, now, wanted)
         }
         (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
         (Cause::Message { subject, message, .. }, before) => {
@@ -144,36 +145,41 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
     }
 }
 
+/// What somebody wants a new instance to be.
+struct Wanted<'a> {
+    id: Option<InstanceId>,
+    subject: Option<Subject>,
+    context: &'a Fields,
+    flow: &'a FlowStart,
+}
+
 fn create(
     machine: &Machine,
     before: Option<&Snapshot>,
     input: &Input,
     now: Timestamp,
-    id: Option<InstanceId>,
-    subject: Option<Subject>,
-    given: &Fields,
-    start: &FlowStart,
+    wanted: Wanted<'_>,
 ) -> Result<Commit, Refusal> {
+    let Wanted { id, subject, context, flow: start } = wanted;
     let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
     if let Some(before) = before.filter(taken) {
         let message = format!("the instance `{}` exists and is in `{}`", before.instance, before.state());
         return Err(Refusal::new(RefusalCode::InstanceExists, before.revision, message));
     }
-    match &machine.flow {
-        Some(flow) => return flow::begin_flow(machine, flow, input, now, id, subject, given, start),
-        None if !start.is_empty() => {
-            let message = format!("`{}` is no flow, so that it has no phases to begin with", machine.name);
-            return Err(Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message));
-        }
-        None => {}
+    let seed = [input.tenant.as_str(), machine.name.as_str(), input.key.as_str()];
+    let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));
+    if machine.flow.is_some() {
+        return flow::begin_flow(machine, input, now, instance, subject);
+    }
+    if !start.is_empty() {
+        let message = format!("`{}` is no flow, so that it has no phases to begin with", machine.name);
+        return Err(Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message));
     }
     let ordinal = match (&machine.conversation, &subject) {
         (Some(_), Some(_)) => before.map_or(0, |b| b.ordinal) + 1,
         _ => 0,
     };
-    let seed = [input.tenant.as_str(), machine.name.as_str(), input.key.as_str()];
-    let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));
-    let mut turn = Turn::begin(machine, input, now, instance, subject, ordinal, given)?;
+    let mut turn = Turn::begin(machine, input, now, instance, subject, ordinal, context)?;
     turn.start()?;
     Ok(turn.commit_event("create", None))
 }

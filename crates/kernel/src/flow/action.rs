@@ -7,6 +7,7 @@ use serde_json::Value;
 use crate::diagnostic::nearest;
 use crate::flow::{Flow, PhaseIndex};
 use crate::input::Fields;
+use crate::snapshot::Timer;
 use crate::time::Delay;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +161,14 @@ impl Alarm {
             Self::ValidationExpired => "validation_expired",
             Self::ApprovalExpired => "approval_expired",
         }
+    }
+
+    /// The timer of a phase among others.
+    pub fn timer_of<'t>(self, timers: &'t [Timer], phase: &str) -> Option<&'t Timer> {
+        timers.iter().find(|timer| {
+            let rest = timer.id.strip_prefix(phase).and_then(|rest| rest.strip_prefix('.'));
+            rest == Some(self.as_str())
+        })
     }
 }
 

@@ -36,8 +36,7 @@ impl FlowDefinition {
             }
         }
         let (begun, rest) = FIXED.split_at(2);
-        let names =
-            begun.iter().map(|name| fixed(name)).chain(milestones).chain(rest.iter().map(|name| fixed(name)));
+        let names = begun.iter().map(fixed).chain(milestones).chain(rest.iter().map(fixed));
         names.map(StateDefinition::empty).collect()
     }
 }
@@ -170,6 +169,9 @@ impl<'a> Compiler<'a, '_> {
             RunDefinition::Flow { flow, context } => {
                 if let Err(problem) = MachineName::parse(&flow.value) {
                     self.error("bad_name", flow.place, problem, "write the name of a flow");
+                } else if flow.value == self.definition.machine.value {
+                    let message = format!("`{}` would be a phase of itself, without end", flow.value);
+                    self.error("phase_cycle", flow.place, message, "name another flow");
                 }
                 Run::Flow { flow: flow.value.as_str().into(), context: self.values(context, false) }
             }

@@ -48,6 +48,9 @@ pub struct Pause {
 pub struct ParentCall {
     pub instance: InstanceId,
     pub call: String,
+    /// How many flows there are above, each a phase of the next.
+    #[serde(default, skip_serializing_if = "is_none_yet")]
+    pub depth: u32,
 }
 
 /// Where a phase is. Times are since the flow began.
@@ -86,10 +89,10 @@ pub struct PhaseDetails {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<Lease>,
     /// Workers in a row that were not heard of again.
-    #[serde(default, skip_serializing_if = "is_none_lost")]
+    #[serde(default, skip_serializing_if = "is_none_yet")]
     pub lost_leases: u32,
     /// Rollbacks in a row that a recipe has led to.
-    #[serde(default, skip_serializing_if = "is_none_lost")]
+    #[serde(default, skip_serializing_if = "is_none_yet")]
     pub recoveries: u32,
     /// In progress with nobody at it: it was sent back, and whoever takes it may go on.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -119,7 +122,7 @@ fn is_zero(progress: &f64) -> bool {
     *progress == 0.0
 }
 
-fn is_none_lost(count: &u32) -> bool {
+fn is_none_yet(count: &u32) -> bool {
     *count == 0
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::chart::Computed;
-use crate::commit::{LeaseGiven, PhaseMove, PhaseRow, Told};
+use crate::commit::{LeaseGiven, PhaseMove, Told};
 use crate::expression::Scope;
 use crate::flow::action::Alarm;
 use crate::flow::record::Pause;
@@ -190,7 +190,7 @@ impl<'a> Step<'a> {
         };
         let instance = InstanceId::parse(instance)
             .map_err(|problem| Declined::new(RefusalCode::MalformedRequest, problem))?;
-        let watcher = ParentCall { instance, call: call.clone() };
+        let watcher = ParentCall { instance, call: call.clone(), depth: 0 };
         let status = self.status();
         if status.is_over() {
             self.tell_end(&watcher, &status);
@@ -371,8 +371,7 @@ impl<'a> Step<'a> {
     /// The timer of a phase that runs, or will run on.
     pub fn timer(&self, phase: PhaseIndex, alarm: Alarm) -> Option<&Timer> {
         let timers = self.state.paused.as_ref().map_or(&self.timers, |pause| &pause.timers);
-        let id = self.timer_id(phase, alarm);
-        timers.iter().find(|timer| *timer.id == *id)
+        alarm.timer_of(timers, &self.phase(phase).name)
     }
 
     fn timer_id(&self, phase: PhaseIndex, alarm: Alarm) -> String {
@@ -413,35 +412,6 @@ impl<'a> Step<'a> {
             missing: self.missing(phase),
             retry_allowed: actions.contains(&Action::Retry),
         })
-    }
-
-    /// A phase as lists and workers find it.
-    pub fn row(&self, phase: PhaseIndex) -> PhaseRow {
-        let written = self.phase(phase);
-        let record = self.state.record(phase);
-        let sent_back = record.details.as_ref().is_some_and(|details| details.sent_back);
-        let open = self.state.paused.is_none() && !self.state.cancelled;
-        let startable = record.state.is_startable() && is_ready(self.flow, &self.state, phase);
-        let offered = open && written.is_for_workers() && (startable || sent_back);
-        let since = self.state.since(phase);
-        let from = match record.state {
-            PhaseState::RetryNeeded => self.timer(phase, Alarm::RetryDue).map(|timer| timer.deadline),
-            _ => None,
-        };
-        let lease = record.lease().filter(|_| !self.state.cancelled);
-        PhaseRow {
-            phase: Arc::clone(&written.name),
-            place: phase.0,
-            state: record.state,
-            since,
-            attempts: record.attempts,
-            retries: record.retries,
-            error: record.error().map(|error| error.code.clone()),
-            offered_at: offered.then(|| from.unwrap_or(since)),
-            kind: written.kind_of_worker().into(),
-            lease: lease.map(|lease| lease.token.clone()),
-            worker: lease.map(|lease| lease.worker.clone()),
-        }
     }
 
     /// What a phase needs and what is not completed.

@@ -4,6 +4,7 @@
 
 mod conversation;
 mod floor;
+mod flows;
 mod kernel_steps;
 mod over_http;
 
@@ -87,8 +88,10 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         );
     }
     kernel_steps::measure(&mut told)?;
+    flows::measure(&mut told)?;
     if !args.memory {
         measure_durable(scratch.path(), time, &mut told)?;
+        flows::measure_durable(scratch.path(), time, &mut told)?;
     }
     if args.json {
         say!("{}", serde_json::to_string(&lines)?);

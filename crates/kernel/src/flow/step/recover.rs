@@ -39,7 +39,9 @@ impl Step<'_> {
             (Recipe::Rollback(from), _) => {
                 self.go(phase, PhaseState::Failed);
                 let recoveries = self.details(phase).recoveries;
-                if recoveries < RECOVERIES_MAX && self.state.state(from) == PhaseState::Completed {
+                let leads_here =
+                    self.state.state(from) == PhaseState::Completed && self.behind(from).contains(&phase);
+                if leads_here && recoveries < RECOVERIES_MAX {
                     self.details(phase).recoveries = recoveries + 1;
                     self.roll_back(from);
                 }

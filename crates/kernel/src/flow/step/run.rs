@@ -15,6 +15,9 @@ use crate::id::{InstanceId, MachineName};
 use crate::input::{CallOutcome, Fields};
 use crate::snapshot::Invocation;
 
+/// Flows within flows. One that is a phase of itself, by way of others, comes to its end here.
+const DEPTH_MAX: u32 = 8;
+
 /// What a delivery says that did not work out, in the words of flows: what passes, and what does not.
 const OUTSIDE: [(&str, &str); 4] = [
     ("unreachable", "EXTERNAL_SERVICE_ERROR"),
@@ -78,7 +81,8 @@ impl Step<'_> {
     }
 
     fn parent_call(&self) -> ParentCall {
-        ParentCall { instance: self.instance.clone(), call: self.next_key() }
+        let depth = self.state.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
+        ParentCall { instance: self.instance.clone(), call: self.next_key(), depth }
     }
 
     /// The flow of a phase is named after the phase and the revision that began it.
@@ -88,14 +92,14 @@ impl Step<'_> {
         flow: &Arc<str>,
         context: &[(Arc<str>, Computed)],
     ) -> Result<(Arc<str>, StepEffect), String> {
+        let parent = self.parent_call();
+        if parent.depth > DEPTH_MAX {
+            return Err(format!("flows are phases of flows {DEPTH_MAX} deep, and no deeper"));
+        }
         let context = self.values(context)?;
         let id = format!("{}.{}.{}", self.instance, self.phase(phase).name, self.revision);
-        let told = Told::Begin {
-            flow: MachineName::parse(flow)?,
-            id: InstanceId::parse(&id)?,
-            context,
-            parent: self.parent_call(),
-        };
+        let told =
+            Told::Begin { flow: MachineName::parse(flow)?, id: InstanceId::parse(&id)?, context, parent };
         // By its id the child is found again: to be paused, resumed or cancelled with its parent.
         Ok((format!("{FLOW_PREFIX}{id}").into(), StepEffect::Tell(told)))
     }
@@ -106,7 +110,7 @@ impl Step<'_> {
             let name = &self.phase(phase).name;
             return Err(format!("`wait_for` of `{name}` must be the id of a flow, not {found}"));
         };
-        let ParentCall { instance, call } = self.parent_call();
+        let ParentCall { instance, call, .. } = self.parent_call();
         let payload = [("instance", instance.to_string()), ("call", call)];
         let payload = payload.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
         let instance = InstanceId::parse(id)?;

@@ -1,0 +1,167 @@
+//! What a transition of a phase costs: in a flow of six phases, and in one of five hundred with two thousand needs.
+//!
+//! Half of each flow is completed, and one phase after another is started, completed and rolled back. The large flow
+//! stands beside the small one: its share of the small one's rate is what is to be looked at.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::{Clock, Engine, Machines, Settings};
+use kernel::commit::Answer;
+use kernel::decide::decide;
+use kernel::definition;
+use kernel::id::{InputKey, InstanceId, TenantId};
+use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::machine::Machine;
+use kernel::time::Timestamp;
+use store::SqliteStore;
+
+use crate::command::Failure;
+use crate::command::bench::{Line, percentiles};
+
+const TIME: Duration = Duration::from_millis(700);
+/// Phases, and how many of those before it each needs at most.
+const SMALL: (usize, usize) = (6, 2);
+const LARGE: (usize, usize) = (500, 4);
+const ROUND: [&str; 3] = ["start", "complete", "rollback"];
+
+pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
+    let small = in_memory(SMALL)?;
+    say(Line::rate("kernel: a phase's transition in a flow of 6 phases", small));
+    let large = in_memory(LARGE)?;
+    let line = Line::rate("kernel: the same in a flow of 500 phases, 2,000 needs", large);
+    say(Line { of_floor: Some(large / small), ..line });
+    Ok(())
+}
+
+pub(super) fn measure_durable(
+    scratch: &Path,
+    time: Duration,
+    say: &mut impl FnMut(Line),
+) -> Result<(), Failure> {
+    for in_flight in [1, 32] {
+        let small = durable(&scratch.join(format!("flow-6-{in_flight}.db")), SMALL, in_flight, time)?;
+        let what = format!("engine: durable transitions of 6 phases, {in_flight} in flight");
+        let floor = small.per_second;
+        say(Line { what, ..small });
+        let large = durable(&scratch.join(format!("flow-500-{in_flight}.db")), LARGE, in_flight, time)?;
+        let what = format!("engine: the same of 500 phases, {in_flight} in flight");
+        say(Line { what, of_floor: Some(large.per_second / floor), ..large });
+    }
+    Ok(())
+}
+
+/// Each phase needs the last few before it at growing distances, so that there are chains and there is breadth.
+fn definition((phases, needs): (usize, usize)) -> String {
+    let mut source = "flow: large\nphases:\n".to_owned();
+    for at in 0..phases {
+        let distances = (0..needs).map(|n| 1 + n * 7 + at % 3);
+        let needed: Vec<String> =
+            distances.filter_map(|back| at.checked_sub(back)).map(|before| format!("p{before}")).collect();
+        source.push_str(&format!("  p{at}: {{ needs: [{}] }}\n", needed.join(", ")));
+    }
+    source
+}
+
+fn load(shape: (usize, usize)) -> Result<Machine, Failure> {
+    let (machine, diagnostics) = definition::load(&definition(shape));
+    machine.ok_or_else(|| Failure(format!("the benchmark's own flow is wrong: {diagnostics:?}")))
+}
+
+fn input(key: String, cause: Cause) -> Result<Input, Failure> {
+    let key = InputKey::parse(&key).map_err(Failure)?;
+    let tenant = TenantId::default_tenant();
+    Ok(Input { tenant, key, cause, expected: None, by: Some("bench".into()), trace_id: None })
+}
+
+fn instance(number: usize) -> Result<InstanceId, Failure> {
+    InstanceId::parse(&format!("flow-{number}")).map_err(Failure)
+}
+
+/// A flow of which the first half has been completed elsewhere.
+fn begun(machine: &Machine, phases: usize, number: usize) -> Result<Input, Failure> {
+    let booleans = (0..phases / 2).map(|at| (format!("p{at}_completed"), true.into())).collect();
+    let cause = Cause::Create {
+        machine: machine.name.clone(),
+        id: Some(instance(number)?),
+        subject: None,
+        context: Fields::new(),
+        flow: FlowStart { booleans, parent: None },
+    };
+    input(format!("begin-{number}"), cause)
+}
+
+/// The next of `start`, `complete` and `rollback` of the first phase that is not completed.
+fn next(phases: usize, number: usize, step: usize) -> Result<Input, Failure> {
+    let event = format!("p{}.{}", phases / 2, ROUND[step % ROUND.len()]);
+    let cause = Cause::Event { instance: instance(number)?, event, payload: Fields::new() };
+    input(format!("{number}-{step}"), cause)
+}
+
+fn in_memory(shape: (usize, usize)) -> Result<f64, Failure> {
+    let machine = load(shape)?;
+    let now = Timestamp::from_millis(0);
+    let refused = |refusal| Failure(format!("the benchmark's own action was refused: {refusal:?}"));
+    let mut before = decide(&machine, None, &begun(&machine, shape.0, 0)?, now).map_err(refused)?.after;
+    let inputs: Vec<Input> = (0..ROUND.len()).map(|step| next(shape.0, 0, step)).collect::<Result<_, _>>()?;
+    let started = Instant::now();
+    let mut done = 0_usize;
+    while started.elapsed() < TIME {
+        for input in &inputs {
+            let commit = decide(&machine, before.as_ref(), input, now).map_err(refused)?;
+            black_box(&commit);
+            before = commit.after;
+        }
+        done += inputs.len();
+    }
+    Ok(done as f64 / started.elapsed().as_secs_f64())
+}
+
+fn durable(path: &Path, shape: (usize, usize), in_flight: usize, time: Duration) -> Result<Line, Failure> {
+    let store = Arc::new(SqliteStore::open(path).map_err(|error| Failure(error.to_string()))?);
+    let machines = Machines::default();
+    let (machine, _) = machines.activate(&*store, &definition(shape), Clock::System.now())?;
+    let engine = Engine::start(store, Arc::new(machines), Clock::System, Settings::default());
+    for number in 0..in_flight {
+        taken(&engine.call(begun(&machine, shape.0, number)?))?;
+    }
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let send = |number: usize, step: usize| -> Result<(), Failure> {
+        let (sender, at) = (sender.clone(), Instant::now());
+        engine.submit(next(shape.0, number, step)?, move |answered| {
+            let _ = sender.send((number, step, at.elapsed(), taken(&answered).is_ok()));
+        });
+        Ok(())
+    };
+    let batches = engine.metrics().batches();
+    let started = Instant::now();
+    for number in 0..in_flight {
+        send(number, 0)?;
+    }
+    let (mut latencies, mut open) = (Vec::new(), in_flight);
+    while open > 0 {
+        let Ok((number, step, took, taken)) = receiver.recv() else { break };
+        if !taken {
+            return Err(Failure("the engine refused an action of the benchmark".into()));
+        }
+        latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        match started.elapsed() < time {
+            true => send(number, step + 1)?,
+            false => open -= 1,
+        }
+    }
+    let elapsed = started.elapsed().as_secs_f64();
+    let count = latencies.len() as f64;
+    let (p50_ms, p99_ms) = percentiles(&mut latencies);
+    let batches = (engine.metrics().batches() - batches).max(1) as f64;
+    Ok(Line { p50_ms, p99_ms, group: Some(count / batches), ..Line::rate("", count / elapsed) })
+}
+
+fn taken(answered: &engine::Answered) -> Result<(), Failure> {
+    match answered {
+        Ok(submitted) if matches!(&*submitted.answer, Answer::Event(_)) => Ok(()),
+        other => Err(Failure(format!("the benchmark's own action was not taken: {other:?}"))),
+    }
+}
