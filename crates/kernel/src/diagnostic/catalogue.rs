@@ -38,7 +38,10 @@ pub const CODES: [(&str, &str); 41] = [
         "An expression gives another type than is wanted here: a guard that is no boolean, a value that its field does not take.",
     ),
     ("unknown_phase", "What a phase needs, or is rolled back to, is no phase of the flow."),
-    ("phase_cycle", "Phases that need one another, directly or not: none of them could ever start."),
+    (
+        "phase_cycle",
+        "Phases that need one another, directly or not, so that none of them could ever start; or a flow that is a phase of itself.",
+    ),
     ("unknown_id", "What is cancelled is delayed nowhere."),
     ("unknown_reply", "A reply that the conversation does not have."),
     ("bad_template", "A reply with a brace that has no partner."),
@@ -66,7 +69,7 @@ pub const CODES: [(&str, &str); 41] = [
     ("constant_guard", "A guard, or the `when` of a phase, that reads nothing, and so always says the same."),
     (
         "endless_loop",
-        "Transitions that follow one another without end: when they run they are stopped and refused as `step_limit`. Or a flow that always begins itself again.",
+        "Transitions that follow one another without end. When they run they are stopped and refused as `step_limit`.",
     ),
     ("useless_history", "A history state that nothing leads to, or that could only remember one thing."),
     ("unheard_event", "An event that is raised, listed or meant by an intent, and that no state takes."),

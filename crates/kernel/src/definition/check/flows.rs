@@ -18,7 +18,6 @@ pub(super) fn check(definition: &Definition, machine: &Machine, diagnostics: &mu
     for (written, phase) in written.phases.iter().zip(&flow.phases) {
         checker.no_way_out_by_time(written, phase);
         checker.constant_condition(written, phase);
-        checker.runs_itself(written, phase);
     }
     checker.idle_fields();
 }
@@ -61,17 +60,6 @@ impl FlowChecker<'_, '_> {
             let message = format!("this condition is always {value}");
             let help = "let it read `context`, or write `true` or `false` if that is what is meant";
             self.warn("constant_guard", source.place, message, help);
-        }
-    }
-
-    /// A phase that always begins another of the flow that it belongs to is never completed: neither is that one's.
-    fn runs_itself(&mut self, written: &PhaseDefinition, phase: &Phase) {
-        let Run::Flow { flow, .. } = &phase.run else { return };
-        if **flow == *self.machine.name.as_str() && phase.when.is_none() {
-            let message =
-                format!("`{}` begins another `{flow}`, whose `{0}` begins another, without end", phase.name);
-            let help = "add a `when` that comes to an end, or run another flow";
-            self.warn("endless_loop", written.name.place, message, help);
         }
     }
 
