@@ -341,6 +341,9 @@ fn a_reused_key_an_old_revision_and_a_missing_key_are_told_apart() {
     replayed["replayed"] = json!(true);
     assert_eq!(second.json(), replayed);
     assert_refused(&flows.act("k", "collect.complete", json!({ "key": "s" })), 422, "key_reused");
+    let refused = [(); 2].map(|()| flows.act("k", "collect.start", json!({ "key": "late" })));
+    assert_eq!(refused.each_ref().map(|answer| answer.replayed), [false, true]);
+    assert_eq!(assert_refused(&refused[1], 409, "invalid_transition"), refused[0].json());
     let path = "/v1/flows/k/phases/collect/complete";
     let old = flows.server.post_with(path, r#"{"key": "c"}"#, &[("if-match", "\"1\"")]);
     assert_eq!(assert_refused(&old, 412, "stale_revision")["details"]["state"], json!("in_progress"));

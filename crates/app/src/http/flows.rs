@@ -156,7 +156,8 @@ pub async fn create(
         Answer::Event(answer) => answer,
         Answer::Refused(refusal) => {
             let now = app.engine.clock().now();
-            return Err(Problem::refused(refusal).of_flow(Fields::new(), None, now));
+            let problem = Problem::refused(refusal).replayed(submitted.replayed);
+            return Err(problem.of_flow(Fields::new(), None, now));
         }
         Answer::Message(_) => return Err(Problem::internal()),
     };

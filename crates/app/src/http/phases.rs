@@ -213,9 +213,9 @@ async fn take(
     }
     .map_err(|failure| match failure {
         Failure::Plain(problem) => plain(problem),
-        Failure::Refused(refusal, details) => {
+        Failure::Refused { refusal, details, replayed } => {
             let retry_allowed = refusal.phase.as_ref().map(|standing| standing.retry_allowed);
-            Problem::refused(&refusal).of_flow(details, retry_allowed, now)
+            Problem::refused(&refusal).replayed(replayed).of_flow(details, retry_allowed, now)
         }
     })
 }
@@ -223,7 +223,7 @@ async fn take(
 /// Why something was not done, with how things stand.
 enum Failure {
     Plain(Problem),
-    Refused(Box<Refusal>, Fields),
+    Refused { refusal: Box<Refusal>, details: Fields, replayed: bool },
 }
 
 impl From<Problem> for Failure {
@@ -249,7 +249,8 @@ async fn do_it(app: &Shared, deed: Deed, tenant: TenantId, input: Input) -> Resu
         }
         Answer::Refused(refusal) => {
             let details = details(app, &found, &deed, refusal);
-            Err(Failure::Refused(Box::new(refusal.clone()), details))
+            let (refusal, replayed) = (Box::new(refusal.clone()), submitted.replayed);
+            Err(Failure::Refused { refusal, details, replayed })
         }
         Answer::Message(_) => Err(Problem::internal().into()),
     }
@@ -264,7 +265,7 @@ async fn dry_run_of(app: &Shared, deed: Deed, input: Input) -> Result<Response, 
         let explanation = app.engine.explain(&found.snapshot, &input)?;
         if let Some(refusal) = explanation.refusal {
             let details = details(app, &found, &deed, &refusal);
-            return Ok(Err(Failure::Refused(Box::new(refusal), details)));
+            return Ok(Err(Failure::Refused { refusal: Box::new(refusal), details, replayed: false }));
         }
         let Some(Answer::Event(answer)) = &explanation.answer else { return Err(Problem::internal()) };
         let answered = FlowAnswered::of(answer, deed.phase.as_deref()).ok_or_else(Problem::internal)?;

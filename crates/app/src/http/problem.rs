@@ -42,6 +42,9 @@ struct Document {
     /// Seconds, for `Retry-After`.
     #[serde(skip)]
     retry_after: Option<u32>,
+    /// Whether this is the first answer to a key that came again.
+    #[serde(skip)]
+    replayed: bool,
 }
 
 /// What is told besides of something that was not done to a flow.
@@ -71,6 +74,7 @@ impl Problem {
             diagnostics: Vec::new(),
             flow: None,
             retry_after: None,
+            replayed: false,
         }))
     }
 
@@ -89,6 +93,11 @@ impl Problem {
             retry_allowed: retry_allowed.unwrap_or(document.retryable),
             timestamp,
         });
+        self
+    }
+
+    pub fn replayed(mut self, replayed: bool) -> Self {
+        self.0.replayed = replayed;
         self
     }
 
@@ -227,6 +236,9 @@ impl IntoResponse for Problem {
         headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
         if self.0.status == 401 {
             headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        }
+        if self.0.replayed {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
         if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));
