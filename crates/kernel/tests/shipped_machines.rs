@@ -21,3 +21,17 @@ fn shipped_machines_load_without_a_diagnostic() {
     }
     assert!(seen > 0, "no machine was found");
 }
+
+/// Of machines the document shows parts, of flows whole ones.
+#[test]
+fn flows_in_the_documents_load_without_a_diagnostic() {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/definitions.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let flows: Vec<&str> = blocks.filter(|block| block.starts_with("flow:")).collect();
+    assert!(!flows.is_empty());
+    for flow in flows {
+        let (machine, diagnostics) = kernel::definition::load(flow);
+        assert!(machine.is_some() && diagnostics.is_empty(), "{diagnostics:?}\n{flow}");
+    }
+}

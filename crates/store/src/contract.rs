@@ -77,6 +77,7 @@ macro_rules! store_contract {
             concurrent_writers_lose_nothing
             // Records.
             what_is_saved_is_loaded_exactly
+            a_flow_is_loaded_exactly
             a_deep_context_is_loaded_exactly
             floats_are_loaded_to_the_last_bit
             load_session_returns_highest_ordinal

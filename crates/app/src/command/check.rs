@@ -110,8 +110,11 @@ impl Findings {
             let name = path.display().to_string();
             diagnostics.iter().for_each(|diagnostic| say!("{}\n", diagnostic.render(&name, &source)));
             if let Some(machine) = &machine {
-                let states = machine.chart.states.len() - 1;
-                say!("{name}: {} version {}, {states} states", machine.name, machine.version);
+                let size = match &machine.flow {
+                    Some(flow) => counted(flow.phases.len(), "phase"),
+                    None => counted(machine.chart.states.len() - 1, "state"),
+                };
+                say!("{name}: {} version {}, {size}", machine.name, machine.version);
             }
         }
         machine.is_some()
@@ -133,4 +136,9 @@ impl Findings {
         let file = path.to_string_lossy();
         self.reports.push(json!({"file": file, "valid": errors == 0, "diagnostics": diagnostics}));
     }
+}
+
+/// `1 phase`, `6 phases`.
+fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }

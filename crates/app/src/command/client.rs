@@ -1,6 +1,7 @@
 //! Commands that ask a running server: `send`, `ls`, `explain`; and how all that do ask it.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
@@ -23,6 +24,9 @@ pub(super) struct ServerArgs {
     /// The server's JSON as it is
     #[arg(long)]
     pub json: bool,
+    /// Whoever asks often keeps a connection open.
+    #[arg(skip)]
+    agent: OnceLock<ureq::Agent>,
 }
 
 #[derive(Debug, Args)]
@@ -131,8 +135,8 @@ impl ServerArgs {
         Ok(serde_json::from_str(&text)?)
     }
 
-    fn agent(&self) -> ureq::Agent {
-        ureq::Agent::config_builder().http_status_as_error(false).build().into()
+    fn agent(&self) -> &ureq::Agent {
+        self.agent.get_or_init(|| ureq::Agent::config_builder().http_status_as_error(false).build().into())
     }
 
     fn identify<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use kernel::diagnostic::{Diagnostic, Severity};
-use kernel::xstate::{self, Note};
+use kernel::xstate::{self, Note, Unexported};
 use serde::Serialize;
 
 use crate::command::machine_files::read_source;
@@ -93,7 +93,11 @@ pub(crate) fn export(args: &ExportArgs) -> CommandResult {
             }
             Ok(ExitCode::SUCCESS)
         }
-        Err(diagnostics) => {
+        Err(Unexported::Flow) => Err(Failure(format!(
+            "failed to export {}: it is a flow, and XState has states, which a flow does not have",
+            args.file.display()
+        ))),
+        Err(Unexported::Errors(diagnostics)) => {
             if args.output.json {
                 let report = ExportReport { machine: None, notes: &[], diagnostics: &diagnostics };
                 say!("{}", serde_json::to_string(&report)?);
@@ -173,6 +177,15 @@ mod tests {
         assert!(export_to(Output { force: true, ..output(&there) }).is_ok());
         assert!(export_to(Output { force: true, ..output(&definition) }).unwrap_err().contains("itself"));
         assert!(import(&ImportArgs { file: there, output: output(&definition) }).is_err());
+    }
+
+    #[test]
+    fn a_flow_is_not_exported() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, result] = ["flow.yaml", "result"].map(|name| directory.path().join(name));
+        std::fs::write(&file, "flow: f\nphases: { a: {} }\n").unwrap();
+        let Failure(problem) = export(&ExportArgs { file, output: output(&result) }).unwrap_err();
+        assert!(problem.contains("is a flow") && !result.exists(), "{problem}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use kernel::chart::StateIndex;
 use kernel::definition;
 use kernel::diagnostic::nearest;
 use kernel::diagram::{Diagram, dot, mermaid};
+use kernel::flow::{Flow, PhaseIndex};
 use kernel::machine::Machine;
 
 use crate::command::machine_files::read_source;
@@ -26,7 +27,7 @@ pub(crate) struct DiagramArgs {
     /// The notation [default: what the extension of --output says, else mermaid]
     #[arg(long)]
     format: Option<Format>,
-    /// States to mark as active, by their paths
+    /// States to mark as active, by their paths; of a flow, phases
     #[arg(long = "state", value_name = "PATH", value_delimiter = ',')]
     states: Vec<String>,
 }
@@ -51,7 +52,10 @@ pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
         }
         return Ok(ExitCode::FAILURE);
     };
-    let diagram = Diagram::of(&machine, &active_states(&machine, &args.states)?);
+    let diagram = match &machine.flow {
+        Some(flow) => Diagram::of_flow(&machine, flow, &active_phases(flow, &args.states)?),
+        None => Diagram::of(&machine, &active_states(&machine, &args.states)?),
+    };
     let text = match format {
         Format::Mermaid => mermaid(&diagram),
         Format::Dot => dot(&diagram),
@@ -113,6 +117,12 @@ fn active_states(machine: &Machine, paths: &[String]) -> Result<Vec<StateIndex>,
     paths.iter().map(find).collect()
 }
 
+fn active_phases(flow: &Flow, names: &[String]) -> Result<Vec<PhaseIndex>, Failure> {
+    let known = || flow.phases.iter().map(|phase| &*phase.name);
+    let unknown = |name: &String| Failure(format!("`{name}` is no phase; {}", nearest(name, known())));
+    names.iter().map(|name| flow.by_name(name).ok_or_else(|| unknown(name))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -168,6 +178,24 @@ mod tests {
             assert_eq!(diagram(&args).is_ok(), written, "{args:?}");
             assert_eq!(std::fs::read_to_string(output).unwrap() == definition, !written, "{args:?}");
         }
+    }
+
+    #[test]
+    fn of_a_flow_phases_are_marked() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("f.yaml"), "flow: f\nphases: { import: {}, mapping: { needs: import } }\n")
+            .unwrap();
+        let drawn = |phase: &str| {
+            let output = Some(at("f.dot"));
+            let (format, states) = (None, vec![phase.to_owned()]);
+            diagram(&DiagramArgs { file: at("f.yaml"), output, force: false, format, states })
+        };
+        drawn("mapping").unwrap();
+        let text = std::fs::read_to_string(at("f.dot")).unwrap();
+        assert_eq!(text.lines().filter(|line| line.contains("penwidth")).count(), 1, "{text}");
+        let Failure(told) = drawn("maping").unwrap_err();
+        assert!(told.contains("no phase") && told.contains("`mapping`"), "{told}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ mod client;
 mod dead_letters;
 mod definition_formats;
 mod diagram;
+mod flow;
 mod greeting;
 mod machine_files;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
     Rollout(rollout::RolloutArgs),
+    /// Begin, watch and move on phased flows of a running server
+    Flow(flow::FlowArgs),
     /// List what could not be delivered, and try it again
     DeadLetters(dead_letters::DeadLettersArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
@@ -134,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
+        Command::Flow(args) => flow::flow(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
         Command::Bench(args) => bench::bench(&args),
     };

@@ -167,6 +167,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn there_are_no_ways_through_a_flow() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = directory.path().join("f.yaml");
+        std::fs::write(&file, "flow: f\nphases: { a: {} }\n").unwrap();
+        let args = PathsArgs { output: None, file, force: false, all: false, json: false };
+        assert!(paths(&args).unwrap_err().0.contains("is a flow"));
+    }
+
+    #[test]
     fn stories_never_replace_the_definition_that_they_are_of() {
         let directory = tempfile::TempDir::new().unwrap();
         let file = directory.path().join("m.yaml");

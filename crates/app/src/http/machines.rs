@@ -19,9 +19,15 @@ struct MachineView {
     name: String,
     version: u32,
     hash: String,
+    kind: &'static str,
     conversation: bool,
+    /// For a flow, its statuses.
     states: Vec<String>,
-    events: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    events: Option<Vec<String>>,
+    /// What a flow has instead of events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases: Option<Vec<Arc<str>>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<Diagnostic>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -30,13 +36,17 @@ struct MachineView {
 
 impl MachineView {
     fn of(machine: &Machine) -> Self {
+        let flow = machine.flow.as_ref();
+        let events = || machine.chart.public_events().map(ToString::to_string).collect();
         Self {
             name: machine.name.to_string(),
             version: machine.version,
             hash: machine.hash.as_str().to_owned(),
+            kind: if flow.is_some() { "flow" } else { "machine" },
             conversation: machine.conversation.is_some(),
             states: machine.chart.states.iter().skip(1).map(|s| s.path.to_string()).collect(),
-            events: machine.chart.public_events().map(ToString::to_string).collect(),
+            events: flow.is_none().then(events),
+            phases: flow.map(|flow| flow.phases.iter().map(|phase| Arc::clone(&phase.name)).collect()),
             diagnostics: Vec::new(),
             source: None,
         }

@@ -5,17 +5,20 @@
 mod channels;
 mod clarifications;
 mod deliveries;
+mod flows;
 mod instances;
 mod machines;
 mod messages;
 mod openapi;
 mod operations;
+mod phases;
 pub mod problem;
 mod receipts;
 mod request;
 mod reroute;
 mod rollout;
 mod stories;
+mod work;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -178,6 +181,14 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}/story", get(stories::of_instance))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
+        .route("/v1/flows", post(flows::create).get(flows::list))
+        .route("/v1/flows/{id}", get(flows::show))
+        .route("/v1/flows/{id}/recovery-options", get(flows::recovery_options))
+        .route("/v1/flows/{id}/history", get(flows::history))
+        .route("/v1/flows/{id}/phases/{phase}/{action}", post(phases::act))
+        .route("/v1/flows/{id}/{control}", post(phases::control))
+        .route("/v1/phases", get(phases::list))
+        .route("/v1/work/claim", post(work::claim))
         .route("/v1/clarifications", get(clarifications::list))
         .route("/v1/clarifications/{id}/answer", post(clarifications::answer))
         .route("/v1/machines", get(machines::list))

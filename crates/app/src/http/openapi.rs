@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 39] = [
+const ROUTES: [(&str, &str, &str, &str); 48] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -49,6 +49,40 @@ const ROUTES: [(&str, &str, &str, &str); 39] = [
         "Explain",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
+    ("post", "/v1/flows", "Begin a flow", "CreateFlow"),
+    ("get", "/v1/flows", "List flows: flow, status, phase, phase_state, min_retries, cursor, limit", ""),
+    ("get", "/v1/flows/{id}", "A flow in one piece: status, progress, phases, what can be done", ""),
+    ("get", "/v1/flows/{id}/recovery-options", "What can be done now", ""),
+    (
+        "get",
+        "/v1/flows/{id}/history",
+        "Who did what to a flow, when, why, and what came of it, oldest first",
+        "",
+    ),
+    (
+        "post",
+        "/v1/flows/{id}/phases/{phase}/{action}",
+        "Do something to a phase: start, progress, heartbeat, submit, validate, approve, reject, complete, fail, retry or rollback. With dry_run=true nothing is saved",
+        "PhaseAction",
+    ),
+    (
+        "post",
+        "/v1/flows/{id}/{control}",
+        "pause, resume or cancel a flow. With dry_run=true nothing is saved",
+        "FlowAction",
+    ),
+    (
+        "get",
+        "/v1/phases",
+        "Phases of all flows: flow, phase, state, error, min_attempts, min_retries, older_than, cursor, limit",
+        "",
+    ),
+    (
+        "post",
+        "/v1/work/claim",
+        "Give a worker a phase under a lease; 204 when there is nothing to do",
+        "Claim",
+    ),
     ("get", "/v1/clarifications", "List clarifications by status", ""),
     ("post", "/v1/clarifications/{id}/answer", "Answer a clarification by an option's id", "Answer"),
     ("get", "/v1/machines", "The current machines", ""),
@@ -125,7 +159,7 @@ const ROUTES: [(&str, &str, &str, &str); 39] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 49] = [
+const CODES: [(&str, u16); 57] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -142,6 +176,7 @@ const CODES: [(&str, u16); 49] = [
     ("bad_signature", 403),
     ("bad_verify_token", 403),
     ("clock_not_virtual", 403),
+    ("permission_denied", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
@@ -158,6 +193,12 @@ const CODES: [(&str, u16); 49] = [
     ("receipt_running", 409),
     ("not_retryable", 409),
     ("claim_lost", 409),
+    ("needs_missing", 409),
+    ("not_applicable", 409),
+    ("flow_paused", 409),
+    ("retry_limit", 409),
+    ("expired", 409),
+    ("lease_lost", 409),
     ("instance_closed", 410),
     ("stale_revision", 412),
     ("body_too_large", 413),
@@ -167,6 +208,7 @@ const CODES: [(&str, u16); 49] = [
     ("expression_failed", 422),
     ("step_limit", 422),
     ("not_a_conversation", 422),
+    ("malformed_request", 422),
     ("bad_definition", 422),
     ("bad_setting", 422),
     ("corrupt_record", 500),
@@ -225,7 +267,7 @@ fn schemas() -> Value {
         &["intent", "confidence"],
         json!({"intent": text, "confidence": {"type": "number", "minimum": 0, "maximum": 1}, "parameters": fields}),
     );
-    json!({
+    let mut schemas = json!({
         "Message": object(&[], json!({
             "message_id": text, "text": text, "payload": text, "locale": text, "quoted": text,
             "received_at": {"type": "string", "format": "date-time"},
@@ -259,7 +301,28 @@ fn schemas() -> Value {
             "type": text, "title": text, "status": {"type": "integer"}, "detail": text, "instance": text, "code": {"type": "string", "enum": &CODES.map(|(code, _)| code)[..]},
             "retryable": {"type": "boolean"}, "allowed": {"type": "array", "items": text},
             "explain": {"type": "array", "items": fields}, "timers": {"type": "array", "items": fields}, "diagnostics": {"type": "array", "items": fields},
+            "error_code": text, "message": text, "details": fields, "retry_allowed": {"type": "boolean"}, "timestamp": {"type": "string", "format": "date-time"},
         }},
+    });
+    if let (Some(all), Value::Object(flows)) = (schemas.as_object_mut(), schemas_of_flows(object)) {
+        all.extend(flows);
+    }
+    schemas
+}
+
+fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {
+    let text = json!({"type": "string"});
+    let fields = json!({"type": "object", "additionalProperties": true});
+    json!({
+        "CreateFlow": object(&["flow"], json!({"flow": text, "id": text, "context": fields, "booleans": {"type": "object", "additionalProperties": {"type": "boolean"}}, "key": text, "by": text})),
+        "PhaseAction": object(&[], json!({
+            "key": text, "by": text, "reason": text, "lease": text, "lasts": text,
+            "progress": {"type": "number", "minimum": 0, "maximum": 1},
+            "output": fields,
+            "error": {"type": "object", "properties": {"code": text, "message": text}, "additionalProperties": true},
+        })),
+        "FlowAction": object(&[], json!({"key": text, "by": text, "reason": text})),
+        "Claim": object(&["worker"], json!({"worker": text, "lasts": text, "kind": text, "flow": text, "key": text})),
     })
 }
 

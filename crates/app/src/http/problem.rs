@@ -5,9 +5,10 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use engine::EngineError;
 use kernel::diagnostic::Diagnostic;
+use kernel::input::Fields;
 use kernel::refusal::{Considered, Refusal, RefusalCode};
 use kernel::snapshot::Timer;
-use kernel::time::Delay;
+use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
 
 /// One pointer wide, since every handler may return it.
@@ -36,9 +37,25 @@ struct Document {
     timers: Vec<Timer>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     diagnostics: Vec<Diagnostic>,
+    #[serde(flatten)]
+    flow: Option<FlowFailure>,
     /// Seconds, for `Retry-After`.
     #[serde(skip)]
     retry_after: Option<u32>,
+    /// Whether this is the first answer to a key that came again.
+    #[serde(skip)]
+    replayed: bool,
+}
+
+/// What is told besides of something that was not done to a flow.
+#[derive(Clone, Debug, Serialize)]
+struct FlowFailure {
+    error_code: String,
+    message: String,
+    details: Fields,
+    /// Whether the phase may be tried again now; where no phase is concerned, whether the request may.
+    retry_allowed: bool,
+    timestamp: Timestamp,
 }
 
 impl Problem {
@@ -55,8 +72,33 @@ impl Problem {
             explain: Vec::new(),
             timers: Vec::new(),
             diagnostics: Vec::new(),
+            flow: None,
             retry_after: None,
+            replayed: false,
         }))
+    }
+
+    /// The problem of somebody who wanted to do something to a flow. What cannot be understood has one `error_code`,
+    /// whatever is wrong with it.
+    pub fn of_flow(mut self, details: Fields, retry_allowed: Option<bool>, timestamp: Timestamp) -> Self {
+        let document = &mut self.0;
+        let error_code = match document.status {
+            400 => RefusalCode::MalformedRequest.as_str().to_uppercase(),
+            _ => document.code.to_uppercase(),
+        };
+        document.flow = Some(FlowFailure {
+            error_code,
+            message: document.detail.clone(),
+            details,
+            retry_allowed: retry_allowed.unwrap_or(document.retryable),
+            timestamp,
+        });
+        self
+    }
+
+    pub fn replayed(mut self, replayed: bool) -> Self {
+        self.0.replayed = replayed;
+        self
     }
 
     pub fn status(&self) -> u16 {
@@ -194,6 +236,9 @@ impl IntoResponse for Problem {
         headers.insert("content-type", HeaderValue::from_static("application/problem+json"));
         if self.0.status == 401 {
             headers.insert("www-authenticate", HeaderValue::from_static("Bearer"));
+        }
+        if self.0.replayed {
+            headers.insert("idempotent-replayed", HeaderValue::from_static("true"));
         }
         if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));

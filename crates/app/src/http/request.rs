@@ -58,20 +58,25 @@ impl Caller {
         cause: Cause,
     ) -> Result<Input, Problem> {
         let expected = self.expected()?;
-        let key = match (key, &self.idempotency_key) {
-            (Some(key), _) => key,
+        let key = self.key(field, key)?;
+        Ok(Input { tenant: self.tenant, key, cause, expected, by, trace_id: Some(self.trace_id) })
+    }
+
+    /// The key of a request: the body's, under `field`, else the header's.
+    pub fn key(&self, field: &str, key: Option<InputKey>) -> Result<InputKey, Problem> {
+        match (key, &self.idempotency_key) {
+            (Some(key), _) => Ok(key),
             (None, Some(header)) => {
                 let key = InputKey::parse(header.trim_matches('"'));
-                key.map_err(|problem| Problem::bad_request("bad_key", problem))?
+                key.map_err(|problem| Problem::bad_request("bad_key", problem))
             }
             (None, None) => {
                 let detail = format!(
                     "every input needs a key, so that a repeat is taken once: send `{field}` in the body or the header Idempotency-Key"
                 );
-                return Err(Problem::bad_request("missing_key", detail));
+                Err(Problem::bad_request("missing_key", detail))
             }
-        };
-        Ok(Input { tenant: self.tenant, key, cause, expected, by, trace_id: Some(self.trace_id) })
+        }
     }
 
     /// The key of an input that may do without: each request then is one of its own.
@@ -197,6 +202,18 @@ fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
 /// The trace that `traced` has given to a request.
 fn trace_id(headers: &HeaderMap) -> String {
     traceparent(headers).map_or_else(fresh_trace_id, |trace| trace.trace_id().to_owned())
+}
+
+/// A name as it stands in an address: whatever might mean something else there is written in hexadecimal.
+pub fn segment(name: &str) -> String {
+    let mut written = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => written.push(byte.into()),
+            other => written.push_str(&format!("%{other:02X}")),
+        }
+    }
+    written
 }
 
 pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> Response {

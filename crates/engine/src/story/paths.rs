@@ -124,7 +124,7 @@ enum Goal {
 /// Finds stories for a definition: as few as go everywhere, or one for every state and transition.
 ///
 /// # Errors
-/// When the definition cannot be read or has errors.
+/// When the definition cannot be read, has errors, or is a flow.
 pub fn find(
     definition: &Path,
     all: bool,

@@ -136,15 +136,36 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
     })
 }
 
-/// A definition that says `flow` where others say `machine`.
+/// A definition that says `flow` where others say `machine`, or that says neither and has phases.
 fn is_flow(node: &Node) -> bool {
-    matches!(&node.kind, NodeKind::Map(entries) if entries.iter().any(|(key, _)| key.value == "flow"))
+    let NodeKind::Map(entries) = &node.kind else { return false };
+    let says = |wanted: &str| entries.iter().any(|(key, _)| key.value == wanted);
+    says("flow") || (says("phases") && !says("machine"))
 }
 
 fn read_flow_definition(reader: &mut Reader<'_>, node: &Node) -> Option<Definition> {
-    let top = reader.entries(node, "a flow", &FLOW_KEYS)?;
-    let name = top.get("flow").and_then(|name| reader.text(name, "`flow`"));
-    let name = name.filter(|name| reader.name(name, "a flow"));
+    // That a flow is no machine is said once, in words of its own.
+    let both =
+        matches!(&node.kind, NodeKind::Map(entries) if entries.iter().any(|(key, _)| key.value == "machine"));
+    let keys: Vec<&str> = FLOW_KEYS.into_iter().chain(both.then_some("machine")).collect();
+    let top = reader.entries(node, "a flow", &keys)?;
+    if let Some(machine) = top.get("machine") {
+        let message = "a definition is a `machine` or a `flow`, and this says both".to_owned();
+        reader.error(
+            "bad_value",
+            machine.place,
+            message,
+            "keep one of them: a `flow` has phases, a `machine` states",
+        );
+    }
+    let name = match top.get("flow") {
+        Some(name) => reader.text(name, "`flow`").filter(|name| reader.name(name, "a flow")),
+        None => {
+            let message = "the definition has phases, and no `flow`".to_owned();
+            reader.error("missing_key", top.place, message, "name it: `flow: my_flow`");
+            None
+        }
+    };
     let version = top.get("version").and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
     let context = top.get("context").map(|c| read_context(reader, c)).unwrap_or_default();
     let flow = read_flow(reader, &top);
@@ -478,7 +499,7 @@ pub(super) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
     use crate::definition::schema::words;
     let with_actions = |keys: &[&'static str]| [keys, &ACTION_KEYS].concat();
     vec![
-        ("", ROOT_KEYS.to_vec()),
+        ("/$defs/machine", ROOT_KEYS.to_vec()),
         ("/$defs/state", STATE_KEYS.to_vec()),
         ("/$defs/initial", with_actions(&INITIAL_KEYS)),
         ("/$defs/transition", with_actions(&TRANSITION_KEYS)),

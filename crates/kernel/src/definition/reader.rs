@@ -22,6 +22,11 @@ pub struct Entries<'n> {
 }
 
 impl<'n> Entries<'n> {
+    /// Of what should have been a map.
+    pub fn none(place: Place) -> Self {
+        Self { place, entries: Vec::new() }
+    }
+
     pub fn get(&self, key: &str) -> Option<&'n Node> {
         self.entries.iter().find(|(k, _)| k.value == key).map(|(_, node)| *node)
     }

@@ -22,6 +22,7 @@ mod tests {
     use super::SCHEMA;
     use crate::conversation::definition as conversation;
     use crate::definition::read;
+    use crate::flow;
 
     fn schema() -> Value {
         serde_json::from_str(SCHEMA).unwrap()
@@ -59,7 +60,8 @@ mod tests {
     #[test]
     fn every_map_has_the_keys_that_the_reader_knows() {
         let schema = schema();
-        let known: Vec<_> = read::keys_by_place().into_iter().chain(conversation::keys_by_place()).collect();
+        let known = read::keys_by_place().into_iter().chain(conversation::keys_by_place());
+        let known: Vec<_> = known.chain(flow::keys_by_place()).collect();
         for (place, keys) in &known {
             let properties = schema.pointer(place).unwrap()["properties"].as_object().unwrap();
             let written: BTreeSet<&str> = properties.keys().map(String::as_str).collect();
@@ -77,14 +79,14 @@ mod tests {
     fn every_choice_has_the_words_that_the_reader_knows() {
         let schema = schema();
         let known = read::words_by_place().into_iter().chain(conversation::words_by_place());
-        let known: Vec<_> = known.collect();
+        let known: Vec<_> = known.chain(flow::words_by_place()).collect();
         for (place, words) in &known {
             let written = schema.pointer(place).unwrap()["enum"].as_array().unwrap();
             let written: BTreeSet<&str> = written.iter().filter_map(Value::as_str).collect();
             assert_eq!(written, words.iter().copied().collect(), "{place}");
         }
         // A machine cannot be final as a whole, nor be history.
-        let elsewhere = ["/properties/type"];
+        let elsewhere = ["/$defs/machine/properties/type"];
         for (place, part) in all_parts() {
             let listed = known.iter().any(|(known, _)| *known == place) || elsewhere.contains(&&*place);
             assert!(part.get("enum").is_none() || listed || place.contains("/allOf/"), "{place}");
@@ -125,8 +127,8 @@ mod tests {
             }
         }
         assert_eq!(
-            seen, 8,
-            "context, states, intents, replies, and `on` and `after` of the top and of states"
+            seen, 9,
+            "context, states, phases, intents, replies, and `on` and `after` of the top and of states"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! `tests/diagnostics`. A code keeps its meaning.
 
 /// A code and its meaning, in the order in which an author meets them.
-pub const CODES: [(&str, &str); 39] = [
+pub const CODES: [(&str, &str); 41] = [
     ("syntax", "The text is not YAML 1.2 or JSON; what follows the place could not be read."),
     (
         "too_large",
@@ -37,6 +37,11 @@ pub const CODES: [(&str, &str); 39] = [
         "type_mismatch",
         "An expression gives another type than is wanted here: a guard that is no boolean, a value that its field does not take.",
     ),
+    ("unknown_phase", "What a phase needs, or is rolled back to, is no phase of the flow."),
+    (
+        "phase_cycle",
+        "Phases that need one another, directly or not, so that none of them could ever start; or a flow that is a phase of itself.",
+    ),
     ("unknown_id", "What is cancelled is delayed nowhere."),
     ("unknown_reply", "A reply that the conversation does not have."),
     ("bad_template", "A reply with a brace that has no partner."),
@@ -56,9 +61,12 @@ pub const CODES: [(&str, &str); 39] = [
     ),
     ("unreachable_state", "No transition leads to the state."),
     ("no_way_to_end", "The machine can end, but not from this state: whoever comes here never gets out."),
-    ("no_way_out_by_time", "Whoever is in the state and sends nothing stays there for ever."),
+    (
+        "no_way_out_by_time",
+        "Whoever is in the state and sends nothing stays there for ever; or a phase of a flow waits without end for few people to say yes.",
+    ),
     ("never_chosen", "A transition that stands behind one that always wins."),
-    ("constant_guard", "A guard that reads nothing, and so always says the same."),
+    ("constant_guard", "A guard, or the `when` of a phase, that reads nothing, and so always says the same."),
     (
         "endless_loop",
         "Transitions that follow one another without end. When they run they are stopped and refused as `step_limit`.",
@@ -69,6 +77,9 @@ pub const CODES: [(&str, &str); 39] = [
         "unproduced_event",
         "In a conversation: an event that no intent or accepted input becomes, that nothing raises, and that is not listed under `events` as sent by callers.",
     ),
-    ("unread_field", "A field that no guard, reply, output or other expression reads."),
+    (
+        "unread_field",
+        "A field that no guard, reply, output or other expression reads. In a flow that people or workers have a part in, every field is read: they are shown them all.",
+    ),
     ("unwritten_field", "A field that is read, and that nothing assigns or gives a value."),
 ];

@@ -141,7 +141,7 @@ fn begun(expression: &str) -> String {
 }
 
 /// On one line, with what is too long cut off.
-fn abridged(text: &str, chars_max: usize) -> String {
+pub(super) fn abridged(text: &str, chars_max: usize) -> String {
     let words: Vec<&str> = text.split(|c: char| c.is_whitespace() || c.is_control()).collect();
     let line = words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(chars_max) {

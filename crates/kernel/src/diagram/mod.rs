@@ -1,9 +1,11 @@
 //! A machine as a picture: which boxes there are, what is written in them, and which arrows lead where.
 //!
-//! Owns what is drawn and how it is worded, so that every notation says the same. `mermaid` and `dot` write it down;
+//! Owns what is drawn and how it is worded, so that every notation says the same. `mermaid` and `dot` write it down, of
+//! flows (`flow`) too;
 //! neither this nor they decide where on the paper anything lies.
 
 mod dot;
+mod flow;
 mod label;
 mod mermaid;
 
@@ -95,8 +97,11 @@ impl NodeKind {
 }
 
 impl Diagram {
-    /// The picture of a machine, in which the states of `active` stand out.
+    /// The picture of a machine, in which the states of `active` stand out. Of a flow its phases are drawn.
     pub fn of(machine: &Machine, active: &[StateIndex]) -> Self {
+        if let Some(flow) = &machine.flow {
+            return Self::of_flow(machine, flow, &[]);
+        }
         let mut artist = Artist {
             machine,
             active,

@@ -118,6 +118,10 @@ impl Type {
         self.kinds.may_be(Kinds::INTEGER)
     }
 
+    pub fn may_be_text(self) -> bool {
+        self.kinds.may_be(Kinds::TEXT)
+    }
+
     pub fn may_be_list(self) -> bool {
         self.kinds.may_be(Kinds::LIST)
     }

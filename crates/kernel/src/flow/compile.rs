@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::chart::Computed;
 use crate::definition::document::Placed;
-use crate::definition::{Definition, StateDefinition, ValueDefinition, compile_flow_expression};
-use crate::diagnostic::{Diagnostic, Place, nearest};
+use crate::definition::{Definition, GUESSES_MAX, StateDefinition, ValueDefinition, compile_flow_expression};
+use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
 use crate::expression::Expression;
 use crate::flow::definition::{PhaseDefinition, RecipeDefinition, RunDefinition};
 use crate::flow::status::FIXED;
@@ -18,6 +18,8 @@ use crate::time::Delay;
 const PHASES_MAX: usize = 2_000;
 /// What a phase needs is looked at whenever one of them is completed.
 const NEEDS_MAX: usize = 20_000;
+/// Of a longer circle the beginning and the end are shown.
+const ROUND_SHOWN_MAX: usize = 12;
 /// How long a worker may be silent, unless the phase or the worker says otherwise.
 const LEASE: Delay = Delay::from_secs(60);
 
@@ -90,16 +92,20 @@ impl<'a> Compiler<'a, '_> {
         self.diagnostics.push(Diagnostic::error(code, place, message, help.into()));
     }
 
+    /// The remedy for a name that leads nowhere.
+    fn nearest<'n>(&self, wrong: &str, known: impl Iterator<Item = &'n str> + Clone) -> String {
+        match self.diagnostics.len() < GUESSES_MAX {
+            true => nearest(wrong, known),
+            false => "mend the errors above first".into(),
+        }
+    }
+
     fn find(&mut self, name: &Placed<String>, what: &str) -> Option<PhaseIndex> {
         let found = self.by_name.get(name.value.as_str()).copied();
         if found.is_none() {
-            let help = nearest(&name.value, self.written.iter().map(|phase| phase.name.value.as_str()));
-            self.error(
-                "unknown_phase",
-                name.place,
-                format!("{what} `{}`, which is no phase", name.value),
-                help,
-            );
+            let help = self.nearest(&name.value, self.written.iter().map(|phase| phase.name.value.as_str()));
+            let message = format!("{what} `{}`, which is no phase", shorten(&name.value));
+            self.error("unknown_phase", name.place, message, help);
         }
         found
     }
@@ -169,8 +175,16 @@ impl<'a> Compiler<'a, '_> {
                 }
                 Run::Flow { flow: flow.value.as_str().into(), context: self.values(context, false) }
             }
-            RunDefinition::WaitFor(id) => match self.expression(id, false) {
-                Some(id) => Run::WaitFor(id),
+            RunDefinition::WaitFor(source) => match self.expression(source, false) {
+                Some(id) => {
+                    if !id.result_type().may_be_text() {
+                        let message =
+                            format!("`wait_for` is the id of a flow, and this is {}", id.result_type());
+                        let help = "write an expression that gives a text, such as `context.other`";
+                        self.error("type_mismatch", source.place, message, help);
+                    }
+                    Run::WaitFor(id)
+                }
                 None => Run::Person,
             },
         }
@@ -196,19 +210,36 @@ impl<'a> Compiler<'a, '_> {
 
     /// What of a result goes where; `event` is the result.
     fn output(&mut self, written: &PhaseDefinition) -> Vec<(Arc<str>, Computed)> {
-        for (name, _) in &written.output {
-            let fields = self.definition.context.iter().map(|field| field.name.value.as_str());
-            if !fields.clone().any(|field| field == name.value) {
-                let help = nearest(&name.value, fields);
-                self.error(
-                    "unknown_field",
-                    name.place,
-                    format!("the context has no field `{}`", name.value),
-                    help,
-                );
+        let mut output = Vec::new();
+        for (name, value) in &written.output {
+            let fields = &self.definition.context;
+            let field = fields.iter().find(|field| field.name.value == name.value);
+            if field.is_none() {
+                let help = self.nearest(&name.value, fields.iter().map(|field| field.name.value.as_str()));
+                let message = format!("the context has no field `{}`", shorten(&name.value));
+                self.error("unknown_field", name.place, message, help);
             }
+            let computed = self.values(std::slice::from_ref(&(name.clone(), value.clone())), true);
+            let misfit = match (computed.first(), field) {
+                (Some((_, Computed::Expression(expression))), Some(field)) => {
+                    expression.check_assignment(field)
+                }
+                (Some((_, Computed::Literal(value))), Some(field)) => {
+                    field.accepts(value).map_err(|problem| format!("context.{} {problem}", name.value))
+                }
+                _ => Ok(()),
+            };
+            if let Err(problem) = misfit {
+                let place = match value {
+                    ValueDefinition::Expression(source) => source.place,
+                    ValueDefinition::Literal(_) => name.place,
+                };
+                let help = "change the value, or the type of the field";
+                self.error("type_mismatch", place, problem, help);
+            }
+            output.extend(computed);
         }
-        self.values(&written.output, true)
+        output
     }
 
     fn expression(&mut self, source: &Placed<String>, event: bool) -> Option<Expression> {
@@ -223,7 +254,7 @@ impl<'a> Compiler<'a, '_> {
             if !seen.insert(boolean.clone()) {
                 let place = phase.boolean.as_ref().map_or(phase.name.place, |boolean| boolean.place);
                 let message = format!("two phases have the boolean `{boolean}`");
-                self.error("bad_name", place, message, "name it otherwise: `boolean: …`");
+                self.error("duplicate_name", place, message, "name it otherwise: `boolean: …`");
             }
         }
     }
@@ -257,9 +288,18 @@ impl<'a> Compiler<'a, '_> {
             at = next;
         }
         let round = &path[path.iter().position(|n| *n == at).unwrap_or(0)..];
-        let names: Vec<&str> = round.iter().chain([&at]).map(|n| &*phases[*n].name).collect();
+        let mut names: Vec<&str> = round.iter().chain([&at]).map(|n| &*phases[*n].name).collect();
+        if names.len() > ROUND_SHOWN_MAX {
+            let last = names.split_off(names.len() - 2);
+            names.truncate(ROUND_SHOWN_MAX - 2);
+            names.push("…");
+            names.extend(last);
+        }
         let place = self.written[at].name.place;
-        let message = format!("the phases need one another in a circle: {}", names.join(" needs "));
+        let message = match round {
+            [_] => format!("`{}` needs itself", names[0]),
+            _ => format!("the phases need one another in a circle: {}", names.join(" needs ")),
+        };
         self.error(
             "phase_cycle",
             place,
@@ -271,10 +311,14 @@ impl<'a> Compiler<'a, '_> {
     fn recipes_of_phases(&mut self, phases: &mut [Phase]) {
         let written = self.written;
         for (number, phase) in written.iter().enumerate() {
-            let recipes = self.recipes(&phase.on_error);
-            for ((_, recipe), (code, _)) in recipes.iter().zip(&phase.on_error) {
+            let mut recipes = Vec::new();
+            let mut needed = None;
+            for (code, recipe) in &phase.on_error {
+                let Some(recipe) = self.recipe(code, recipe) else { continue };
+                recipes.push((code.value.as_str().into(), recipe));
                 let Recipe::Rollback(target) = recipe else { continue };
-                if !is_needed(phases, PhaseIndex(number as u16), *target) {
+                let needed = needed.get_or_insert_with(|| needed_by(phases, PhaseIndex(number as u16)));
+                if !needed[usize::from(target.0)] {
                     let target = &phases[usize::from(target.0)].name;
                     let message = format!("`{}` does not depend on `{target}`", phase.name.value);
                     let help = "rolling back leads to something that the phase needs, directly or not";
@@ -286,18 +330,21 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn recipes(&mut self, written: &[(Placed<String>, RecipeDefinition)]) -> Vec<(Arc<str>, Recipe)> {
-        let mut recipes = Vec::new();
-        for (code, recipe) in written {
-            let recipe = match recipe {
-                RecipeDefinition::Retry => Some(Recipe::Retry),
-                RecipeDefinition::Fail => Some(Recipe::Fail),
-                RecipeDefinition::Rollback(to) => {
-                    self.find(to, &format!("`{}` leads to", code.value)).map(Recipe::Rollback)
-                }
-            };
-            recipes.extend(recipe.map(|recipe| (code.value.as_str().into(), recipe)));
+        let recipe = |(code, recipe): &(Placed<String>, RecipeDefinition)| {
+            Some((code.value.as_str().into(), self.recipe(code, recipe)?))
+        };
+        written.iter().filter_map(recipe).collect()
+    }
+
+    fn recipe(&mut self, code: &Placed<String>, written: &RecipeDefinition) -> Option<Recipe> {
+        match written {
+            RecipeDefinition::Retry => Some(Recipe::Retry),
+            RecipeDefinition::Fail => Some(Recipe::Fail),
+            RecipeDefinition::Rollback(to) => {
+                let what = format!("`{}` leads back to", shorten(&code.value));
+                self.find(to, &what).map(Recipe::Rollback)
+            }
         }
-        recipes
     }
 }
 
@@ -307,19 +354,16 @@ fn boolean_of(phase: &PhaseDefinition) -> String {
     named.unwrap_or_else(|| format!("{}_completed", phase.name.value))
 }
 
-/// Whether a phase needs another, directly or not.
-fn is_needed(phases: &[Phase], phase: PhaseIndex, wanted: PhaseIndex) -> bool {
-    let mut seen = vec![false; phases.len()];
+/// Which phases a phase needs, directly or not.
+fn needed_by(phases: &[Phase], phase: PhaseIndex) -> Vec<bool> {
+    let mut needed = vec![false; phases.len()];
     let mut todo = vec![phase];
     while let Some(next) = todo.pop() {
         for need in &phases[usize::from(next.0)].needs {
-            if *need == wanted {
-                return true;
-            }
-            if !std::mem::replace(&mut seen[usize::from(need.0)], true) {
+            if !std::mem::replace(&mut needed[usize::from(need.0)], true) {
                 todo.push(*need);
             }
         }
     }
-    false
+    needed
 }

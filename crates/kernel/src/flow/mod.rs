@@ -24,15 +24,16 @@ use crate::time::Delay;
 
 pub(crate) use action::alarm_of;
 pub use action::{Action, ActionInput, Control, FlowEvent};
-pub use definition::FlowDefinition;
 pub(crate) use definition::{FLOW_KEYS, read_flow};
+pub use definition::{FlowDefinition, PhaseDefinition};
+#[cfg(test)]
+pub(crate) use definition::{keys_by_place, words_by_place};
 pub use options::RecoveryOption;
 pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
 pub(crate) use row::row;
 pub use row::rows;
-pub use status::FlowStatus;
-pub(crate) use status::progress;
+pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
 pub use view::{FlowView, PhaseView};
 

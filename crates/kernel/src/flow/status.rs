@@ -142,7 +142,7 @@ pub(crate) fn share_done(state: &FlowState, phase: PhaseIndex) -> f64 {
 }
 
 /// How much of a flow is done, from 0 to 1: its phases by their weights, without those that do not apply.
-pub(crate) fn progress(flow: &Flow, state: &FlowState) -> f64 {
+pub fn progress(flow: &Flow, state: &FlowState) -> f64 {
     let (mut done, mut all) = (0.0, 0.0);
     for phase in flow.indices().filter(|phase| !state.record(*phase).is_skipped()) {
         let weight = flow.phase(phase).weight;

@@ -422,6 +422,7 @@ impl<'a> Step<'a> {
     }
 }
 
+pub(super) use act::LEASE_RANGE;
 pub(super) use recover::RETRY;
 
 /// More flows than this cannot wait for one: all of them are written with it.

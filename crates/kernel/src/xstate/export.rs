@@ -23,17 +23,29 @@ pub struct Exported {
     pub notes: Vec<Note>,
 }
 
+/// Why there is nothing to export.
+#[derive(Debug)]
+pub enum Unexported {
+    /// What is wrong with the definition.
+    Errors(Vec<Diagnostic>),
+    /// The definition is a flow, whose phases XState knows nothing of.
+    Flow,
+}
+
 /// # Errors
-/// What is wrong with the definition; one that has an error is not exported.
-pub fn export(source: &str) -> Result<Exported, Vec<Diagnostic>> {
+/// When the definition has an error, or no states.
+pub fn export(source: &str) -> Result<Exported, Unexported> {
     let (_, mut diagnostics) = load(source);
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
-        return Err(diagnostics);
+        return Err(Unexported::Errors(diagnostics));
     }
-    let node = document::read(source).map_err(|diagnostic| vec![*diagnostic])?;
+    let node = document::read(source).map_err(|diagnostic| Unexported::Errors(vec![*diagnostic]))?;
     let Some(definition) = read(&node, &mut diagnostics) else {
-        return Err(diagnostics);
+        return Err(Unexported::Errors(diagnostics));
     };
+    if definition.flow.is_some() {
+        return Err(Unexported::Flow);
+    }
     let mut exporter = Exporter {
         definition: &definition,
         paths: BTreeSet::new(),

@@ -28,7 +28,7 @@ mod yaml;
 
 use serde::Serialize;
 
-pub use export::{Exported, export};
+pub use export::{Exported, Unexported, export};
 pub use import::{Imported, import};
 pub use json::Json;
 

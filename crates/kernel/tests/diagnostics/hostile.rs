@@ -139,6 +139,55 @@ fn definitions_that_multiply_do_not_stall() {
     }
 }
 
+/// So many phases, each with what `body` says of it.
+fn phases(count: usize, body: &dyn Fn(usize) -> String) -> String {
+    (0..count).fold(String::from("flow: f\nphases:\n"), |mut text, n| {
+        let _ = writeln!(text, "  p{n}: {{{}}}", body(n));
+        text
+    })
+}
+
+#[test]
+fn flows_that_multiply_do_not_stall() {
+    let codes = |count: usize| (0..count).map(|n| format!("C{n}: {{rollback: p0}}, ")).collect::<String>();
+    let unknown = |count: usize| (0..count).map(|n| format!("f{n}: 1, ")).collect::<String>();
+    let long = "x".repeat(300_000);
+    for source in [
+        phases(2_001, &|_| String::new()),
+        phases(1_990, &|n| format!("needs: [p{}]", (n + 1) % 1_990)),
+        phases(1_990, &|n| format!("needs: [nothing_{n}, n{n}, p]")),
+        phases(300, &|_| format!("needs: [{}]", vec!["p0"; 600].join(", "))),
+        phases(300, &|n| {
+            format!(
+                "needs: [{}]",
+                (0..200).map(|i| format!("p{}", (n + i) % 300)).collect::<Vec<_>>().join(", ")
+            )
+        }),
+        phases(30, &|n| match n {
+            0 => String::new(),
+            n => format!("needs: [p{}], on_error: {{{}, X: {{rollback: p{n}}}}}", n - 1, codes(1_000)),
+        }),
+        format!("{}context: {{g: {{}}}}", phases(1, &|_| format!("output: {{{}}}", unknown(40_000)))),
+        format!("flow: f\nphases:\n  ? {long}\n  : {{needs: [{long}], on_error: 5}}\n"),
+        phases(1_990, &|n| format!("when: \"{}{n}\"", "1 == 1 && ".repeat(20))),
+    ] {
+        let (machine, diagnostics) = load(&source);
+        assert!(machine.is_none(), "{}", &source[..100]);
+        assert!(!diagnostics.is_empty());
+        for diagnostic in diagnostics.iter().filter(|d| d.message.len() > 1_000) {
+            panic!("{} says much: {}", diagnostic.code, &diagnostic.message[..100]);
+        }
+    }
+    let (machine, diagnostics) = load(&phases(1_990, &|n| match n {
+        0 => String::new(),
+        n => format!(
+            "needs: [{}], on_error: {{X: {{rollback: p0}}}}",
+            (n.saturating_sub(9)..n).map(|n| format!("p{n}")).collect::<Vec<_>>().join(", ")
+        ),
+    }));
+    assert!(machine.is_some(), "{:?}", diagnostics.first());
+}
+
 /// What may be that large loads within seconds, checks and all.
 #[test]
 fn definitions_as_large_as_they_may_be_load() {

@@ -175,6 +175,42 @@ states: { matches: { on: { go: { guard: \"event.a.matches('^x')\", target: done 
     ),
 ];
 
+/// Flows, each with what it could be mistaken for.
+const SENSIBLE_FLOWS: [(&str, &str); 7] = [
+    (
+        "anybody's yes is nobody's",
+        "phases: { a: { validation: true }, b: { needs: a, approval: { reason: true, four_eyes: true } } }",
+    ),
+    ("an end to the wait is none", "phases: { a: { approval: { by: lead, expires_after: 48h } } }"),
+    (
+        "work outside needs a timeout",
+        "phases: { a: { run: { http: s } }, b: { run: { flow: other } }, c: { run: worker } }",
+    ),
+    (
+        "a field that workers are shown is read by nobody",
+        "context: { note: { default: '' } }\nphases: { a: { run: worker, output: {} } }",
+    ),
+    (
+        "a result that has fields of the same name is kept nowhere",
+        "context: { found: { type: integer }, note: {} }\nphases: { a: { run: { http: s } }, b: { needs: a, when: context.found > 0, run: { http: t } } }",
+    ),
+    ("a phase that is switched off is a slip", "phases: { a: { when: false }, b: { needs: a, when: true } }"),
+    (
+        "what is needed by way of another is needed twice",
+        "phases: { a: {}, b: { needs: a }, c: { needs: [a, b], on_error: { '*': { rollback: a }, PERMISSION_DENIED: retry } } }",
+    ),
+];
+
+#[test]
+fn nothing_is_said_of_flows_that_are_sensible() {
+    for (mistake, body) in SENSIBLE_FLOWS {
+        let source = format!("flow: f\n{body}");
+        let (_, diagnostics) = load(&source);
+        let told: Vec<String> = diagnostics.iter().map(|d| d.render("f.yaml", &source)).collect();
+        assert!(told.is_empty(), "as if {mistake}:\n{}", told.join("\n"));
+    }
+}
+
 #[test]
 fn nothing_is_said_of_what_is_sensible() {
     for (mistake, body) in SENSIBLE {

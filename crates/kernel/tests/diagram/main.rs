@@ -42,7 +42,12 @@ fn every_notation_shows_the_machine() {
         // Two states lit, to see what that looks like.
         let lit = ["busy", "outer.second", "outer.second.deep"];
         let active: Vec<_> = lit.iter().filter_map(|path| machine.chart.by_path(path)).collect();
-        let diagram = Diagram::of(&machine, &active);
+        let diagram = match &machine.flow {
+            Some(flow) => {
+                Diagram::of_flow(&machine, flow, &flow.by_name("busy").into_iter().collect::<Vec<_>>())
+            }
+            None => Diagram::of(&machine, &active),
+        };
         for (extension, text) in [("mmd", mermaid(&diagram)), ("dot", dot(&diagram))] {
             let expected = path.with_extension(extension);
             if update {
@@ -60,6 +65,9 @@ fn every_state_and_every_transition_is_drawn_once() {
     let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../machines");
     for path in definitions(&directory()).union(&definitions(&shipped)) {
         let machine = machine(path);
+        if machine.flow.is_some() {
+            continue;
+        }
         let diagram = Diagram::of(&machine, &[]);
         let chart = &machine.chart;
 
@@ -82,6 +90,31 @@ fn every_state_and_every_transition_is_drawn_once() {
 }
 
 #[test]
+fn every_phase_is_drawn_once_with_an_arrow_from_each_that_it_needs() {
+    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../machines");
+    let mut seen = 0;
+    for path in definitions(&directory()).union(&definitions(&shipped)) {
+        let machine = machine(path);
+        let Some(flow) = &machine.flow else { continue };
+        seen += 1;
+        let diagram = Diagram::of(&machine, &[]);
+        let drawn = diagram.nodes[1..].iter().filter(|node| node.kind == NodeKind::State);
+        let drawn: Vec<&str> = drawn.map(|node| node.name.as_str()).collect();
+        assert_eq!(drawn, flow.phases.iter().map(|phase| &*phase.name).collect::<Vec<_>>());
+        let name = |node: usize| diagram.node(node).name.as_str();
+        let arrows: BTreeSet<_> = diagram.edges.iter().map(|edge| (name(edge.from), name(edge.to))).collect();
+        let needed = |need| &*flow.phase(need).name;
+        let needs = flow.phases.iter().flat_map(|phase| {
+            let first = phase.needs.is_empty().then_some("");
+            phase.needs.iter().map(move |need| needed(*need)).chain(first).map(|from| (from, &*phase.name))
+        });
+        assert_eq!(arrows, needs.collect(), "{}", path.display());
+        assert_eq!(diagram.edges.len(), arrows.len(), "{}", path.display());
+    }
+    assert!(seen >= 3, "only {seen} flows were found");
+}
+
+#[test]
 fn no_arrow_crosses_from_a_node_to_what_it_holds() {
     for path in definitions(&directory()) {
         let diagram = Diagram::of(&machine(&path), &[]);
@@ -98,8 +131,13 @@ fn no_arrow_crosses_from_a_node_to_what_it_holds() {
 
 #[test]
 fn what_an_author_writes_cannot_end_a_text_of_a_notation() {
-    let diagram = Diagram::of(&machine(&directory().join("hostile.yaml")), &[]);
-    for line in mermaid(&diagram).lines().skip_while(|line| *line != "stateDiagram-v2") {
+    for name in ["hostile.yaml", "flow_hostile.yaml"] {
+        cannot_end_a_text(&Diagram::of(&machine(&directory().join(name)), &[]));
+    }
+}
+
+fn cannot_end_a_text(diagram: &Diagram) {
+    for line in mermaid(diagram).lines().skip_while(|line| *line != "stateDiagram-v2") {
         let text = line.split_once(" : ").map(|(_, text)| text);
         for text in text.into_iter().flat_map(|text| text.split("<br/>")) {
             let entities_gone: String =
@@ -108,7 +146,7 @@ fn what_an_author_writes_cannot_end_a_text_of_a_notation() {
             assert!(!entities_gone.contains(special), "{line}");
         }
     }
-    for line in dot(&diagram).lines() {
+    for line in dot(diagram).lines() {
         let quotes = line.replace("\\\\", "").replace("\\\"", "").matches('"').count();
         assert_eq!(quotes % 2, 0, "{line}");
     }

@@ -53,7 +53,7 @@ fn completed(mut value: Value) -> Option<Value> {
 }
 
 fn candidates_in(value: &Value, found: &mut Vec<Value>) {
-    if value.get("states").is_some() {
+    if value.get("states").is_some() || value.get("phases").is_some() {
         found.push(value.clone());
         found.extend(completed(value.clone()));
     }
@@ -85,7 +85,7 @@ fn candidates() -> Vec<Value> {
                     joined.replace("\\n", "\n").replace("\\\"", "\"").replace("\\\\", "\\")
                 });
                 let text = plain.unwrap_or_else(|| literal[1].to_owned());
-                if text.contains("states") {
+                if text.contains("states") || text.contains("phases") {
                     tree(&text).iter().for_each(|value| candidates_in(value, &mut found));
                 }
             }
@@ -191,10 +191,41 @@ const MISTAKES: [(&str, &str); 47] = [
     ("reply without a text", "conversation: { replies: { r: {} } }"),
 ];
 
+/// As `MISTAKES`, of a flow.
+const MISTAKES_OF_FLOWS: [(&str, &str); 22] = [
+    ("key of a machine", "states: { a: {} }"),
+    ("machine too", "machine: m"),
+    ("unknown key of a phase", "phases: { a: { need: b } }"),
+    ("unknown key of a gate", "phases: { a: { approval: { who: b } } }"),
+    ("unknown key of a retry", "phases: { a: { retry: { tries: 3 } } }"),
+    ("unknown key of a milestone", "phases: { a: { milestone: { status: b, at: begun } } }"),
+    ("unknown recipe", "phases: { a: { on_error: { X: ignore } } }"),
+    ("unknown key of a recipe", "on_error: { X: { roll_back: a } }"),
+    ("no phases", "phases: {}"),
+    ("name with a blank", "phases: { a b: {} }"),
+    ("name of a milestone", "phases: { a: { milestone: not yet } }"),
+    ("time of a milestone", "phases: { a: { milestone: { status: b, when: finished } } }"),
+    ("weight of nothing", "phases: { a: { weight: 0 } }"),
+    ("no attempts", "phases: { a: { retry: 0 } }"),
+    ("factor below one", "phases: { a: { retry: { factor: 0.5 } } }"),
+    ("delay without a unit", "phases: { a: { timeout: 30 } }"),
+    ("gate for nobody", "phases: { a: { approval: { by: [] } } }"),
+    ("word for who does it", "phases: { a: { run: machine } }"),
+    ("nobody who does it", "phases: { a: { run: {} } }"),
+    ("two who do it", "phases: { a: { run: { worker: w, http: h } } }"),
+    ("input of no call", "phases: { a: { run: { worker: w, input: { n: 1 } } } }"),
+    ("condition that is a number", "phases: { a: { when: 5 } }"),
+];
+
+const MACHINE: &str = "{ machine: m, initial: a, states: { a: {} } }";
+const FLOW: &str = "{ flow: f, phases: { a: {} } }";
+
 #[test]
 fn one_mistake_is_enough() {
-    for (what, written) in MISTAKES {
-        let sound = tree("{ machine: m, initial: a, states: { a: {} } }").unwrap();
+    let of_machines = MISTAKES.iter().map(|mistake| (MACHINE, mistake));
+    for (sound, (what, written)) in of_machines.chain(MISTAKES_OF_FLOWS.iter().map(|mistake| (FLOW, mistake)))
+    {
+        let sound = tree(sound).unwrap();
         assert_eq!(problems(&schema(), &sound), Vec::<String>::new());
         let mut value = sound;
         for (key, part) in tree(written).unwrap().as_object().unwrap() {
@@ -230,10 +261,21 @@ const ODDITIES: [&str; 21] = [
     "conversation: { intents: { i: { priority: P4, label: { en: i }, phrases: { en: x, fr: [y] }, entity: } } }",
 ];
 
+const ODDITIES_OF_FLOWS: [&str; 7] = [
+    "phases: { a: , b: { needs: , on_error: , approval: , retry: , output: } }",
+    "phases: { a: { needs: [] }, b: { needs: a, weight: 0.5, when: true } }",
+    "phases: { a: { approval: false, validation: { by: [x, y], expires_after: 1d12h, four_eyes: true } } }",
+    "phases: { a: { milestone: { status: ready }, retry: { factor: 1 }, on_error: { '*': fail, any thing: retry } } }",
+    "phases: { a: { run: { flow: other, context: } }, b: { run: { http: x.y, input: { n: 1 } } }, c: { run: { wait_for: \"'x'\" } } }",
+    "{ context: , on_error: , version: 3, description: text }",
+    "phases: { état: { boolean: Étape faite, description: first }, _-1: { lease: 100ms } }",
+];
+
 #[test]
 fn what_is_odd_and_loads_is_valid_too() {
-    for written in ODDITIES {
-        let mut value = tree("{ machine: m, initial: a, states: { a: {} } }").unwrap();
+    let of_machines = ODDITIES.iter().map(|written| (MACHINE, written));
+    for (sound, written) in of_machines.chain(ODDITIES_OF_FLOWS.iter().map(|written| (FLOW, written))) {
+        let mut value = tree(sound).unwrap();
         for (key, part) in tree(written).unwrap().as_object().unwrap() {
             value[key.as_str()] = part.clone();
         }

@@ -78,6 +78,7 @@ fn holds(keyword: &str, argument: &Value, value: &Value) -> bool {
         },
         ("enum", value) => items(argument).contains(value),
         ("const", value) => argument == value,
+        ("exclusiveMinimum", Value::Number(_)) => number(value) > number(argument),
         ("minimum", Value::Number(_)) => number(value) >= number(argument),
         ("maximum", Value::Number(_)) => number(value) <= number(argument),
         ("maxLength", Value::String(text)) => text.chars().count() <= limit(),
@@ -92,8 +93,8 @@ fn holds(keyword: &str, argument: &Value, value: &Value) -> bool {
             with.iter().all(|(key, others)| !entries.contains_key(key) || all_in(entries, others))
         }
         (
-            "minimum" | "maximum" | "maxLength" | "pattern" | "minItems" | "maxItems" | "minProperties"
-            | "maxProperties" | "required" | "dependentRequired",
+            "exclusiveMinimum" | "minimum" | "maximum" | "maxLength" | "pattern" | "minItems" | "maxItems"
+            | "minProperties" | "maxProperties" | "required" | "dependentRequired",
             _,
         ) => true,
         // Those of `check_entries` and of lists.

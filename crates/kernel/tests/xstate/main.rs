@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use kernel::chart::{StateIndex, Transition};
 use kernel::definition::load;
 use kernel::diagnostic::Severity;
-use kernel::xstate::{Json, Note, export, import};
+use kernel::xstate::{Json, Note, Unexported, export, import};
 
 fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/xstate")
@@ -132,6 +132,13 @@ fn an_exported_definition_imports_as_the_same_machine() {
 }
 
 #[test]
+fn a_flow_is_not_exported() {
+    let flow = "flow: f\nphases: { a: {}, b: { needs: a } }";
+    assert!(matches!(export(flow), Err(Unexported::Flow)));
+    assert!(matches!(export("flow: f\nphases: { a: 5 }"), Err(Unexported::Errors(_))));
+}
+
+#[test]
 fn what_is_no_machine_is_refused() {
     let states = |count: usize| {
         let states: Vec<String> = (0..count).map(|n| format!("\"s{n}\": {{}}")).collect();
@@ -184,6 +191,7 @@ fn machines_that_multiply_do_not_stall() {
 #[test]
 fn definition_with_an_error_is_not_exported() {
     let diagnostics = export("machine: m\ninitial: a\nstates: { a: { on: { go: b } } }\n").unwrap_err();
+    let Unexported::Errors(diagnostics) = diagnostics else { panic!("{diagnostics:?}") };
     assert!(diagnostics.iter().any(|d| d.code == "unknown_target"), "{diagnostics:?}");
 }
 

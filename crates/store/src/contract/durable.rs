@@ -1,16 +1,18 @@
 //! What is still there when the store is opened again.
 
+use kernel::flow::PhaseState;
 use serde_json::json;
 
 use crate::contract::commits::{clarifications, committed, history, loaded};
-use crate::contract::{Draft, Durable, at, definition, id, machine, subject, tenant};
+use crate::contract::{Draft, Durable, at, definition, id, machine, phase, subject, tenant};
 use crate::outbox::{EffectQuery, Settlement, SettlementResult};
+use crate::phase::PhaseQuery;
 use crate::{Outcome, Setting, Store};
 
 /// Fills a store with one of everything and gives a check that all of it is in another.
 fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
     let draft = Draft::creation("a").session("ana", 1).timer(2_000);
-    let first = draft.asks("a:1").effect("e").build();
+    let first = draft.asks("a:1").effect("e").phase(phase(0, PhaseState::InProgress)).build();
     let before = first.after.clone().expect("a creation has an after");
     let second = Draft::change(&before).state("second").build();
     let batch = [first, second];
@@ -20,6 +22,8 @@ fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
     assert_eq!(store.save_setting(&setting), Ok(()));
     let effects = store.effects(&EffectQuery::of(tenant("t")));
     assert_eq!(effects.as_ref().map(|page| page.data.len()), Ok(1));
+    let phases = store.phases(&PhaseQuery::of(tenant("t")));
+    assert_eq!(phases.as_ref().map(|page| page.data.len()), Ok(1));
     let figures = store.statistics();
     move |store| {
         let (t, a) = (tenant("t"), id("a"));
@@ -32,6 +36,7 @@ fn filled(store: &dyn Store) -> impl Fn(&dyn Store) + use<> {
         assert_eq!(store.definitions(), Ok(vec![definition("order", 1)]));
         assert_eq!(store.settings(), Ok(vec![setting.clone()]));
         assert_eq!(store.effects(&EffectQuery::of(tenant("t"))), effects);
+        assert_eq!(store.phases(&PhaseQuery::of(tenant("t"))), phases);
         assert_eq!(store.statistics(), figures);
         assert_eq!(store.next_due(), Ok(Some(at(2_000))));
         for commit in &batch {

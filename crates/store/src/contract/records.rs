@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::conversation::{Address, ConversationState, Media};
+use kernel::flow::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord, PhaseState};
 use kernel::looping::Looping;
 use kernel::snapshot::{Invocation, Snapshot, Timer};
+use kernel::time::Delay;
 use serde_json::{Value, json};
 
 use crate::Outcome;
@@ -76,6 +78,56 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
     assert_eq!(session, Ok(Some(after.clone())));
     let listed = store.instances(&InstanceQuery::of(t.clone()));
     assert_eq!(listed.map(|page| page.data), Ok(vec![after]));
+}
+
+/// Phases are written shorter than they are.
+pub fn a_flow_is_loaded_exactly(open: Open<'_>) {
+    let store = open();
+    let parent = |name: &str| ParentCall { instance: id(name), call: format!("{name}:1:0"), depth: 3 };
+    let details = PhaseDetails {
+        applies: Some(true),
+        progress: 0.1 + 0.2,
+        worked_by: vec!["é".into(), String::new()],
+        by: Some("ana".into()),
+        reason: Some("because".into()),
+        error: Some(PhaseError {
+            code: "E".into(),
+            message: "it\nfailed".into(),
+            at: at(1_767_225_600_123),
+            details: [("deep".to_owned(), nested(200)), ("large".to_owned(), json!([u64::MAX, -0.0]))]
+                .into_iter()
+                .collect(),
+        }),
+        lease: Some(Lease { token: "l".into(), worker: "w".into(), lasts: Delay::from_millis(1_001) }),
+        lost_leases: 2,
+        recoveries: 1,
+        sent_back: true,
+    };
+    let begun = |state| PhaseRecord {
+        state,
+        since: Delay::from_millis(12),
+        started: Some(Delay::ZERO),
+        attempts: 3,
+        retries: u32::MAX,
+        details: None,
+    };
+    let mut flow = FlowState::new(0, at(1_000));
+    flow.phases.resize(70, PhaseRecord::default());
+    flow.phases.extend(PhaseState::ALL.map(begun));
+    flow.phases.push(PhaseRecord { details: Some(Arc::new(details)), ..PhaseRecord::default() });
+    flow.phases.push(PhaseRecord::default());
+    let timers = [Timer::new("p.timed_out".into(), at(9_000))];
+    flow.paused = serde_json::from_value(json!({ "at": at(1_500), "by": "ben", "timers": timers }))
+        .expect("a pause can be read");
+    flow.cancelled = true;
+    flow.parent = Some(parent("above"));
+    flow.watchers = vec![parent("one"), parent("two")];
+    let mut commit = Draft::creation("a").build();
+    let after = commit.after.as_mut().expect("a creation has an after");
+    after.flow = Some(Arc::new(flow));
+    let after = after.clone();
+    assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Committed]));
+    assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
 }
 
 /// A JSON reader stops at 128 levels by itself, and a snapshot adds levels of its own to what was let in.

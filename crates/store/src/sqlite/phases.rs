@@ -102,10 +102,9 @@ fn opened(row: &Row<'_>) -> rusqlite::Result<PhaseLine> {
 }
 
 pub(super) fn list(connection: &Connection, query: &PhaseQuery) -> rusqlite::Result<Listed<Page<PhaseLine>>> {
-    let wanted = conditions(query);
-    let sql = format!("{}WHERE {} ORDER BY {}", *SELECT, wanted.sql, order(query));
+    let Conditions { sql, values } = statement(query);
     let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params_from_iter(&wanted.values))?;
+    let mut rows = select.query(params_from_iter(&values))?;
     let mut page = Page::<PhaseLine> { data: Vec::new(), next: None };
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
@@ -121,6 +120,26 @@ pub(super) fn list(connection: &Connection, query: &PhaseQuery) -> rusqlite::Res
         }
     }
     Ok((page, damaged))
+}
+
+/// The whole statement of a list, with its values.
+pub(super) fn statement(query: &PhaseQuery) -> Conditions {
+    let wanted = conditions(query);
+    let sql = format!("{}{} WHERE {} ORDER BY {}", *SELECT, hint(query), wanted.sql, order(query));
+    Conditions { sql, ..wanted }
+}
+
+/// Without it, all of a tenant would be looked at for the few that were tried again.
+fn hint(query: &PhaseQuery) -> &'static str {
+    let is_narrowed = query.instance.is_some()
+        || query.state.is_some()
+        || query.for_worker.is_some()
+        || query.lease.is_some()
+        || query.error.is_some();
+    match query.min_retries {
+        Some(1..) if !is_narrowed => "INDEXED BY phases_retried",
+        _ => "",
+    }
 }
 
 fn order(query: &PhaseQuery) -> &'static str {

@@ -3,7 +3,7 @@
 --
 -- The row number is made of the instance's and the phase's place, so that a line is found, and written again, by the
 -- table itself, and what belongs together lies together. Most columns change with every step of a phase, and so do
--- their indices: each is about the few phases that somebody looks for.
+-- their indices: most are only about the few phases that somebody looks for.
 
 CREATE TABLE phases (
     row        INTEGER PRIMARY KEY,            -- 65536 times instances.row, and the place
@@ -24,10 +24,12 @@ CREATE TABLE phases (
     checksum   INTEGER NOT NULL
 ) STRICT;
 
+-- All are in the order of their lists, so that a page is read without sorting what is not on it.
 CREATE INDEX phases_by_flow ON phases (tenant, instance DESC, place);
-CREATE INDEX phases_by_state ON phases (tenant, state, since);
-CREATE INDEX phases_by_lease ON phases (tenant, lease) WHERE lease IS NOT NULL;
-CREATE INDEX phases_retried ON phases (tenant, retries) WHERE retries > 0;
+CREATE INDEX phases_by_state ON phases (tenant, state, instance DESC, place, since);
+CREATE INDEX phases_by_error ON phases (tenant, error, instance DESC, place) WHERE error IS NOT NULL;
+CREATE INDEX phases_by_lease ON phases (tenant, lease, instance DESC, place) WHERE lease IS NOT NULL;
+CREATE INDEX phases_retried ON phases (tenant, instance DESC, place, retries) WHERE retries > 0;
 -- In the order in which workers are given them, with what tells whether one is for them.
 CREATE INDEX phases_offered ON phases (tenant, offered_at, instance, place, kind) WHERE offered_at IS NOT NULL;
 

@@ -1,6 +1,7 @@
 //! What is special about the file: damage to it, who may open it, and what operators see in it.
 
 mod outbox;
+mod phases;
 
 use std::path::PathBuf;
 

@@ -1,10 +1,11 @@
 //! What is wrong with a definition as a whole, or legal in it and still doubtful: what would strand a person.
 //!
 //! Looks at the compiled machine and reports at the author's places. Changes nothing. Each file asks one kind of
-//! question: where one can get to (`reach`), which transition is taken (`choice`), what never ends (`loops`), and
-//! which names lead nowhere (`names`).
+//! question: where one can get to (`reach`), which transition is taken (`choice`), what never ends (`loops`),
+//! which names lead nowhere (`names`), and what of all this there is in flows (`flows`).
 
 mod choice;
+mod flows;
 mod loops;
 mod names;
 mod reach;
@@ -19,8 +20,11 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
         names::labels_are_no_commands(conversation, diagnostics);
         names::phrases_mean_one_thing(conversation, diagnostics);
     }
+    let Some(machine) = machine else { return };
     // The statuses of a flow follow from its phases, and no transition leads through them.
-    let Some(machine) = machine.filter(|machine| machine.flow.is_none()) else { return };
+    if machine.flow.is_some() {
+        return flows::check(definition, machine, diagnostics);
+    }
     let Places { states, transitions } = Places::of(definition);
     let mut checker = Checker { definition, machine, states, transitions, diagnostics };
     checker.unreachable_states();

@@ -19,7 +19,7 @@ use crate::definition::{
 };
 use crate::diagnostic::{Diagnostic, Place, nearest};
 use crate::expression::Type;
-use crate::flow::Flow;
+use crate::flow::{Flow, FlowDefinition};
 use crate::id::{DefinitionHash, MachineName};
 use crate::machine::Machine;
 
@@ -133,6 +133,7 @@ fn written_code(definition: &Definition) -> (usize, usize) {
             };
         }
     }
+    bytes += definition.flow.iter().flat_map(FlowDefinition::sources).map(|s| s.value.len()).sum::<usize>();
     let replies = definition.conversation.iter().flat_map(|c| &c.replies);
     let texts = replies.flat_map(|reply| &reply.text.0).filter(|(_, text)| text.value.contains('{'));
     bytes += texts.map(|(_, text)| text.value.len()).sum::<usize>();

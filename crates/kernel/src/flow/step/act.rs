@@ -15,7 +15,7 @@ use crate::time::Delay;
 
 /// A lease shorter than this would be lost to the network; a longer one would keep others waiting for a worker that is
 /// gone.
-const LEASE_RANGE: (Delay, Delay) = (Delay::from_millis(100), Delay::from_secs(86_400));
+pub(crate) const LEASE_RANGE: (Delay, Delay) = (Delay::from_millis(100), Delay::from_secs(86_400));
 /// The code of an error that somebody reports without one.
 const PLAIN_FAILURE: &str = "PHASE_EXECUTION_FAILED";
 /// Those who worked on one attempt at a phase, as far as they are told apart.
