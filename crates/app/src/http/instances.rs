@@ -149,7 +149,11 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let machine = asked.machine.as_ref().map(|name| app.engine.machines().current(name)).transpose()?;
+    let machine = asked
+        .machine
+        .as_ref()
+        .map(|name| app.engine.machines().current_for(&caller.tenant, name))
+        .transpose()?;
     if let (Some(machine), Some(state)) = (machine, &asked.state) {
         known_states(&machine, state)?;
     }
