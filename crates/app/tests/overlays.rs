@@ -45,7 +45,7 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-fn as_tenant<'t>(tenant: &'t str) -> [(&'static str, &'t str); 1] {
+fn as_tenant(tenant: &str) -> [(&'static str, &str); 1] {
     [("x-tenant", tenant)]
 }
 

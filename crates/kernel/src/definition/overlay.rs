@@ -387,6 +387,25 @@ mod tests {
     }
 
     #[test]
+    fn a_flow_is_customised_as_a_machine_is() {
+        let base =
+            "flow: move\nphases:\n  pack: {}\n  insure: { needs: [pack] }\n  ship: { needs: [insure] }\n";
+        let phases = |overlay: &str| {
+            let (machine, diagnostics) = load_over(base, overlay);
+            let machine = machine.ok_or(diagnostics)?;
+            let names = machine.flow.as_ref().unwrap().phases.iter().map(|phase| phase.name.to_string());
+            Ok((machine.is_customised(), names.collect::<Vec<_>>().join(" ")))
+        };
+        let without = "overlay: move\nphases: { insure: null, ship: { needs: [pack] } }\n";
+        assert_eq!(phases(without), Ok((true, "pack ship".to_owned())));
+        let more = "overlay: move\nphases: { greet: { needs: [ship], approval: true } }\n";
+        assert_eq!(phases(more), Ok((true, "pack insure ship greet".to_owned())));
+        // What the base says is wrong once the phase is gone.
+        let told: Vec<Diagnostic> = phases("overlay: move\nphases: { insure: null }\n").unwrap_err();
+        assert_eq!((told[0].part, told[0].line), (Some(Part::Base), 5), "{told:?}");
+    }
+
+    #[test]
     fn a_header_is_read_of_overlays_only() {
         let acme = TenantId::parse("acme").ok();
         for (text, expected) in [
