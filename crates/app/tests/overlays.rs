@@ -178,6 +178,8 @@ fn a_file_beside_its_base_is_checked_over_it_and_loaded_for_its_tenant() {
     assert!(sound && printed.contains("gate.acme.yaml: gate version 1 for acme, over"), "{printed}");
     let (_, diagram) = run(dir.path(), &["diagram", "machines/gate.acme.yaml"]);
     assert!(diagram.contains("asked"), "{diagram}");
+    let (_, told) = run(dir.path(), &["chat", "gate.acme"]);
+    assert!(told.contains("`gate` has no `conversation`"), "it is found by its file's name: {told}");
     let server = start(dir.path());
     assert_eq!(push(&server, "acme", "a", "1"), "asked");
     assert_eq!(push(&server, "other", "a", "1"), "open");
