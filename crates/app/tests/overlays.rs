@@ -201,3 +201,24 @@ fn a_file_beside_its_base_is_checked_over_it_and_loaded_for_its_tenant() {
     let (sound, printed) = run(dir.path(), &["check", "machines"]);
     assert!(!sound && printed.contains("did you mean `gate`?"), "{printed}");
 }
+
+#[test]
+fn a_flow_that_is_customised_is_begun_and_found_by_its_own_phases() {
+    let base = "flow: move\nphases:\n  pack: {}\n  ship: { needs: [pack] }\n";
+    let overlay =
+        "overlay: move\ntenant: acme\nphases: { insure: { needs: [pack] }, ship: { needs: [insure] } }\n";
+    let dir = folder(&[("move.yaml", base), ("move.acme.yaml", overlay)]);
+    let server = start(dir.path());
+    for (tenant, phases, status) in [("acme", "pack ship insure", 200), ("other", "pack ship", 400)] {
+        let headers = as_tenant(tenant);
+        let created = server.post_with("/v1/flows", r#"{"key": "1", "flow": "move", "id": "m"}"#, &headers);
+        assert_eq!(created.status, 201, "{}", created.body);
+        let view = server.get_with("/v1/flows/m", &headers).json();
+        let of = view["phases"].as_array().unwrap().iter().map(|phase| phase["phase"].as_str().unwrap());
+        assert_eq!(of.collect::<Vec<_>>().join(" "), phases, "{view}");
+        let found = server.get_with("/v1/flows?phase=insure", &headers);
+        assert_eq!(found.status, status, "{}", found.body);
+        let all = server.get_with("/v1/flows", &headers).json();
+        assert_eq!(all["data"].as_array().unwrap().len(), 1, "each once: {all}");
+    }
+}
