@@ -188,7 +188,7 @@ impl Shard {
     ) -> Result<(Arc<Machine>, Option<Arc<Snapshot>>), EngineError> {
         let before = match (&input.cause, input.target()) {
             (Cause::Create { machine, subject, .. }, target) => {
-                let current = self.machines.current(machine)?;
+                let current = self.machines.current_for(&input.tenant, machine)?;
                 let by_id = match target {
                     Some(Target::Instance(id)) => self.find(batch, &(input.tenant.clone(), id))?,
                     _ => None,
@@ -202,7 +202,7 @@ impl Shard {
                 }
             }
             (_, Some(Target::Subject(machine, subject))) => {
-                self.machines.current(&machine)?;
+                self.machines.current_for(&input.tenant, &machine)?;
                 self.find_session(batch, &(input.tenant.clone(), machine, subject))?
             }
             (_, Some(Target::Instance(id))) => {
@@ -216,10 +216,10 @@ impl Shard {
             None => None,
         };
         let machine = match (&input.cause, &before) {
-            (Cause::Create { machine, .. }, _) => self.machines.current(machine)?,
+            (Cause::Create { machine, .. }, _) => self.machines.current_for(&input.tenant, machine)?,
             (Cause::Message { machine, .. }, before) => match before.as_ref().filter(|b| !b.is_closed()) {
                 Some(open) => self.machines.of(open)?,
-                None => self.machines.current(machine)?,
+                None => self.machines.current_for(&input.tenant, machine)?,
             },
             (_, Some(before)) => self.machines.of(before)?,
             (_, None) => {

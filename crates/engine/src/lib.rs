@@ -11,6 +11,7 @@ pub mod delivery;
 mod hot;
 pub mod machines;
 pub mod metrics;
+pub mod overlays;
 mod replay;
 pub mod reroute;
 pub mod settings;
@@ -36,6 +37,7 @@ pub use clock::Clock;
 use delivery::{Carrier, Courier, Delivery};
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
+pub use overlays::{Misfit, Overlay};
 pub use settings::Settings;
 pub use shard::RecoveryReport;
 
@@ -289,7 +291,7 @@ impl Engine {
         let before = self.store.load_session(&input.tenant, machine, subject)?;
         let machine = match before.as_ref().filter(|before| !before.is_closed()) {
             Some(open) => self.machines.of(open)?,
-            None => self.machines.current(machine)?,
+            None => self.machines.current_for(&input.tenant, machine)?,
         };
         let heard = reading_wanted(&machine, before.as_ref(), input, self.clock.now());
         let heard = heard.map(|names| names.into_iter().map(str::to_owned).collect());
@@ -313,7 +315,7 @@ impl Engine {
         machine: &MachineName,
         subject: &Subject,
     ) -> Result<Snapshot, EngineError> {
-        self.machines.current(machine)?;
+        self.machines.current_for(tenant, machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
         found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })
     }

@@ -1,20 +1,23 @@
 //! The machines that are known: the current one of each name, and every version that an instance may be pinned to.
 //!
-//! A definition is checked and compiled before it is saved, and saved before anybody can use it.
+//! A definition is checked and compiled before it is saved, and saved before anybody can use it. What tenants have made
+//! of the machines that all have is in `overlays`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use kernel::definition;
+use kernel::definition::overlay::Parts;
 use kernel::diagnostic::{Diagnostic, nearest};
-use kernel::id::{DefinitionHash, MachineName};
+use kernel::id::{DefinitionHash, MachineName, TenantId};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{CommitError, LoadError, Store, StoredDefinition};
 
 use crate::EngineError;
+use crate::overlays::Overlays;
 
 #[derive(Debug, Default)]
 pub struct Machines {
@@ -24,9 +27,10 @@ pub struct Machines {
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    current: BTreeMap<MachineName, Arc<Machine>>,
-    by_hash: HashMap<DefinitionHash, Arc<Machine>>,
+pub(crate) struct Known {
+    pub(crate) current: BTreeMap<MachineName, Arc<Machine>>,
+    pub(crate) by_hash: HashMap<DefinitionHash, Arc<Machine>>,
+    pub(crate) overlays: Overlays,
 }
 
 /// Why a definition was not activated.
@@ -34,6 +38,8 @@ struct Known {
 pub enum MachinesError {
     /// Something is wrong with it; warnings are among these, errors first of all.
     Diagnostics(Vec<Diagnostic>),
+    /// There is no machine that an overlay would change.
+    UnknownBase(EngineError),
     Load(LoadError),
     Commit(CommitError),
 }
@@ -42,6 +48,7 @@ impl fmt::Display for MachinesError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Diagnostics(all) => write!(f, "the definition has {} problem(s)", all.len()),
+            Self::UnknownBase(error) => error.fmt(f),
             Self::Load(error) => error.fmt(f),
             Self::Commit(error) => error.fmt(f),
         }
@@ -51,7 +58,7 @@ impl fmt::Display for MachinesError {
 impl std::error::Error for MachinesError {}
 
 impl Machines {
-    /// All definitions that the store has; the last saved of a name is current.
+    /// All definitions that the store has; the last saved of a name is current. Those of tenants with overlays too.
     ///
     /// # Errors
     /// When the store cannot be read. A definition that no longer loads is left out and logged.
@@ -59,6 +66,7 @@ impl Machines {
         let machines = Self::default();
         for stored in store.definitions().map_err(MachinesError::Load)? {
             match definition::load_own(&stored.source).0 {
+                Some(machine) if machine.is_customised() => machines.pin(Arc::new(machine)),
                 Some(machine) => machines.insert(Arc::new(machine)),
                 // Its instances are refused with `definition`; everybody else goes on.
                 None => tracing::error!(
@@ -69,11 +77,13 @@ impl Machines {
                 ),
             }
         }
+        machines.refresh_overlays(store)?;
         Ok(machines)
     }
 
     /// Checks a definition, saves it, and makes it the current one of its name. Instances of other versions stay on
-    /// theirs. The warnings come back with the machine.
+    /// theirs. The warnings come back with the machine. Tenants' overlays are applied to it; `misfits` has those that no
+    /// longer fit.
     ///
     /// # Errors
     /// With every diagnostic if one of them is an error; nothing is changed then.
@@ -87,10 +97,19 @@ impl Machines {
         let Some(machine) = machine else {
             return Err(MachinesError::Diagnostics(diagnostics));
         };
-        Ok((self.adopt(store, Arc::new(machine), now)?, diagnostics))
+        if let Some(parts) = Parts::of(source) {
+            let message = "the text has an overlay in it, and would be everybody's".to_owned();
+            let help = "activate what stands before the `---`, and set what stands behind it as an overlay";
+            let diagnostic = Diagnostic::error("bad_overlay", parts.start(), message, help.into());
+            return Err(MachinesError::Diagnostics(vec![diagnostic]));
+        }
+        let machine = self.adopt(store, Arc::new(machine), now)?;
+        self.refit_overlays(store, &machine.name, now);
+        Ok((machine, diagnostics))
     }
 
-    /// Saves a machine that has been loaded already, and makes it the current one of its name.
+    /// Saves a machine that has been loaded already, and makes it the current one of its name. Overlays stay where they
+    /// are until `refit_overlays`.
     ///
     /// # Errors
     /// When the store cannot save it; nothing is changed then.
@@ -100,33 +119,56 @@ impl Machines {
         machine: Arc<Machine>,
         now: Timestamp,
     ) -> Result<Arc<Machine>, MachinesError> {
-        let _one_at_a_time = self.activation.lock().expect("no thread panics while it holds this lock");
+        let _one_at_a_time = self.one_at_a_time();
         if let Some(current) = self.current(&machine.name).ok().filter(|current| current.hash == machine.hash)
         {
             return Ok(current);
         }
-        let stored = StoredDefinition {
-            hash: machine.hash.clone(),
-            machine: machine.name.clone(),
-            version: machine.version,
-            source: machine.source.to_string(),
-            saved_at: now,
-        };
-        store.save_definition(&stored).map_err(MachinesError::Commit)?;
+        save(store, &machine, now).map_err(MachinesError::Commit)?;
         self.insert(Arc::clone(&machine));
         Ok(machine)
     }
 
+    pub(crate) fn one_at_a_time(&self) -> MutexGuard<'_, ()> {
+        self.activation.lock().expect("no thread panics while it holds this lock")
+    }
+
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().expect("no thread panics while it holds this lock")
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().expect("no thread panics while it holds this lock")
+    }
+
+    /// Makes a machine known for the instances that are pinned to it.
+    pub(crate) fn pin(&self, machine: Arc<Machine>) {
+        self.write().by_hash.insert(machine.hash.clone(), machine);
+    }
+
     fn insert(&self, machine: Arc<Machine>) {
-        let mut known = self.known.write().expect("no thread panics while it holds this lock");
+        let mut known = self.write();
         known.by_hash.insert(machine.hash.clone(), Arc::clone(&machine));
         known.current.insert(machine.name.clone(), machine);
     }
 
+    /// The machine that is current for a tenant, its overlay applied if it has one.
+    ///
+    /// # Errors
+    /// As `current`.
+    pub fn current_for(&self, tenant: &TenantId, name: &MachineName) -> Result<Arc<Machine>, EngineError> {
+        match self.overlay(tenant, name) {
+            Some(overlay) => Ok(Arc::clone(&overlay.machine)),
+            None => self.current(name),
+        }
+    }
+
+    /// The machine that all have who have not customised it.
+    ///
     /// # Errors
     /// When there is none of this name; the error names the nearest.
     pub fn current(&self, name: &MachineName) -> Result<Arc<Machine>, EngineError> {
-        let known = self.known.read().expect("no thread panics while it holds this lock");
+        let known = self.read();
         known.current.get(name).cloned().ok_or_else(|| EngineError::UnknownMachine {
             name: name.to_string(),
             help: nearest(
@@ -147,22 +189,32 @@ impl Machines {
     }
 
     pub fn by_hash(&self, hash: &DefinitionHash) -> Option<Arc<Machine>> {
-        let known = self.known.read().expect("no thread panics while it holds this lock");
+        let known = self.read();
         known.by_hash.get(hash).cloned()
     }
 
     /// The current machines, by name.
     pub fn all(&self) -> Vec<Arc<Machine>> {
-        let known = self.known.read().expect("no thread panics while it holds this lock");
+        let known = self.read();
         known.current.values().cloned().collect()
     }
 
-    /// Every known version of a machine, oldest version first.
+    /// Every known version of a machine, oldest version first, without what tenants have made of it.
     pub fn versions(&self, name: &MachineName) -> Vec<Arc<Machine>> {
-        let known = self.known.read().expect("no thread panics while it holds this lock");
+        let known = self.read();
         let mut versions: Vec<Arc<Machine>> =
-            known.by_hash.values().filter(|m| m.name == *name).cloned().collect();
+            known.by_hash.values().filter(|m| m.name == *name && !m.is_customised()).cloned().collect();
         versions.sort_by_key(|m| (m.version, m.hash.clone()));
         versions
     }
+}
+
+pub(crate) fn save(store: &dyn Store, machine: &Machine, now: Timestamp) -> Result<(), CommitError> {
+    store.save_definition(&StoredDefinition {
+        hash: machine.hash.clone(),
+        machine: machine.name.clone(),
+        version: machine.version,
+        source: machine.source.to_string(),
+        saved_at: now,
+    })
 }

@@ -212,7 +212,7 @@ impl Upshot {
 /// When what is to be changed is not good, or the store cannot be read.
 pub fn reroute(engine: &Engine, tenant: &TenantId, asked: &Reroute) -> Result<RerouteReport, RerouteError> {
     let started = Instant::now();
-    let mut changed = Changed::new(engine, asked)?;
+    let mut changed = Changed::new(engine, tenant, asked)?;
     let mut report = RerouteReport { since: asked.since, ..RerouteReport::default() };
     let mut changes = BTreeMap::new();
     let mut query = InstanceQuery {
@@ -263,8 +263,8 @@ struct Changed<'e> {
 }
 
 impl<'e> Changed<'e> {
-    fn new(engine: &'e Engine, asked: &'e Reroute) -> Result<Self, RerouteError> {
-        let current = engine.machines().current(&asked.machine)?;
+    fn new(engine: &'e Engine, tenant: &TenantId, asked: &'e Reroute) -> Result<Self, RerouteError> {
+        let current = engine.machines().current_for(tenant, &asked.machine)?;
         let one = match &asked.definition {
             None if asked.set.is_empty() => return Err(RerouteError::NothingChanged),
             None if current.conversation.is_none() => {

@@ -7,6 +7,8 @@ pub mod catalogue;
 use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
 use serde::{Deserialize, Serialize};
 
+use crate::definition::overlay::Part;
+
 /// A place in a source text: line and column from 1, in characters, and bytes from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Place {
@@ -40,6 +42,9 @@ pub struct Diagnostic {
     pub column: u32,
     /// What to do about it.
     pub help: String,
+    /// Of a customised definition, which text the line is in, once somebody has said so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
     #[serde(skip)]
     pub place: Place,
 }
@@ -47,7 +52,7 @@ pub struct Diagnostic {
 impl Diagnostic {
     pub fn error(code: &'static str, place: Place, message: String, help: String) -> Self {
         let (line, column) = (place.line, place.column);
-        Self { code, severity: Severity::Error, message, line, column, help, place }
+        Self { code, severity: Severity::Error, message, line, column, help, part: None, place }
     }
 
     pub fn warning(code: &'static str, place: Place, message: String, help: String) -> Self {

@@ -165,6 +165,14 @@ impl TenantId {
         self.kept_beside().is_some()
     }
 
+    /// The tenant that this is kept beside; without one, the tenant itself.
+    pub fn owner(&self) -> Self {
+        match self.0.split_once(BESIDE) {
+            Some((owner, _)) => Self(owner.into()),
+            None => self.clone(),
+        }
+    }
+
     fn beside(&self, what: &str) -> Self {
         Self(format!("{}{BESIDE}{what}", self.0).into())
     }
@@ -305,6 +313,7 @@ mod tests {
         assert_eq!((shadow.as_str(), shadow.is_shadow()), ("acme~shadow", true));
         assert!(!tenant.is_shadow() && !tenant.receipts().is_shadow());
         assert!(TenantId::parse(shadow.as_str()).unwrap_err().contains("'~'"));
+        assert_eq!((shadow.owner(), tenant.owner()), (tenant.clone(), tenant.clone()));
         let longest = TenantId::parse(&"x".repeat(IDENTIFIER_BYTES_MAX)).unwrap();
         for kept in [shadow, tenant.receipts(), longest.shadow()] {
             let read: TenantId = serde_json::from_value(serde_json::json!(kept)).unwrap();

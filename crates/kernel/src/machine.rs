@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::bound;
 use crate::chart::{Chart, StateIndex};
 use crate::conversation::Conversation;
+use crate::definition::overlay::Parts;
 use crate::definition::{FieldDefinition, FieldKind};
 use crate::flow::Flow;
 use crate::id::{DefinitionHash, MachineName};
@@ -31,6 +32,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Whether it is what some tenant has made of a definition, and not for all.
+    pub fn is_customised(&self) -> bool {
+        Parts::of(&self.source).is_some()
+    }
+
     /// The context of a new instance: defaults, overlaid with what the creator gave.
     ///
     /// # Errors

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use engine::{Clock, Engine, EngineError, Machines, MachinesError, Settings};
+use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::chart::{Chart, StateIndex, TransitionIndex};
 use kernel::commit::{Answer, Entry, EntryCause, MessageAnswer};
 use kernel::conversation::{Media, Message, Reply, ReplyOption, normalise};
+use kernel::definition;
 use kernel::diagnostic::nearest;
 use kernel::id::{InputKey, MachineName, Subject, TenantId};
 use kernel::input::{CallOutcome, Cause, Fields, Input};
@@ -69,16 +70,15 @@ pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
     let store = Arc::new(MemoryStore::new());
     let machines = Arc::new(Machines::default());
     let clock = Clock::virtual_at(Clock::System.now());
-    let machine = match machines.activate(&*store, &source, clock.now()) {
-        Ok((machine, _)) => machine,
-        Err(MachinesError::Diagnostics(diagnostics)) => {
-            for diagnostic in &diagnostics {
-                eprintln!("{}\n", diagnostic.render(&path.display().to_string(), &source));
-            }
-            return Err(Failure(format!("{} cannot be loaded", path.display())));
+    let (machine, diagnostics) = definition::load(&source);
+    let Some(machine) = machine else {
+        for diagnostic in &diagnostics {
+            eprintln!("{}\n", diagnostic.render(&path.display().to_string(), &source));
         }
-        Err(error) => return Err(error.into()),
+        return Err(Failure(format!("{} cannot be loaded", path.display())));
     };
+    // Also what a tenant has made of it: here nobody else has another.
+    let machine = machines.adopt(&*store, Arc::new(machine), clock.now())?;
     if machine.conversation.is_none() {
         return Err(Failure(format!(
             "the machine `{}` has no `conversation` section to talk to",

@@ -7,12 +7,14 @@ use std::process::ExitCode;
 use clap::Args;
 use engine::story::{self, StoryFileError};
 use kernel::definition;
+use kernel::definition::overlay::{Part, load_over};
 use kernel::diagnostic::{Diagnostic, Place, Severity};
 use serde_json::{Value, json};
 
 use crate::command::machine_files::{
     SAME_VERSION_HELP, Versions, definition_files, is_story_file, stories_of,
 };
+use crate::command::overlay_files::OverlayFile;
 use crate::command::{CommandResult, Failure};
 
 #[derive(Debug, Args)]
@@ -84,6 +86,9 @@ impl Findings {
                 return false;
             }
         };
+        if let Some(overlay) = OverlayFile::of(path, &source) {
+            return self.overlay(&overlay, json);
+        }
         let (machine, mut diagnostics) = match is_story_file(path) {
             false => definition::load(&source),
             true => match story::check(path, &source) {
@@ -115,6 +120,34 @@ impl Findings {
                     None => counted(machine.chart.states.len() - 1, "state"),
                 };
                 say!("{name}: {} version {}, {size}", machine.name, machine.version);
+            }
+        }
+        machine.is_some()
+    }
+
+    /// Whether an overlay loads over the definition beside it. What that one is told alone is not told again.
+    fn overlay(&mut self, overlay: &OverlayFile, json: bool) -> bool {
+        let path = &overlay.path;
+        let base = match overlay.base_beside() {
+            Ok(base) => base,
+            Err(Failure(problem)) => {
+                let help =
+                    "an overlay stands in the folder of its base, and can be checked when that is sound";
+                self.unusable(path, "unusable_definition", problem, help, json);
+                return false;
+            }
+        };
+        let (machine, mut diagnostics) = load_over(&base.machine.source, &overlay.text);
+        let told = |d: &Diagnostic| base.diagnostics.iter().any(|b| (b.place, b.code) == (d.place, d.code));
+        diagnostics.retain(|diagnostic| diagnostic.part == Some(Part::Overlay) || !told(diagnostic));
+        self.report(path, &diagnostics);
+        if !json {
+            let shown = diagnostics.iter().map(|each| overlay.render(each, &base.path, &base.machine));
+            shown.for_each(|lines| say!("{lines}\n"));
+            if let Some(machine) = &machine {
+                let whose = overlay.tenant.as_ref().map_or(String::new(), |tenant| format!(" for {tenant}"));
+                let (file, over) = (path.display(), base.path.display());
+                say!("{file}: {} version {}{whose}, over {over}", machine.name, machine.version);
             }
         }
         machine.is_some()

@@ -11,7 +11,7 @@ use kernel::diagram::{Diagram, dot, mermaid};
 use kernel::flow::{Flow, PhaseIndex};
 use kernel::machine::Machine;
 
-use crate::command::machine_files::read_source;
+use crate::command::overlay_files::read_definition;
 use crate::command::{CommandResult, Failure, output};
 
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
         // A diagram is drawn anew each time; anything else may be a definition.
         output::may_write(path, &args.file, args.force || notation(path).is_some())?;
     }
-    let source = read_source(&args.file)?;
+    let source = read_definition(&args.file)?;
     let (machine, diagnostics) = definition::load(&source);
     let Some(machine) = machine else {
         for diagnostic in &diagnostics {

@@ -22,6 +22,7 @@ mod flow;
 mod greeting;
 mod machine_files;
 mod output;
+mod overlay_files;
 mod paths;
 mod reroute;
 mod rollout;

@@ -21,6 +21,7 @@ use crate::access::Access;
 use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
+use crate::command::overlay_files::{OverlayFile, read_definition};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
 use crate::connections::{Channel, Connections};
@@ -188,12 +189,12 @@ fn init_log(choice: Option<LogChoice>) {
 const FAREWELL_MAX: Duration = Duration::from_secs(6);
 
 fn run(server: Server) -> CommandResult {
-    let outgoing = Arc::new(Outgoing::new(server.allowed));
+    let outgoing = Arc::new(Outgoing::new(server.allowed.clone()));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
     let enabled = fsm_enabled()?;
     let store = open_store(&server.store)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
-    load_machines(&machines, &*store, &server.machines, &server.clock)?;
+    load_machines(&machines, &*store, &server)?;
     receipts::activate(&machines, &*store, server.clock.now())?;
     warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
@@ -240,7 +241,7 @@ fn run(server: Server) -> CommandResult {
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
         let app = Arc::new(app);
-        tokio::spawn(http::keep_rollouts_fresh(Arc::downgrade(&app)));
+        tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         let shutdown = async {
             stop_signal().await;
             tracing::info!("stopping: open requests are finished first");
@@ -274,34 +275,50 @@ pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
     }
 }
 
-/// Activates what is in the folders, in the order of versions, so that the highest of each machine is current. A
-/// definition that is current already is left alone.
-fn load_machines(
-    machines: &Machines,
-    store: &dyn Store,
-    dirs: &[PathBuf],
-    clock: &Clock,
-) -> Result<(), Failure> {
+/// Activates what is in the folders, in the order of versions, so that the highest of each machine is current, then the
+/// overlays. A definition that is current already is left alone. All is checked before any of it is activated.
+fn load_machines(machines: &Machines, store: &dyn Store, server: &Server) -> Result<(), Failure> {
+    let now = server.clock.now();
     let mut files = Vec::new();
+    let mut overlays = Vec::new();
     let mut versions = Versions::default();
-    for path in all_definition_files(dirs)? {
+    for path in all_definition_files(&server.machines)? {
         let source = read_source(&path)?;
+        if let Some(overlay) = OverlayFile::of(&path, &source) {
+            overlays.push(overlay);
+            continue;
+        }
         let (machine, diagnostics) = definition::load(&source);
-        let Some(machine) = machine else {
+        let Some(machine) = machine.filter(|machine| !machine.is_customised()) else {
             show_diagnostics(&path, &source, &diagnostics);
             return Err(Failure(format!("{} cannot be loaded; mend it or move it away", path.display())));
         };
         versions
             .add(&machine, &path)
             .map_err(|problem| Failure(format!("{problem}: {SAME_VERSION_HELP}")))?;
-        files.push((machine.version, path, source));
+        files.push((Arc::new(machine), path, diagnostics));
     }
-    files.sort_by_key(|(version, ..)| *version);
-    for (_, path, source) in files {
-        let (machine, diagnostics) = machines.activate(store, &source, clock.now())?;
+    files.sort_by_key(|(machine, ..)| machine.version);
+    for overlay in &overlays {
+        let file = files.iter().rev().find(|(machine, ..)| machine.name.as_str() == overlay.base);
+        let stored = || machines.all().into_iter().find(|machine| machine.name.as_str() == overlay.base);
+        let base = file.map(|(machine, ..)| Arc::clone(machine)).or_else(stored);
+        let base_path = file.map_or(Path::new("(stored)"), |(_, path, _)| path);
+        overlay.check_over(base_path, base.as_deref())?;
+    }
+    for (machine, path, diagnostics) in &files {
+        machines.adopt(store, Arc::clone(machine), now)?;
         tracing::info!(machine = %machine.name, version = machine.version, file = %path.display(), "loaded");
-        show_diagnostics(&path, &source, &diagnostics);
+        show_diagnostics(path, &machine.source, diagnostics);
     }
+    let first_tenant = server.access.first_tenant();
+    for overlay in &overlays {
+        let tenant = overlay.tenant.as_ref().unwrap_or(&first_tenant);
+        let name = MachineName::parse(&overlay.base).map_err(Failure)?;
+        machines.set_overlay(store, tenant, &name, &overlay.text, now)?;
+        tracing::info!(%tenant, machine = %name, file = %overlay.path.display(), "overlay loaded");
+    }
+    machines.all().iter().for_each(|machine| machines.refit_overlays(store, &machine.name, now));
     Ok(())
 }
 
@@ -336,12 +353,18 @@ fn show_diagnostics(path: &Path, source: &str, diagnostics: &[Diagnostic]) {
 pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf, String), Failure> {
     let direct = Path::new(name);
     if direct.is_file() {
-        return Ok((direct.to_owned(), read_source(direct)?));
+        return Ok((direct.to_owned(), read_definition(direct)?));
     }
     let mut known = Vec::new();
     let (mut named, mut called): (Option<(u32, PathBuf, String)>, _) = (None, None);
     for path in all_definition_files(&dirs.paths())? {
         let source = read_source(&path)?;
+        if OverlayFile::of(&path, &source).is_some() {
+            if path.file_stem().is_some_and(|stem| stem == name) {
+                called = Some((0, path.clone(), read_definition(&path)?));
+            }
+            continue;
+        }
         let machine = definition::load(&source).0;
         let own = machine.as_ref().map(|machine| machine.name.to_string());
         let version = machine.map_or(0, |machine| machine.version);

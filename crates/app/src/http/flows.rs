@@ -273,7 +273,7 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let flows = asked_flows(&app, asked.flow.as_ref())?;
+    let flows = asked_flows(&app, &caller.tenant, asked.flow.as_ref())?;
     if let Some(status) = &asked.status {
         known_status(&flows, status)?;
     }
@@ -298,12 +298,21 @@ pub async fn list(
     .await
 }
 
-/// The definitions of the flows that are asked for: of one, or of all that there are.
-pub fn asked_flows(app: &App, name: Option<&MachineName>) -> Result<Vec<Arc<Machine>>, Problem> {
-    match name {
-        Some(name) => Ok(vec![definition(app, name)?]),
-        None => Ok(app.machines().into_iter().filter(|machine| machine.flow.is_some()).collect()),
-    }
+/// The definitions of the flows that are asked for: of one, or of all that there are. Those that the tenant has made
+/// something else of are there as well.
+pub fn asked_flows(
+    app: &App,
+    tenant: &TenantId,
+    name: Option<&MachineName>,
+) -> Result<Vec<Arc<Machine>>, Problem> {
+    let mut flows = match name {
+        Some(name) => vec![definition(app, name)?],
+        None => app.machines().into_iter().filter(|machine| machine.flow.is_some()).collect(),
+    };
+    let overlay = |flow: &Arc<Machine>| app.engine.machines().overlay(tenant, &flow.name);
+    let own: Vec<_> = flows.iter().filter_map(overlay).map(|overlay| Arc::clone(&overlay.machine)).collect();
+    flows.extend(own);
+    Ok(flows)
 }
 
 /// What is asked for must be a status of one of the flows, or nothing would ever be found.
@@ -359,7 +368,7 @@ fn page_by_phases(app: &App, mut query: PhaseQuery, status: Option<&str>) -> Res
 /// One page of the instances of all these flows. Every one of them is asked for a whole page: together they have it.
 fn page_of_all(app: &App, flows: &[Arc<Machine>], query: &InstanceQuery) -> Result<Page<Snapshot>, Problem> {
     let (mut data, mut more) = (Vec::new(), false);
-    for machine in flows {
+    for machine in flows.iter().filter(|machine| !machine.is_customised()) {
         let query = InstanceQuery { machine: Some(machine.name.clone()), ..query.clone() };
         let page = app.engine.store().instances(&query).map_err(EngineError::from)?;
         more |= page.next.is_some();

@@ -149,9 +149,11 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let machine = asked.machine.as_ref().map(|name| app.engine.machines().current(name)).transpose()?;
-    if let (Some(machine), Some(state)) = (machine, &asked.state) {
-        known_states(&machine, state)?;
+    if let Some(name) = &asked.machine {
+        let machines = app.engine.machines();
+        let (all, own) = (machines.current(name)?, machines.current_for(&caller.tenant, name)?);
+        let state = asked.state.as_deref();
+        state.map_or(Ok(()), |state| known_states(&all, state).or_else(|_| known_states(&own, state)))?;
     }
     let tenant = match &asked.machine {
         Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),

@@ -11,6 +11,7 @@ mod machines;
 mod messages;
 mod openapi;
 mod operations;
+mod overlays;
 mod phases;
 pub mod problem;
 mod receipts;
@@ -37,7 +38,7 @@ use crate::connections::Connections;
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
 use problem::Problem;
-pub use rollout::keep_rollouts_fresh;
+pub use rollout::keep_settings_fresh;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -195,6 +196,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
         .route("/v1/machines/{machine}/shadow", get(rollout::shadow))

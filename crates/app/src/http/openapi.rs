@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 48] = [
+const ROUTES: [(&str, &str, &str, &str); 51] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -95,6 +95,14 @@ const ROUTES: [(&str, &str, &str, &str); 48] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    ("get", "/v1/machines/{name}/overlay", "What the caller's tenant has made of a machine", ""),
+    (
+        "put",
+        "/v1/machines/{name}/overlay",
+        "Customise a machine for the caller's tenant (YAML or JSON, beginning with overlay: NAME)",
+        "Definition",
+    ),
+    ("delete", "/v1/machines/{name}/overlay", "Go back to the machine that all have", ""),
     (
         "post",
         "/v1/machines/{name}/reroute",
@@ -339,7 +347,7 @@ mod tests {
         let mut seen = 0;
         for route in source.split(".route(\"").skip(1) {
             let (path, handlers) = route.split_once('"').unwrap();
-            for method in ["get", "post", "put"] {
+            for method in ["get", "post", "put", "delete"] {
                 let first = handlers.starts_with(&format!(",{method}("));
                 let second = handlers.contains(&format!(").{method}("));
                 if (first || second) && path != "/" {

@@ -83,7 +83,7 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let flows = flows::asked_flows(&app, asked.flow.as_ref())?;
+    let flows = flows::asked_flows(&app, &caller.tenant, asked.flow.as_ref())?;
     if let Some(phase) = &asked.phase {
         flows::known_phase(&flows, phase)?;
     }

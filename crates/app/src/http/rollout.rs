@@ -24,7 +24,7 @@ use crate::http::{App, Shared, answered};
 use crate::rollout::{Change, ChangeError, Rollout, Treatment};
 use crate::shadow_log::{self, ShadowQuery};
 
-/// How long another server over the same store may go on as before after a rollout was set.
+/// How long another server over the same store may go on as before after a rollout or an overlay was set.
 const REFRESH_EVERY: Duration = Duration::from_secs(3);
 
 /// What became of a message.
@@ -316,15 +316,16 @@ pub async fn shadow_summary(
 }
 
 /// Takes over, every few seconds, what other servers over the same store have set. Ends with the server.
-pub async fn keep_rollouts_fresh(app: Weak<App>) {
+pub async fn keep_settings_fresh(app: Weak<App>) {
     loop {
         tokio::time::sleep(REFRESH_EVERY).await;
         let Some(app) = app.upgrade() else { return };
         let refreshed = app.read(|app| {
-            app.rollouts.refresh(app.engine.store()).map_err(|error| EngineError::from(error).into())
+            app.rollouts.refresh(app.engine.store()).map_err(EngineError::from)?;
+            app.engine.machines().refresh_overlays(app.engine.store()).map_err(super::machines::refused)
         });
         if let Err(problem) = refreshed.await {
-            tracing::warn!(?problem, "failed to read rollouts again; those that are known hold");
+            tracing::warn!(?problem, "failed to read the settings again; those that are known hold");
         }
     }
 }

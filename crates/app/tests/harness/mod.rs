@@ -105,6 +105,14 @@ impl Server {
         answer(request.send(body)).unwrap()
     }
 
+    pub fn delete_with(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = agent().delete(format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        answer(request.call()).unwrap()
+    }
+
     pub fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
         self.try_post(path, body, headers).unwrap()
     }

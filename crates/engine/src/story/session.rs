@@ -74,7 +74,7 @@ pub fn of_session(
     if let Some(why) = replay::missing(&snapshot, &log) {
         return Err(SessionStoryError::Incomplete(why));
     }
-    let current = engine.machines().current(&snapshot.machine).ok();
+    let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
     let mut teller = Teller::new(&snapshot, &log);
     if current.is_none_or(|current| current.hash != pinned.hash) {
         teller.note("The session is pinned to another text of the definition than the current one.");

@@ -231,6 +231,9 @@ impl Stage {
 
     fn restart(&mut self) -> Result<(), String> {
         let machines = Machines::from_store(&*self.store).map_err(|error| error.to_string())?;
+        // What a tenant has made of a machine is nobody's base when it comes from the store.
+        let machine = Arc::clone(&self.machine);
+        machines.adopt(&*self.store, machine, self.clock.now()).map_err(|error| error.to_string())?;
         self.engine = start_engine(&self.store, machines, &self.clock);
         Ok(())
     }

@@ -6,6 +6,7 @@ mod delivery;
 mod failing_store;
 mod flows;
 mod keys;
+mod overlays;
 mod pinned;
 mod post;
 mod rules;

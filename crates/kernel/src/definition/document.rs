@@ -106,14 +106,7 @@ impl Node {
 /// # Errors
 /// The one syntax error at which reading stopped.
 pub fn read(source: &str) -> Result<Node, Box<Diagnostic>> {
-    if source.len() > SOURCE_BYTES_MAX {
-        return Err(Box::new(Diagnostic::error(
-            "too_large",
-            Place::START,
-            format!("the definition has {} bytes", source.len()),
-            format!("a definition may have {SOURCE_BYTES_MAX} bytes; split the machine"),
-        )));
-    }
+    check_size(source)?;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .stack_size(READ_STACK_BYTES)
@@ -122,6 +115,18 @@ pub fn read(source: &str) -> Result<Node, Box<Diagnostic>> {
             .join()
             .unwrap_or_else(|_| Err(unreadable(Place::START, "the YAML parser gave up on it")))
     })
+}
+
+pub(crate) fn check_size(source: &str) -> Result<(), Box<Diagnostic>> {
+    if source.len() <= SOURCE_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Box::new(Diagnostic::error(
+        "too_large",
+        Place::START,
+        format!("the definition has {} bytes", source.len()),
+        format!("a definition may have {SOURCE_BYTES_MAX} bytes; split the machine"),
+    )))
 }
 
 fn parse(source: &str) -> Result<Node, Box<Diagnostic>> {

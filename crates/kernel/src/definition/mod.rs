@@ -6,6 +6,7 @@
 mod check;
 mod compile;
 pub mod document;
+pub mod overlay;
 mod places;
 mod read;
 pub mod reader;
@@ -239,11 +240,10 @@ pub fn load_own(source: &str) -> (Option<Machine>, Vec<Diagnostic>) {
 }
 
 fn load_as(source: &str, own: bool) -> (Option<Machine>, Vec<Diagnostic>) {
-    let node = match document::read(source) {
-        Ok(node) => node,
+    let (node, mut diagnostics) = match overlay::read(source) {
+        Ok(read) => read,
         Err(diagnostic) => return (None, vec![*diagnostic]),
     };
-    let mut diagnostics = Vec::new();
     let patterns = node.count_calls(PATTERN_FUNCTION);
     if patterns > PATTERNS_MAX {
         let message = format!("the definition says `{PATTERN_FUNCTION}` {patterns} times");

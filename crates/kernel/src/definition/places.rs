@@ -2,7 +2,7 @@
 //!
 //! A machine that runs knows none of it: who wants to point at a line reads the text again.
 
-use crate::definition::{Definition, StateDefinition, document, read};
+use crate::definition::{Definition, StateDefinition, overlay, read};
 use crate::diagnostic::Place;
 
 /// Places in the order of a chart's indices.
@@ -15,7 +15,7 @@ pub struct Places {
 impl Places {
     /// `None` for a text that is no definition.
     pub fn read(source: &str) -> Option<Self> {
-        let node = document::read(source).ok()?;
+        let node = overlay::read(source).ok()?.0;
         read::read(&node, &mut Vec::new()).as_ref().map(Self::of)
     }
 

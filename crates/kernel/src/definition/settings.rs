@@ -6,8 +6,8 @@
 use serde_json::Value;
 
 use crate::conversation::definition::{CLARIFICATION_KEYS, DRAFT_KEYS, INTENT_KEYS, KEYS, THRESHOLD_KEYS};
-use crate::definition::document::{self, Node, NodeKind, Placed};
-use crate::definition::{is_error, load};
+use crate::definition::document::{Node, NodeKind, Placed};
+use crate::definition::{is_error, load, overlay};
 use crate::diagnostic::{Place, nearest};
 use crate::machine::Machine;
 
@@ -17,7 +17,7 @@ use crate::machine::Machine;
 /// What is wrong with the names or the values, each with a remedy.
 pub fn load_with(source: &str, settings: &[(String, Value)]) -> Result<Machine, Vec<String>> {
     let told = |d: &crate::diagnostic::Diagnostic| format!("{}; {}", d.message, d.help);
-    let mut node = document::read(source).map_err(|diagnostic| vec![told(&diagnostic)])?;
+    let (mut node, _) = overlay::read(source).map_err(|diagnostic| vec![told(&diagnostic)])?;
     let Some(conversation) = entry(&mut node, "conversation") else {
         return Err(vec!["the definition has no `conversation`, so there is nothing to set".to_owned()]);
     };

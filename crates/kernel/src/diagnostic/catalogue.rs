@@ -4,7 +4,7 @@
 //! `tests/diagnostics`. A code keeps its meaning.
 
 /// A code and its meaning, in the order in which an author meets them.
-pub const CODES: [(&str, &str); 41] = [
+pub const CODES: [(&str, &str); 42] = [
     ("syntax", "The text is not YAML 1.2 or JSON; what follows the place could not be read."),
     (
         "too_large",
@@ -20,6 +20,7 @@ pub const CODES: [(&str, &str); 41] = [
         "unknown_key",
         "A key that means nothing here, and is probably a slip of the pen. Keys are never ignored.",
     ),
+    ("bad_overlay", "An overlay without its base, with another's, or that would change the base's name."),
     ("wrong_type", "A value of another kind than belongs here, such as a list instead of text."),
     ("bad_value", "A value that cannot stand here, such as a default that its field does not take."),
     ("bad_name", "A name that nothing can be called by, or that the machine keeps for itself."),

@@ -7,10 +7,10 @@ mod action;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::definition::document::{self, Node, NodeKind};
+use crate::definition::document::{Node, NodeKind};
 use crate::definition::{
     CALL_DONE_PREFIX, CALL_ERROR_PREFIX, DONE_PREFIX, Definition, EXPRESSION_ERROR, FieldKind, Placed,
-    StateDefinition, StateKind, TransitionDefinition, load, read,
+    StateDefinition, StateKind, TransitionDefinition, load, overlay, read,
 };
 use crate::diagnostic::{Diagnostic, Place, Severity};
 use crate::time::Delay;
@@ -39,7 +39,7 @@ pub fn export(source: &str) -> Result<Exported, Unexported> {
     if diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error) {
         return Err(Unexported::Errors(diagnostics));
     }
-    let node = document::read(source).map_err(|diagnostic| Unexported::Errors(vec![*diagnostic]))?;
+    let (node, _) = overlay::read(source).map_err(|diagnostic| Unexported::Errors(vec![*diagnostic]))?;
     let Some(definition) = read(&node, &mut diagnostics) else {
         return Err(Unexported::Errors(diagnostics));
     };
