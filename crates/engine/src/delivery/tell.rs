@@ -8,13 +8,13 @@ use std::sync::Arc;
 use kernel::commit::{Answer, EffectKind, Told};
 use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
-use kernel::refusal::RefusalCode;
+use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::Timestamp;
 use store::{OutboxEffect, Settlement, SettlementResult};
 
 use crate::delivery::courier::{Courier, UnderWay, error_of, log, name_of, result_of, settlement};
 use crate::delivery::{EffectId, Endpoint, Schedule};
-use crate::{Answered, EngineError};
+use crate::{Answered, EngineError, Submitted};
 
 /// The key of the input that tells something, before what tells it from others.
 const KEY_PREFIX: &str = "tell:";
@@ -80,6 +80,16 @@ pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
 }
 
 impl Courier {
+    /// What is no flow is not told what flows tell one another: an event of that name may mean anything to it.
+    pub(super) fn no_flow(&self, effect: &OutboxEffect, told: &Told) -> Option<Answered> {
+        let Told::Event { instance, .. } = told else { return None };
+        let found = self.store.load(&effect.tenant, instance).ok().flatten()?;
+        let message = format!("`{instance}` is no flow");
+        let refusal = Refusal::new(RefusalCode::NotApplicable, found.revision, message);
+        let answer = Arc::new(Answer::Refused(refusal));
+        found.flow.is_none().then_some(Ok(Submitted { answer, replayed: false }))
+    }
+
     /// Another flow has answered to what it was told.
     pub(super) fn told(
         &mut self,

@@ -10,7 +10,7 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{PhaseIndex, PhaseState};
-use crate::id::InstanceId;
+use crate::id::{InstanceId, MachineName};
 use crate::snapshot::Timer;
 use crate::time::{Delay, Timestamp};
 
@@ -48,9 +48,9 @@ pub struct Pause {
 pub struct ParentCall {
     pub instance: InstanceId,
     pub call: String,
-    /// How many flows there are above, each a phase of the next.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
-    pub depth: u32,
+    /// The flows above, each a phase of the one before: none of them begins again further down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<MachineName>,
 }
 
 /// Where a phase is. Times are since the flow began.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::chart::Computed;
 use crate::commit::{LeaseGiven, PhaseMove, Told};
+use crate::diagnostic::shorten;
 use crate::expression::Scope;
 use crate::flow::action::Alarm;
 use crate::flow::record::Pause;
@@ -190,7 +191,7 @@ impl<'a> Step<'a> {
         };
         let instance = InstanceId::parse(instance)
             .map_err(|problem| Declined::new(RefusalCode::MalformedRequest, problem))?;
-        let watcher = ParentCall { instance, call: call.clone(), depth: 0 };
+        let watcher = ParentCall { instance, call: call.clone(), above: Vec::new() };
         let status = self.status();
         if status.is_over() {
             self.tell_end(&watcher, &status);
@@ -233,7 +234,8 @@ impl<'a> Step<'a> {
             let failed = self.flow.indices().find(|phase| self.state.state(*phase) == PhaseState::Failed);
             let why = failed.and_then(|phase| {
                 let error = self.state.record(phase).error()?;
-                Some(format!(": `{}` failed with {}: {}", self.phase(phase).name, error.code, error.message))
+                let message = shorten(&error.message);
+                Some(format!(": `{}` failed with {}: {message}", self.phase(phase).name, error.code))
             });
             let message =
                 format!("the flow `{}` is {}{}", self.instance, status.as_str(), why.unwrap_or_default());

@@ -83,7 +83,11 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
 /// Phases are written shorter than they are.
 pub fn a_flow_is_loaded_exactly(open: Open<'_>) {
     let store = open();
-    let parent = |name: &str| ParentCall { instance: id(name), call: format!("{name}:1:0"), depth: 3 };
+    let parent = |name: &str| ParentCall {
+        instance: id(name),
+        call: format!("{name}:1:0"),
+        above: vec![machine("order")],
+    };
     let details = PhaseDetails {
         applies: Some(true),
         progress: 0.1 + 0.2,
