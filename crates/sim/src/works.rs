@@ -227,6 +227,7 @@ fn check_lines(
     for (place, line) in phases.indices().zip(lines) {
         let record = state.record(place);
         let lease = record.lease().filter(|_| !state.cancelled);
+        let troubled = matches!(record.state, PhaseState::Failed | PhaseState::RetryNeeded);
         let expected = PhaseRow {
             phase: Arc::clone(&phases.phase(place).name),
             place: place.0,
@@ -234,7 +235,7 @@ fn check_lines(
             since: state.since(place),
             attempts: record.attempts,
             retries: record.retries,
-            error: record.error().map(|error| error.code.clone()),
+            error: record.error().filter(|_| troubled).map(|error| error.code.clone()),
             offered_at: line.offered_at,
             kind: phases.phase(place).kind_of_worker().into(),
             lease: lease.map(|lease| lease.token.clone()),

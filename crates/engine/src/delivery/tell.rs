@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use kernel::commit::{Answer, EffectKind, Told};
+use kernel::flow::signature;
 use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use kernel::refusal::{Refusal, RefusalCode};
@@ -74,7 +75,7 @@ pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
         key: InputKey::parse(&key).expect("a word and hexadecimal digits make a key"),
         cause,
         expected: None,
-        by: Some(format!("flow:{}", effect.instance)),
+        by: Some(signature(effect.instance.as_str())),
         trace_id: effect.effect.trace_id.clone(),
     }
 }

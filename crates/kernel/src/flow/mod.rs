@@ -36,6 +36,7 @@ pub use row::rows;
 pub(crate) use status::Standing;
 pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
+pub use step::{signature, teller_of};
 pub use view::{FlowView, PhaseView};
 
 /// A phase by its place in the definition.

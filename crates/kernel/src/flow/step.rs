@@ -429,6 +429,7 @@ impl<'a> Step<'a> {
 
 pub(super) use act::LEASE_RANGE;
 pub(super) use recover::RETRY;
+pub use run::{signature, teller_of};
 
 /// More flows than this cannot wait for one: all of them are written with it.
 const WATCHERS_MAX: usize = 100;

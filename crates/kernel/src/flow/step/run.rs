@@ -131,10 +131,9 @@ impl Step<'_> {
     /// Whether somebody may say what a call has come to: of another flow, that flow alone, and of what could not be begun
     /// or watched, whoever tried.
     pub fn check_teller(call: &Invocation, outcome: &CallOutcome, by: Option<&String>) -> Taken {
-        let flow = [FLOW_PREFIX, WATCH_PREFIX].iter().find_map(|prefix| call.src.strip_prefix(prefix));
-        let told = |flow: &str| by.and_then(|by| by.strip_prefix(FLOW_PREFIX)) == Some(flow);
-        match flow {
-            Some(flow) if matches!(outcome, CallOutcome::Done(_)) && !told(flow) => {
+        match teller_of(call) {
+            Some(teller) if matches!(outcome, CallOutcome::Done(_)) && by != Some(&teller) => {
+                let flow = teller.trim_start_matches(FLOW_PREFIX);
                 let message = format!(
                     "only the flow `{flow}` says when it is completed; to go on without it, complete the phase"
                 );
@@ -219,3 +218,14 @@ impl Step<'_> {
 /// What is called when a phase is a flow of its own is this and the flow's id; when it waits for another, the second.
 const FLOW_PREFIX: &str = "flow:";
 const WATCH_PREFIX: &str = "wait_for:";
+
+/// Who says what a call has come to, if that is another flow: as flows sign what they tell.
+pub fn teller_of(call: &Invocation) -> Option<String> {
+    let flow = [FLOW_PREFIX, WATCH_PREFIX].iter().find_map(|prefix| call.src.strip_prefix(prefix))?;
+    Some(signature(flow))
+}
+
+/// By which a flow tells another something.
+pub fn signature(flow: &str) -> String {
+    format!("{FLOW_PREFIX}{flow}")
+}
