@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kernel::commit::{Answer, Entry, EventAnswer, PhaseRow};
 use kernel::decide::decide;
-use kernel::flow::{Flow, FlowState, PhaseState};
+use kernel::flow::{Flow, FlowState, PhaseRecord, PhaseState};
 use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
 use kernel::input::{Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
@@ -82,7 +82,7 @@ impl Works {
             "annex" => &["wall", "roof"],
             _ => &["dig", "look", "build", "agree"],
         };
-        let records = flow.flow.as_ref().map(|state| &state.phases[..]).unwrap_or_default();
+        let records: Vec<&PhaseRecord> = flow.flow.iter().flat_map(|state| state.phases.iter()).collect();
         let open = records.iter().position(|record| !record.is_done());
         let place = open.filter(|_| !random.one_in(4)).unwrap_or_else(|| random.below(phases.len()));
         let phase = phases[place.min(phases.len() - 1)];

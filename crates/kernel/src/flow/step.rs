@@ -331,10 +331,7 @@ impl<'a> Step<'a> {
                 continue;
             }
             let pauses = self.timer(phase, Alarm::RetryDue).is_some();
-            if self.phase(phase).is_automatic()
-                && !pauses
-                && self.state.record(phase).applies() != Some(false)
-            {
+            if self.phase(phase).is_automatic() && !pauses && !self.state.record(phase).is_skipped() {
                 self.set_going(phase);
             }
         }
@@ -344,11 +341,12 @@ impl<'a> Step<'a> {
     /// asked again when somebody starts the phase.
     fn applies(&mut self, phase: PhaseIndex) -> Result<bool, String> {
         let Some(when) = &self.phase(phase).when else { return Ok(true) };
-        if let Some(applies) = self.state.record(phase).applies() {
+        if let Some(applies) = self.state.record(phase).applies {
             return Ok(applies);
         }
         let applies = when.test(self.scope(&Fields::new()))?;
-        self.details(phase).applies = Some(applies);
+        self.touched.push(phase);
+        self.state.record_mut(phase).applies = Some(applies);
         Ok(applies)
     }
 
