@@ -24,7 +24,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
-use kernel::decide::{Explanation, explain, reading_wanted};
+use kernel::decide::{Explanation, decide, explain, reading_wanted};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
@@ -271,6 +271,16 @@ impl Engine {
     pub fn explain(&self, before: &Snapshot, input: &Input) -> Result<Explanation, EngineError> {
         let machine = self.machines.of(before)?;
         Ok(explain(&machine, before, input, self.clock.now()))
+    }
+
+    /// The answer that an input would get, without its doing anything: `explain` for those who need no more.
+    ///
+    /// # Errors
+    /// As `explain`.
+    pub fn try_out(&self, before: &Snapshot, input: &Input) -> Result<Answer, EngineError> {
+        let machine = self.machines.of(before)?;
+        let decided = decide(&machine, Some(before), input, self.clock.now());
+        Ok(decided.map_or_else(Answer::Refused, |commit| commit.entry.answer))
     }
 
     /// Whether an input is a repeat of one that has its answer, so that nothing needs to be found out for it.

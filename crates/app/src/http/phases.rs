@@ -10,7 +10,7 @@ use axum::response::Response;
 use engine::EngineError;
 use kernel::commit::Answer;
 use kernel::diagnostic::nearest;
-use kernel::flow::{Action, Control, PhaseState};
+use kernel::flow::{Action, Control, FlowStatus, PhaseState, options_for_all};
 use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
 use kernel::input::{Cause, Fields, Input};
 use kernel::refusal::{PhaseStanding, Refusal};
@@ -19,10 +19,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use store::{PhaseLine, PhaseQuery};
 
+use crate::http::Shared;
 use crate::http::flows::{self, FlowAnswered, Found};
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, Segments};
-use crate::http::{App, Shared};
 
 /// A phase as it stands in lists. The token of a lease is the worker's alone.
 #[derive(Debug, Serialize)]
@@ -248,7 +248,7 @@ async fn do_it(app: &Shared, deed: Deed, tenant: TenantId, input: Input) -> Resu
             Ok(answered.submitted(200, &submitted))
         }
         Answer::Refused(refusal) => {
-            let details = details(app, &found, &deed, refusal);
+            let details = details(&found, &deed, refusal);
             let (refusal, replayed) = (Box::new(refusal.clone()), submitted.replayed);
             Err(Failure::Refused { refusal, details, replayed })
         }
@@ -262,12 +262,12 @@ async fn dry_run_of(app: &Shared, deed: Deed, input: Input) -> Result<Response, 
     let read = app.read(move |app| {
         let found = Found::load(app, &input.tenant, &deed.instance)?;
         known_phase(&found, deed.phase.as_deref())?;
-        let explanation = app.engine.explain(&found.snapshot, &input)?;
-        if let Some(refusal) = explanation.refusal {
-            let details = details(app, &found, &deed, &refusal);
+        let answer = app.engine.try_out(&found.snapshot, &input)?;
+        if let Answer::Refused(refusal) = answer {
+            let details = details(&found, &deed, &refusal);
             return Ok(Err(Failure::Refused { refusal: Box::new(refusal), details, replayed: false }));
         }
-        let Some(Answer::Event(answer)) = &explanation.answer else { return Err(Problem::internal()) };
+        let Answer::Event(answer) = &answer else { return Err(Problem::internal()) };
         let answered = FlowAnswered::of(answer, deed.phase.as_deref()).ok_or_else(Problem::internal)?;
         Ok(Ok(answered.dry_run()))
     });
@@ -285,7 +285,7 @@ fn known_phase(found: &Found, phase: Option<&str>) -> Result<(), Problem> {
 }
 
 /// How things stand for whom something was refused: as the refusal says it of the phase, else as was found before.
-fn details(app: &App, found: &Found, deed: &Deed, refusal: &Refusal) -> Fields {
+fn details(found: &Found, deed: &Deed, refusal: &Refusal) -> Fields {
     let details = match (&refusal.phase, &deed.phase) {
         (Some(standing), _) => of_standing(standing),
         (None, Some(phase)) => {
@@ -295,10 +295,10 @@ fn details(app: &App, found: &Found, deed: &Deed, refusal: &Refusal) -> Fields {
             json!({"phase": phase, "state": state, "valid_transitions": next})
         }
         (None, None) => {
-            let view = found.view(app.engine.clock().now()).ok();
-            let options = view.iter().flat_map(|view| &view.recovery_options);
-            let whole: Vec<&str> =
-                options.filter(|option| option.phase.is_none()).map(|option| option.action).collect();
+            let flow = found.machine.flow.as_ref().zip(found.snapshot.flow.as_deref());
+            let status = flow.map(|(flow, state)| FlowStatus::of(flow, state));
+            let options = status.iter().flat_map(options_for_all);
+            let whole: Vec<&str> = options.map(|option| option.action).collect();
             json!({"status": found.snapshot.state(), "valid_actions": whole})
         }
     };

@@ -61,6 +61,9 @@ pub(crate) enum Alarm {
     ApprovalExpired,
 }
 
+/// Tokens, workers and whoever is behind an action: all are kept with the flow.
+const NAME_BYTES_MAX: usize = 300;
+
 /// What comes with an action.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ActionInput {
@@ -220,6 +223,9 @@ impl FlowEvent {
         }
         let text = |key: &str| match payload.get(key) {
             None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) if key != "reason" && text.len() > NAME_BYTES_MAX => {
+                Err(format!("`{key}` has {} bytes; {NAME_BYTES_MAX} are allowed", text.len()))
+            }
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(other) => Err(format!("`{key}` must be text, not {other}")),
         };
@@ -239,6 +245,9 @@ impl FlowEvent {
             None => None,
             Some(text) => Some(Delay::parse(&text).map_err(|problem| format!("`lasts`: {problem}"))?),
         };
+        if let Some(by) = by.filter(|by| by.len() > NAME_BYTES_MAX) {
+            return Err(format!("`by` has {} bytes; {NAME_BYTES_MAX} are allowed", by.len()));
+        }
         Ok(ActionInput {
             by: by.cloned(),
             reason: text("reason")?,

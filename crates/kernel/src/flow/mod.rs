@@ -28,7 +28,7 @@ pub(crate) use definition::{FLOW_KEYS, read_flow};
 pub use definition::{FlowDefinition, PhaseDefinition};
 #[cfg(test)]
 pub(crate) use definition::{keys_by_place, words_by_place};
-pub use options::RecoveryOption;
+pub use options::{RecoveryOption, options_for_all};
 pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord, Records};
 pub(crate) use row::row;

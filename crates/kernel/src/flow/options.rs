@@ -1,12 +1,11 @@
 //! What can be done now: for every phase, and for the flow as a whole.
 //!
-//! Made by the very checks that actions pass; what a rollback leads to, by doing it to a copy.
+//! Made by the very checks that actions pass. What an action leads to in full, a dry run of it tells.
 
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::flow::status::progress;
 use crate::flow::step::Step;
 use crate::flow::{Action, ActionInput, Control, FlowStatus, PhaseIndex, PhaseState};
 
@@ -21,9 +20,6 @@ pub struct RecoveryOption {
     /// For what takes work back, how many phases begin again, this one included.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reopens: Option<usize>,
-    /// How much of the flow is done then, from 0 to 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub progress_after: Option<f64>,
 }
 
 /// What people choose from; what only a worker says in passing is not among it.
@@ -48,15 +44,20 @@ pub(super) fn options(step: &mut Step<'_>) -> Vec<RecoveryOption> {
             .collect();
         options.extend(possible.into_iter().map(|action| option(step, phase, action)));
     }
-    let status = step.status();
+    options.extend(options_for_all(&step.status()));
+    options
+}
+
+/// What can be done to a flow of this status as a whole.
+pub fn options_for_all(status: &FlowStatus) -> Vec<RecoveryOption> {
+    let mut options = Vec::new();
     let whole = |action: Control, description: &str| RecoveryOption {
         action: action.as_str(),
         phase: None,
         description: description.to_owned(),
         reopens: None,
-        progress_after: None,
     };
-    if status == FlowStatus::Paused {
+    if *status == FlowStatus::Paused {
         options.push(whole(Control::Resume, "let the flow go on; its timers run on from where they stopped"));
     } else if !status.is_over() {
         options.push(whole(Control::Pause, "let nothing new begin, and stop the timers"));
@@ -72,17 +73,10 @@ fn option(step: &Step<'_>, phase: PhaseIndex, action: Action) -> RecoveryOption 
     let state = step.state.state(phase);
     let takes_back =
         action == Action::Rollback || (action == Action::Retry && state == PhaseState::Completed);
-    let (reopens, progress_after) = match takes_back {
-        true => {
-            let mut copy = step.clone();
-            // It would be taken: that has been asked.
-            let _ = copy.act(phase, action, &ActionInput::default());
-            let reopened =
-                copy.moved.iter().map(|moved| &moved.phase).collect::<std::collections::HashSet<_>>();
-            (Some(reopened.len()), Some(progress(copy.flow, &copy.state)))
-        }
-        false => (None, None),
+    let begun = |phase: &PhaseIndex| {
+        !matches!(step.state.state(*phase), PhaseState::NotStarted | PhaseState::RolledBack)
     };
+    let reopens = takes_back.then(|| 1 + step.behind(phase).iter().filter(|phase| begun(phase)).count());
     let description = match action {
         Action::Start => format!("begin `{name}`"),
         Action::Submit => format!("hand `{name}` in"),
@@ -96,11 +90,5 @@ fn option(step: &Step<'_>, phase: PhaseIndex, action: Action) -> RecoveryOption 
         Action::Rollback => format!("take `{name}` back, and what was built on it"),
         Action::Claim | Action::Heartbeat | Action::Progress => format!("{} `{name}`", action.as_str()),
     };
-    RecoveryOption {
-        action: action.as_str(),
-        phase: Some(Arc::clone(name)),
-        description,
-        reopens,
-        progress_after,
-    }
+    RecoveryOption { action: action.as_str(), phase: Some(Arc::clone(name)), description, reopens }
 }

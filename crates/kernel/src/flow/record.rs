@@ -10,8 +10,10 @@ use serde::de::{Deserializer, Error as _};
 use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::bound;
 use crate::flow::{PhaseIndex, PhaseState};
 use crate::id::{InstanceId, MachineName};
+use crate::input::Fields;
 use crate::snapshot::Timer;
 use crate::time::{Delay, Timestamp};
 
@@ -104,8 +106,8 @@ pub struct PhaseError {
     pub message: String,
     pub at: Timestamp,
     /// Whatever else was told of it.
-    #[serde(default, skip_serializing_if = "crate::input::Fields::is_empty")]
-    pub details: crate::input::Fields,
+    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    pub details: Fields,
 }
 
 /// A worker's hold on a phase. When it ends is a timer's business.
@@ -115,6 +117,32 @@ pub struct Lease {
     pub worker: String,
     /// How long it lasts from each sign of life.
     pub lasts: Delay,
+}
+
+/// Of what was said of a phase, so much is kept with the flow, which is written whole at every step. The log has all of it.
+const SAID_CHARS_MAX: usize = 1_000;
+const DETAILS_BYTES_MAX: usize = 2_048;
+
+/// As much of a text as is kept.
+pub(crate) fn kept(text: String) -> String {
+    match text.char_indices().nth(SAID_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+impl PhaseError {
+    /// What of an error is kept: all of it unless it is long.
+    pub(crate) fn new(
+        code: impl Into<String>,
+        message: impl Into<String>,
+        at: Timestamp,
+        details: Fields,
+    ) -> Self {
+        let fits = bound::size(&details) <= DETAILS_BYTES_MAX;
+        let details = if fits { details } else { Fields::new() };
+        Self { code: kept(code.into()), message: kept(message.into()), at, details }
+    }
 }
 
 fn is_zero(progress: &f64) -> bool {

@@ -18,7 +18,7 @@ use crate::commit::{LeaseGiven, PhaseMove, Told};
 use crate::diagnostic::shorten;
 use crate::expression::Scope;
 use crate::flow::action::Alarm;
-use crate::flow::record::Pause;
+use crate::flow::record::{Pause, kept};
 use crate::flow::status::is_ready;
 use crate::flow::{
     Action, ActionInput, Control, Flow, FlowState, FlowStatus, ParentCall, Phase, PhaseDetails, PhaseIndex,
@@ -152,7 +152,7 @@ impl<'a> Step<'a> {
             Control::Pause if self.state.paused.is_some() => impossible("resume it first"),
             Control::Pause => {
                 let timers = std::mem::take(&mut self.timers);
-                let (by, reason) = (self.by.clone(), self.reason.clone());
+                let (by, reason) = (self.by.clone(), self.reason.clone().map(kept));
                 self.state.paused = Some(Pause { at: self.now, by, reason, timers });
                 self.tell_children("pause");
                 self.touched.extend(self.flow.indices());
@@ -283,7 +283,7 @@ impl<'a> Step<'a> {
         });
         self.drop_timers(phase, |_| true);
         self.end_calls(phase);
-        let (elapsed, by, reason) = (self.elapsed(), self.by.clone(), self.reason.clone());
+        let (elapsed, by, reason) = (self.elapsed(), self.by.clone(), self.reason.clone().map(kept));
         let record = self.state.record_mut(phase);
         record.state = to;
         record.since = elapsed;

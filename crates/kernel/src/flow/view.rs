@@ -13,7 +13,7 @@ use crate::flow::{ParentCall, PhaseError, PhaseIndex, PhaseState, Run};
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision};
 use crate::input::Fields;
 use crate::machine::Machine;
-use crate::snapshot::{Closure, Snapshot};
+use crate::snapshot::{Closure, Snapshot, Timer};
 use crate::time::Timestamp;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -172,9 +172,6 @@ impl Step<'_> {
         let started_at = self.state.started_at(phase);
         let ended = matches!(record.state, PhaseState::Completed | PhaseState::Failed);
         let until = if ended { self.state.since(phase) } else { self.now };
-        let due = ALARMS
-            .into_iter()
-            .filter_map(|alarm| Some(PhaseDue { event: alarm.as_str(), at: self.deadline(phase, alarm)? }));
         PhaseView {
             phase: Arc::clone(&written.name),
             state: record.state,
@@ -199,8 +196,19 @@ impl Step<'_> {
                 expires_at: self.deadline(phase, Alarm::LeaseExpired),
             }),
             waits_for: self.waits_for(phase),
-            due: due.collect(),
+            due: self.due(phase),
         }
+    }
+
+    /// What comes by time; nothing does while the flow is paused.
+    fn due(&self, phase: PhaseIndex) -> Vec<PhaseDue> {
+        let name = &*self.flow.phase(phase).name;
+        let due = |timer: &Timer| {
+            let alarm = timer.id.strip_prefix(name)?.strip_prefix('.')?;
+            let event = ALARMS.iter().map(|alarm| alarm.as_str()).find(|known| *known == alarm)?;
+            Some(PhaseDue { event, at: timer.deadline })
+        };
+        self.timers.iter().filter_map(due).collect()
     }
 
     /// When a timer of a phase comes due; none does while the flow is paused.

@@ -195,3 +195,23 @@ fn a_flow_that_is_complete_can_be_reopened() {
         "#,
     );
 }
+
+#[test]
+fn what_is_said_at_length_is_kept_in_short_and_logged_whole() {
+    let machine = crate::player::machine("{ flow: f, phases: { a: {}, b: {} } }");
+    let mut player = crate::player::Player::new(&machine, true);
+    player.create(Default::default(), Default::default()).unwrap();
+    player.event("a.start", Default::default(), None).unwrap();
+    let long = "é".repeat(30_000);
+    let payload = serde_json::json!({
+        "reason": long,
+        "error": { "code": "AGENT_TIMEOUT", "message": long, "trace": long },
+    });
+    let commit = player.event("a.fail", payload.as_object().unwrap().clone(), None).unwrap();
+    let written = serde_json::to_string(&commit.after).unwrap().len();
+    assert!(written < 6_000, "{written} bytes");
+    assert_eq!(commit.entry.payload, *payload.as_object().unwrap());
+    let named = serde_json::json!({ "worker": "w".repeat(301), "lease": "t" });
+    let refusal = player.event("b.claim", named.as_object().unwrap().clone(), None).unwrap_err();
+    assert_eq!(refusal.message, "`worker` has 301 bytes; 300 are allowed");
+}

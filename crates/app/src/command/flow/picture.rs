@@ -287,7 +287,7 @@ pub(super) fn consequence(option: &Value) -> String {
         Some(count) => {
             let begin = if count == 1 { "begins" } else { "begin" };
             let phases = counted(usize::try_from(count).unwrap_or(usize::MAX), "phase");
-            format!("  ({phases} {begin} again, progress {})", percent(&option["progress_after"]))
+            format!("  ({phases} {begin} again)")
         }
     }
 }

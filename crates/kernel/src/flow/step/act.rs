@@ -356,6 +356,6 @@ impl Step<'_> {
         let code = text("code").unwrap_or_else(|| PLAIN_FAILURE.to_owned());
         let told = text("message").or_else(|| self.reason.clone());
         let message = told.unwrap_or_else(|| "nobody said why".to_owned());
-        PhaseError { code, message, at: self.now, details }
+        PhaseError::new(code, message, self.now, details)
     }
 }

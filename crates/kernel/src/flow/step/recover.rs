@@ -134,12 +134,8 @@ impl Step<'_> {
     /// A timer of a phase has come due.
     pub fn ring(&mut self, phase: PhaseIndex, alarm: Alarm) {
         let written = self.phase(phase);
-        let error = |code: &str, message: String| PhaseError {
-            code: code.to_owned(),
-            message,
-            at: self.now,
-            details: Fields::new(),
-        };
+        let now = self.now;
+        let error = |code: &str, message: String| PhaseError::new(code, message, now, Fields::new());
         match alarm {
             Alarm::RetryDue => {
                 self.touched.push(phase);

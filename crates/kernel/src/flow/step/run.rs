@@ -60,9 +60,7 @@ impl Step<'_> {
                 self.invocations.push(Invocation { id, src, input, key });
             }
             Err(problem) => {
-                let code = "EXPRESSION_FAILED".to_owned();
-                let error = PhaseError { code, message: problem, at: self.now, details: Fields::new() };
-                self.fail(phase, error);
+                self.fail(phase, PhaseError::new("EXPRESSION_FAILED", problem, self.now, Fields::new()));
             }
         }
     }
@@ -151,9 +149,8 @@ impl Step<'_> {
         match outcome {
             CallOutcome::Done(output) => {
                 if let Err(declined) = self.hand_in(phase, Some(output), false) {
-                    let (code, message) = ("DATA_VALIDATION_FAILED".to_owned(), declined.message);
-                    let error = PhaseError { code, message, at: self.now, details: Fields::new() };
-                    self.fail(phase, error);
+                    let (code, nothing) = ("DATA_VALIDATION_FAILED", Fields::new());
+                    self.fail(phase, PhaseError::new(code, declined.message, self.now, nothing));
                 }
             }
             CallOutcome::Failed(fields) => {
@@ -169,7 +166,7 @@ impl Step<'_> {
                     .find(|(ours, _)| *ours == code)
                     .map_or(code, |(_, theirs)| (*theirs).to_owned());
                 let message = text("message").unwrap_or_else(|| "the call failed".to_owned());
-                self.fail(phase, PhaseError { code, message, at: self.now, details });
+                self.fail(phase, PhaseError::new(code, message, self.now, details));
             }
         }
     }
