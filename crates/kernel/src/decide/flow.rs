@@ -6,7 +6,7 @@ use crate::bound;
 use crate::commit::{
     Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, FlowAnswer, PhaseRow, Transition,
 };
-use crate::flow::{Declined, FlowEvent, FlowState, FlowStatus, Step, StepEffect, alarm_of, row};
+use crate::flow::{Declined, FlowEvent, FlowState, FlowStatus, Standing, Step, StepEffect, alarm_of, row};
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
 use crate::machine::Machine;
@@ -28,71 +28,75 @@ pub(super) fn decide_flow(
         let message = "there is no such flow";
         return Err(Refusal::new(RefusalCode::NotFound, Revision::NONE, message));
     };
-    let revision = before.revision;
     let Some(mut step) = Step::resume(machine, before, now) else {
-        let message = "the definition that the flow is pinned to is another".to_owned();
-        return Err(Refusal::new(RefusalCode::DefinitionMissing, revision, message));
+        let message = "the definition that the flow is pinned to has other phases";
+        return Err(Refusal::new(RefusalCode::DefinitionMissing, before.revision, message));
     };
-    let (flow, status) = (step.flow, step.status());
-    let refuse = |declined: Declined| refusal(declined, revision);
-    let event = match &input.cause {
+    let was = step.standing();
+    let event = happen(&mut step, before, input).map_err(|declined| refusal(declined, before.revision))?;
+    Ok(commit(step, Some(before), before.clone(), input, &was, event))
+}
+
+/// Does what the input says, and gives it a name for the log.
+fn happen(step: &mut Step<'_>, before: &Snapshot, input: &Input) -> Result<String, Declined> {
+    match &input.cause {
         Cause::Event { event, payload, .. } => {
-            let parsed = FlowEvent::parse(flow, event)
-                .map_err(|message| Refusal::new(RefusalCode::UnknownEvent, revision, message))?;
-            let given = parsed
-                .input(payload, input.by.as_ref())
-                .map_err(|message| Refusal::new(RefusalCode::MalformedRequest, revision, message))?;
-            (step.by, step.reason) = (given.by.clone(), given.reason.clone());
-            match parsed {
-                FlowEvent::Flow(control) => step.control(control, &given).map_err(refuse)?,
-                FlowEvent::Phase(phase, action) => {
-                    let taken = step.act(phase, action, &given);
-                    if let Err(mut declined) = taken {
-                        // Half of it may have been done: how the phase stands is asked of what was before.
-                        let mut untouched = Step::resume(machine, before, now);
-                        declined.phase = untouched.as_mut().map(|step| step.standing(phase));
-                        return Err(refuse(declined));
-                    }
+            let parsed = FlowEvent::parse(step.flow, event)
+                .map_err(|message| Declined::new(RefusalCode::UnknownEvent, message))?;
+            act(step, parsed, payload, input).map_err(|mut declined| {
+                // Half of it may have been done: how the phase stands is asked of what was before.
+                let untouched = Step::resume(step.machine, before, step.now);
+                if let (Some(mut step), FlowEvent::Phase(phase, _)) = (untouched, parsed) {
+                    declined.phase = Some(step.standing_of(phase));
                 }
-            }
-            event.clone()
+                declined
+            })?;
+            Ok(event.clone())
         }
         Cause::Timer { timer, deadline, .. } => {
             let due = step.timers.iter().position(|t| *t.id == **timer && t.deadline == *deadline);
-            let due = due.filter(|_| *deadline <= now);
-            let (Some(due), Some((phase, alarm))) = (due, alarm_of(flow, timer)) else {
+            let due = due.filter(|_| *deadline <= step.now);
+            let (Some(due), Some((phase, alarm))) = (due, alarm_of(step.flow, timer)) else {
                 let message = format!("no timer `{timer}` is due at {deadline}");
-                return Err(Refusal::new(RefusalCode::NotFound, revision, message));
+                return Err(Declined::new(RefusalCode::NotFound, message));
             };
             step.timers.remove(due);
             step.ring(phase, alarm);
-            timer.clone()
+            Ok(timer.clone())
         }
         Cause::Result { call, outcome, .. } => {
             let waiting = step.invocations.iter().find(|invocation| invocation.key == *call);
-            let Some(phase) = waiting.and_then(|waiting| flow.by_name(&waiting.id)) else {
+            let Some(phase) = waiting.and_then(|waiting| step.flow.by_name(&waiting.id)) else {
                 let message =
                     format!("the flow waits for no call `{call}`; it has been answered, left or ended");
-                return Err(Refusal::new(RefusalCode::CallOver, revision, message));
+                return Err(Declined::new(RefusalCode::CallOver, message));
             };
             step.bring(phase, outcome);
-            format!("{}.result", flow.phase(phase).name)
+            Ok(format!("{}.result", step.flow.phase(phase).name))
         }
         Cause::Recover { .. } => {
             let message = "a flow is recovered phase by phase: see its recovery options";
-            return Err(Refusal::new(RefusalCode::InvalidTransition, revision, message));
+            Err(Declined::new(RefusalCode::InvalidTransition, message))
         }
         Cause::Create { .. } => {
-            let message = format!("the flow `{}` exists and is {}", before.instance, status.as_str());
-            return Err(Refusal::new(RefusalCode::InstanceExists, revision, message));
+            let message = format!("the flow `{}` exists and is {}", before.instance, before.state());
+            Err(Declined::new(RefusalCode::InstanceExists, message))
         }
         Cause::Message { .. } | Cause::Answer { .. } => {
-            let message = "a flow takes no messages";
-            return Err(Refusal::new(RefusalCode::NotAConversation, revision, message));
+            Err(Declined::new(RefusalCode::NotAConversation, "a flow takes no messages"))
         }
-    };
-    step.tell_of(&status);
-    Ok(commit(step, Some(before), before.clone(), input, &status, event))
+    }
+}
+
+fn act(step: &mut Step<'_>, event: FlowEvent, payload: &Fields, input: &Input) -> Result<(), Declined> {
+    let given = event
+        .input(payload, input.by.as_ref())
+        .map_err(|message| Declined::new(RefusalCode::MalformedRequest, message))?;
+    (step.by, step.reason) = (given.by.clone(), given.reason.clone());
+    match event {
+        FlowEvent::Flow(control) => step.control(control, &given),
+        FlowEvent::Phase(phase, action) => step.act(phase, action, &given),
+    }
 }
 
 /// A flow that does not exist yet.
@@ -126,8 +130,8 @@ pub(super) fn begin_flow(
     };
     step.by.clone_from(&input.by);
     step.begin(start).map_err(|declined| refusal(declined, Revision::NONE))?;
-    step.tell_of(&FlowStatus::Initialized);
-    Ok(commit(step, None, after.clone(), input, &FlowStatus::Initialized, "create".to_owned()))
+    let was = Standing { status: FlowStatus::Initialized, progress: 0.0 };
+    Ok(commit(step, None, after.clone(), input, &was, "create".to_owned()))
 }
 
 fn refusal(declined: Declined, revision: Revision) -> Refusal {
@@ -143,44 +147,68 @@ fn commit(
     before: Option<&Snapshot>,
     mut after: Snapshot,
     input: &Input,
-    was: &FlowStatus,
+    was: &Standing,
     event: String,
 ) -> Commit {
-    let status = step.status();
+    let is = step.standing();
+    step.tell_of(&was.status, &is.status);
     let rows = rows(&mut step, before);
     let effects = effects(&step, input);
-    let expected = after.revision;
-    let progress_before = match before {
-        Some(before) => before.flow.as_ref().map_or(0.0, |state| crate::flow::progress(step.flow, state)),
-        None => 0.0,
-    };
     let answer = FlowAnswer {
-        progress_before,
-        progress: crate::flow::progress(step.flow, &step.state),
+        progress_before: was.progress,
+        progress: is.progress,
         moved: std::mem::take(&mut step.moved),
         lease: step.lease.take(),
     };
-    let state: Arc<str> = status.as_str().into();
-    after.configuration = vec![Arc::clone(&state)];
+    let expected = after.revision;
+    let reason = step.reason.take();
+    leave(step, &mut after, &is.status);
+    let entry = entry(&after, input, was, event, reason, answer, &effects);
+    Commit {
+        tenant: after.tenant.clone(),
+        instance: after.instance.clone(),
+        expected,
+        entry,
+        clarifications: Vec::new(),
+        effects,
+        phases: rows,
+        after: Some(after),
+    }
+}
+
+/// The flow as the step leaves it.
+fn leave(step: Step<'_>, after: &mut Snapshot, status: &FlowStatus) {
+    after.configuration = vec![status.as_str().into()];
     after.context = step.context;
     after.timers = step.timers;
     after.invocations = step.invocations;
-    after.flow = Some(Arc::new(step.state));
     after.revision = step.revision;
     after.updated_at = step.now;
+    after.flow = Some(Arc::new(step.state));
     if !status.is_over() {
         after.closure = None;
     } else if after.closure.is_none() {
-        let output =
-            if status == FlowStatus::Completed { Fields::clone(&after.context) } else { Fields::new() };
-        after.closure = Some(Closure { reason: state.to_string(), at: step.now, output });
+        let completed = *status == FlowStatus::Completed;
+        let output = if completed { Fields::clone(&after.context) } else { Fields::new() };
+        after.closure = Some(Closure { reason: status.as_str().to_owned(), at: step.now, output });
     }
-    let (from, to) = (was.as_str().to_owned(), state.to_string());
+}
+
+fn entry(
+    after: &Snapshot,
+    input: &Input,
+    was: &Standing,
+    event: String,
+    reason: Option<String>,
+    answer: FlowAnswer,
+    effects: &[Effect],
+) -> Entry {
+    let (from, to) = (was.status.as_str().to_owned(), after.state());
     let transition = Transition { from: from.clone(), to: to.clone(), event: event.clone() };
     let failed = answer.moved.iter().rev().find_map(|moved| moved.error.as_ref());
-    let entry = Entry {
+    Entry {
         revision: after.revision,
-        at: step.now,
+        at: after.updated_at,
         receipt: input.receipt_id(),
         key: input.key.clone(),
         digest: input.cause.digest(),
@@ -189,7 +217,7 @@ fn commit(
         to: to.clone(),
         success: true,
         transitions: Vec::new(),
-        reason: step.reason,
+        reason,
         code: failed.map(|error| error.code.clone()),
         looping: None,
         by: input.by.clone(),
@@ -204,20 +232,10 @@ fn commit(
             transition: Some(transition),
             closure_reason: after.closure.as_ref().map(|closure| closure.reason.clone()),
             reply: Vec::new(),
-            effects: effects.clone(),
+            effects: effects.to_vec(),
             replaced: None,
             flow: Some(Box::new(answer)),
         }),
-    };
-    Commit {
-        tenant: after.tenant.clone(),
-        instance: after.instance.clone(),
-        expected,
-        entry,
-        clarifications: Vec::new(),
-        effects,
-        phases: rows,
-        after: Some(after),
     }
 }
 

@@ -83,7 +83,11 @@ impl Flow {
         let names =
             phases.iter().enumerate().map(|(n, phase)| (Arc::clone(&phase.name), PhaseIndex(n as u16)));
         let by_name = names.collect();
-        Some(Self { phases, by_name, on_error })
+        let weights = phases.iter().map(|phase| phase.weight).collect();
+        let numbered = phases.iter().enumerate();
+        let milestone = |(n, phase): (usize, &Phase)| Some((PhaseIndex(n as u16), phase.milestone.clone()?));
+        let milestones = numbered.filter_map(milestone).collect();
+        Some(Self { phases, by_name, weights, milestones, on_error })
     }
 }
 
@@ -151,7 +155,7 @@ impl<'a> Compiler<'a, '_> {
             retry: written.retry,
             timeout: written.timeout,
             on_error: Vec::new(),
-            output: self.output(written),
+            output: written.output.as_ref().map(|output| self.output(output)),
             boolean: boolean_of(written).as_str().into(),
         }
     }
@@ -209,9 +213,9 @@ impl<'a> Compiler<'a, '_> {
     }
 
     /// What of a result goes where; `event` is the result.
-    fn output(&mut self, written: &PhaseDefinition) -> Vec<(Arc<str>, Computed)> {
+    fn output(&mut self, written: &[(Placed<String>, ValueDefinition)]) -> Vec<(Arc<str>, Computed)> {
         let mut output = Vec::new();
-        for (name, value) in &written.output {
+        for (name, value) in written {
             let fields = &self.definition.context;
             let field = fields.iter().find(|field| field.name.value == name.value);
             if field.is_none() {

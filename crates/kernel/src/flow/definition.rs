@@ -30,7 +30,8 @@ pub struct PhaseDefinition {
     pub retry: Option<Retry>,
     pub timeout: Option<Delay>,
     pub on_error: Vec<(Placed<String>, RecipeDefinition)>,
-    pub output: Vec<(Placed<String>, ValueDefinition)>,
+    /// Without one, fields of the same name are kept; with an empty one, nothing is.
+    pub output: Option<Vec<(Placed<String>, ValueDefinition)>>,
     pub boolean: Option<Placed<String>>,
 }
 
@@ -74,10 +75,11 @@ impl PhaseDefinition {
             RunDefinition::WaitFor(source) => (&[][..], Some(source)),
             RunDefinition::Anybody | RunDefinition::Person | RunDefinition::Worker(_) => (&[][..], None),
         };
-        let computed = values.iter().chain(&self.output).filter_map(|(_, value)| match value {
-            ValueDefinition::Expression(source) => Some(source),
-            ValueDefinition::Literal(_) => None,
-        });
+        let computed =
+            values.iter().chain(self.output.iter().flatten()).filter_map(|(_, value)| match value {
+                ValueDefinition::Expression(source) => Some(source),
+                ValueDefinition::Literal(_) => None,
+            });
         computed.chain(&self.when).chain(other)
     }
 }
@@ -159,7 +161,7 @@ fn read_phase(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Ph
         retry: entries.get("retry").and_then(|retry| read_retry(reader, retry)),
         timeout: delay(reader, "timeout"),
         on_error: read_recipes(reader, entries.get("on_error")),
-        output: entries.get("output").map(|o| read_values(reader, o, "`output`")).unwrap_or_default(),
+        output: entries.get("output").map(|output| read_values(reader, output, "`output`")),
         boolean: entries.get("boolean").and_then(|boolean| reader.text(boolean, "`boolean`")),
     }
 }

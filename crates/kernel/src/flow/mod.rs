@@ -33,6 +33,7 @@ pub use phase_state::PhaseState;
 pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
 pub(crate) use row::row;
 pub use row::rows;
+pub(crate) use status::Standing;
 pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
 pub use view::{FlowView, PhaseView};
@@ -46,6 +47,9 @@ pub struct Flow {
     /// In the order of the definition.
     pub phases: Vec<Phase>,
     by_name: Lookup<Arc<str>, PhaseIndex>,
+    /// The phases' weights and milestones side by side, since every status is worked out of them.
+    weights: Vec<f64>,
+    milestones: Vec<(PhaseIndex, Milestone)>,
     /// What is done about errors of phases that have nothing of their own to say of them.
     pub on_error: Vec<(Arc<str>, Recipe)>,
 }
@@ -70,8 +74,8 @@ pub struct Phase {
     /// How long one attempt may take.
     pub timeout: Option<Delay>,
     pub on_error: Vec<(Arc<str>, Recipe)>,
-    /// What of a result goes into which field of the context; without any, fields of the same name.
-    pub output: Vec<(Arc<str>, Computed)>,
+    /// What of a result goes into which field of the context; `None` for fields of the same name.
+    pub output: Option<Vec<(Arc<str>, Computed)>>,
     /// What the boolean of this phase is called in records that have one a phase.
     pub boolean: Arc<str>,
 }

@@ -23,6 +23,7 @@ pub(crate) fn row(flow: &Flow, state: &FlowState, timers: &[Timer], phase: Phase
         }
         _ => None,
     };
+    let troubled = matches!(record.state, PhaseState::Failed | PhaseState::RetryNeeded);
     let lease = record.lease().filter(|_| !state.cancelled);
     PhaseRow {
         phase: Arc::clone(&written.name),
@@ -31,7 +32,7 @@ pub(crate) fn row(flow: &Flow, state: &FlowState, timers: &[Timer], phase: Phase
         since,
         attempts: record.attempts,
         retries: record.retries,
-        error: record.error().map(|error| error.code.clone()),
+        error: record.error().filter(|_| troubled).map(|error| error.code.clone()),
         offered_at: offered.then(|| from.unwrap_or(since)),
         kind: written.kind_of_worker().into(),
         lease: lease.map(|lease| lease.token.clone()),

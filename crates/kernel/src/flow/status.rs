@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::flow::record::FlowState;
-use crate::flow::{Flow, PhaseIndex, PhaseState};
+use crate::flow::record::{FlowState, PhaseRecord};
+use crate::flow::{Flow, Milestone, PhaseIndex, PhaseState};
 
 /// Statuses with their names. A definition adds its milestones to these.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,42 +61,7 @@ impl FlowStatus {
 
     /// The status of a flow: the first of these that holds, from what ends it to what merely describes it.
     pub fn of(flow: &Flow, state: &FlowState) -> Self {
-        if state.cancelled {
-            return Self::Cancelled;
-        }
-        if state.paused.is_some() {
-            return Self::Paused;
-        }
-        let any = |wanted: PhaseState| state.phases.iter().any(|record| record.state == wanted);
-        if state.phases.iter().all(|record| record.is_done()) {
-            return Self::Completed;
-        }
-        let mended = any(PhaseState::RolledBack);
-        if any(PhaseState::Failed) {
-            return if goes_on(flow, state) { Self::ErrorRecovery } else { Self::Failed };
-        }
-        if any(PhaseState::RetryNeeded) {
-            return Self::RetryPending;
-        }
-        if any(PhaseState::WaitingApproval) {
-            return Self::WaitingApproval;
-        }
-        if mended {
-            return Self::ErrorRecovery;
-        }
-        if state.phases.iter().all(|record| record.state == PhaseState::NotStarted) {
-            return Self::Initialized;
-        }
-        let reached = flow.indices().rev().find_map(|phase| {
-            let milestone = flow.phase(phase).milestone.as_ref()?;
-            let reached = match state.state(phase) {
-                PhaseState::Completed => true,
-                PhaseState::NotStarted | PhaseState::RolledBack => false,
-                _ => !milestone.when_completed,
-            };
-            reached.then(|| Arc::clone(&milestone.status))
-        });
-        reached.map_or(Self::Active, Self::Milestone)
+        Standing::of(flow, state).status
     }
 
     /// Whether a flow may go from this status to another: cancelled is the end, nothing begins twice, and what is complete
@@ -117,6 +82,63 @@ impl FlowStatus {
     }
 }
 
+/// How a flow stands: what its phases come to, counted in one pass over them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Standing {
+    pub status: FlowStatus,
+    /// How much is done, from 0 to 1: the phases by their weights, without those that do not apply.
+    pub progress: f64,
+}
+
+impl Standing {
+    pub fn of(flow: &Flow, state: &FlowState) -> Self {
+        let mut counts = [0_usize; PhaseState::ALL.len()];
+        let (mut passed_over, mut done, mut all) = (0, 0.0, 0.0);
+        for (record, weight) in state.phases.iter().zip(&flow.weights) {
+            if record.is_skipped() {
+                passed_over += 1;
+                continue;
+            }
+            counts[record.state as usize] += 1;
+            done += weight * share_done(record);
+            all += weight;
+        }
+        let progress = if all > 0.0 { (done / all).min(1.0) } else { 1.0 };
+        let count = |wanted: PhaseState| counts[wanted as usize];
+        let total = state.phases.len() - passed_over;
+        let status = if state.cancelled {
+            FlowStatus::Cancelled
+        } else if state.paused.is_some() {
+            FlowStatus::Paused
+        } else if count(PhaseState::Completed) == total {
+            FlowStatus::Completed
+        } else if count(PhaseState::Failed) > 0 {
+            if goes_on(flow, state) { FlowStatus::ErrorRecovery } else { FlowStatus::Failed }
+        } else if count(PhaseState::RetryNeeded) > 0 {
+            FlowStatus::RetryPending
+        } else if count(PhaseState::WaitingApproval) > 0 {
+            FlowStatus::WaitingApproval
+        } else if count(PhaseState::RolledBack) > 0 {
+            FlowStatus::ErrorRecovery
+        } else if count(PhaseState::NotStarted) == total {
+            FlowStatus::Initialized
+        } else {
+            milestone(flow, state).map_or(FlowStatus::Active, FlowStatus::Milestone)
+        };
+        Self { status, progress }
+    }
+}
+
+/// The last milestone that has been reached, in the order of the definition.
+fn milestone(flow: &Flow, state: &FlowState) -> Option<Arc<str>> {
+    let reached = |(phase, milestone): &&(PhaseIndex, Milestone)| match state.state(*phase) {
+        PhaseState::Completed => true,
+        PhaseState::NotStarted | PhaseState::RolledBack => false,
+        _ => !milestone.when_completed,
+    };
+    flow.milestones.iter().rev().find(reached).map(|(_, milestone)| Arc::clone(&milestone.status))
+}
+
 /// Whether something is under way, or can be started, in a flow in which a phase has failed.
 fn goes_on(flow: &Flow, state: &FlowState) -> bool {
     let moves = |phase: PhaseIndex| {
@@ -133,21 +155,14 @@ pub(crate) fn is_ready(flow: &Flow, state: &FlowState, phase: PhaseIndex) -> boo
 }
 
 /// How much of a phase is done, from 0 to 1.
-pub(crate) fn share_done(state: &FlowState, phase: PhaseIndex) -> f64 {
-    let record = state.record(phase);
+pub(crate) fn share_done(record: &PhaseRecord) -> f64 {
     match record.state {
         PhaseState::InProgress => REPORTED.0 + REPORTED.1 * record.reported(),
         other => other.share_done(),
     }
 }
 
-/// How much of a flow is done, from 0 to 1: its phases by their weights, without those that do not apply.
+/// How much of a flow is done, from 0 to 1.
 pub fn progress(flow: &Flow, state: &FlowState) -> f64 {
-    let (mut done, mut all) = (0.0, 0.0);
-    for phase in flow.indices().filter(|phase| !state.record(*phase).is_skipped()) {
-        let weight = flow.phase(phase).weight;
-        done += weight * share_done(state, phase);
-        all += weight;
-    }
-    if all > 0.0 { (done / all).min(1.0) } else { 1.0 }
+    Standing::of(flow, state).progress
 }

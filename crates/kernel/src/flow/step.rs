@@ -21,7 +21,7 @@ use crate::flow::record::Pause;
 use crate::flow::status::is_ready;
 use crate::flow::{
     Action, ActionInput, Control, Flow, FlowState, FlowStatus, ParentCall, Phase, PhaseDetails, PhaseIndex,
-    PhaseState,
+    PhaseState, Standing,
 };
 use crate::id::{InstanceId, Revision};
 use crate::input::{Fields, FlowStart};
@@ -205,20 +205,19 @@ impl<'a> Step<'a> {
     }
 
     /// What the end of the flow, or its standstill, means to those who wait for it. To be called when all else is done.
-    pub fn tell_of(&mut self, before: &FlowStatus) {
-        let status = self.status();
-        if status == *before {
+    pub fn tell_of(&mut self, was: &FlowStatus, status: &FlowStatus) {
+        if status == was {
             return;
         }
         if status.is_over() {
             for watcher in std::mem::take(&mut self.state.watchers) {
-                self.tell_end(&watcher, &status);
+                self.tell_end(&watcher, status);
             }
         }
         if let Some(parent) = self.state.parent.clone()
-            && (status.is_over() || status == FlowStatus::Failed)
+            && (status.is_over() || *status == FlowStatus::Failed)
         {
-            self.tell_end(&parent, &status);
+            self.tell_end(&parent, status);
         }
     }
 
@@ -246,8 +245,12 @@ impl<'a> Step<'a> {
         self.effects.push(StepEffect::Tell(Told::Result { to: to.clone(), done, fields }));
     }
 
+    pub fn standing(&self) -> Standing {
+        Standing::of(self.flow, &self.state)
+    }
+
     pub fn status(&self) -> FlowStatus {
-        FlowStatus::of(self.flow, &self.state)
+        self.standing().status
     }
 
     fn phase(&self, phase: PhaseIndex) -> &'a Phase {
@@ -398,7 +401,7 @@ impl<'a> Step<'a> {
     }
 
     /// How a phase stands, for whoever is refused.
-    pub fn standing(&mut self, phase: PhaseIndex) -> Box<PhaseStanding> {
+    pub fn standing_of(&mut self, phase: PhaseIndex) -> Box<PhaseStanding> {
         let state = self.state.state(phase);
         let input = ActionInput::default();
         let actions = Action::ALL.into_iter();

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::flow::action::Alarm;
 use crate::flow::options::{self, RecoveryOption};
 use crate::flow::record::Pause;
-use crate::flow::status::{progress, share_done};
+use crate::flow::status::share_done;
 use crate::flow::step::Step;
 use crate::flow::{ParentCall, PhaseError, PhaseIndex, PhaseState, Run};
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision};
@@ -125,6 +125,7 @@ impl FlowView {
     /// `None` when the instance is no flow.
     pub fn of(machine: &Machine, snapshot: &Snapshot, now: Timestamp) -> Option<Self> {
         let mut step = Step::resume(machine, snapshot, now)?;
+        let standing = step.standing();
         let pause = step.state.paused.as_ref();
         let view = |Pause { at, by, reason, .. }: &Pause| PauseView {
             at: *at,
@@ -143,8 +144,8 @@ impl FlowView {
             version: snapshot.version,
             definition: snapshot.definition.clone(),
             revision: snapshot.revision,
-            status: step.status().as_str().to_owned(),
-            progress: progress(step.flow, &step.state),
+            status: standing.status.as_str().to_owned(),
+            progress: standing.progress,
             context: Arc::clone(&snapshot.context),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
@@ -178,7 +179,7 @@ impl Step<'_> {
             phase: Arc::clone(&written.name),
             state: record.state,
             skipped: record.is_skipped(),
-            progress: share_done(&self.state, phase),
+            progress: share_done(record),
             weight: written.weight,
             needs: names(&written.needs),
             missing: self.missing(phase),
@@ -193,7 +194,7 @@ impl Step<'_> {
             reason: details.and_then(|details| details.reason.clone()),
             worked_by: details.map(|details| details.worked_by.clone()).unwrap_or_default(),
             error: record.error().cloned(),
-            lease: record.lease().map(|lease| LeaseView {
+            lease: record.lease().filter(|_| !self.state.cancelled).map(|lease| LeaseView {
                 worker: lease.worker.clone(),
                 expires_at: self.deadline(phase, Alarm::LeaseExpired),
             }),

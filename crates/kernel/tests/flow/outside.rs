@@ -41,6 +41,31 @@ phases:
     );
 }
 
+#[test]
+fn what_a_result_brings_is_kept_by_its_name_unless_the_phase_says_what_is() {
+    let flow = |output: &str| {
+        format!(
+            "
+flow: f
+context: {{ n: {{ type: integer, default: 0 }}, m: {{ type: integer, default: 0 }} }}
+phases:
+  a: {{ run: {{ http: scan }}{output} }}
+  b: {{ needs: [a], run: {{ http: use, input: {{ n: context.n, m: context.m }} }} }}
+"
+        )
+    };
+    for (output, kept) in [("", (1, 2)), (", output: { m: event.n }", (0, 1)), (", output: {}", (0, 0))] {
+        let (n, m) = kept;
+        let lines = format!(
+            r#"
+            create => active 15%, a not_started>in_progress, calls scan {{}}
+            a.done {{"n": 1, "m": 2, "other": 3}} => active 65%, a in_progress>completed, b not_started>in_progress, calls use {{"m":{m},"n":{n}}}
+            "#
+        );
+        check(&flow(output), &lines);
+    }
+}
+
 const PARENT: &str = "
 flow: f
 context: { left: { type: integer, default: 0 } }

@@ -115,11 +115,12 @@ fn run(machine: &Machine, happenings: &[Happening]) -> Result<(), TestCaseError>
         let before = player.snapshot.clone().unwrap();
         let flow = machine.flow.as_ref().unwrap();
         let was = FlowStatus::of(flow, before.flow.as_ref().unwrap());
-        let Ok(commit) = player.give(cause, Some("ann")) else {
+        let Ok(commit) = player.give(cause.clone(), Some("ann")) else {
             prop_assert_eq!(player.snapshot.as_ref(), Some(&before));
             continue;
         };
         let (after, told) = (commit.after.as_ref().unwrap(), answer(&commit));
+        prop_assert_eq!(commit.entry.input(after).map(|input| input.cause), Some(cause));
         let is = FlowStatus::of(flow, after.flow.as_ref().unwrap());
         prop_assert!(was.may_become(&is), "{was:?} to {is:?}");
         prop_assert_eq!(after.state(), is.as_str());

@@ -70,8 +70,8 @@ impl FlowChecker<'_, '_> {
         for phase in &self.flow.phases {
             // Whoever does the work is shown the context, and may hand in any field of it unless `output` says which.
             read_all |= matches!(phase.run, Run::Anybody | Run::Person | Run::Worker(_));
-            written_all |= phase.output.is_empty();
-            written.extend(phase.output.iter().map(|(field, _)| &**field));
+            written_all |= phase.output.is_none();
+            written.extend(phase.output.iter().flatten().map(|(field, _)| &**field));
             for expression in expressions(phase) {
                 read_all |= expression.reads().context.whole;
                 read.extend(expression.reads().context.names.iter().map(String::as_str));
@@ -104,7 +104,7 @@ fn expressions(phase: &Phase) -> Vec<&Expression> {
         }
         Run::Anybody | Run::Person | Run::Worker(_) => &[],
     };
-    found.extend(values.iter().chain(&phase.output).filter_map(|(_, value)| match value {
+    found.extend(values.iter().chain(phase.output.iter().flatten()).filter_map(|(_, value)| match value {
         Computed::Expression(expression) => Some(&**expression),
         Computed::Literal(_) => None,
     }));

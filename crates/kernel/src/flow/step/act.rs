@@ -303,14 +303,14 @@ impl Step<'_> {
         let written = self.phase(phase);
         let mut context = Fields::clone(&self.context);
         let wrong = |problem: String| Declined::new(RefusalCode::MalformedRequest, problem);
-        for (name, value) in &written.output {
+        for (name, value) in written.output.iter().flatten() {
             let value = self.compute(value, output).map_err(|problem| {
                 let message = format!("`output.{name}` of `{}`: {problem}", written.name);
                 Declined::new(RefusalCode::ExpressionFailed, message)
             })?;
             context.insert(name.to_string(), value);
         }
-        if written.output.is_empty() {
+        if written.output.is_none() {
             for (name, value) in output {
                 if self.machine.field(name).is_some() {
                     context.insert(name.clone(), value.clone());

@@ -72,6 +72,7 @@ impl Step<'_> {
         self.go(phase, PhaseState::RetryNeeded);
         self.state.record_mut(phase).retries += 1;
         if was_complete {
+            self.touched.extend(&self.phase(phase).dependents);
             self.reopen_behind(phase);
         }
         self.look_at(phase);
@@ -103,8 +104,8 @@ impl Step<'_> {
             // Whether it applies is asked anew.
             if self.state.record(dependent).applies().is_some() {
                 self.details(dependent).applies = None;
+                self.touched.extend(&self.phase(dependent).dependents);
             }
-            self.touched.push(dependent);
             self.reopen(dependent);
         }
     }
@@ -120,10 +121,11 @@ impl Step<'_> {
             | PhaseState::RetryNeeded => self.go(phase, PhaseState::Failed),
         }
         self.go(phase, PhaseState::RolledBack);
+        self.touched.extend(&self.phase(phase).dependents);
         let record = self.state.record_mut(phase);
         (record.attempts, record.started) = (0, None);
         if let Some(details) = record.details.as_mut().map(Arc::make_mut) {
-            (details.progress, details.lost_leases) = (0.0, 0);
+            (details.progress, details.lost_leases, details.error) = (0.0, 0, None);
             details.worked_by.clear();
         }
     }
