@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kernel::commit::{Answer, Entry, EventAnswer, PhaseRow};
 use kernel::decide::decide;
-use kernel::flow::{Flow, FlowState, PhaseState};
+use kernel::flow::{Flow, FlowState, PhaseRecord, PhaseState};
 use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
 use kernel::input::{Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
@@ -82,7 +82,7 @@ impl Works {
             "annex" => &["wall", "roof"],
             _ => &["dig", "look", "build", "agree"],
         };
-        let records = flow.flow.as_ref().map(|state| &state.phases[..]).unwrap_or_default();
+        let records: Vec<&PhaseRecord> = flow.flow.iter().flat_map(|state| state.phases.iter()).collect();
         let open = records.iter().position(|record| !record.is_done());
         let place = open.filter(|_| !random.one_in(4)).unwrap_or_else(|| random.below(phases.len()));
         let phase = phases[place.min(phases.len() - 1)];
@@ -227,6 +227,7 @@ fn check_lines(
     for (place, line) in phases.indices().zip(lines) {
         let record = state.record(place);
         let lease = record.lease().filter(|_| !state.cancelled);
+        let troubled = matches!(record.state, PhaseState::Failed | PhaseState::RetryNeeded);
         let expected = PhaseRow {
             phase: Arc::clone(&phases.phase(place).name),
             place: place.0,
@@ -234,7 +235,7 @@ fn check_lines(
             since: state.since(place),
             attempts: record.attempts,
             retries: record.retries,
-            error: record.error().map(|error| error.code.clone()),
+            error: record.error().filter(|_| troubled).map(|error| error.code.clone()),
             offered_at: line.offered_at,
             kind: phases.phase(place).kind_of_worker().into(),
             lease: lease.map(|lease| lease.token.clone()),

@@ -201,6 +201,9 @@ impl Courier {
         }
         if let EffectKind::Tell(told) = &effect.effect.kind {
             let input = tell::input_of(&effect, told);
+            if let Some(refusal) = self.no_flow(&effect, told) {
+                return self.told(id, effect, tell::endpoint(), refusal);
+            }
             self.under_way.insert(id.clone(), UnderWay { effect, endpoint: tell::endpoint(), then: None });
             self.submit(id, input);
             return None;

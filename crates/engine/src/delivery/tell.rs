@@ -6,15 +6,16 @@
 use std::sync::Arc;
 
 use kernel::commit::{Answer, EffectKind, Told};
+use kernel::flow::signature;
 use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
-use kernel::refusal::RefusalCode;
+use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::Timestamp;
-use store::{OutboxEffect, Settlement, SettlementResult};
+use store::{LoadError, OutboxEffect, Settlement, SettlementResult};
 
 use crate::delivery::courier::{Courier, UnderWay, error_of, log, name_of, result_of, settlement};
 use crate::delivery::{EffectId, Endpoint, Schedule};
-use crate::{Answered, EngineError};
+use crate::{Answered, EngineError, Submitted};
 
 /// The key of the input that tells something, before what tells it from others.
 const KEY_PREFIX: &str = "tell:";
@@ -74,12 +75,27 @@ pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
         key: InputKey::parse(&key).expect("a word and hexadecimal digits make a key"),
         cause,
         expected: None,
-        by: Some(format!("flow:{}", effect.instance)),
+        by: Some(signature(effect.instance.as_str())),
         trace_id: effect.effect.trace_id.clone(),
     }
 }
 
 impl Courier {
+    /// What is no flow is not told what flows tell one another: an event of that name may mean anything to it.
+    pub(super) fn no_flow(&self, effect: &OutboxEffect, told: &Told) -> Option<Answered> {
+        let Told::Event { instance, .. } = told else { return None };
+        match self.store.load(&effect.tenant, instance) {
+            Ok(Some(found)) if found.flow.is_none() => {
+                let message = format!("`{instance}` is no flow");
+                let refusal = Refusal::new(RefusalCode::NotApplicable, found.revision, message);
+                Some(Ok(Submitted { answer: Arc::new(Answer::Refused(refusal)), replayed: false }))
+            }
+            Err(error @ LoadError::Unavailable(_)) => Some(Err(error.into())),
+            // A damaged one is the engine's to speak of.
+            Ok(_) | Err(LoadError::Corrupt { .. }) => None,
+        }
+    }
+
     /// Another flow has answered to what it was told.
     pub(super) fn told(
         &mut self,
@@ -137,8 +153,13 @@ impl Courier {
             Told::Result { to, .. } => Some(&to.instance),
         };
         // What is there and cannot be decided on was written for a definition that this release does not accept.
-        let exists = |id: &InstanceId| !matches!(self.store.load(&effect.tenant, id), Ok(None));
-        let there = addressee.is_some_and(exists);
+        let there = match addressee.map(|id: &InstanceId| self.store.load(&effect.tenant, id)) {
+            None | Some(Ok(None)) => false,
+            Some(Ok(Some(_)) | Err(LoadError::Corrupt { .. })) => true,
+            Some(Err(unavailable)) => {
+                return later(effect, &endpoint(), &unavailable.into(), self.clock.now());
+            }
+        };
         match error {
             EngineError::UnknownMachine { .. } => Heard::Failed { code: NOT_FOUND, message },
             EngineError::NotFound { .. } if !there && is_waited_for(told) => {

@@ -306,7 +306,9 @@ impl<'e> Teller<'e> {
             Cause::Result { call, outcome, .. } => self.brought(call, outcome),
             Cause::Recover { reason, .. } => Some(vec![format!("recover: {}", block_scalar(reason))]),
         };
-        let by = input.by.as_ref().filter(|_| self.snapshot.flow.is_some() && entry.event != "create");
+        // Who brings a result is said by the call that it is of.
+        let said = entry.event != "create" && !matches!(input.cause, Cause::Result { .. });
+        let by = input.by.as_ref().filter(|_| self.snapshot.flow.is_some() && said);
         let by = by.map(|by| format!("by: {}", block_scalar(by)));
         let told = told.map(|lines| lines.into_iter().chain(by).collect());
         if told.is_none() {

@@ -10,11 +10,11 @@ use kernel::commit::{Answer, Commit, Entry};
 use kernel::conversation::{ClarificationStatus, ConversationState, Message};
 use kernel::decide::{Placement, decide, place};
 use kernel::diagnostic::Place;
-use kernel::flow::FlowView;
+use kernel::flow::{FlowView, teller_of};
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
 use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
-use kernel::snapshot::{Closure, Snapshot};
+use kernel::snapshot::{Closure, Invocation, Snapshot};
 use kernel::time::{Delay, Timestamp};
 use store::{HistoryQuery, MemoryStore, Outcome, Store};
 
@@ -71,8 +71,8 @@ struct Stage {
     buttons: Vec<String>,
     /// As it was written out.
     last_answer: Option<String>,
-    /// The keys of the calls that were made last, by id: a result may come too late.
-    calls: BTreeMap<String, String>,
+    /// The calls that were made last, by id: a result may come too late.
+    calls: BTreeMap<String, Invocation>,
     /// The questions that were asked, each with its options.
     asked: Vec<(String, Vec<String>)>,
     walk: Walk,
@@ -185,8 +185,7 @@ impl Stage {
         match &step.act {
             Some(Act::Restart) => self.restart()?,
             Some(act) => {
-                let mut input = self.input(act, step.key.clone())?;
-                input.by.clone_from(&step.by);
+                let input = self.input(act, step.key.clone(), step.by.clone())?;
                 let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
                 let written = serde_json::to_string(&*submitted.answer).map_err(|error| error.to_string())?;
                 seen.replayed = submitted.replayed;
@@ -200,7 +199,7 @@ impl Stage {
         self.rest()?;
         self.look(&mut seen, before.as_ref(), known)?;
         for call in seen.session.iter().flat_map(|session| &session.invocations) {
-            self.calls.insert(call.id.to_string(), call.key.clone());
+            self.calls.insert(call.id.to_string(), call.clone());
         }
         self.note_question(seen.session.as_ref());
         let mismatches = expect::compare(&step.expectations, &seen);
@@ -238,7 +237,7 @@ impl Stage {
         Ok(())
     }
 
-    fn input(&mut self, act: &Act, key: Option<InputKey>) -> Result<Input, String> {
+    fn input(&mut self, act: &Act, key: Option<InputKey>, by: Option<String>) -> Result<Input, String> {
         self.inputs += 1;
         let key = match key {
             Some(key) => key,
@@ -265,7 +264,12 @@ impl Stage {
             Act::Call { id, outcome } => self.result(&id.value, outcome.clone())?,
             Act::Restart => return Err("a restart is no input".into()),
         };
-        Ok(keyed(key, cause))
+        let by = match act {
+            // Of another flow, that flow says what it has come to.
+            Act::Call { id, .. } => self.calls.get(&id.value).and_then(teller_of),
+            _ => by,
+        };
+        Ok(Input { by, ..keyed(key, cause) })
     }
 
     /// A choice among the options of a question, which may be settled by now.
@@ -296,14 +300,14 @@ impl Stage {
     fn result(&mut self, id: &str, outcome: CallOutcome) -> Result<Cause, String> {
         let session = self.session()?.ok_or("there is no session yet")?;
         for call in &session.invocations {
-            self.calls.insert(call.id.to_string(), call.key.clone());
+            self.calls.insert(call.id.to_string(), call.clone());
         }
         let Some(call) = self.calls.get(id).cloned() else {
             let made: Vec<&str> = self.calls.keys().map(String::as_str).collect();
             let known = if made.is_empty() { "none".to_owned() } else { made.join(", ") };
             return Err(format!("no call `{id}` has been made; made so far: {known}"));
         };
-        Ok(Cause::Result { instance: session.instance, call, outcome })
+        Ok(Cause::Result { instance: session.instance, call: call.key, outcome })
     }
 
     fn message(&self, message: Message) -> Cause {

@@ -368,9 +368,14 @@ fn a_flow_that_cannot_be_begun_fails_its_phase() {
 #[test]
 fn what_watches_something_that_is_no_flow_fails() {
     let site = Site::new();
-    let session = site.office.place("ana");
-    site.begin("guest", "g1", json!({ "host": session.as_str() }));
+    let dog = "{ machine: dog, initial: asleep, states: { asleep: { on: { '*': awake, watch: awake } }, awake: {} } }";
+    let world = &site.office.world;
+    world.machines.activate(&*world.store, dog, world.clock.now()).unwrap();
+    site.begin("dog", "d1", json!({}));
+    site.begin("guest", "g1", json!({ "host": "d1" }));
     assert_eq!(site.code("g1", "arrive"), "CHILD_FLOW_REFUSED");
+    // What the event would mean to it is not what the flow means.
+    assert_eq!(site.snapshot("d1").state(), "asleep");
 }
 
 /// Somebody has taken the name that the flow of the phase would have.

@@ -66,11 +66,13 @@ fn happen(step: &mut Step<'_>, before: &Snapshot, input: &Input) -> Result<Strin
         }
         Cause::Result { call, outcome, .. } => {
             let waiting = step.invocations.iter().find(|invocation| invocation.key == *call);
-            let Some(phase) = waiting.and_then(|waiting| step.flow.by_name(&waiting.id)) else {
+            let phase = waiting.and_then(|waiting| Some((waiting, step.flow.by_name(&waiting.id)?)));
+            let Some((waiting, phase)) = phase else {
                 let message =
                     format!("the flow waits for no call `{call}`; it has been answered, left or ended");
                 return Err(Declined::new(RefusalCode::CallOver, message));
             };
+            Step::check_teller(waiting, outcome, input.by.as_ref())?;
             step.bring(phase, outcome);
             Ok(format!("{}.result", step.flow.phase(phase).name))
         }

@@ -30,12 +30,13 @@ pub use definition::{FlowDefinition, PhaseDefinition};
 pub(crate) use definition::{keys_by_place, words_by_place};
 pub use options::RecoveryOption;
 pub use phase_state::PhaseState;
-pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord};
+pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord, Records};
 pub(crate) use row::row;
 pub use row::rows;
 pub(crate) use status::Standing;
 pub use status::{FlowStatus, progress};
 pub(crate) use step::{Declined, Step, StepEffect};
+pub use step::{signature, teller_of};
 pub use view::{FlowView, PhaseView};
 
 /// A phase by its place in the definition.

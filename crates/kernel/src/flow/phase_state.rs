@@ -54,6 +54,7 @@ impl PhaseState {
     }
 
     /// How much of a phase is done, from 0 to 1, where it has reported nothing itself.
+    #[inline]
     pub fn share_done(self) -> f64 {
         match self {
             NotStarted | Failed | RolledBack => 0.0,

@@ -3,6 +3,7 @@
 //! Written small, since all of it is written at every commit: phases that nothing has happened to are counted, and
 //! times are milliseconds since the flow began.
 
+use std::ops::{Index, IndexMut};
 use std::sync::Arc;
 
 use serde::de::{Deserializer, Error as _};
@@ -10,15 +11,14 @@ use serde::ser::{SerializeSeq, Serializer};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::{PhaseIndex, PhaseState};
-use crate::id::InstanceId;
+use crate::id::{InstanceId, MachineName};
 use crate::snapshot::Timer;
 use crate::time::{Delay, Timestamp};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FlowState {
     pub began_at: Timestamp,
-    #[serde(serialize_with = "write_records", deserialize_with = "read_records")]
-    pub phases: Vec<PhaseRecord>,
+    pub phases: Records,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Pause>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -48,9 +48,9 @@ pub struct Pause {
 pub struct ParentCall {
     pub instance: InstanceId,
     pub call: String,
-    /// How many flows there are above, each a phase of the next.
-    #[serde(default, skip_serializing_if = "is_none_yet")]
-    pub depth: u32,
+    /// The flows above, each a phase of the one before: none of them begins again further down.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub above: Vec<MachineName>,
 }
 
 /// Where a phase is. Times are since the flow began.
@@ -64,15 +64,14 @@ pub struct PhaseRecord {
     pub attempts: u32,
     /// How often it was tried again in all, whatever was rolled back.
     pub retries: u32,
+    /// Whether the phase applies, once that has been asked; one that does not is passed over.
+    pub applies: Option<bool>,
     pub details: Option<Arc<PhaseDetails>>,
 }
 
 /// What is known of a phase beside its place.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PhaseDetails {
-    /// Whether the phase applies, once that has been asked; one that does not is passed over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub applies: Option<bool>,
     /// What it has reported of itself in this attempt, from 0 to 1.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub progress: f64,
@@ -130,7 +129,7 @@ impl FlowState {
     pub fn new(phases: usize, began_at: Timestamp) -> Self {
         Self {
             began_at,
-            phases: vec![PhaseRecord::default(); phases],
+            phases: std::iter::repeat_n(PhaseRecord::default(), phases).collect(),
             paused: None,
             cancelled: false,
             parent: None,
@@ -163,16 +162,12 @@ impl FlowState {
 impl PhaseRecord {
     /// Passed over, because it does not apply.
     pub fn is_skipped(&self) -> bool {
-        self.details.as_ref().is_some_and(|details| details.applies == Some(false))
+        self.applies == Some(false)
     }
 
     /// What needs it may start.
     pub fn is_done(&self) -> bool {
         self.state == PhaseState::Completed || self.is_skipped()
-    }
-
-    pub fn applies(&self) -> Option<bool> {
-        self.details.as_ref().and_then(|details| details.applies)
     }
 
     pub fn lease(&self) -> Option<&Lease> {
@@ -192,65 +187,137 @@ impl PhaseRecord {
     }
 }
 
+/// The records of all phases, in the order of the definition, in chunks that copies share until one of them changes
+/// something: of five hundred phases an action changes a few.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Records {
+    chunks: Vec<Arc<Vec<PhaseRecord>>>,
+}
+
+const CHUNK: usize = 32;
+
+impl Records {
+    pub fn len(&self) -> usize {
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &PhaseRecord> {
+        self.chunks.iter().flat_map(|chunk| chunk.iter())
+    }
+}
+
+impl Index<usize> for Records {
+    type Output = PhaseRecord;
+
+    fn index(&self, at: usize) -> &PhaseRecord {
+        &self.chunks[at / CHUNK][at % CHUNK]
+    }
+}
+
+impl IndexMut<usize> for Records {
+    fn index_mut(&mut self, at: usize) -> &mut PhaseRecord {
+        &mut Arc::make_mut(&mut self.chunks[at / CHUNK])[at % CHUNK]
+    }
+}
+
+impl FromIterator<PhaseRecord> for Records {
+    fn from_iter<T: IntoIterator<Item = PhaseRecord>>(records: T) -> Self {
+        let mut chunks: Vec<Vec<PhaseRecord>> = Vec::new();
+        for record in records {
+            match chunks.last_mut().filter(|last| last.len() < CHUNK) {
+                Some(last) => last.push(record),
+                None => chunks.push(vec![record]),
+            }
+        }
+        Self { chunks: chunks.into_iter().map(Arc::new).collect() }
+    }
+}
+
 /// A record as it is written: how many phases that nothing has happened to, or one phase.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Written {
     Untouched(usize),
-    /// State, since, started (-1 for never), attempts, retries.
-    Plain(PhaseState, i64, i64, u32, u32),
-    Detailed(PhaseState, i64, i64, u32, u32, Arc<PhaseDetails>),
+    Touched(WrittenRecord),
 }
 
-fn write_records<S: Serializer>(records: &[PhaseRecord], serializer: S) -> Result<S::Ok, S::Error> {
-    let untouched = PhaseRecord::default();
-    let mut written = serializer.serialize_seq(None)?;
-    let mut count = 0;
-    for record in records {
-        if *record == untouched {
-            count += 1;
-            continue;
+/// State, since, started (-1 for never), attempts, retries; then, if there is anything to say, whether it applies and what
+/// else is known of it.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum WrittenRecord {
+    Plain(PhaseState, i64, i64, u32, u32),
+    Detailed(PhaseState, i64, i64, u32, u32, Option<bool>, Option<Arc<PhaseDetails>>),
+}
+
+impl Serialize for Records {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let untouched = PhaseRecord::default();
+        let mut written = serializer.serialize_seq(None)?;
+        let mut count = 0;
+        for record in self.iter() {
+            if *record == untouched {
+                count += 1;
+                continue;
+            }
+            if count > 0 {
+                written.serialize_element(&Written::Untouched(count))?;
+                count = 0;
+            }
+            let PhaseRecord { state, since, started, attempts, retries, applies, details } = record;
+            let (since, started) = (since.as_millis(), started.map_or(-1, Delay::as_millis));
+            let one = match (applies, details) {
+                (None, None) => WrittenRecord::Plain(*state, since, started, *attempts, *retries),
+                _ => {
+                    let details = details.clone();
+                    WrittenRecord::Detailed(*state, since, started, *attempts, *retries, *applies, details)
+                }
+            };
+            written.serialize_element(&Written::Touched(one))?;
         }
         if count > 0 {
             written.serialize_element(&Written::Untouched(count))?;
-            count = 0;
         }
-        let since = record.since.as_millis();
-        let started = record.started.map_or(-1, Delay::as_millis);
-        let (state, attempts, retries) = (record.state, record.attempts, record.retries);
-        let one = match &record.details {
-            None => Written::Plain(state, since, started, attempts, retries),
-            Some(details) => Written::Detailed(state, since, started, attempts, retries, Arc::clone(details)),
-        };
-        written.serialize_element(&one)?;
+        written.end()
     }
-    if count > 0 {
-        written.serialize_element(&Written::Untouched(count))?;
-    }
-    written.end()
 }
 
-fn read_records<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<PhaseRecord>, D::Error> {
-    let mut records = Vec::new();
-    for written in Vec::<Written>::deserialize(deserializer)? {
-        let (state, since, started, attempts, retries, details) = match written {
-            Written::Untouched(count) if records.len() + count > usize::from(u16::MAX) => {
+impl<'de> Deserialize<'de> for Records {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut records = Vec::new();
+        for written in Vec::<Written>::deserialize(deserializer)? {
+            let (state, since, started, attempts, retries, applies, details) = match written {
+                Written::Untouched(count) if count > usize::from(u16::MAX) - records.len() => {
+                    return Err(D::Error::custom("a flow has no more than 65,535 phases"));
+                }
+                Written::Untouched(count) => {
+                    records.resize(records.len() + count, PhaseRecord::default());
+                    continue;
+                }
+                Written::Touched(WrittenRecord::Plain(state, since, started, attempts, retries)) => {
+                    (state, since, started, attempts, retries, None, None)
+                }
+                Written::Touched(WrittenRecord::Detailed(
+                    state,
+                    since,
+                    started,
+                    attempts,
+                    retries,
+                    applies,
+                    details,
+                )) => (state, since, started, attempts, retries, applies, details),
+            };
+            let started = (started >= 0).then(|| Delay::from_millis(started));
+            let since = Delay::from_millis(since);
+            records.push(PhaseRecord { state, since, started, attempts, retries, applies, details });
+            if records.len() > usize::from(u16::MAX) {
                 return Err(D::Error::custom("a flow has no more than 65,535 phases"));
             }
-            Written::Untouched(count) => {
-                records.resize(records.len() + count, PhaseRecord::default());
-                continue;
-            }
-            Written::Plain(state, since, started, attempts, retries) => {
-                (state, since, started, attempts, retries, None)
-            }
-            Written::Detailed(state, since, started, attempts, retries, details) => {
-                (state, since, started, attempts, retries, Some(details))
-            }
-        };
-        let started = (started >= 0).then(|| Delay::from_millis(started));
-        let since = Delay::from_millis(since);
-        records.push(PhaseRecord { state, since, started, attempts, retries, details });
+        }
+        Ok(records.into_iter().collect())
     }
-    Ok(records)
 }

@@ -82,7 +82,7 @@ impl FlowStatus {
     }
 }
 
-/// How a flow stands: what its phases come to, counted in one pass over them.
+/// How a flow stands: what its phases come to, looked at in one pass.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Standing {
     pub status: FlowStatus,
@@ -92,41 +92,44 @@ pub(crate) struct Standing {
 
 impl Standing {
     pub fn of(flow: &Flow, state: &FlowState) -> Self {
-        let mut counts = [0_usize; PhaseState::ALL.len()];
-        let (mut passed_over, mut done, mut all) = (0, 0.0, 0.0);
+        let (mut seen, mut done, mut all) = (0_u8, 0.0, 0.0);
         for (record, weight) in state.phases.iter().zip(&flow.weights) {
             if record.is_skipped() {
-                passed_over += 1;
                 continue;
             }
-            counts[record.state as usize] += 1;
+            seen |= bit(record.state);
             done += weight * share_done(record);
             all += weight;
         }
-        let progress = if all > 0.0 { (done / all).min(1.0) } else { 1.0 };
-        let count = |wanted: PhaseState| counts[wanted as usize];
-        let total = state.phases.len() - passed_over;
+        let any = |wanted: PhaseState| seen & bit(wanted) != 0;
+        let only = |wanted: PhaseState| seen & !bit(wanted) == 0;
+        let progress = if only(PhaseState::Completed) { 1.0 } else { (done / all).clamp(0.0, 1.0) };
         let status = if state.cancelled {
             FlowStatus::Cancelled
         } else if state.paused.is_some() {
             FlowStatus::Paused
-        } else if count(PhaseState::Completed) == total {
+        } else if only(PhaseState::Completed) {
             FlowStatus::Completed
-        } else if count(PhaseState::Failed) > 0 {
+        } else if any(PhaseState::Failed) {
             if goes_on(flow, state) { FlowStatus::ErrorRecovery } else { FlowStatus::Failed }
-        } else if count(PhaseState::RetryNeeded) > 0 {
+        } else if any(PhaseState::RetryNeeded) {
             FlowStatus::RetryPending
-        } else if count(PhaseState::WaitingApproval) > 0 {
+        } else if any(PhaseState::WaitingApproval) {
             FlowStatus::WaitingApproval
-        } else if count(PhaseState::RolledBack) > 0 {
+        } else if any(PhaseState::RolledBack) {
             FlowStatus::ErrorRecovery
-        } else if count(PhaseState::NotStarted) == total {
+        } else if only(PhaseState::NotStarted) {
             FlowStatus::Initialized
         } else {
             milestone(flow, state).map_or(FlowStatus::Active, FlowStatus::Milestone)
         };
         Self { status, progress }
     }
+}
+
+/// States are seen as a set of bits.
+fn bit(state: PhaseState) -> u8 {
+    1 << state as u8
 }
 
 /// The last milestone that has been reached, in the order of the definition.

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::chart::Computed;
 use crate::commit::{LeaseGiven, PhaseMove, Told};
+use crate::diagnostic::shorten;
 use crate::expression::Scope;
 use crate::flow::action::Alarm;
 use crate::flow::record::Pause;
@@ -190,7 +191,7 @@ impl<'a> Step<'a> {
         };
         let instance = InstanceId::parse(instance)
             .map_err(|problem| Declined::new(RefusalCode::MalformedRequest, problem))?;
-        let watcher = ParentCall { instance, call: call.clone(), depth: 0 };
+        let watcher = ParentCall { instance, call: call.clone(), above: Vec::new() };
         let status = self.status();
         if status.is_over() {
             self.tell_end(&watcher, &status);
@@ -233,7 +234,8 @@ impl<'a> Step<'a> {
             let failed = self.flow.indices().find(|phase| self.state.state(*phase) == PhaseState::Failed);
             let why = failed.and_then(|phase| {
                 let error = self.state.record(phase).error()?;
-                Some(format!(": `{}` failed with {}: {}", self.phase(phase).name, error.code, error.message))
+                let message = shorten(&error.message);
+                Some(format!(": `{}` failed with {}: {message}", self.phase(phase).name, error.code))
             });
             let message =
                 format!("the flow `{}` is {}{}", self.instance, status.as_str(), why.unwrap_or_default());
@@ -344,11 +346,12 @@ impl<'a> Step<'a> {
     /// asked again when somebody starts the phase.
     fn applies(&mut self, phase: PhaseIndex) -> Result<bool, String> {
         let Some(when) = &self.phase(phase).when else { return Ok(true) };
-        if let Some(applies) = self.state.record(phase).applies() {
+        if let Some(applies) = self.state.record(phase).applies {
             return Ok(applies);
         }
         let applies = when.test(self.scope(&Fields::new()))?;
-        self.details(phase).applies = Some(applies);
+        self.touched.push(phase);
+        self.state.record_mut(phase).applies = Some(applies);
         Ok(applies)
     }
 
@@ -429,6 +432,7 @@ impl<'a> Step<'a> {
 
 pub(super) use act::LEASE_RANGE;
 pub(super) use recover::RETRY;
+pub use run::{signature, teller_of};
 
 /// More flows than this cannot wait for one: all of them are written with it.
 const WATCHERS_MAX: usize = 100;

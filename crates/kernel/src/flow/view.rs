@@ -211,7 +211,6 @@ impl Step<'_> {
 
     /// What has to happen before the phase goes on.
     pub(crate) fn waits_for(&self, phase: PhaseIndex) -> Option<String> {
-        let written = self.flow.phase(phase);
         let record = self.state.record(phase);
         let until = |alarm| match self.deadline(phase, alarm) {
             Some(deadline) => format!(", until {deadline}"),
@@ -225,13 +224,11 @@ impl Step<'_> {
             PhaseState::NotStarted | PhaseState::RolledBack | PhaseState::RetryNeeded => {
                 self.beginning(phase)
             }
-            PhaseState::InProgress => match (&written.run, record.lease()) {
+            PhaseState::InProgress => match (self.called(phase), record.lease()) {
                 (_, Some(lease)) => format!("the worker `{}`{}", lease.worker, until(Alarm::LeaseExpired)),
-                (Run::Http { src, .. }, _) => format!("the call `{src}`{}", until(Alarm::TimedOut)),
-                (Run::Flow { flow, .. }, _) => format!("its own flow `{flow}`{}", until(Alarm::TimedOut)),
-                (Run::WaitFor(_), _) => format!("another flow{}", until(Alarm::TimedOut)),
-                (Run::Anybody | Run::Person | Run::Worker(_), _) => {
-                    format!("its work to be done{}", until(Alarm::TimedOut))
+                (called, None) => {
+                    let work = called.unwrap_or_else(|| "its work to be done".to_owned());
+                    format!("{work}{}", until(Alarm::TimedOut))
                 }
             },
             PhaseState::WaitingValidation | PhaseState::WaitingApproval => {

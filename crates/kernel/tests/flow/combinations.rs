@@ -95,8 +95,8 @@ fn status_progress_and_options_follow_from_the_phases_in_every_combination() {
             std::array::from_fn(|phase| PhaseState::ALL[number / 8_usize.pow(phase as u32) % 8]);
         let mut snapshot = player.snapshot.clone().unwrap();
         let mut state = FlowState::clone(snapshot.flow.as_ref().unwrap());
-        for (record, wanted) in state.phases.iter_mut().zip(states) {
-            record.state = wanted;
+        for (phase, wanted) in states.into_iter().enumerate() {
+            state.phases[phase].state = wanted;
         }
         snapshot.flow = Some(state.into());
         let view = FlowView::of(&machine, &snapshot, player.now).unwrap();

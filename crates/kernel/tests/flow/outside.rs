@@ -125,3 +125,52 @@ phases:
         "#,
     );
 }
+
+#[test]
+fn what_is_sent_back_is_not_begun_again_while_the_flow_is_paused() {
+    check(
+        "{ flow: f, phases: { a: { run: { http: scan }, validation: true }, b: {} } }",
+        r#"
+        create => active 15%, a not_started>in_progress, calls scan {}
+        a.done {} => active 35%, a in_progress>waiting_validation
+        pause => paused 35%
+        a.reject => refused flow_paused: the flow is paused, so `a` cannot begin again; resume it first
+        resume => active 35%
+        a.reject => active 15%, a waiting_validation>in_progress, calls scan {}
+        "#,
+    );
+}
+
+#[test]
+fn only_the_flow_itself_says_that_it_is_completed() {
+    let machine = crate::player::machine(PARENT);
+    let mut player = crate::player::Player::new(&machine, false);
+    player.create(Default::default(), Default::default()).unwrap();
+    let snapshot = player.snapshot.clone().unwrap();
+    let result = kernel::input::Cause::Result {
+        instance: snapshot.instance.clone(),
+        call: snapshot.invocations[0].key.clone(),
+        outcome: kernel::input::CallOutcome::Done(Default::default()),
+    };
+    for by in [None, Some("ann"), Some("flow:f-2")] {
+        assert_eq!(player.give(result.clone(), by).unwrap_err().code.as_str(), "permission_denied");
+    }
+    assert_eq!(player.give(result, Some("flow:f-1.a.1")).unwrap().entry.to, "active");
+}
+
+#[test]
+fn a_flow_does_not_begin_again_below_itself() {
+    let machine = crate::player::machine("{ flow: inner, phases: { a: { run: { flow: outer } } } }");
+    let mut player = crate::player::Player::new(&machine, false);
+    let parent = kernel::flow::ParentCall {
+        instance: kernel::id::InstanceId::parse("o-1").unwrap(),
+        call: "o-1:1:0".into(),
+        above: vec![kernel::id::MachineName::parse("outer").unwrap()],
+    };
+    let start = kernel::input::FlowStart { parent: Some(parent), ..Default::default() };
+    let commit = player.create(Default::default(), start).unwrap();
+    let error = crate::player::answer(&commit).moved[1].error.clone().unwrap();
+    assert_eq!(error.message, "the flow `outer` would be a phase of itself, without end");
+    // Whoever waits above is told.
+    assert_eq!(commit.effects.len(), 1);
+}

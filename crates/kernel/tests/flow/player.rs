@@ -70,8 +70,12 @@ impl<'m> Player<'m> {
 
     fn result(&mut self, phase: &str, outcome: CallOutcome) -> Result<Commit, Refusal> {
         let calls = &self.snapshot.as_ref().unwrap().invocations;
-        let call = calls.iter().find(|call| &*call.id == phase).map_or("none", |call| &call.key).to_owned();
-        self.give(Cause::Result { instance: instance(), call, outcome }, None)
+        let called = calls.iter().find(|call| &*call.id == phase);
+        let call = called.map_or("none", |call| &call.key).to_owned();
+        // Of a flow, the flow itself says it.
+        let by =
+            called.map(|call| call.src.replace("wait_for:", "flow:")).filter(|src| src.starts_with("flow:"));
+        self.give(Cause::Result { instance: instance(), call, outcome }, by.as_deref())
     }
 
     /// Fires everything that is due at `seconds`, each timer at its own time.

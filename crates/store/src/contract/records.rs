@@ -83,9 +83,12 @@ pub fn what_is_saved_is_loaded_exactly(open: Open<'_>) {
 /// Phases are written shorter than they are.
 pub fn a_flow_is_loaded_exactly(open: Open<'_>) {
     let store = open();
-    let parent = |name: &str| ParentCall { instance: id(name), call: format!("{name}:1:0"), depth: 3 };
+    let parent = |name: &str| ParentCall {
+        instance: id(name),
+        call: format!("{name}:1:0"),
+        above: vec![machine("order")],
+    };
     let details = PhaseDetails {
-        applies: Some(true),
         progress: 0.1 + 0.2,
         worked_by: vec!["é".into(), String::new()],
         by: Some("ana".into()),
@@ -109,13 +112,15 @@ pub fn a_flow_is_loaded_exactly(open: Open<'_>) {
         started: Some(Delay::ZERO),
         attempts: 3,
         retries: u32::MAX,
+        applies: None,
         details: None,
     };
     let mut flow = FlowState::new(0, at(1_000));
-    flow.phases.resize(70, PhaseRecord::default());
-    flow.phases.extend(PhaseState::ALL.map(begun));
-    flow.phases.push(PhaseRecord { details: Some(Arc::new(details)), ..PhaseRecord::default() });
-    flow.phases.push(PhaseRecord::default());
+    let untouched = std::iter::repeat_n(PhaseRecord::default(), 70);
+    let asked = [Some(true), Some(false)].map(|applies| PhaseRecord { applies, ..PhaseRecord::default() });
+    let detailed = PhaseRecord { details: Some(Arc::new(details)), ..PhaseRecord::default() };
+    let begun = untouched.chain(PhaseState::ALL.map(begun)).chain(asked);
+    flow.phases = begun.chain([detailed, PhaseRecord::default()]).collect();
     let timers = [Timer::new("p.timed_out".into(), at(9_000))];
     flow.paused = serde_json::from_value(json!({ "at": at(1_500), "by": "ben", "timers": timers }))
         .expect("a pause can be read");

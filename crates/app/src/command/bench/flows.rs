@@ -80,17 +80,24 @@ fn instance(number: usize) -> Result<InstanceId, Failure> {
     InstanceId::parse(&format!("flow-{number}")).map_err(Failure)
 }
 
-/// A flow of which the first half has been completed elsewhere.
-fn begun(machine: &Machine, phases: usize, number: usize) -> Result<Input, Failure> {
-    let booleans = (0..phases / 2).map(|at| (format!("p{at}_completed"), true.into())).collect();
+fn begun(machine: &Machine, number: usize) -> Result<Input, Failure> {
     let cause = Cause::Create {
         machine: machine.name.clone(),
         id: Some(instance(number)?),
         subject: None,
         context: Fields::new(),
-        flow: FlowStart { booleans, parent: None },
+        flow: FlowStart::default(),
     };
     input(format!("begin-{number}"), cause)
+}
+
+/// What completes the first half of the phases.
+fn first_half(phases: usize, number: usize) -> impl Iterator<Item = Result<Input, Failure>> {
+    let events = (0..phases / 2).flat_map(|at| ["start", "complete"].map(|action| format!("p{at}.{action}")));
+    events.map(move |event| {
+        let key = format!("{number}-{event}");
+        input(key, Cause::Event { instance: instance(number)?, event, payload: Fields::new() })
+    })
 }
 
 /// The next of `start`, `complete` and `rollback` of the first phase that is not completed.
@@ -104,7 +111,10 @@ fn in_memory(shape: (usize, usize)) -> Result<f64, Failure> {
     let machine = load(shape)?;
     let now = Timestamp::from_millis(0);
     let refused = |refusal| Failure(format!("the benchmark's own action was refused: {refusal:?}"));
-    let mut before = decide(&machine, None, &begun(&machine, shape.0, 0)?, now).map_err(refused)?.after;
+    let mut before = decide(&machine, None, &begun(&machine, 0)?, now).map_err(refused)?.after;
+    for input in first_half(shape.0, 0) {
+        before = decide(&machine, before.as_ref(), &input?, now).map_err(refused)?.after;
+    }
     let inputs: Vec<Input> = (0..ROUND.len()).map(|step| next(shape.0, 0, step)).collect::<Result<_, _>>()?;
     let started = Instant::now();
     let mut done = 0_usize;
@@ -125,7 +135,21 @@ fn durable(path: &Path, shape: (usize, usize), in_flight: usize, time: Duration)
     let (machine, _) = machines.activate(&*store, &definition(shape), Clock::System.now())?;
     let engine = Engine::start(store, Arc::new(machines), Clock::System, Settings::default());
     for number in 0..in_flight {
-        taken(&engine.call(begun(&machine, shape.0, number)?))?;
+        taken(&engine.call(begun(&machine, number)?))?;
+    }
+    let halves = (0..in_flight).map(|number| first_half(shape.0, number).collect());
+    let halves: Vec<Vec<Input>> = halves.collect::<Result<_, _>>()?;
+    // All flows side by side, so that they share commits.
+    for step in 0..halves.first().map_or(0, Vec::len) {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for half in &halves {
+            let sender = sender.clone();
+            engine.submit(half[step].clone(), move |answered| {
+                let _ = sender.send(taken(&answered));
+            });
+        }
+        drop(sender);
+        receiver.iter().collect::<Result<Vec<()>, Failure>>()?;
     }
     let (sender, receiver) = std::sync::mpsc::channel();
     let send = |number: usize, step: usize| -> Result<(), Failure> {

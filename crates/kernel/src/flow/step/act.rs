@@ -89,6 +89,11 @@ impl Step<'_> {
             Action::Heartbeat | Action::Progress | Action::Submit | Action::Complete if !in_general => {
                 self.check_holder(phase, input)
             }
+            Action::Reject if self.state.paused.is_some() && self.phase(phase).is_automatic() => {
+                let name = &self.phase(phase).name;
+                let message = format!("the flow is paused, so `{name}` cannot begin again; resume it first");
+                Err(Declined::new(RefusalCode::FlowPaused, message))
+            }
             Action::Validate | Action::Approve | Action::Reject => self.check_gate(phase, action, in_general),
             Action::Retry => self.check_retry(phase),
             _ => Ok(()),

@@ -102,8 +102,9 @@ impl Step<'_> {
     fn reopen_behind(&mut self, phase: PhaseIndex) {
         for dependent in self.behind(phase) {
             // Whether it applies is asked anew.
-            if self.state.record(dependent).applies().is_some() {
-                self.details(dependent).applies = None;
+            if self.state.record(dependent).applies.is_some() {
+                self.state.record_mut(dependent).applies = None;
+                self.touched.push(dependent);
                 self.touched.extend(&self.phase(dependent).dependents);
             }
             self.reopen(dependent);

@@ -9,14 +9,15 @@ use serde_json::Value;
 use crate::chart::Computed;
 use crate::commit::Told;
 use crate::expression::Expression;
-use crate::flow::step::{Step, StepEffect};
+use crate::flow::step::{Declined, Step, StepEffect, Taken};
 use crate::flow::{ParentCall, PhaseError, PhaseIndex, Run};
 use crate::id::{InstanceId, MachineName};
 use crate::input::{CallOutcome, Fields};
+use crate::refusal::RefusalCode;
 use crate::snapshot::Invocation;
 
-/// Flows within flows. One that is a phase of itself, by way of others, comes to its end here.
-const DEPTH_MAX: u32 = 8;
+/// Flows within flows.
+const DEPTH_MAX: usize = 8;
 
 /// What a delivery says that did not work out, in the words of flows: what passes, and what does not.
 const OUTSIDE: [(&str, &str); 4] = [
@@ -81,8 +82,9 @@ impl Step<'_> {
     }
 
     fn parent_call(&self) -> ParentCall {
-        let depth = self.state.parent.as_ref().map_or(0, |parent| parent.depth) + 1;
-        ParentCall { instance: self.instance.clone(), call: self.next_key(), depth }
+        let mut above = self.state.parent.as_ref().map(|parent| parent.above.clone()).unwrap_or_default();
+        above.push(self.machine.name.clone());
+        ParentCall { instance: self.instance.clone(), call: self.next_key(), above }
     }
 
     /// The flow of a phase is named after the phase and the revision that began it.
@@ -93,8 +95,11 @@ impl Step<'_> {
         context: &[(Arc<str>, Computed)],
     ) -> Result<(Arc<str>, StepEffect), String> {
         let parent = self.parent_call();
-        if parent.depth > DEPTH_MAX {
+        if parent.above.len() > DEPTH_MAX {
             return Err(format!("flows are phases of flows {DEPTH_MAX} deep, and no deeper"));
+        }
+        if parent.above.iter().any(|above| above.as_str() == &**flow) {
+            return Err(format!("the flow `{flow}` would be a phase of itself, without end"));
         }
         let context = self.values(context)?;
         let id = format!("{}.{}.{}", self.instance, self.phase(phase).name, self.revision);
@@ -121,6 +126,21 @@ impl Step<'_> {
             format!("{WATCH_PREFIX}{id}").into(),
             StepEffect::Tell(Told::Event { instance, event: "watch".into(), payload }),
         ))
+    }
+
+    /// Whether somebody may say what a call has come to: of another flow, that flow alone, and of what could not be begun
+    /// or watched, whoever tried.
+    pub fn check_teller(call: &Invocation, outcome: &CallOutcome, by: Option<&String>) -> Taken {
+        match teller_of(call) {
+            Some(teller) if matches!(outcome, CallOutcome::Done(_)) && by != Some(&teller) => {
+                let flow = teller.trim_start_matches(FLOW_PREFIX);
+                let message = format!(
+                    "only the flow `{flow}` says when it is completed; to go on without it, complete the phase"
+                );
+                Err(Declined::new(RefusalCode::PermissionDenied, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What was called has answered. What does not fit the context is a failure of the phase.
@@ -152,6 +172,18 @@ impl Step<'_> {
                 self.fail(phase, PhaseError { code, message, at: self.now, details });
             }
         }
+    }
+
+    /// What a phase that is done of itself waits for.
+    pub(crate) fn called(&self, phase: PhaseIndex) -> Option<String> {
+        let call = self.invocations.iter().find(|call| call.id == self.phase(phase).name)?;
+        if let Some(flow) = call.src.strip_prefix(FLOW_PREFIX) {
+            return Some(format!("its own flow `{flow}`"));
+        }
+        Some(match call.src.strip_prefix(WATCH_PREFIX) {
+            Some(flow) => format!("the flow `{flow}` to be completed"),
+            None => format!("the call `{}`", call.src),
+        })
     }
 
     /// Nobody waits any more for what a phase has called. A flow of its own that is still under way is cancelled, also when
@@ -186,3 +218,14 @@ impl Step<'_> {
 /// What is called when a phase is a flow of its own is this and the flow's id; when it waits for another, the second.
 const FLOW_PREFIX: &str = "flow:";
 const WATCH_PREFIX: &str = "wait_for:";
+
+/// Who says what a call has come to, if that is another flow: as flows sign what they tell.
+pub fn teller_of(call: &Invocation) -> Option<String> {
+    let flow = [FLOW_PREFIX, WATCH_PREFIX].iter().find_map(|prefix| call.src.strip_prefix(prefix))?;
+    Some(signature(flow))
+}
+
+/// By which a flow tells another something.
+pub fn signature(flow: &str) -> String {
+    format!("{FLOW_PREFIX}{flow}")
+}
