@@ -325,13 +325,18 @@ impl<'a> Step<'a> {
             if !open || !record.state.is_startable() || !is_ready(self.flow, &self.state, phase) {
                 continue;
             }
-            if self.applies(phase) == Ok(false) {
-                self.touched.extend(&self.phase(phase).dependents);
-                waiting.extend(self.phase(phase).dependents.iter().rev());
-                continue;
+            match self.applies(phase) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.touched.extend(&self.phase(phase).dependents);
+                    waiting.extend(self.phase(phase).dependents.iter().rev());
+                    continue;
+                }
+                // Whoever starts the phase is told why it cannot be worked out.
+                Err(_) => continue,
             }
             let pauses = self.timer(phase, Alarm::RetryDue).is_some();
-            if self.phase(phase).is_automatic() && !pauses && !self.state.record(phase).is_skipped() {
+            if self.phase(phase).is_automatic() && !pauses {
                 self.set_going(phase);
             }
         }

@@ -69,6 +69,22 @@ phases:
         b.start => active 65%, b not_started>in_progress
         "#,
     );
+    // Nor does one start that would start by itself.
+    check(
+        "
+flow: f
+context: { list: { type: array, items: string, default: [] } }
+phases:
+  a: { output: { list: event.list } }
+  b: { when: \"context.list[0] != ''\", run: { wait_for: 'context.list[0]' } }
+",
+        r#"
+        create => initialized 0%
+        a.start => active 15%, a not_started>in_progress
+        a.complete {"output": {"list": ["g-9"]}} => active 50%, a in_progress>completed
+        b.start => active 65%, b not_started>in_progress, `watch` to `g-9`
+        "#,
+    );
 }
 
 #[test]
