@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use kernel::flow::signature;
 use kernel::id::{InputKey, Revision, TenantId};
 use kernel::input::{Cause, Input};
 use serde::Serialize;
@@ -59,6 +60,11 @@ impl Caller {
     ) -> Result<Input, Problem> {
         let expected = self.expected()?;
         let key = self.key(field, key)?;
+        // A flow's word about itself is not for others to give.
+        if by.as_ref().is_some_and(|by| by.starts_with(&signature(""))) {
+            let detail = format!("`by` begins with `{}`, as only flows sign; say who you are", signature(""));
+            return Err(Problem::bad_request("malformed_body", detail));
+        }
         Ok(Input { tenant: self.tenant, key, cause, expected, by, trace_id: Some(self.trace_id) })
     }
 

@@ -132,7 +132,7 @@ pub(super) fn begin_flow(
     };
     step.by.clone_from(&input.by);
     step.begin(start).map_err(|declined| refusal(declined, Revision::NONE))?;
-    let was = Standing { status: FlowStatus::Initialized, progress: 0.0 };
+    let was = Standing::of(flow, &FlowState::new(flow.phases.len(), now));
     Ok(commit(step, None, after.clone(), input, &was, "create".to_owned()))
 }
 
@@ -152,7 +152,8 @@ fn commit(
     was: &Standing,
     event: String,
 ) -> Commit {
-    let is = step.standing();
+    let state = before.and_then(|before| before.flow.as_deref());
+    let is = Standing::after(step.flow, &step.state, state.map(|state| (state, was)));
     step.tell_of(&was.status, &is.status);
     let rows = rows(&mut step, before);
     let effects = effects(&step, input);

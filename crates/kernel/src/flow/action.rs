@@ -245,6 +245,9 @@ impl FlowEvent {
             None => None,
             Some(text) => Some(Delay::parse(&text).map_err(|problem| format!("`lasts`: {problem}"))?),
         };
+        if by.is_some_and(|by| by.trim().is_empty()) {
+            return Err("`by` is empty; leave it out, or say who".into());
+        }
         if let Some(by) = by.filter(|by| by.len() > NAME_BYTES_MAX) {
             return Err(format!("`by` has {} bytes; {NAME_BYTES_MAX} are allowed", by.len()));
         }

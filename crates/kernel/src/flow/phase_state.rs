@@ -24,6 +24,9 @@ use PhaseState::{
     Completed, Failed, InProgress, NotStarted, RetryNeeded, RolledBack, WaitingApproval, WaitingValidation,
 };
 
+/// By the states in their order.
+const SHARES: [f64; 8] = [0.0, 0.3, 0.7, 0.8, 1.0, 0.0, 0.1, 0.0];
+
 impl PhaseState {
     pub const ALL: [Self; 8] = [
         NotStarted,
@@ -56,14 +59,7 @@ impl PhaseState {
     /// How much of a phase is done, from 0 to 1, where it has reported nothing itself.
     #[inline]
     pub fn share_done(self) -> f64 {
-        match self {
-            NotStarted | Failed | RolledBack => 0.0,
-            RetryNeeded => 0.1,
-            InProgress => 0.3,
-            WaitingValidation => 0.7,
-            WaitingApproval => 0.8,
-            Completed => 1.0,
-        }
+        SHARES[self as usize]
     }
 
     /// Begun and not at rest: somebody is at work, or asked to decide.

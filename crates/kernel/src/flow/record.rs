@@ -222,11 +222,17 @@ pub struct Records {
     chunks: Vec<Arc<Vec<PhaseRecord>>>,
 }
 
-const CHUNK: usize = 32;
-
 impl Records {
+    pub(crate) const CHUNK: usize = 32;
+
+    /// Whether two have a chunk in common, so that it is the same in both.
+    pub(crate) fn shares(&self, other: &Self, chunk: usize) -> bool {
+        let chunks = self.chunks.get(chunk).zip(other.chunks.get(chunk));
+        chunks.is_some_and(|(one, another)| Arc::ptr_eq(one, another))
+    }
+
     pub fn len(&self) -> usize {
-        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * CHUNK + last.len())
+        self.chunks.last().map_or(0, |last| (self.chunks.len() - 1) * Self::CHUNK + last.len())
     }
 
     pub fn is_empty(&self) -> bool {
@@ -234,7 +240,12 @@ impl Records {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &PhaseRecord> {
-        self.chunks.iter().flat_map(|chunk| chunk.iter())
+        self.chunks().flatten()
+    }
+
+    /// As `iter`, piece by piece.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = &[PhaseRecord]> {
+        self.chunks.iter().map(|chunk| &chunk[..])
     }
 }
 
@@ -242,13 +253,13 @@ impl Index<usize> for Records {
     type Output = PhaseRecord;
 
     fn index(&self, at: usize) -> &PhaseRecord {
-        &self.chunks[at / CHUNK][at % CHUNK]
+        &self.chunks[at / Self::CHUNK][at % Self::CHUNK]
     }
 }
 
 impl IndexMut<usize> for Records {
     fn index_mut(&mut self, at: usize) -> &mut PhaseRecord {
-        &mut Arc::make_mut(&mut self.chunks[at / CHUNK])[at % CHUNK]
+        &mut Arc::make_mut(&mut self.chunks[at / Self::CHUNK])[at % Self::CHUNK]
     }
 }
 
@@ -256,7 +267,7 @@ impl FromIterator<PhaseRecord> for Records {
     fn from_iter<T: IntoIterator<Item = PhaseRecord>>(records: T) -> Self {
         let mut chunks: Vec<Vec<PhaseRecord>> = Vec::new();
         for record in records {
-            match chunks.last_mut().filter(|last| last.len() < CHUNK) {
+            match chunks.last_mut().filter(|last| last.len() < Self::CHUNK) {
                 Some(last) => last.push(record),
                 None => chunks.push(vec![record]),
             }

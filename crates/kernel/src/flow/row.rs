@@ -15,7 +15,9 @@ pub(crate) fn row(flow: &Flow, state: &FlowState, timers: &[Timer], phase: Phase
     let sent_back = record.details.as_ref().is_some_and(|details| details.sent_back);
     let open = state.paused.is_none() && !state.cancelled;
     let startable = || record.state.is_startable() && is_ready(flow, state, phase);
-    let offered = open && written.is_for_workers() && (sent_back || startable());
+    // One of which nobody can say whether it applies would only be refused.
+    let applies = written.when.is_none() || record.applies == Some(true);
+    let offered = open && applies && written.is_for_workers() && (sent_back || startable());
     let since = state.since(phase);
     let from = match record.state {
         PhaseState::RetryNeeded => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::flow::record::{FlowState, PhaseRecord};
+use crate::flow::record::{FlowState, PhaseRecord, Records};
 use crate::flow::{Flow, Milestone, PhaseIndex, PhaseState};
 
 /// Statuses with their names. A definition adds its milestones to these.
@@ -88,18 +88,52 @@ pub(crate) struct Standing {
     pub status: FlowStatus,
     /// How much is done, from 0 to 1: the phases by their weights, without those that do not apply.
     pub progress: f64,
+    /// What each chunk of the records comes to.
+    tallies: Vec<Tally>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Tally {
+    /// The states that there are, as bits.
+    seen: u8,
+    /// The weights of what is done, and of what applies.
+    done: f64,
+    all: f64,
+}
+
+impl Tally {
+    fn of(records: &[PhaseRecord], weights: &[f64]) -> Self {
+        let mut tally = Self::default();
+        for (record, weight) in records.iter().zip(weights) {
+            if !record.is_skipped() {
+                tally.seen |= bit(record.state);
+                tally.done += weight * share_done(record);
+                tally.all += weight;
+            }
+        }
+        tally
+    }
 }
 
 impl Standing {
     pub fn of(flow: &Flow, state: &FlowState) -> Self {
+        Self::after(flow, state, None)
+    }
+
+    /// As `of`, but that chunks which are still as they were before need not be looked at again.
+    pub fn after(flow: &Flow, state: &FlowState, before: Option<(&FlowState, &Self)>) -> Self {
+        let weights = flow.weights.chunks(Records::CHUNK);
+        let tally = |(at, (records, weights)): (usize, (&[PhaseRecord], &[f64]))| {
+            let before = before.filter(|(before, _)| before.phases.shares(&state.phases, at));
+            let known = before.and_then(|(_, standing)| standing.tallies.get(at).copied());
+            known.unwrap_or_else(|| Tally::of(records, weights))
+        };
+        let tallies: Vec<Tally> = state.phases.chunks().zip(weights).enumerate().map(tally).collect();
         let (mut seen, mut done, mut all) = (0_u8, 0.0, 0.0);
-        for (record, weight) in state.phases.iter().zip(&flow.weights) {
-            if record.is_skipped() {
-                continue;
-            }
-            seen |= bit(record.state);
-            done += weight * share_done(record);
-            all += weight;
+        for tally in &tallies {
+            seen |= tally.seen;
+            done += tally.done;
+            all += tally.all;
         }
         let any = |wanted: PhaseState| seen & bit(wanted) != 0;
         let only = |wanted: PhaseState| seen & !bit(wanted) == 0;
@@ -123,7 +157,7 @@ impl Standing {
         } else {
             milestone(flow, state).map_or(FlowStatus::Active, FlowStatus::Milestone)
         };
-        Self { status, progress }
+        Self { status, progress, tallies }
     }
 }
 
@@ -158,6 +192,7 @@ pub(crate) fn is_ready(flow: &Flow, state: &FlowState, phase: PhaseIndex) -> boo
 }
 
 /// How much of a phase is done, from 0 to 1.
+#[inline]
 pub(crate) fn share_done(record: &PhaseRecord) -> f64 {
     match record.state {
         PhaseState::InProgress => REPORTED.0 + REPORTED.1 * record.reported(),

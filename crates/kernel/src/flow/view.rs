@@ -267,7 +267,11 @@ impl Step<'_> {
         if let Some(due) = self.deadline(phase, Alarm::RetryDue) {
             return format!("its next attempt at {due}");
         }
-        match &self.flow.phase(phase).run {
+        let written = self.flow.phase(phase);
+        match &written.run {
+            _ if written.when.is_some() && self.state.record(phase).applies.is_none() => {
+                "its condition to be worked out".to_owned()
+            }
             Run::Worker(kind) if kind.is_empty() => "a worker to take it".to_owned(),
             Run::Worker(kind) => format!("a worker for `{kind}` to take it"),
             Run::Anybody => "somebody to start it, or a worker to take it".to_owned(),

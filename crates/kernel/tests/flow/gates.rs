@@ -92,3 +92,44 @@ fn where_four_eyes_are_wanted_somebody_must_have_said_who_did_the_work() {
         "#,
     );
 }
+
+#[test]
+fn the_same_person_in_another_role_is_the_same_person() {
+    check(
+        "{ flow: f, phases: { a: { approval: { by: lead, four_eyes: true } }, b: {} } }",
+        r#"
+        a.start by ann => active 15%, a not_started>in_progress
+        a.submit => waiting_approval 40%, a in_progress>waiting_approval
+        a.approve by lead:ann => refused permission_denied: `lead:ann` did the work of `a`; somebody else has to approve it
+        a.approve by lead:bob => active 50%, a waiting_approval>completed
+        "#,
+    );
+}
+
+#[test]
+fn what_does_its_work_of_itself_may_be_approved_by_anybody_who_may() {
+    check(
+        "{ flow: f, phases: { a: { run: { http: scan }, approval: { by: lead, four_eyes: true } }, b: {} } }",
+        r#"
+        create => active 15%, a not_started>in_progress, calls scan {}
+        a.done {} => waiting_approval 40%, a in_progress>waiting_approval
+        a.approve by lead:ann => active 50%, a waiting_approval>completed
+        "#,
+    );
+}
+
+#[test]
+fn nobody_agrees_with_himself_however_many_have_worked() {
+    let machine =
+        crate::player::machine("{ flow: f, phases: { a: { approval: { four_eyes: true } }, b: {} } }");
+    let mut player = crate::player::Player::new(&machine, false);
+    player.create(Default::default(), Default::default()).unwrap();
+    player.event("a.start", Default::default(), Some("w")).unwrap();
+    for number in 0..40 {
+        let who = format!("w{number}");
+        player.event("a.submit", Default::default(), Some(&who)).unwrap();
+        let refusal = player.event("a.approve", Default::default(), Some(&who)).unwrap_err();
+        assert_eq!(refusal.code.as_str(), "permission_denied", "{number}");
+        player.event("a.reject", Default::default(), Some("lead")).unwrap();
+    }
+}

@@ -111,3 +111,15 @@ fn what_was_sent_back_is_there_for_any_worker() {
         "#,
     );
 }
+
+#[test]
+fn a_phase_of_which_nobody_can_say_whether_it_applies_is_not_offered() {
+    let machine = crate::player::machine(
+        "{ flow: f, context: { l: { type: array, items: integer, default: [] } }, phases: { a: { when: 'context.l[0] > 1' }, b: {} } }",
+    );
+    let mut player = crate::player::Player::new(&machine, false);
+    let created = player.create(Default::default(), Default::default()).unwrap();
+    assert_eq!(created.phases.iter().map(|row| row.offered_at.is_some()).collect::<Vec<_>>(), [false, true]);
+    let view = kernel::flow::FlowView::of(&machine, created.after.as_ref().unwrap(), player.now).unwrap();
+    assert_eq!(view.phases[0].waits_for.as_deref(), Some("its condition to be worked out"));
+}

@@ -19,7 +19,7 @@ pub(crate) const LEASE_RANGE: (Delay, Delay) = (Delay::from_millis(100), Delay::
 /// The code of an error that somebody reports without one.
 const PLAIN_FAILURE: &str = "PHASE_EXECUTION_FAILED";
 /// Those who worked on one attempt at a phase, as far as they are told apart.
-const WORKED_BY_MAX: usize = 8;
+pub(super) const WORKED_BY_MAX: usize = 32;
 
 impl Step<'_> {
     /// # Errors

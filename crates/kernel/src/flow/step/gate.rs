@@ -1,6 +1,7 @@
 //! Validation and approval: a phase whose work is done waits until somebody says yes.
 
 use crate::flow::action::Alarm;
+use crate::flow::step::act::WORKED_BY_MAX;
 use crate::flow::step::{Declined, Step, Taken};
 use crate::flow::{Action, Gate, PhaseIndex, PhaseState};
 use crate::refusal::RefusalCode;
@@ -82,12 +83,18 @@ impl Step<'_> {
         let worked_by = self.state.record(phase).details.as_ref().map(|details| &details.worked_by[..]);
         let worked_by = worked_by.unwrap_or_default();
         let watched = gate.four_eyes && action != Action::Reject;
-        if watched && worked_by.is_empty() {
+        if watched && worked_by.len() >= WORKED_BY_MAX {
+            let message =
+                format!("more have worked on `{name}` than can be told apart; take it back and begin afresh");
+            return denied(message);
+        }
+        // What does its work of itself has nobody who could agree with himself.
+        if watched && worked_by.is_empty() && !self.phase(phase).is_automatic() {
             return denied(format!(
                 "nobody said who did the work of `{name}`, so nobody else can be told apart; reject it, and hand it in with `by`"
             ));
         }
-        if watched && worked_by.contains(by) {
+        if watched && worked_by.iter().any(|worker| person(worker) == person(by)) {
             return denied(format!("`{by}` did the work of `{name}`; somebody else has to {verb} it"));
         }
         self.check_reason(gate, phase, action)
@@ -101,6 +108,11 @@ impl Step<'_> {
             format!("say why: to {} `{}` takes a `reason`", action.as_str(), self.phase(phase).name);
         Err(Declined::new(RefusalCode::MalformedRequest, message))
     }
+}
+
+/// Who speaks, whatever the role.
+fn person(by: &str) -> &str {
+    by.rsplit(':').next().unwrap_or(by)
 }
 
 /// Whether somebody is who may: by name, or as `role:name` for a role.
