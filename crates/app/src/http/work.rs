@@ -132,11 +132,6 @@ impl Claim {
         let lines = |query| app.engine.store().phases(query).map(|page| page.data).map_err(EngineError::from);
         let offered = lines(&offered)?;
         for line in lines(&held)? {
-            if line.row.worker.as_ref().is_some_and(|holder| *holder != self.worker) {
-                let message = "the key was used by another worker to claim a phase";
-                let refusal = Refusal::new(RefusalCode::KeyReused, Revision::NONE, message);
-                return Err(Problem::refused(&refusal));
-            }
             if let Some(claimed) = self.held(app, &line)? {
                 return Ok((Some(claimed), offered));
             }
@@ -151,8 +146,12 @@ impl Claim {
         let place = machine.flow.as_ref().and_then(|flow| flow.by_name(&line.row.phase));
         let Some((state, place)) = snapshot.flow.as_ref().zip(place) else { return Ok(None) };
         let record = state.record(place);
-        if state.cancelled || record.lease().is_none_or(|lease| lease.token != self.lease) {
-            return Ok(None);
+        let lease = record.lease().filter(|lease| lease.token == self.lease && !state.cancelled);
+        let Some(lease) = lease else { return Ok(None) };
+        if lease.worker != self.worker {
+            let message = "the key was used by another worker to claim a phase";
+            let refusal = Refusal::new(RefusalCode::KeyReused, Revision::NONE, message);
+            return Err(Problem::refused(&refusal));
         }
         let timer = format!("{}.lease_expired", line.row.phase);
         let expires_at = snapshot.timers.iter().find(|set| *set.id == *timer).map(|set| set.deadline);
@@ -185,20 +184,22 @@ impl Claim {
         let input = self.input(&line)?;
         let asked = input.clone();
         // Asked before it is tried, so that the history of a flow is not full of those who came too late.
-        let open = app.read(move |app| match Found::load(app, &asked.tenant, &line.instance) {
-            Ok(found) => Ok(app.engine.explain(&found.snapshot, &asked)?.refusal.map_or(Ok(line), Err)),
-            Err(problem) => Err(problem),
+        let open = app.read(move |app| {
+            let found = Found::load(app, &asked.tenant, &line.instance)?;
+            Ok((app.engine.explain(&found.snapshot, &asked)?.refusal, line))
         });
-        let line = match open.await {
-            Ok(Ok(line)) => line,
-            Ok(Err(refusal)) => return self.unfit(&refusal),
+        let (refusal, line) = match open.await {
+            Ok(asked) => asked,
             // One that is damaged or of an unknown definition is not to keep workers from the others.
             Err(problem) if problem.status() < 503 => return Ok(None),
             Err(problem) => return Err(problem),
         };
+        if let Some(refusal) = refusal {
+            return self.refused(app, line, &refusal).await;
+        }
         let submitted = app.submit(input).await?;
         if let Answer::Refused(refusal) = &*submitted.answer {
-            return self.unfit(refusal);
+            return self.refused(app, line, refusal).await;
         }
         // A repeat of the answer does not mean that the worker holds it still.
         let (claim, replayed) = (self.clone(), submitted.replayed);
@@ -206,12 +207,21 @@ impl Claim {
         Ok(held.map(|held| Claimed { replayed, ..held }))
     }
 
-    /// What is wrong with the claim itself is wrong with the next phase too; all else concerns this one.
-    fn unfit(&self, refusal: &Refusal) -> Result<Option<Claimed>, Problem> {
-        match refusal.code {
-            RefusalCode::MalformedRequest | RefusalCode::InvalidContext => Err(Problem::refused(refusal)),
-            _ => Ok(None),
+    /// What is wrong with the claim itself is wrong with the next phase too; all else concerns this one. If it cannot be
+    /// had because the same request came twice at once and the other has it, it is this one's answer as well: to go on to
+    /// the next phase would give one key two of them.
+    async fn refused(
+        &self,
+        app: &Shared,
+        line: PhaseLine,
+        refusal: &Refusal,
+    ) -> Result<Option<Claimed>, Problem> {
+        if matches!(refusal.code, RefusalCode::MalformedRequest | RefusalCode::InvalidContext) {
+            return Err(Problem::refused(refusal));
         }
+        let claim = self.clone();
+        let held = app.read(move |app| claim.held(app, &line)).await?;
+        Ok(held.map(|held| Claimed { replayed: true, ..held }))
     }
 
     fn input(&self, line: &PhaseLine) -> Result<Input, Problem> {
