@@ -186,15 +186,15 @@ impl Claim {
         // Asked before it is tried, so that the history of a flow is not full of those who came too late.
         let open = app.read(move |app| {
             let found = Found::load(app, &asked.tenant, &line.instance)?;
-            Ok((app.engine.explain(&found.snapshot, &asked)?.refusal, line))
+            Ok((app.engine.try_out(&found.snapshot, &asked)?, line))
         });
-        let (refusal, line) = match open.await {
+        let (answer, line) = match open.await {
             Ok(asked) => asked,
             // One that is damaged or of an unknown definition is not to keep workers from the others.
             Err(problem) if problem.status() < 503 => return Ok(None),
             Err(problem) => return Err(problem),
         };
-        if let Some(refusal) = refusal {
+        if let Answer::Refused(refusal) = answer {
             return self.refused(app, line, &refusal).await;
         }
         let submitted = app.submit(input).await?;

@@ -207,10 +207,12 @@ impl Step<'_> {
 
     /// Work begins.
     pub(super) fn start(&mut self, phase: PhaseIndex) {
+        let again = self.state.state(phase) == PhaseState::RetryNeeded;
         self.go(phase, PhaseState::InProgress);
         let (elapsed, by) = (self.elapsed(), self.by.clone());
         let record = self.state.record_mut(phase);
         record.attempts += 1;
+        record.retries += u32::from(again);
         record.started = Some(elapsed);
         if record.details.is_some() || by.is_some() {
             let details = record.details_mut();

@@ -33,7 +33,6 @@ impl Step<'_> {
         match (recipe, retry) {
             (Recipe::Retry, Some(retry)) if in_progress && attempts < retry.attempts => {
                 self.go(phase, PhaseState::RetryNeeded);
-                self.state.record_mut(phase).retries += 1;
                 self.set_timer(phase, Alarm::RetryDue, retry.pause_after(attempts));
             }
             (Recipe::Rollback(from), _) => {
@@ -70,7 +69,6 @@ impl Step<'_> {
     pub(super) fn retry(&mut self, phase: PhaseIndex) {
         let was_complete = self.state.state(phase) == PhaseState::Completed;
         self.go(phase, PhaseState::RetryNeeded);
-        self.state.record_mut(phase).retries += 1;
         if was_complete {
             self.touched.extend(&self.phase(phase).dependents);
             self.reopen_behind(phase);
@@ -174,7 +172,6 @@ impl Step<'_> {
         self.go(phase, PhaseState::RetryNeeded);
         let record = self.state.record_mut(phase);
         record.attempts = record.attempts.saturating_sub(1);
-        record.retries += 1;
     }
 }
 
