@@ -115,6 +115,13 @@ fn a_recipe_rolls_back_three_times_and_then_somebody_has_to_look() {
         }
     }
     assert_eq!(ends, ["error_recovery", "error_recovery", "error_recovery", "failed"]);
+    // What has been completed since then has a clean slate.
+    for event in ["b.retry", "b.start", "b.complete", "b.rollback", "b.start"] {
+        player.event(event, Default::default(), None).unwrap();
+    }
+    let bad = serde_json::json!({ "error": { "code": "BAD_DATA" } });
+    let commit = player.event("b.fail", bad.as_object().unwrap().clone(), None).unwrap();
+    assert_eq!(commit.entry.to, "error_recovery");
 }
 
 #[test]

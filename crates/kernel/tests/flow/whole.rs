@@ -174,3 +174,20 @@ fn what_is_not_there_is_refused_with_what_is() {
         "#,
     );
 }
+
+#[test]
+fn a_clock_that_is_set_while_a_flow_is_paused_begins_to_run_when_it_is_resumed() {
+    check(
+        "{ flow: f, phases: { a: { retry: { attempts: 3, backoff: 20s } }, b: {} } }",
+        r#"
+        a.start => active 15%, a not_started>in_progress
+        pause => paused 15%
+        @100 =>
+        a.fail {"error": {"code": "AGENT_TIMEOUT"}} => paused 5%, a in_progress>retry_needed
+        @1000 =>
+        resume => retry_pending 5%
+        @1019 =>
+        @1020 => @1020 a.retry_due: retry_pending 5%
+        "#,
+    );
+}
