@@ -103,6 +103,8 @@ fn flows_are_found_by_their_phases() {
         "start discovery --id e3",
         "do e3 data_import start",
         "do e3 data_import fail --error-code AGENT_TIMEOUT",
+        "do e3 data_import start",
+        "do e3 data_import fail --error-code AGENT_TIMEOUT",
     ] {
         told(&server, line);
     }

@@ -450,6 +450,7 @@ fn lists_find_flows_by_status_and_by_what_their_phases_are_at_page_by_page() {
     flows.begin("queue", "q1");
     flows.does("f2", "collect.start", json!({}));
     flows.does("f2", "collect.fail", json!({}));
+    flows.does("f2", "collect.start", json!({}));
     flows.does("f3", "collect.start", json!({}));
     flows.does("f3", "collect.fail", json!({ "error": { "code": "PERMISSION_DENIED" } }));
     for (query, expected) in [

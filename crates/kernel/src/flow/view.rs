@@ -189,7 +189,7 @@ impl Step<'_> {
             took_ms: started_at.map(|started| until.since(started).as_millis()),
             by: details.and_then(|details| details.by.clone()),
             reason: details.and_then(|details| details.reason.clone()),
-            worked_by: details.map(|details| details.worked_by.clone()).unwrap_or_default(),
+            worked_by: self.worked_by(phase),
             error: record.error().cloned(),
             lease: record.lease().filter(|_| !self.state.cancelled).map(|lease| LeaseView {
                 worker: lease.worker.clone(),
@@ -197,6 +197,17 @@ impl Step<'_> {
             }),
             waits_for: self.waits_for(phase),
             due: self.due(phase),
+        }
+    }
+
+    /// Who did the work. Who has completed all of it alone is not named a second time in the record.
+    fn worked_by(&self, phase: PhaseIndex) -> Vec<String> {
+        let record = self.state.record(phase);
+        let Some(details) = record.details.as_deref() else { return Vec::new() };
+        let alone = record.state == PhaseState::Completed && details.worked_by.is_empty();
+        match &details.by {
+            Some(by) if alone && !self.flow.phase(phase).is_automatic() => vec![by.clone()],
+            _ => details.worked_by.clone(),
         }
     }
 
