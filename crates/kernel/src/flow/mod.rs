@@ -158,16 +158,15 @@ impl Flow {
         (0..self.phases.len()).map(|number| PhaseIndex(number as u16))
     }
 
-    /// What is to be done about an error of a phase: what the phase says of the code, or of `*`, or the flow, or else what
-    /// the code says of itself.
-    pub fn recipe(&self, phase: PhaseIndex, code: &str) -> Recipe {
+    /// What the definition says is to be done about an error of a phase: of the code in the phase or in the flow, or else of
+    /// `*`.
+    pub fn recipe(&self, phase: PhaseIndex, code: &str) -> Option<Recipe> {
         let of = |recipes: &[(Arc<str>, Recipe)], name: &str| {
             recipes.iter().find(|(code, _)| **code == *name).map(|(_, recipe)| *recipe)
         };
         let own = &self.phase(phase).on_error;
         let said = of(own, code).or_else(|| of(&self.on_error, code));
-        let said = said.or_else(|| of(own, ANY_ERROR)).or_else(|| of(&self.on_error, ANY_ERROR));
-        said.unwrap_or(if RETRYABLE.contains(&code) { Recipe::Retry } else { Recipe::Fail })
+        said.or_else(|| of(own, ANY_ERROR)).or_else(|| of(&self.on_error, ANY_ERROR))
     }
 }
 

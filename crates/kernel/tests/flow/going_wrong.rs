@@ -222,3 +222,16 @@ fn what_is_said_at_length_is_kept_in_short_and_logged_whole() {
     let refusal = player.event("b.claim", named.as_object().unwrap().clone(), None).unwrap_err();
     assert_eq!(refusal.message, "`worker` has 301 bytes; 300 are allowed");
 }
+
+#[test]
+fn a_recipe_for_one_error_says_nothing_of_another() {
+    check(
+        "{ flow: f, phases: { a: {}, b: {} }, on_error: { EXTERNAL_SERVICE_ERROR: retry } }",
+        r#"
+        a.start => active 15%, a not_started>in_progress
+        a.fail {"error": {"code": "EXTERNAL_SERVICE_ERROR"}} => retry_pending 5%, a in_progress>retry_needed
+        b.start => retry_pending 20%, b not_started>in_progress
+        b.fail {"error": {"code": "AGENT_TIMEOUT"}} => error_recovery 5%, b in_progress>failed
+        "#,
+    );
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::flow::action::Alarm;
 use crate::flow::step::{Declined, Step, Taken};
-use crate::flow::{PhaseError, PhaseIndex, PhaseState, Recipe, Retry};
+use crate::flow::{PhaseError, PhaseIndex, PhaseState, RETRYABLE, Recipe, Retry};
 use crate::input::Fields;
 use crate::refusal::RefusalCode;
 use crate::time::Delay;
@@ -22,12 +22,12 @@ const TIMED_OUT: &str = "AGENT_TIMEOUT";
 impl Step<'_> {
     /// A phase has gone wrong: what the definition says of the error is done.
     pub(super) fn fail(&mut self, phase: PhaseIndex, error: PhaseError) {
-        let recipe = self.flow.recipe(phase, &error.code);
+        let said = self.flow.recipe(phase, &error.code);
+        let passes = RETRYABLE.contains(&error.code.as_str());
+        let recipe = said.unwrap_or(if passes { Recipe::Retry } else { Recipe::Fail });
+        // Who says `retry` of an error need not say how.
+        let retry = self.phase(phase).retry.or(said.is_some().then_some(RETRY));
         self.details(phase).error = Some(error);
-        let written = self.phase(phase);
-        let stated =
-            written.on_error.iter().chain(&self.flow.on_error).any(|(_, recipe)| *recipe == Recipe::Retry);
-        let retry = written.retry.or(stated.then_some(RETRY));
         let attempts = self.state.record(phase).attempts;
         let in_progress = self.state.state(phase) == PhaseState::InProgress;
         match (recipe, retry) {
