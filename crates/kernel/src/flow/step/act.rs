@@ -163,10 +163,7 @@ impl Step<'_> {
             return Ok(());
         }
         let lasts = input.lasts.unwrap_or(written.lease);
-        if lasts < LEASE_RANGE.0 || lasts > LEASE_RANGE.1 {
-            let message = format!("a lease lasts from {} to {}, not {lasts}", LEASE_RANGE.0, LEASE_RANGE.1);
-            return Err(Declined::new(RefusalCode::MalformedRequest, message));
-        }
+        check_lasts(lasts)?;
         if input.worker.is_none() || input.lease.is_none() {
             let message = "`claim` needs a `worker` and a `lease`; POST /v1/work/claim gives one";
             return Err(Declined::new(RefusalCode::MalformedRequest, message));
@@ -265,11 +262,7 @@ impl Step<'_> {
         }
         if let Some(lease) = self.state.record(phase).lease().cloned() {
             let lasts = input.lasts.unwrap_or(lease.lasts);
-            if lasts < LEASE_RANGE.0 || lasts > LEASE_RANGE.1 {
-                let message =
-                    format!("a lease lasts from {} to {}, not {lasts}", LEASE_RANGE.0, LEASE_RANGE.1);
-                return Err(Declined::new(RefusalCode::MalformedRequest, message));
-            }
+            check_lasts(lasts)?;
             let details = self.details(phase);
             details.lost_leases = 0;
             details.lease = Some(Lease { lasts, ..lease });
@@ -365,4 +358,12 @@ impl Step<'_> {
         let message = told.unwrap_or_else(|| "nobody said why".to_owned());
         PhaseError::new(code, message, self.now, details)
     }
+}
+
+fn check_lasts(lasts: Delay) -> Taken {
+    if (LEASE_RANGE.0..=LEASE_RANGE.1).contains(&lasts) {
+        return Ok(());
+    }
+    let message = format!("a lease lasts from {} to {}, not {lasts}", LEASE_RANGE.0, LEASE_RANGE.1);
+    Err(Declined::new(RefusalCode::MalformedRequest, message))
 }
