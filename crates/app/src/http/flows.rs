@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery, LoadError, Page, PhaseQuery};
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
 use crate::http::{App, Shared};
 
 /// A flow with the definition that it is pinned to.
@@ -441,13 +441,6 @@ impl From<Entry> for EntryView {
             trace_id: entry.trace_id,
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PageQuery {
-    cursor: Option<String>,
-    limit: Option<usize>,
 }
 
 pub async fn history(

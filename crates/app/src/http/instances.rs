@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
 use crate::http::{Shared, answered};
 use crate::receipts;
 
@@ -330,13 +330,6 @@ impl EntryView {
             trace_id: entry.trace_id,
         }
     }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PageQuery {
-    cursor: Option<String>,
-    limit: Option<usize>,
 }
 
 pub async fn history(

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use kernel::flow::signature;
 use kernel::id::{InputKey, Revision, TenantId};
 use kernel::input::{Cause, Input};
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
 use crate::http::Shared;
@@ -232,6 +232,14 @@ pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> R
         headers.insert("etag", etag);
     }
     response
+}
+
+/// Which page of a list is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
 }
 
 /// A page in the shape that all lists have.

@@ -154,6 +154,7 @@ fn commit(
 ) -> Commit {
     let state = before.and_then(|before| before.flow.as_deref());
     let is = Standing::after(step.flow, &step.state, state.map(|state| (state, was)));
+    debug_assert!(was.status.may_become(&is.status), "{:?} to {:?}", was.status, is.status);
     step.tell_of(&was.status, &is.status);
     let rows = rows(&mut step, before);
     let effects = effects(&step, input);

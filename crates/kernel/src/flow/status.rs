@@ -39,9 +39,9 @@ pub(crate) const FIXED: [&str; 9] = [
     "cancelled",
 ];
 
-/// The share of a phase that is done when it has begun, and how much more its own reports may add: what waits for
-/// validation is never behind what reports.
-const REPORTED: (f64, f64) = (0.3, 0.4);
+/// How much its own reports may add to the share of a phase that has begun: what waits for validation is never behind
+/// what reports.
+const REPORTED: f64 = 0.4;
 
 impl FlowStatus {
     pub fn as_str(&self) -> &str {
@@ -64,13 +64,13 @@ impl FlowStatus {
         Standing::of(flow, state).status
     }
 
-    /// Whether a flow may go from this status to another: cancelled is the end, nothing begins twice, and what is complete
-    /// can only be reopened.
+    /// Whether a flow may go from this status to another, or stay: cancelled is the end, nothing begins twice, and what is
+    /// complete can only be reopened.
     pub fn may_become(&self, next: &Self) -> bool {
         match (self, next) {
-            (Self::Cancelled, _) | (_, Self::Initialized) => {
-                matches!((self, next), (Self::Initialized | Self::Paused, Self::Initialized))
-            }
+            _ if self == next => true,
+            (Self::Cancelled, _) => false,
+            (_, Self::Initialized) => *self == Self::Paused,
             (Self::Completed, Self::Paused | Self::Cancelled | Self::WaitingApproval) => false,
             _ => true,
         }
@@ -195,7 +195,7 @@ pub(crate) fn is_ready(flow: &Flow, state: &FlowState, phase: PhaseIndex) -> boo
 #[inline]
 pub(crate) fn share_done(record: &PhaseRecord) -> f64 {
     match record.state {
-        PhaseState::InProgress => REPORTED.0 + REPORTED.1 * record.reported(),
+        PhaseState::InProgress => PhaseState::InProgress.share_done() + REPORTED * record.reported(),
         other => other.share_done(),
     }
 }

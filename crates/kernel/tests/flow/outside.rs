@@ -105,6 +105,7 @@ fn a_flow_tells_those_who_wait_for_it_when_it_is_over() {
         watch {"instance": "g-3", "call": "g-3:1:0"} => completed 100%, done to `g-3`
         a.rollback => error_recovery 0%, a completed>rolled_back
         cancel => cancelled 0%
+        watch {"instance": "g-4", "call": "g-4:1:0"} => cancelled 0%, failed to `g-4`
         "#,
     );
 }
