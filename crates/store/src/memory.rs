@@ -316,6 +316,7 @@ impl Store for MemoryStore {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             location: "this process".to_owned(),
             durability: Durability::Volatile,
+            is_shared: false,
             notes: Vec::new(),
         }
     }
