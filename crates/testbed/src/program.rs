@@ -15,11 +15,13 @@ const POSTGRES_VERSIONS: &str = "/usr/lib/postgresql";
 /// The user that PostgreSQL runs as where we are root, which it refuses to be.
 pub const POSTGRES_USER: &str = "postgres";
 
-/// The Debian packages of the servers that are not installed.
+/// The Debian packages of what is not installed.
 pub fn missing_packages() -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if postgres_directory().is_err() || in_path("psql").is_none() {
+    if postgres_directory().is_err() {
         missing.push("postgresql");
+    } else if in_path("psql").is_none() {
+        missing.push("postgresql-client");
     }
     if redis_server().is_err() {
         missing.push("redis-server");
@@ -50,7 +52,7 @@ pub fn postgres_directory() -> Result<PathBuf, Error> {
         })
 }
 
-/// Redis's server.
+/// The program of Redis.
 pub fn redis_server() -> Result<PathBuf, Error> {
     in_path("redis-server").ok_or_else(|| Error::new(format!("`redis-server` is not in PATH; {REMEDY}")))
 }
