@@ -20,20 +20,17 @@ pub fn install() -> Result<(), String> {
         return Ok(());
     }
     let commands = Commands::new(&missing, testbed::runs_as_root());
-    let obstacle = if !in_path("apt-get") {
-        Some(
-            "there is no apt-get here; install PostgreSQL and Redis in the system's way and put them into PATH",
-        )
-    } else if commands.needs_sudo && !in_path("sudo") {
-        Some("it takes root, and there is no sudo; type the command as root")
-    } else {
-        None
-    };
-    if let Some(obstacle) = obstacle {
+    let names = missing.join(", ");
+    if !in_path("apt-get") {
         return Err(format!(
-            "missing: {}; {obstacle}\n    apt-get install -y {}",
-            missing.join(", "),
-            missing.join(" ")
+            "not installed: {names}; there is no apt-get here: install PostgreSQL and Redis in this system's way, with \
+             their programs in PATH"
+        ));
+    }
+    if commands.needs_sudo && !in_path("sudo") {
+        let line = commands.install.trim_start_matches("sudo ");
+        return Err(format!(
+            "not installed: {names}; it takes root, and there is no sudo: as root, type\n    {line}"
         ));
     }
     let lists_empty = package_lists_empty();
