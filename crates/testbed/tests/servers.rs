@@ -75,6 +75,8 @@ fn paused_postgres_answers_when_it_goes_on() {
         server.resume().unwrap();
         assert_eq!(answer.join().unwrap().unwrap(), "1");
     });
+    // It is another process that makes checkpoints.
+    server.psql("set statement_timeout = '10s'; checkpoint").unwrap();
 }
 
 #[test]
@@ -201,7 +203,8 @@ fn servers_of_a_killed_process_end_and_their_directories_go() {
     if std::env::var_os(VICTIM).is_some() {
         let servers = (Postgres::start(&Settings::default()), Redis::start(&Settings::default()));
         let (postgres, redis) = (servers.0.unwrap(), servers.1.unwrap());
-        // Paused servers hear nothing but SIGKILL.
+        // The worst case: a paused server hears no orderly signal.
+        postgres.pause().unwrap();
         redis.pause().unwrap();
         for (processes, directory) in
             [(postgres.processes(), postgres.directory()), (redis.processes(), redis.directory())]
