@@ -130,7 +130,7 @@ impl Shard {
                 }
                 before => {
                     // What is refused without a trace may be a repeat, or have been judged by a hot copy.
-                    match self.store.receipt(receipt) {
+                    match self.store.receipt(&request.input.tenant, receipt) {
                         Ok(Some((instance, entry))) => {
                             return self.replay(request, &receipt_of((instance, entry)));
                         }
@@ -335,6 +335,16 @@ impl Shard {
                     self.forget(&commit);
                     Some((receipt_of(*first), false))
                 }
+                Outcome::TooLarge(detail) => {
+                    self.forget(&commit);
+                    tracing::error!(instance = %commit.instance, "failed to save what is too large: {detail}");
+                    match owner {
+                        Owner::Request(request) => (request.answer)(Err(EngineError::TooLarge(detail))),
+                        Owner::Timer => {}
+                    }
+                    settled.push(None);
+                    continue;
+                }
                 Outcome::Stale => {
                     self.metrics.stale.inc();
                     self.forget(&commit);
@@ -370,7 +380,7 @@ impl Shard {
         if request.attempts < self.settings.attempts_max {
             return again.push(request);
         }
-        match self.store.receipt(request.input.receipt_id()) {
+        match self.store.receipt(&request.input.tenant, request.input.receipt_id()) {
             Ok(Some(found)) => self.replay(request, &receipt_of(found)),
             Err(error) => (request.answer)(Err(error.into())),
             Ok(None) => {
@@ -467,7 +477,7 @@ impl Shard {
         let followers = batch.followers.into_iter().map(|(_, request)| request);
         for request in requests.chain(followers).chain(batch.deferred) {
             let found = match unknown {
-                true => self.store.receipt(request.input.receipt_id()).ok().flatten(),
+                true => self.store.receipt(&request.input.tenant, request.input.receipt_id()).ok().flatten(),
                 false => None,
             };
             match found {

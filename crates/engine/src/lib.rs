@@ -81,13 +81,17 @@ pub enum EngineError {
     Unavailable(String),
     /// The disk is full; nothing was done.
     Full(String),
+    /// What would be saved is larger than a record may be; nothing was done, and no repeat will be.
+    TooLarge(String),
 }
 
 impl EngineError {
     /// Whether the same input may be answered another time.
     pub(crate) fn passes(&self) -> bool {
         match self {
-            Self::UnknownMachine { .. } | Self::NotFound { .. } | Self::Corrupt(_) => false,
+            Self::UnknownMachine { .. } | Self::NotFound { .. } | Self::Corrupt(_) | Self::TooLarge(_) => {
+                false
+            }
             Self::Overloaded | Self::Stopping | Self::Unavailable(_) | Self::Full(_) => true,
         }
     }
@@ -100,7 +104,10 @@ impl fmt::Display for EngineError {
                 write!(f, "there is no machine `{name}`; {help}")
             }
             Self::NotFound { what } => write!(f, "there is no {what}"),
-            Self::Corrupt(detail) | Self::Unavailable(detail) | Self::Full(detail) => f.write_str(detail),
+            Self::Corrupt(detail)
+            | Self::Unavailable(detail)
+            | Self::Full(detail)
+            | Self::TooLarge(detail) => f.write_str(detail),
             Self::Overloaded => f.write_str("too many inputs are waiting; repeat it with the same key"),
             Self::Stopping => f.write_str("the server is stopping; repeat it with the same key"),
         }
@@ -288,7 +295,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read, or the receipt is corrupt.
     pub fn answered_before(&self, input: &Input) -> Result<bool, EngineError> {
-        Ok(self.store.receipt(input.receipt_id())?.is_some())
+        Ok(self.store.receipt(&input.tenant, input.receipt_id())?.is_some())
     }
 
     /// What to ask somebody about a message, if it would make a difference to know what it means. By what is saved now: another input may come in between, which then makes the advice worse

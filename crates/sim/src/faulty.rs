@@ -127,9 +127,13 @@ impl Store for FaultyStore {
         self.inner.load_session(tenant, machine, subject)
     }
 
-    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    fn receipt(
+        &self,
+        tenant: &TenantId,
+        receipt: ReceiptId,
+    ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         self.load_fault()?;
-        self.inner.receipt(receipt)
+        self.inner.receipt(tenant, receipt)
     }
 
     fn claim_due(

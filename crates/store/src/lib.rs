@@ -4,15 +4,19 @@
 //! business, and when one is made is the engine's. It has no clock; every `now` is an argument.
 //! Calls block, so they belong on threads that may block. Every backend passes `contract`, case by case.
 
+mod chain;
 pub mod contract;
 pub mod memory;
 pub mod outbox;
 pub mod phase;
 pub mod query;
+pub mod record;
+mod seal;
 pub mod setting;
 pub mod sqlite;
 
 use std::fmt;
+use std::time::Duration;
 
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
@@ -28,6 +32,7 @@ pub use outbox::{
 };
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
+pub use record::Records;
 pub use setting::Setting;
 pub use sqlite::SqliteStore;
 
@@ -58,11 +63,15 @@ pub trait Store: Send + Sync + fmt::Debug {
         subject: &Subject,
     ) -> Result<Option<Snapshot>, LoadError>;
 
-    /// The log entry that an earlier input left under this receipt, with the instance that it belongs to.
+    /// The log entry that an earlier input of the tenant left under this receipt, with the instance that it belongs to.
     ///
     /// # Errors
     /// As `load`.
-    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError>;
+    fn receipt(
+        &self,
+        tenant: &TenantId,
+        receipt: ReceiptId,
+    ) -> Result<Option<(InstanceId, Entry)>, LoadError>;
 
     /// Claims up to `limit` instances of all tenants that have a timer due at `now`, the longest due first. Nobody
     /// else is given them until `lease_until`, or until a commit changes them.
@@ -208,6 +217,12 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn statistics(&self) -> Result<StoreStatistics, LoadError>;
 
+    /// Returns when another server may have saved a definition or a setting, or after `at_most`. A hint: it may come
+    /// early, late or for nothing.
+    fn wait_for_news(&self, at_most: Duration) {
+        std::thread::sleep(at_most);
+    }
+
     /// What this store is and what an acknowledgement of it is worth.
     fn info(&self) -> StoreInfo;
 }
@@ -220,6 +235,9 @@ pub enum Outcome {
     Stale,
     /// The receipt exists: this input was handled before, and this is what it left. Nothing was saved.
     Duplicate(Box<(InstanceId, Entry)>),
+    /// A part of it is larger, or nested more deeply, than a record may be; this says which, and how much is allowed.
+    /// Nothing was saved, and no repeat will be.
+    TooLarge(String),
 }
 
 /// Why a whole batch is not known to be saved.
@@ -311,6 +329,8 @@ pub struct StoreInfo {
     /// Where the data is, without secrets.
     pub location: String,
     pub durability: Durability,
+    /// What whoever runs it should know: why the durability is no better, what was found in the backend's settings.
+    pub notes: Vec<String>,
 }
 
 /// When an instance next has to be looked at: a closed one never, whatever timers it still has.

@@ -6,7 +6,7 @@
 mod outbox;
 mod phases;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::commit::{Commit, Entry};
@@ -17,18 +17,20 @@ use kernel::input::ReceiptId;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
+use crate::chain::Batch;
 use crate::memory::outbox::Outbox;
 use crate::memory::phases::{PhaseKey, Phases};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
+use crate::record::{Prepared, Records};
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
-    is_coherent,
 };
 
 #[derive(Debug, Default)]
 pub struct MemoryStore {
+    records: Records,
     tables: Mutex<Tables>,
 }
 
@@ -83,27 +85,16 @@ impl MemoryStore {
 
 impl Store for MemoryStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
+        // Only to see whether they could be saved elsewhere.
+        let batch = Batch::new(&self.records, batch);
         let mut tables = self.tables();
         let mut undo = Vec::new();
-        let mut outcomes = Vec::with_capacity(batch.len());
-        let mut passed_over = BTreeSet::new();
-        for commit in batch {
-            debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
-            let instance = (&commit.tenant, &commit.instance);
-            match tables.save(commit, passed_over.contains(&instance), &mut undo) {
-                Ok(outcome) => {
-                    if outcome != Outcome::Committed {
-                        passed_over.insert(instance);
-                    }
-                    outcomes.push(outcome);
-                }
-                Err(detail) => {
-                    tables.undo(undo);
-                    return Err(CommitError::Unavailable(detail));
-                }
-            }
-        }
-        Ok(outcomes)
+        let save =
+            |prepared: &Prepared<'_>, passed_over| tables.save(prepared.commit, passed_over, &mut undo);
+        batch.all_one_by_one(save).map_err(|detail| {
+            tables.undo(undo);
+            CommitError::Unavailable(detail)
+        })
     }
 
     fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
@@ -127,7 +118,7 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         Ok(self.tables().receipt(receipt))
     }
 
@@ -325,6 +316,7 @@ impl Store for MemoryStore {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             location: "this process".to_owned(),
             durability: Durability::Volatile,
+            notes: Vec::new(),
         }
     }
 }

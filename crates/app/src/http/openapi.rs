@@ -167,7 +167,7 @@ const ROUTES: [(&str, &str, &str, &str); 51] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 57] = [
+const CODES: [(&str, u16); 58] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -210,6 +210,7 @@ const CODES: [(&str, u16); 57] = [
     ("instance_closed", 410),
     ("stale_revision", 412),
     ("body_too_large", 413),
+    ("record_too_large", 413),
     ("unknown_event", 422),
     ("invalid_context", 422),
     ("key_reused", 422),

@@ -207,6 +207,9 @@ impl From<EngineError> for Problem {
             EngineError::Unavailable(_) => {
                 Self::new(503, "unavailable", "The store cannot answer", detail).retryable_after(1)
             }
+            EngineError::TooLarge(_) => {
+                Self::new(413, "record_too_large", "What would be saved is too large", detail)
+            }
             EngineError::Full(_) => {
                 Self::new(507, "disk_full", "The store is full", detail).retryable_after(30)
             }

@@ -55,7 +55,7 @@ impl App {
         let (receipt, tenant) = (input.receipt_id(), input.tenant.clone());
         let (machine, subject) = (machine.clone(), subject.clone());
         let begun = self.read(move |app| {
-            if app.engine.store().receipt(receipt).map_err(EngineError::from)?.is_some() {
+            if app.engine.store().receipt(&tenant, receipt).map_err(EngineError::from)?.is_some() {
                 return Ok(Begun::Answered);
             }
             let goes_on = app.goes_on(&tenant, &machine, &subject);

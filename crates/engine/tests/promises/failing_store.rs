@@ -114,8 +114,12 @@ impl Store for Wrapped {
     ) -> Result<Option<Snapshot>, LoadError> {
         self.inner.load_session(tenant, machine, subject)
     }
-    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.inner.receipt(receipt)
+    fn receipt(
+        &self,
+        tenant: &TenantId,
+        receipt: ReceiptId,
+    ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        self.inner.receipt(tenant, receipt)
     }
     fn claim_due(
         &self,

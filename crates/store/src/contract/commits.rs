@@ -6,6 +6,7 @@ use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, Revision, TenantId};
 use kernel::snapshot::Snapshot;
+use serde_json::json;
 
 use crate::contract::{Draft, Open, id, key_of, tenant};
 use crate::query::{ClarificationQuery, HistoryQuery};
@@ -55,7 +56,7 @@ pub fn stale_commit_writes_nothing(open: Open<'_>) {
         let commit = draft.asks("q").effect("e").build();
         let receipt = commit.entry.receipt;
         assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Stale]));
-        assert_eq!(store.receipt(receipt), Ok(None));
+        assert_eq!(store.receipt(&tenant("t"), receipt), Ok(None));
     }
     assert_eq!(loaded(&*store, &second.tenant, &second.instance), Some(second));
     assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
@@ -89,7 +90,7 @@ pub fn repeated_key_returns_first_entry(open: Open<'_>) {
     let repeat = Draft::change(&after).key("k").state("other").effect("e");
     assert_eq!(store.commit(from_ref(&first)), Ok(vec![Outcome::Committed]));
     assert_eq!(store.commit(&[repeat.build()]), Ok(vec![duplicate(&first)]));
-    let found = store.receipt(first.entry.receipt);
+    let found = store.receipt(&first.tenant, first.entry.receipt);
     assert_eq!(found, Ok(Some((after.instance.clone(), first.entry))));
     assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
     assert_eq!(effects(&*store), 0);
@@ -129,7 +130,7 @@ pub fn a_commit_is_whole(open: Open<'_>) {
     let t = tenant("t");
     assert_eq!(loaded(&*store, &t, &id("a")), Some(after));
     assert_eq!(history(&*store, &t, &id("a")), from_ref(&commit.entry));
-    assert_eq!(store.receipt(commit.entry.receipt), Ok(Some((id("a"), commit.entry))));
+    assert_eq!(store.receipt(&commit.tenant, commit.entry.receipt), Ok(Some((id("a"), commit.entry))));
     assert_eq!(clarifications(&*store, &t), commit.clarifications);
     assert_eq!(effects(&*store), 2);
     let due = store.claim_due(super::at(5_000), super::at(6_000), 10);
@@ -295,9 +296,34 @@ pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
     assert_eq!(store.statistics(), figures);
     assert_eq!(store.next_due(), Ok(Some(super::at(5_000))));
     for commit in &batch[..2] {
-        assert_eq!(store.receipt(commit.entry.receipt), Ok(None));
+        assert_eq!(store.receipt(&commit.tenant, commit.entry.receipt), Ok(None));
     }
     assert_eq!(store.commit(&batch[..2]), Ok(vec![Outcome::Committed, Outcome::Committed]));
+}
+
+/// Anything within the default limit may be saved; this is not. A backend may not be asked with it, and need not be.
+pub fn what_is_too_large_is_refused_alone(open: Open<'_>) {
+    let store = open();
+    let before = committed(&*store, Draft::creation("a"));
+    let large = Draft::change(&before).key("large").context("text", json!("x".repeat(5 << 20)));
+    let next = Draft::change(&large.snapshot()).key("next").context("text", json!("short"));
+    let deep = (0..600).fold(json!(null), |inner, _| json!([inner]));
+    let deep = Draft::creation("c").context("deep", deep);
+    let batch = [large.build(), next.build(), Draft::creation("b").build(), deep.build()];
+    let outcomes = store.commit(&batch).expect("the rest is saved");
+    let [Outcome::TooLarge(large), Outcome::Stale, Outcome::Committed, Outcome::TooLarge(deep)] =
+        &outcomes[..]
+    else {
+        panic!("{outcomes:?}")
+    };
+    assert!(large.starts_with("the instance `a` has 5"), "{large}");
+    assert!(large.ends_with(" bytes; 4194304 are allowed"), "{large}");
+    let expected = "the instance `c`: the record is nested 602 levels deep; 512 are allowed";
+    assert_eq!(deep, expected);
+    assert_eq!(loaded(&*store, &before.tenant, &before.instance), Some(before));
+    for refused in [0, 1, 3] {
+        assert_eq!(store.receipt(&tenant("t"), batch[refused].entry.receipt), Ok(None));
+    }
 }
 
 pub fn a_question_may_replace_another_in_one_commit(open: Open<'_>) {
@@ -348,7 +374,7 @@ pub fn concurrent_writers_lose_nothing(open: Open<'_>) {
     for writer in 0..WRITERS {
         for number in 0..COMMITS_EACH {
             let receipt = key_of(t, &format!("{writer}/{number}"));
-            assert_ne!(store.receipt(receipt), Ok(None), "{writer}/{number}");
+            assert_ne!(store.receipt(t, receipt), Ok(None), "{writer}/{number}");
         }
     }
 }

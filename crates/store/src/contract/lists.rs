@@ -235,7 +235,7 @@ pub fn clean_up_takes_receipts_with_their_entries(open: Open<'_>) {
     let first = committed(&*store, Draft::creation("a").key("k").at(1_000));
     let second = committed(&*store, Draft::change(&first).at(2_000));
     assert_eq!(store.clean_up(at(9_000), 10).map(|r| r.entries_deleted), Ok(1));
-    assert_eq!(store.receipt(key_of(&tenant("t"), "k")), Ok(None));
+    assert_eq!(store.receipt(&tenant("t"), key_of(&tenant("t"), "k")), Ok(None));
     committed(&*store, Draft::change(&second).key("k").at(9_000));
     let revisions: Vec<_> = history(&*store, &tenant("t"), &id("a")).iter().map(|e| e.revision.0).collect();
     assert_eq!(revisions, [2, 3]);

@@ -189,7 +189,7 @@ pub fn tenants_do_not_see_each_other(open: Open<'_>) {
     assert_eq!(clarifications(&*store, &other), []);
     let listed = store.instances(&InstanceQuery::of(other.clone()));
     assert_eq!(listed.map(|page| page.data), Ok(vec![]));
-    assert_eq!(store.receipt(key_of(&other, "a-1")), Ok(None));
+    assert_eq!(store.receipt(&other, key_of(&other, "a-1")), Ok(None));
     let theirs = Draft::creation("a").session("ana", 1).snapshot();
     let theirs = Draft::change(&theirs).tenant("other").build();
     assert_eq!(store.commit(&[theirs]), Ok(vec![Outcome::Stale]));

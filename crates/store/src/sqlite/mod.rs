@@ -9,7 +9,6 @@ mod failure;
 mod outbox;
 mod phases;
 mod read;
-mod record;
 mod schema;
 mod seal;
 mod setting;
@@ -31,12 +30,15 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
+use crate::chain::Batch;
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
+use crate::record::Records;
+use crate::seal::Damage;
 use crate::sqlite::checkpoint::Checkpointer;
 pub use crate::sqlite::failure::OpenError;
-use crate::sqlite::seal::{Damage, Fault};
+use crate::sqlite::seal::Fault;
 use crate::{CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
@@ -61,6 +63,7 @@ pub struct SqliteStore {
     readers: Mutex<Vec<Connection>>,
     writer: Mutex<Writer>,
     path: PathBuf,
+    records: Records,
     _lock: File,
 }
 
@@ -73,11 +76,19 @@ struct Writer {
 }
 
 impl SqliteStore {
+    /// `open_with`, and records as they are by default.
+    ///
+    /// # Errors
+    /// As `open_with`.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_with(path, Records::default())
+    }
+
     /// Opens or creates the file, and takes it through the steps of the schema that it has not been through.
     ///
     /// # Errors
     /// When another server has the file, when a newer program wrote it, or when it cannot be used at all.
-    pub fn open(path: &Path) -> Result<Self, OpenError> {
+    pub fn open_with(path: &Path, records: Records) -> Result<Self, OpenError> {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             let found = rusqlite::version().to_owned();
             return Err(OpenError::SqliteTooOld { found });
@@ -94,6 +105,7 @@ impl SqliteStore {
             readers: Mutex::default(),
             writer: Mutex::new(Writer { connection, log_last }),
             path: path.to_owned(),
+            records,
             _lock: lock,
         })
     }
@@ -146,7 +158,7 @@ impl SqliteStore {
     /// The answer to a question about one record.
     fn one<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LoadError> {
         self.read(question).map_err(|fault| match fault {
-            Fault::Sql(error) => failure::at_load(error),
+            Fault::Backend(error) => failure::at_load(error),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -183,9 +195,8 @@ impl SqliteStore {
 
 impl Store for SqliteStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
-        let prepared: Vec<_> =
-            batch.iter().map(record::prepare).collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
-        self.write(|transaction, log_last| write::commit(transaction, &prepared, log_last))
+        let batch = Batch::new(&self.records, batch);
+        self.write(|transaction, log_last| write::commit(transaction, &batch, log_last))
     }
 
     fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
@@ -201,7 +212,7 @@ impl Store for SqliteStore {
         self.one(|connection| read::session(connection, tenant, machine, subject))
     }
 
-    fn receipt(&self, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         self.one(|connection| write::find_receipt(connection, receipt.0.0.to_be_bytes()))
     }
 
@@ -281,8 +292,8 @@ impl Store for SqliteStore {
     }
 
     fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
-        let body = seal::print(&setting.body).map_err(CommitError::Unavailable)?;
-        self.change(|connection| setting::save(connection, setting, &body))
+        let (body, checksum) = self.records.setting(setting).map_err(CommitError::Unavailable)?;
+        self.change(|connection| setting::save(connection, setting, &body, checksum))
     }
 
     fn settings(&self) -> Result<Vec<Setting>, LoadError> {
@@ -303,6 +314,7 @@ impl Store for SqliteStore {
             version: rusqlite::version().to_owned(),
             location: self.path.display().to_string(),
             durability: Durability::Durable,
+            notes: Vec::new(),
         }
     }
 }

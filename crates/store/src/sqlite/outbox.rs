@@ -16,9 +16,10 @@ use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
 use crate::query::Page;
+use crate::record::EffectRow;
+use crate::seal::OUTBOX;
 use crate::sqlite::read::{Conditions, Listed, identifier};
-use crate::sqlite::record::EffectRow;
-use crate::sqlite::seal::{self, Fault, OUTBOX};
+use crate::sqlite::seal::{self, Fault};
 
 /// Fails when the effect exists. `owner` is the row of its instance.
 pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
@@ -107,7 +108,7 @@ pub(super) fn claim(
     for (seq, found) in find_due(connection, now, limit)? {
         let mut effect = match found {
             Ok(effect) => effect,
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => continue,
             Err(Fault::Damaged(damage)) => {
                 seal::quarantine(connection, &damage)?;
@@ -229,7 +230,7 @@ pub(super) fn retry(
     let effect = match found {
         None | Some(Err(Fault::NewerFormat(_))) => return Ok(None),
         Some(Ok(effect)) => effect,
-        Some(Err(Fault::Sql(error))) => return Err(error),
+        Some(Err(Fault::Backend(error))) => return Err(error),
         Some(Err(Fault::Damaged(damage))) => {
             seal::quarantine(connection, &damage)?;
             return Ok(None);
@@ -307,7 +308,7 @@ pub(super) fn list(
                 break;
             }
             Ok(effect) => page.data.push(effect),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
@@ -343,7 +344,7 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     let mut rows = select.query(())?;
     let mut checksums: Vec<(i64, i64)> = Vec::new();
     while let Some(row) = rows.next()? {
-        checksums.push((row.get(OUTBOX.more() - 1)?, OUTBOX.checksum(&OUTBOX.values(row)?)));
+        checksums.push((row.get(OUTBOX.more() - 1)?, OUTBOX.checksum(&OUTBOX.cells(row)?)));
     }
     let mut update = connection.prepare("UPDATE outbox SET checksum = ?2 WHERE seq = ?1")?;
     checksums.into_iter().try_for_each(|sealed| update.execute(sealed).map(drop))

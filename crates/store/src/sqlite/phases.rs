@@ -14,10 +14,11 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 
 use crate::phase::{PhaseLine, PhaseQuery, Position, WorkerQuery};
 use crate::query::Page;
+use crate::record::PhaseOf;
+use crate::seal::PHASES;
 use crate::sqlite::outbox::named;
 use crate::sqlite::read::{Conditions, Listed, identifier};
-use crate::sqlite::record::PhaseOf;
-use crate::sqlite::seal::{Fault, PHASES};
+use crate::sqlite::seal::Fault;
 
 /// One more than the highest place in a flow: so far apart are the lines of two instances.
 const PLACES: i64 = 1 << 16;
@@ -114,7 +115,7 @@ pub(super) fn list(connection: &Connection, query: &PhaseQuery) -> rusqlite::Res
                 break;
             }
             Ok(line) => page.data.push(line),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }

@@ -13,7 +13,8 @@ use rusqlite::{Connection, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
-use crate::sqlite::seal::{CLARIFICATIONS, DEFINITIONS, Damage, Fault, INSTANCES, LOG, Table};
+use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, Table};
+use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
 use crate::{StoreStatistics, StoredDefinition};
 
@@ -166,7 +167,7 @@ pub(super) fn definitions(connection: &Connection) -> rusqlite::Result<Listed<Ve
     while let Some(row) = rows.next()? {
         match DEFINITIONS.verify(row) {
             Ok(()) => definitions.push(definition(row)?),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
@@ -285,7 +286,7 @@ fn listed<T: DeserializeOwned>(
                 return Ok((Numbered { records, has_more }, damaged));
             }
             Ok(record) => records.push((row.get(table.columns.len() + 1)?, record)),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }

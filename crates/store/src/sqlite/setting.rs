@@ -1,18 +1,20 @@
 //! Settings in the file.
 
 use kernel::time::Timestamp;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use crate::Setting;
+use crate::seal::SETTINGS;
 use crate::sqlite::read::{Listed, identifier};
-use crate::sqlite::record::{text, time};
-use crate::sqlite::seal::{Fault, SETTINGS};
+use crate::sqlite::seal::Fault;
 
 /// `body` is the setting's, printed.
-pub(super) fn save(connection: &Connection, setting: &Setting, body: &str) -> rusqlite::Result<()> {
-    let sealed: [ValueRef<'_>; 4] =
-        [text(setting.tenant.as_str()), text(&setting.name), time(setting.saved_at), text(body)];
+pub(super) fn save(
+    connection: &Connection,
+    setting: &Setting,
+    body: &str,
+    checksum: i64,
+) -> rusqlite::Result<()> {
     let mut upsert = connection.prepare_cached(
         "INSERT INTO settings (tenant, name, saved_at, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5)
          ON CONFLICT (tenant, name) DO UPDATE
@@ -22,7 +24,7 @@ pub(super) fn save(connection: &Connection, setting: &Setting, body: &str) -> ru
         setting.tenant.as_str(),
         setting.name,
         setting.saved_at.as_millis(),
-        SETTINGS.checksum(&sealed),
+        checksum,
         body,
     ])?;
     Ok(())
@@ -41,7 +43,7 @@ pub(super) fn list(connection: &Connection) -> rusqlite::Result<Listed<Vec<Setti
                 body,
                 saved_at: Timestamp::from_millis(row.get(2)?),
             }),
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }

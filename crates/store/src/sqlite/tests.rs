@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::{OpenError, SqliteStore};
 use crate::contract::{Draft, at, definition, id, key_of, machine, subject, tenant};
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery};
+use crate::seal::INSTANCES;
 use crate::{CommitError, LoadError, Outcome, Store};
 
 struct Place {
@@ -174,7 +175,7 @@ fn a_flipped_bit_of_a_log_entry_is_found_and_quarantined() {
         let raw = place.raw();
         flip(&raw, "log", column);
         let t = tenant("t");
-        assert_corrupt(store.receipt(key_of(&t, "a-1")), "log ");
+        assert_corrupt(store.receipt(&t, key_of(&t, "a-1")), "log ");
         let page = store.history(&log_of(&t)).unwrap();
         let revisions: Vec<_> = page.data.iter().map(|entry| entry.revision.0).collect();
         assert_eq!(revisions, [2], "{column}");
@@ -276,10 +277,9 @@ fn a_snapshot_of_a_newer_format_is_not_guessed_at() {
     let raw = place.raw();
     put(&raw, "instances", "format", &Value::Integer(99));
     let resealed = raw
-        .query_row(&(super::seal::INSTANCES.select(&[]) + "LIMIT 1"), (), |row| {
-            let table = &super::seal::INSTANCES;
-            let values: Result<Vec<_>, _> = (0..table.columns.len()).map(|i| row.get_ref(i)).collect();
-            Ok(table.checksum(&values?))
+        .query_row(&(INSTANCES.select(&[]) + "LIMIT 1"), (), |row| {
+            let table = &INSTANCES;
+            Ok(table.checksum(&table.cells(row)?))
         })
         .unwrap();
     put(&raw, "instances", "checksum", &Value::Integer(resealed));

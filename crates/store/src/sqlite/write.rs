@@ -2,18 +2,18 @@
 //!
 //! One connection writes, so that what is read in a transaction here is still so when it is acted upon.
 
-use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use kernel::commit::Entry;
 use kernel::id::{InstanceId, TenantId};
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
-use crate::sqlite::record::{InstanceRow, Prepared, number, text, time};
-use crate::sqlite::seal::{self, DEFINITIONS, Fault, INSTANCES, LOG};
+use crate::chain::Batch;
+use crate::record::{self, InstanceRow, Prepared, number};
+use crate::seal::{INSTANCES, LOG};
+use crate::sqlite::seal::{self, Fault};
 use crate::sqlite::{failure, outbox, phases};
 use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 
@@ -23,20 +23,10 @@ use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 /// When the batch must not be saved at all.
 pub(super) fn commit(
     connection: &Connection,
-    batch: &[Prepared<'_>],
+    batch: &Batch<'_>,
     seq: &mut i64,
 ) -> Result<Vec<Outcome>, CommitError> {
-    let mut passed_over = HashSet::new();
-    let mut outcomes = Vec::with_capacity(batch.len());
-    for prepared in batch {
-        let instance = (prepared.commit.tenant.as_str(), prepared.commit.instance.as_str());
-        let outcome = save(connection, prepared, passed_over.contains(&instance), seq)?;
-        if outcome != Outcome::Committed {
-            passed_over.insert(instance);
-        }
-        outcomes.push(outcome);
-    }
-    Ok(outcomes)
+    batch.all_one_by_one(|prepared, passed_over| save(connection, prepared, passed_over, seq))
 }
 
 /// `passed_over`: an earlier commit of the batch on this instance was not saved, so this one stands on nothing.
@@ -72,7 +62,7 @@ fn save(
 /// says what is wrong.
 fn give_up(connection: &Connection, fault: Fault) -> Result<Outcome, CommitError> {
     match fault {
-        Fault::Sql(error) => Err(failure::before_commit(error)),
+        Fault::Backend(error) => Err(failure::before_commit(error)),
         Fault::NewerFormat(_) => Ok(Outcome::Stale),
         Fault::Damaged(damage) => {
             seal::quarantine(connection, &damage).map_err(failure::before_commit)?;
@@ -331,7 +321,7 @@ fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::
                 }
                 later => Claim::Correct(later.map(Timestamp::as_millis)),
             },
-            Err(Fault::Sql(error)) => return Err(error),
+            Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => Claim::Forget,
             Err(Fault::Damaged(damage)) => {
                 seal::quarantine(connection, &damage)?;
@@ -348,13 +338,6 @@ pub(super) fn save_definition(
     connection: &Connection,
     definition: &StoredDefinition,
 ) -> rusqlite::Result<()> {
-    let checksum = DEFINITIONS.checksum(&[
-        text(definition.hash.as_str()),
-        text(definition.machine.as_str()),
-        ValueRef::Integer(i64::from(definition.version)),
-        time(definition.saved_at),
-        text(&definition.source),
-    ]);
     let mut upsert = connection.prepare_cached(
         "INSERT OR REPLACE INTO definitions (hash, machine, version, saved_at, checksum, source)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -364,7 +347,7 @@ pub(super) fn save_definition(
         definition.machine.as_str(),
         definition.version,
         definition.saved_at.as_millis(),
-        checksum,
+        record::definition_checksum(definition),
         definition.source,
     ])?;
     Ok(())

@@ -3,14 +3,15 @@
 use kernel::commit::PhaseRow;
 use kernel::flow::PhaseState;
 use kernel::snapshot::SNAPSHOT_FORMAT;
-use rusqlite::types::{Value, ValueRef};
+use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
 
 use super::outbox::Dice;
 use super::{Place, flip, quarantined};
 use crate::contract::{Draft, at, id, machine, phase, tenant};
 use crate::phase::{PhaseLine, PhaseQuery, WorkerQuery};
-use crate::sqlite::{phases, schema, seal};
+use crate::seal::{Cell, INSTANCES, PHASES};
+use crate::sqlite::{phases, schema};
 use crate::{MemoryStore, Outcome, Store};
 
 fn all_of(store: &dyn Store) -> Vec<PhaseLine> {
@@ -19,7 +20,7 @@ fn all_of(store: &dyn Store) -> Vec<PhaseLine> {
 
 #[test]
 fn a_damaged_line_is_left_out_until_a_commit_writes_it_anew() {
-    let columns = seal::PHASES.columns.iter().copied();
+    let columns = PHASES.columns.iter().copied();
     for column in columns.chain(["checksum"]) {
         let place = Place::new();
         let store = place.open();
@@ -58,34 +59,39 @@ fn file_of_step_2(place: &Place) -> Connection {
     }
     raw.pragma_update(None, "user_version", 2).unwrap();
     let noon = 1_772_366_400_000;
-    let text = |text: &'static str| ValueRef::Text(text.as_bytes());
+    let text = |text: &'static str| Cell::Text(text.as_bytes());
     let values = [
         text("t"),
         text("a"),
-        ValueRef::Integer(3),
+        Cell::Integer(3),
         text("order"),
-        ValueRef::Integer(1),
+        Cell::Integer(1),
         text("0000000000000000000000000000000000000000000000000000000000000000"),
         text("ana"),
-        ValueRef::Integer(1),
-        ValueRef::Integer(4),
+        Cell::Integer(1),
+        Cell::Integer(4),
         text("open"),
-        ValueRef::Null,
-        ValueRef::Integer(noon),
-        ValueRef::Integer(noon),
+        Cell::Null,
+        Cell::Integer(noon),
+        Cell::Integer(noon),
         text(SNAPSHOT_OF_FORMAT_3),
     ];
-    let columns = seal::INSTANCES.columns.join(", ");
+    let columns = INSTANCES.columns.join(", ");
     let marks = vec!["?"; values.len()].join(", ");
     let insert = format!(
         "INSERT INTO instances ({columns}, wake_at, checksum) VALUES ({marks}, 1772373600000, {})",
-        seal::INSTANCES.checksum(&values)
+        INSTANCES.checksum(&values)
     );
-    assert_eq!(
-        raw.execute(&insert, params_from_iter(values.map(Value::try_from).map(Result::unwrap))),
-        Ok(1)
-    );
+    assert_eq!(raw.execute(&insert, params_from_iter(values.map(value))), Ok(1));
     raw
+}
+
+fn value(cell: Cell<'_>) -> Value {
+    match cell {
+        Cell::Integer(number) => Value::Integer(number),
+        Cell::Text(bytes) => Value::Text(String::from_utf8(bytes.to_vec()).unwrap()),
+        _ => Value::Null,
+    }
 }
 
 #[test]

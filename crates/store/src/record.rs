@@ -1,0 +1,276 @@
+//! Commits as records, the same for every backend: their bodies and checksums, and how large a record may be.
+//!
+//! Owns which value goes under which column. The order of the values is that of `seal`'s tables. All of it can be
+//! computed before a lock is taken or a connection is asked for.
+
+use std::fmt::Display;
+
+use kernel::commit::{Commit, Effect, PhaseRow};
+use kernel::conversation::{Clarification, ClarificationStatus};
+use kernel::id::Revision;
+use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
+use kernel::time::Timestamp;
+use serde::Serialize;
+
+use crate::seal::{
+    self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, LOG, OUTBOX, PHASES, SETTINGS,
+};
+use crate::{Setting, StoredDefinition, due_at, is_coherent};
+
+/// A commit with its bodies and what checksums it can have already.
+#[derive(Debug)]
+pub(crate) struct Prepared<'a> {
+    pub commit: &'a Commit,
+    pub instance: Option<InstanceRow<'a>>,
+    pub receipt: [u8; 16],
+    pub entry_body: String,
+    pub clarifications: Vec<ClarificationRow<'a>>,
+    pub phases: Vec<PhaseOf<'a>>,
+    pub effects: Vec<EffectRow<'a>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct InstanceRow<'a> {
+    pub snapshot: &'a Snapshot,
+    pub state: String,
+    pub wake_at: Option<i64>,
+    pub looping_until: Option<i64>,
+    pub body: String,
+    pub checksum: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct ClarificationRow<'a> {
+    pub clarification: &'a Clarification,
+    pub body: String,
+    pub checksum: i64,
+}
+
+#[derive(Debug)]
+pub(crate) struct EffectRow<'a> {
+    pub effect: &'a Effect,
+    pub after: &'a Snapshot,
+    pub created_at: Timestamp,
+    pub body: String,
+    pub checksum: i64,
+}
+
+/// A line of a phase, with the flow as it is afterwards.
+#[derive(Debug)]
+pub(crate) struct PhaseOf<'a> {
+    pub row: &'a PhaseRow,
+    pub after: &'a Snapshot,
+    pub checksum: i64,
+}
+
+/// What every backend does alike to records: for now, how large one may be.
+#[derive(Clone, Debug)]
+pub struct Records {
+    /// Of the body of one record, as JSON.
+    pub bytes_max: usize,
+}
+
+/// A session with its context is a few kilobytes, a flow of two thousand phases half a megabyte.
+const BYTES_MAX: usize = 4 << 20;
+
+impl Default for Records {
+    fn default() -> Self {
+        Self { bytes_max: BYTES_MAX }
+    }
+}
+
+impl Records {
+    /// # Errors
+    /// A fragment, when a part of it is larger, or nested more deeply, than a record may be.
+    pub(crate) fn prepare<'a>(&self, commit: &'a Commit) -> Result<Prepared<'a>, String> {
+        debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
+        let questions = commit.clarifications.iter().map(|question| self.clarification(question));
+        let mut clarifications = questions.collect::<Result<Vec<_>, _>>()?;
+        // One that ends makes room for the one that begins, whichever the commit names first.
+        clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
+        let effects = commit.effects.iter().map(|effect| self.effect(commit, effect));
+        let phases = commit.after.iter();
+        let phases = phases.flat_map(|after| commit.phases.iter().map(|row| phase_of(after, row)));
+        Ok(Prepared {
+            commit,
+            instance: commit.after.as_ref().map(|after| self.instance(after)).transpose()?,
+            receipt: commit.entry.receipt.0.0.to_be_bytes(),
+            entry_body: self
+                .print(&format_args!("the log entry of `{}`", commit.entry.event), &commit.entry)?,
+            clarifications,
+            phases: phases.collect(),
+            effects: effects.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// `record` as JSON. `what` says in an error which record it is.
+    fn print(&self, what: &dyn Display, record: &impl Serialize) -> Result<String, String> {
+        let body = seal::print(record).map_err(|problem| format!("{what}: {problem}"))?;
+        if body.len() > self.bytes_max {
+            return Err(format!("{what} has {} bytes; {} are allowed", body.len(), self.bytes_max));
+        }
+        Ok(body)
+    }
+
+    fn instance<'a>(&self, snapshot: &'a Snapshot) -> Result<InstanceRow<'a>, String> {
+        let mut row = InstanceRow {
+            snapshot,
+            state: snapshot.state(),
+            wake_at: due_at(snapshot).map(Timestamp::as_millis),
+            looping_until: snapshot.looping.as_ref().map(|looping| looping.until.as_millis()),
+            body: self.print(&format_args!("the instance `{}`", snapshot.instance), snapshot)?,
+            checksum: 0,
+        };
+        row.checksum = INSTANCES.checksum(&[
+            text(snapshot.tenant.as_str()),
+            text(snapshot.instance.as_str()),
+            Cell::Integer(i64::from(SNAPSHOT_FORMAT)),
+            text(snapshot.machine.as_str()),
+            Cell::Integer(i64::from(snapshot.version)),
+            text(snapshot.definition.as_str()),
+            optional(row.subject()),
+            Cell::Integer(i64::from(snapshot.ordinal)),
+            Cell::Integer(number(snapshot.revision)),
+            text(&row.state),
+            optional(row.closure_reason()),
+            time(snapshot.created_at),
+            time(snapshot.updated_at),
+            text(&row.body),
+        ]);
+        Ok(row)
+    }
+
+    fn clarification<'a>(&self, clarification: &'a Clarification) -> Result<ClarificationRow<'a>, String> {
+        let body = self.print(&format_args!("the clarification `{}`", clarification.id), clarification)?;
+        let checksum = CLARIFICATIONS.checksum(&[
+            text(clarification.tenant.as_str()),
+            text(&clarification.id),
+            text(clarification.instance.as_str()),
+            text(clarification.status.as_str()),
+            time(clarification.created_at),
+            text(&body),
+        ]);
+        Ok(ClarificationRow { clarification, body, checksum })
+    }
+
+    fn effect<'a>(&self, commit: &'a Commit, effect: &'a Effect) -> Result<EffectRow<'a>, String> {
+        let Some(after) = &commit.after else {
+            return Err(format!("the effect `{}` comes with no change of its instance", effect.key));
+        };
+        let created_at = commit.entry.at;
+        let body = self.print(&format_args!("the effect `{}`", effect.key), effect)?;
+        let mut row = EffectRow { effect, after, created_at, body, checksum: 0 };
+        row.checksum = OUTBOX.checksum(&[
+            text(after.tenant.as_str()),
+            text(&effect.key),
+            text(after.instance.as_str()),
+            text(after.machine.as_str()),
+            optional(row.subject()),
+            time(created_at),
+            text(&row.body),
+        ]);
+        Ok(row)
+    }
+
+    /// The body and the checksum of a setting.
+    ///
+    /// # Errors
+    /// As `prepare`.
+    pub(crate) fn setting(&self, setting: &Setting) -> Result<(String, i64), String> {
+        let body = self.print(&format_args!("the setting `{}`", setting.name), &setting.body)?;
+        let sealed =
+            [text(setting.tenant.as_str()), text(&setting.name), time(setting.saved_at), text(&body)];
+        let checksum = SETTINGS.checksum(&sealed);
+        Ok((body, checksum))
+    }
+}
+
+pub(crate) fn definition_checksum(definition: &StoredDefinition) -> i64 {
+    DEFINITIONS.checksum(&[
+        text(definition.hash.as_str()),
+        text(definition.machine.as_str()),
+        Cell::Integer(i64::from(definition.version)),
+        time(definition.saved_at),
+        text(&definition.source),
+    ])
+}
+
+fn phase_of<'a>(after: &'a Snapshot, row: &'a PhaseRow) -> PhaseOf<'a> {
+    let checksum = PHASES.checksum(&[
+        text(after.tenant.as_str()),
+        text(after.instance.as_str()),
+        Cell::Integer(row.place.into()),
+        text(after.machine.as_str()),
+        text(&row.phase),
+        text(row.state.as_str()),
+        time(row.since),
+        Cell::Integer(row.attempts.into()),
+        Cell::Integer(row.retries.into()),
+        optional(row.error.as_deref()),
+        row.offered_at.map_or(Cell::Null, time),
+        text(&row.kind),
+        optional(row.lease.as_deref()),
+        optional(row.worker.as_deref()),
+    ]);
+    PhaseOf { row, after, checksum }
+}
+
+impl EffectRow<'_> {
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.after.subject.as_ref().map(|s| s.as_str())
+    }
+}
+
+impl InstanceRow<'_> {
+    pub(crate) fn subject(&self) -> Option<&str> {
+        self.snapshot.subject.as_ref().map(|s| s.as_str())
+    }
+
+    pub(crate) fn closure_reason(&self) -> Option<&str> {
+        self.snapshot.closure.as_ref().map(|c| c.reason.as_str())
+    }
+}
+
+impl Prepared<'_> {
+    /// The checksum of the log line under `ENTRIES`.
+    pub(crate) fn entry_checksum(&self) -> i64 {
+        ENTRIES.checksum(&[
+            text(self.commit.tenant.as_str()),
+            text(self.commit.instance.as_str()),
+            Cell::Integer(number(self.commit.entry.revision)),
+            time(self.commit.entry.at),
+            Cell::Blob(&self.receipt),
+            text(&self.entry_body),
+        ])
+    }
+
+    /// The checksum of the log line under `LOG`, once its place in the log and its instance's row are known.
+    pub(crate) fn line_checksum(&self, seq: i64, owner: i64) -> i64 {
+        LOG.checksum(&[
+            text(self.commit.tenant.as_str()),
+            text(self.commit.instance.as_str()),
+            Cell::Integer(number(self.commit.entry.revision)),
+            Cell::Integer(seq),
+            Cell::Integer(owner),
+            time(self.commit.entry.at),
+            Cell::Blob(&self.receipt),
+            text(&self.entry_body),
+        ])
+    }
+}
+
+pub(crate) fn number(revision: Revision) -> i64 {
+    revision.0.cast_signed()
+}
+
+pub(crate) fn text(value: &str) -> Cell<'_> {
+    Cell::Text(value.as_bytes())
+}
+
+fn optional(value: Option<&str>) -> Cell<'_> {
+    value.map_or(Cell::Null, text)
+}
+
+pub(crate) fn time(value: Timestamp) -> Cell<'static> {
+    Cell::Integer(value.as_millis())
+}

@@ -1,0 +1,326 @@
+//! Checksums over records, the same for every backend: what is under each, computing it, and reading what one fits.
+//!
+//! A record's checksum covers the name of its table, whose it is, and every column that decides anything, so that a
+//! flipped bit is found wherever it is. `wake_at`, `claimed_until` and `looping_until` are hints outside it, and so is how
+//! far an effect's delivery has come. The checksum finds accidents; it is no defence against someone who can write the
+//! records.
+
+use kernel::snapshot::SNAPSHOT_FORMAT;
+use serde::de::DeserializeOwned;
+use xxhash_rust::xxh3::{Xxh3, xxh3_64};
+
+/// A table of sealed records.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub name: &'static str,
+    /// The columns under the checksum, the body last where there is one.
+    pub columns: &'static [&'static str],
+    /// How many of the first columns say which record it is.
+    key_columns: usize,
+}
+
+pub(crate) const INSTANCES: Table = Table {
+    name: "instances",
+    columns: &[
+        "tenant",
+        "id",
+        "format",
+        "machine",
+        "version",
+        "definition",
+        "subject",
+        "ordinal",
+        "revision",
+        "state",
+        "closure_reason",
+        "created_at",
+        "updated_at",
+        "body",
+    ],
+    key_columns: 2,
+};
+
+/// A log line in a file that one process writes, which numbers it before it is saved.
+pub(crate) const LOG: Table = Table {
+    name: "log",
+    columns: &["tenant", "instance", "revision", "seq", "owner", "at", "receipt", "body"],
+    key_columns: 3,
+};
+
+/// A log line where its number is given by the database as it is saved. The receipt tells two lines of one revision
+/// apart.
+pub(crate) const ENTRIES: Table = Table {
+    name: "log",
+    columns: &["tenant", "instance", "revision", "at", "receipt", "body"],
+    key_columns: 3,
+};
+
+pub(crate) const CLARIFICATIONS: Table = Table {
+    name: "clarifications",
+    columns: &["tenant", "id", "instance", "status", "created_at", "body"],
+    key_columns: 2,
+};
+
+pub(crate) const DEFINITIONS: Table = Table {
+    name: "definitions",
+    columns: &["hash", "machine", "version", "saved_at", "source"],
+    key_columns: 1,
+};
+
+/// What never changes about an effect. How far it has come is beside it, and not under the checksum.
+pub(crate) const OUTBOX: Table = Table {
+    name: "outbox",
+    columns: &["tenant", "key", "instance", "machine", "subject", "created_at", "body"],
+    key_columns: 2,
+};
+
+pub(crate) const PHASES: Table = Table {
+    name: "phases",
+    columns: &[
+        "tenant",
+        "instance",
+        "place",
+        "machine",
+        "phase",
+        "state",
+        "since",
+        "attempts",
+        "retries",
+        "error",
+        "offered_at",
+        "kind",
+        "lease",
+        "worker",
+    ],
+    key_columns: 3,
+};
+
+pub(crate) const SETTINGS: Table =
+    Table { name: "settings", columns: &["tenant", "name", "saved_at", "body"], key_columns: 2 };
+
+/// Where `INSTANCES` has its format.
+const FORMAT_COLUMN: usize = 2;
+
+/// A value in a column, whatever the backend calls its type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Cell<'a> {
+    Null,
+    Integer(i64),
+    /// No column is meant to have one; a damaged one may.
+    Real(f64),
+    /// UTF-8, unless it is damaged.
+    Text(&'a [u8]),
+    Blob(&'a [u8]),
+}
+
+/// Why a record cannot be served.
+#[derive(Debug)]
+pub(crate) enum Fault<E> {
+    /// The backend did not give it.
+    Backend(E),
+    Damaged(Box<Damage>),
+    /// It is whole, but this program does not know its layout.
+    NewerFormat(i64),
+}
+
+impl<E> From<E> for Fault<E> {
+    fn from(error: E) -> Self {
+        Self::Backend(error)
+    }
+}
+
+/// A record that is not what was saved.
+#[derive(Debug)]
+pub(crate) struct Damage {
+    /// The table, and where in it the record lies, if the backend numbers its records.
+    pub source: &'static str,
+    pub row: i64,
+    pub key: String,
+    pub detail: String,
+    /// The columns under the checksum as they were found, a line each.
+    pub raw: Vec<u8>,
+}
+
+impl Damage {
+    /// Tells two damages of one record apart.
+    pub fn fingerprint(&self) -> i64 {
+        xxh3_64(&self.raw).cast_signed()
+    }
+}
+
+impl Table {
+    /// The checksum of a record with these values under `columns`.
+    pub fn checksum(&self, cells: &[Cell<'_>]) -> i64 {
+        debug_assert_eq!(cells.len(), self.columns.len(), "{}", self.name);
+        let mut hasher = Xxh3::new();
+        hasher.update(self.name.as_bytes());
+        for cell in cells {
+            update(&mut hasher, *cell);
+        }
+        hasher.digest().cast_signed()
+    }
+
+    /// Checks that a record is what was saved under `checksum`; `row` is where it lies.
+    pub fn check<E>(&self, cells: &[Cell<'_>], checksum: Option<i64>, row: i64) -> Result<(), Fault<E>> {
+        if checksum != Some(self.checksum(cells)) {
+            let detail = "the checksum does not fit the record";
+            return Err(self.damaged(cells, row, detail.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The body of a record, its last column, after its checksum has been found to fit.
+    pub fn read<T: DeserializeOwned, E>(
+        &self,
+        cells: &[Cell<'_>],
+        checksum: Option<i64>,
+        row: i64,
+    ) -> Result<T, Fault<E>> {
+        self.check(cells, checksum, row)?;
+        if self.name == INSTANCES.name
+            && let Some(Cell::Integer(format)) = cells.get(FORMAT_COLUMN)
+            && *format > i64::from(SNAPSHOT_FORMAT)
+        {
+            return Err(Fault::NewerFormat(*format));
+        }
+        let parsed = match cells.last() {
+            Some(Cell::Text(bytes)) => parse(bytes).map_err(|error| error.to_string()),
+            _ => Err("it is no text".to_owned()),
+        };
+        parsed.map_err(|error| self.damaged(cells, row, format!("the body cannot be read: {error}")))
+    }
+
+    pub fn damaged<E>(&self, cells: &[Cell<'_>], row: i64, detail: String) -> Fault<E> {
+        let key: Vec<String> = cells.iter().take(self.key_columns).map(printed).collect();
+        let mut raw = Vec::new();
+        for (column, cell) in self.columns.iter().zip(cells) {
+            raw.extend_from_slice(column.as_bytes());
+            raw.push(b'=');
+            match cell {
+                Cell::Text(bytes) | Cell::Blob(bytes) => raw.extend_from_slice(bytes),
+                other => raw.extend_from_slice(printed(other).as_bytes()),
+            }
+            raw.push(b'\n');
+        }
+        let key = format!("{} {}", self.name, key.join("/"));
+        Fault::Damaged(Box::new(Damage { source: self.name, row, key, detail, raw }))
+    }
+}
+
+/// Each value is preceded by its kind and, where that varies, its length: no two records have the same input.
+fn update(hasher: &mut Xxh3, cell: Cell<'_>) {
+    let (kind, bytes): (u8, &[u8]) = match cell {
+        Cell::Null => (0, &[]),
+        Cell::Integer(number) => {
+            hasher.update(&[1]);
+            hasher.update(&number.to_le_bytes());
+            return;
+        }
+        Cell::Real(number) => {
+            hasher.update(&[2]);
+            hasher.update(&number.to_bits().to_le_bytes());
+            return;
+        }
+        Cell::Text(bytes) => (3, bytes),
+        Cell::Blob(bytes) => (4, bytes),
+    };
+    hasher.update(&[kind]);
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+fn printed(cell: &Cell<'_>) -> String {
+    match cell {
+        Cell::Null => "null".to_owned(),
+        Cell::Integer(number) => number.to_string(),
+        Cell::Real(number) => number.to_string(),
+        Cell::Text(bytes) | Cell::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+/// Deeper than any limit on what comes in, and shallow enough for any thread's stack. A context may be nested deeper than
+/// the 128 levels at which serde_json stops by itself, because a snapshot puts levels of its own around it.
+const DEPTH_MAX: usize = 512;
+
+/// Reads what `print` has written. Only for bytes whose checksum fits: their depth has been checked then.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    deserializer.disable_recursion_limit();
+    let value = T::deserialize(&mut deserializer)?;
+    deserializer.end()?;
+    Ok(value)
+}
+
+/// A record as JSON that `parse` can read again.
+///
+/// # Errors
+/// A fragment, when it cannot be written or is nested too deeply to be read.
+pub(crate) fn print(record: &impl serde::Serialize) -> Result<String, String> {
+    let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
+    match depth(text.as_bytes()) {
+        0..=DEPTH_MAX => Ok(text),
+        deeper => Err(format!("the record is nested {deeper} levels deep; {DEPTH_MAX} are allowed")),
+    }
+}
+
+fn depth(json: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0_usize, 0_usize);
+    let (mut in_string, mut is_escaped) = (false, false);
+    for byte in json {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => in_string = !in_string,
+            b'{' | b'[' if !in_string => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !in_string => depth -= 1,
+            _ => {}
+        }
+    }
+    deepest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        for (json, expected) in
+            [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[[[", "\"[[", "\\", [1]]"#, 2)]
+        {
+            assert_eq!(depth(json.as_bytes()), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_can_be_parsed_at_every_allowed_depth() {
+        let nested = |levels: usize| {
+            let innermost = serde_json::Value::Null;
+            (0..levels).fold(innermost, |inner, _| serde_json::json!([inner]))
+        };
+        let deepest = nested(DEPTH_MAX);
+        let text = print(&deepest).unwrap();
+        assert_eq!(parse::<serde_json::Value>(text.as_bytes()).unwrap(), deepest);
+        assert_eq!(
+            print(&nested(DEPTH_MAX + 1)),
+            Err("the record is nested 513 levels deep; 512 are allowed".to_owned())
+        );
+    }
+
+    #[test]
+    fn the_checksum_depends_on_where_values_end_and_on_their_kind() {
+        let sum = |a: Cell<'_>, b: Cell<'_>| {
+            let rest = [Cell::Null; 3];
+            DEFINITIONS.checksum(&[a, b, rest[0], rest[1], rest[2]])
+        };
+        let plain = sum(Cell::Text(b"a"), Cell::Text(b"b\x03c"));
+        let shifted = sum(Cell::Text(b"a\x03b"), Cell::Text(b"c"));
+        assert_ne!(plain, shifted);
+        let blob = sum(Cell::Blob(b"a"), Cell::Text(b"b\x03c"));
+        assert_ne!(plain, blob);
+        assert_ne!(sum(Cell::Null, Cell::Integer(0)), sum(Cell::Integer(0), Cell::Null));
+    }
+}
