@@ -217,10 +217,7 @@ impl Expression {
     /// # Errors
     /// As `evaluate`; also if `fuel` was used up before.
     pub fn evaluate_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<Value, String> {
-        match Run::new(&scope, fuel).value(&self.node) {
-            Err(problem) => Err(self.secrecy.told(problem)),
-            computed => computed,
-        }
+        Run::new(&scope, fuel, &self.secrecy).value(&self.node)
     }
 
     /// # Errors
@@ -232,7 +229,8 @@ impl Expression {
     /// # Errors
     /// As `evaluate_with`, or when the result is no boolean.
     pub fn test_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<bool, String> {
-        Run::new(&scope, fuel).test(&self.node).map_err(|failure| self.secrecy.told(failure.to_string()))
+        let tested = Run::new(&scope, fuel, &self.secrecy).test(&self.node);
+        tested.map_err(|failure| self.secrecy.words(&failure))
     }
 
     /// The values that the expression read, for explaining it.

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Reads;
+use super::failure::Failure;
 use super::node::{Conversion, Fold, FoldStep, Node};
 use crate::definition::FieldDefinition;
 
@@ -47,8 +48,12 @@ impl Secrecy {
         self.shown.as_deref()
     }
 
-    pub fn told(&self, problem: String) -> String {
-        if self.silent { NOT_TOLD.to_owned() } else { problem }
+    #[cold]
+    pub fn words(&self, failure: &Failure) -> String {
+        match failure {
+            Failure::Told(_) if self.silent => NOT_TOLD.to_owned(),
+            failure => failure.to_string(),
+        }
     }
 
     pub fn value_told(&self, value: &Value) -> String {
