@@ -207,7 +207,7 @@ fn run(server: Server) -> CommandResult {
     if !rollouts.enabled() {
         tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
-    let durability = store.info().durability;
+    let about = store.info();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -215,10 +215,12 @@ fn run(server: Server) -> CommandResult {
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
         say!("statewright {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-        say!("store: {} ({})", store.info().location, durability.as_str());
-        if durability != store::Durability::Durable {
-            tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
+        say!("store: {} ({})", about.location, about.durability.as_str());
+        if about.durability != store::Durability::Durable {
+            let durability = about.durability.as_str();
+            tracing::warn!(durability, "what this store acknowledges may be lost");
         }
+        about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
         let connections = Arc::new(server.connections);
