@@ -122,7 +122,7 @@ impl Shard {
             Ok(commit) => batch.push(self.noticed(commit), Owner::Request(request)),
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() => {
-                    let commit = refused(&before, &request.input, &refusal, now);
+                    let commit = refused(&machine, &before, &request.input, &refusal, now);
                     batch.push(commit, Owner::Request(request));
                 }
                 Some(before) if batch.snapshots.contains_key(&key_of(&before)) => {
