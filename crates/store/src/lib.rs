@@ -226,6 +226,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         false
     }
 
+    /// What the data takes where it is kept, in bytes, as far as the backend tells.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// What this store is and what an acknowledgement of it is worth.
     fn info(&self) -> StoreInfo;
 }
