@@ -341,6 +341,11 @@ impl Engine {
         &*self.store
     }
 
+    /// The store for whoever may outlive the engine.
+    pub fn shared_store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.store)
+    }
+
     pub fn machines(&self) -> &Machines {
         &self.machines
     }

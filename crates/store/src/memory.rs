@@ -316,6 +316,8 @@ impl Store for MemoryStore {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             location: "this process".to_owned(),
             durability: Durability::Volatile,
+            // By engines of this process.
+            is_shared: true,
             notes: Vec::new(),
         }
     }

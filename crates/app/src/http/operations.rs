@@ -90,6 +90,10 @@ struct StoreView {
     version: String,
     location: String,
     durability: &'static str,
+    /// Whether several servers may work over it at once.
+    is_shared: bool,
+    /// What whoever runs it should know about the backend's settings.
+    notes: Vec<String>,
 }
 
 pub async fn info(State(app): State<Shared>) -> Response {
@@ -105,6 +109,8 @@ pub async fn info(State(app): State<Shared>) -> Response {
             version: store.version,
             location: store.location,
             durability: store.durability.as_str(),
+            is_shared: store.is_shared,
+            notes: store.notes,
         },
         clock: if clock.is_virtual() { "virtual" } else { "system" },
         now: clock.now(),

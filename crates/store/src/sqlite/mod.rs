@@ -314,6 +314,7 @@ impl Store for SqliteStore {
             version: rusqlite::version().to_owned(),
             location: self.path.display().to_string(),
             durability: Durability::Durable,
+            is_shared: false,
             notes: Vec::new(),
         }
     }
