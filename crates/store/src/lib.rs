@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod phase;
 pub mod query;
 pub mod record;
+pub mod redis;
 mod seal;
 pub mod setting;
 pub mod sqlite;
@@ -35,6 +36,7 @@ pub use outbox::{
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
+pub use redis::RedisStore;
 pub use setting::Setting;
 pub use sqlite::SqliteStore;
 
