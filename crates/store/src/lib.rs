@@ -9,6 +9,7 @@ pub mod contract;
 pub mod memory;
 pub mod outbox;
 pub mod phase;
+pub mod postgres;
 pub mod query;
 pub mod record;
 mod seal;
@@ -31,6 +32,7 @@ pub use outbox::{
     SettlementResult,
 };
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
+pub use postgres::PostgresStore;
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
 pub use setting::Setting;
