@@ -352,6 +352,7 @@ impl Store for RedisStore {
         if self.location.wait > 0 {
             notes.push(format!("a batch is acknowledged when {} replicas have it", self.location.wait));
         }
-        StoreInfo { backend, version, location: self.location.shown.clone(), durability, notes }
+        let location = self.location.shown.clone();
+        StoreInfo { backend, version, location, durability, is_shared: true, notes }
     }
 }

@@ -19,7 +19,10 @@ pub fn server(variable: &str) -> String {
 pub fn fresh_url(variable: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a clock after 1970").as_nanos();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970")
+        .as_nanos();
     format!("{}?prefix=test-{}-{now}-{count}&buckets=4", server(variable), std::process::id())
 }
 
