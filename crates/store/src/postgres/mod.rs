@@ -329,8 +329,16 @@ impl Store for PostgresStore {
         self.ask(Hat::Writer, read::statistics).map_err(Trouble::at_load)
     }
 
-    fn wait_for_news(&self, at_most: Duration) {
-        self.news.wait(self.pool.address(), at_most);
+    fn wait_for_news(&self, at_most: Duration) -> bool {
+        self.news.wait(self.pool.address(), at_most)
+    }
+
+    /// Of the tables with their indices.
+    fn stored_bytes(&self) -> Option<u64> {
+        const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c
+             WHERE c.relnamespace = 'statewright'::regnamespace AND c.relkind = 'r'";
+        let rows = self.ask(Hat::Writer, |link| link.query(SIZE, &[])).ok()?;
+        rows.first()?.try_get::<_, Option<i64>>(0).ok()?.map(i64::unsigned_abs)
     }
 
     fn info(&self) -> StoreInfo {
@@ -363,6 +371,7 @@ fn info(link: &Link, address: &Address, mut notes: Vec<String>) -> Result<StoreI
         version: setting("server_version")?,
         location: address.location(),
         durability,
+        is_shared: true,
         notes,
     })
 }

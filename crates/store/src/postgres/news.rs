@@ -40,22 +40,28 @@ impl fmt::Debug for News {
 }
 
 impl News {
-    /// Returns when there may be news, or after `at_most`. It is a reason to look that nobody was listening until now.
-    pub(super) fn wait(&self, address: &Address, at_most: Duration) {
+    /// Waits until there may be news, or for `at_most`, and says which. It is a reason to look that nobody was listening
+    /// until now.
+    pub(super) fn wait(&self, address: &Address, at_most: Duration) -> bool {
         let until = Instant::now() + at_most;
         let mut listener = self.listener.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(listening) = listener.as_mut() else {
-            match Listener::open(address) {
-                Ok(opened) => *listener = Some(opened),
-                Err(_) => std::thread::sleep(until.saturating_duration_since(Instant::now())),
+            if let Ok(opened) = Listener::open(address) {
+                *listener = Some(opened);
+                return true;
             }
-            return;
+            std::thread::sleep(until.saturating_duration_since(Instant::now()));
+            return false;
         };
-        if !listening.wait(until) {
+        listening.wait(until).unwrap_or_else(|_| {
             *listener = None;
-        }
+            false
+        })
     }
 }
+
+/// Nobody is listening any more.
+struct Deaf;
 
 impl Listener {
     fn open(address: &Address) -> Result<Self, Trouble> {
@@ -79,23 +85,23 @@ impl Listener {
         Ok(Self { _client: client, messages, runtime: Some(runtime) })
     }
 
-    /// `false`: nobody is listening any more.
-    fn wait(&mut self, until: Instant) -> bool {
-        let Some(runtime) = &self.runtime else { return false };
+    /// Whether there was news.
+    fn wait(&mut self, until: Instant) -> Result<bool, Deaf> {
+        let runtime = self.runtime.as_ref().ok_or(Deaf)?;
         let left = until.saturating_duration_since(Instant::now());
         let messages = &mut self.messages;
         let waiting = async {
             let news = poll_fn(|context| {
                 loop {
                     match messages(context) {
-                        Poll::Ready(Some(Ok(AsyncMessage::Notification(_)))) => return Poll::Ready(true),
+                        Poll::Ready(Some(Ok(AsyncMessage::Notification(_)))) => return Poll::Ready(Ok(true)),
                         Poll::Ready(Some(Ok(_))) => {}
-                        Poll::Ready(_) => return Poll::Ready(false),
+                        Poll::Ready(_) => return Poll::Ready(Err(Deaf)),
                         Poll::Pending => return Poll::Pending,
                     }
                 }
             });
-            tokio::time::timeout(left, news).await.unwrap_or(true)
+            tokio::time::timeout(left, news).await.unwrap_or(Ok(false))
         };
         runtime.block_on(waiting)
     }

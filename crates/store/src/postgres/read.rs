@@ -382,7 +382,12 @@ pub(super) fn statistics(link: &Link) -> Result<StoreStatistics, Trouble> {
              WHERE i.closure_reason IS NULL AND p.tenant NOT LIKE '%~shadow' GROUP BY 1, 2",
         ),
         Step::plain("SELECT status, count(*) FROM outbox GROUP BY 1"),
-        Step::plain("SELECT max(updated_at), (SELECT count(*) FROM quarantine) FROM instances"),
+        Step::plain(
+            "SELECT max(updated_at), (SELECT count(*) FROM quarantine),
+                 div(sum(wake_at / 1000) FILTER (WHERE tenant NOT LIKE '%~shadow'),
+                     count(wake_at) FILTER (WHERE tenant NOT LIKE '%~shadow'))::bigint
+             FROM instances",
+        ),
         Step::plain("COMMIT"),
     ];
     let answers = link.ask(&steps)?;
@@ -430,6 +435,8 @@ fn figures(
     if let Some(row) = rest.first() {
         figures.latest_change = row.try_get::<_, Option<i64>>(0)?.map(Timestamp::from_millis);
         figures.quarantined = count(row, 1)?;
+        let seconds: Option<i64> = row.try_get(2)?;
+        figures.mean_deadline = seconds.map(|seconds| Timestamp::from_millis(seconds * 1_000));
     }
     Ok(figures)
 }
