@@ -10,6 +10,7 @@ pub mod memory;
 mod open;
 pub mod outbox;
 pub mod phase;
+pub mod postgres;
 pub mod query;
 pub mod record;
 pub mod redis;
@@ -34,6 +35,7 @@ pub use outbox::{
     SettlementResult,
 };
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
+pub use postgres::PostgresStore;
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
 pub use redis::RedisStore;
