@@ -2,6 +2,7 @@
 
 mod postgres {
     pub mod server;
+    mod speed;
 }
 
 use std::cell::RefCell;

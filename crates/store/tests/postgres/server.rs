@@ -133,7 +133,7 @@ fn execute(url: &str, sql: &str) {
     });
 }
 
-fn with_client<T>(url: &str, ask: impl AsyncFnOnce(&Client) -> T) -> T {
+pub fn with_client<T>(url: &str, ask: impl AsyncFnOnce(&Client) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
