@@ -1,7 +1,10 @@
 //! PostgreSQL keeps the contract. Each store has a database of its own, on the server that STATEWRIGHT_TEST_POSTGRES names.
 
 mod postgres {
+    mod apart;
     pub mod server;
+    mod speed;
+    mod together;
 }
 
 use std::cell::RefCell;

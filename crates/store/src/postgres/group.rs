@@ -18,18 +18,14 @@ use crate::record::{EffectRow, InstanceRow, PhaseOf, Prepared, number};
 
 type Text<'a> = Cow<'a, str>;
 
-/// What is done to the instance of a chain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Insert = 0,
-    Update = 1,
-    /// It changes nothing, but must be at that revision.
-    Lock = 2,
-}
-
 #[derive(Default)]
 pub(super) struct Group<'a> {
-    chains: Chains<'a>,
+    /// How many chains there are.
+    count: i64,
+    inserts: Chains<'a>,
+    updates: Chains<'a>,
+    /// They change nothing, but their instances must be at that revision.
+    locks: Locks<'a>,
     lines: Lines<'a>,
     clarifications: Clarifications<'a>,
     phases: Phases<'a>,
@@ -38,26 +34,31 @@ pub(super) struct Group<'a> {
 
 #[derive(Default)]
 struct Chains<'a> {
-    n: Vec<i64>,
-    kind: Vec<i64>,
-    tenant: Vec<&'a str>,
-    id: Vec<&'a str>,
-    expected: Vec<i64>,
-    machine: Vec<Option<&'a str>>,
-    version: Vec<Option<i64>>,
-    definition: Vec<Option<&'a str>>,
+    of: Locks<'a>,
+    machine: Vec<&'a str>,
+    version: Vec<i64>,
+    definition: Vec<&'a str>,
     subject: Vec<Option<Text<'a>>>,
-    ordinal: Vec<Option<i64>>,
-    revision: Vec<Option<i64>>,
-    state: Vec<Option<Text<'a>>>,
+    ordinal: Vec<i64>,
+    revision: Vec<i64>,
+    state: Vec<Text<'a>>,
     closure_reason: Vec<Option<Text<'a>>>,
-    created_at: Vec<Option<i64>>,
-    updated_at: Vec<Option<i64>>,
+    created_at: Vec<i64>,
+    updated_at: Vec<i64>,
     wake_at: Vec<Option<i64>>,
     looping_until: Vec<Option<i64>>,
     format: Vec<i64>,
-    checksum: Vec<Option<i64>>,
-    body: Vec<Option<&'a str>>,
+    checksum: Vec<i64>,
+    body: Vec<&'a str>,
+}
+
+/// Which instance a chain is of, and at which revision it has to be.
+#[derive(Default)]
+struct Locks<'a> {
+    n: Vec<i64>,
+    tenant: Vec<&'a str>,
+    id: Vec<&'a str>,
+    expected: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -123,9 +124,13 @@ impl<'a> Group<'a> {
     /// `commits` are of one instance, each decided on what the one before leaves.
     pub(super) fn add(&mut self, commits: &[&'a Prepared<'a>]) {
         let Some(first) = commits.first() else { return };
-        let n = i64::try_from(self.chains.n.len()).unwrap_or(i64::MAX).saturating_add(1);
-        let last = commits.iter().rev().find_map(|prepared| prepared.instance.as_ref());
-        self.chains.add(n, first, last);
+        self.count += 1;
+        let n = self.count;
+        match commits.iter().rev().find_map(|prepared| prepared.instance.as_ref()) {
+            None => self.locks.add(n, first),
+            Some(last) if first.commit.expected.0 == 0 => self.inserts.add(n, first, last),
+            Some(last) => self.updates.add(n, first, last),
+        }
         let mut questions = HashMap::new();
         let mut phases = HashMap::new();
         for (place, prepared) in commits.iter().enumerate() {
@@ -155,11 +160,14 @@ impl<'a> Group<'a> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.chains.n.is_empty()
+        self.count == 0
     }
 
     fn parts(&self) -> Parts {
         Parts {
+            inserts: !self.inserts.of.n.is_empty(),
+            updates: !self.updates.of.n.is_empty(),
+            locks: !self.locks.n.is_empty(),
             clarifications: !self.clarifications.chain.is_empty(),
             phases: !self.phases.chain.is_empty(),
             effects: !self.effects.chain.is_empty(),
@@ -171,15 +179,24 @@ impl<'a> Group<'a> {
         let (sql, values) = self.statement();
         let rows = link.query(&sql, &values)?;
         let owners: Option<Vec<i64>> = rows.first().and_then(|row| row.try_get(0).ok());
-        let owners = owners.filter(|owners| owners.len() == self.chains.n.len());
+        let owners = owners.filter(|owners| i64::try_from(owners.len()) == Ok(self.count));
         let owners = owners.ok_or_else(|| Trouble::Lost("the answer is none to what was asked".to_owned()))?;
         Ok(owners.into_iter().map(|owner| owner > 0).collect())
     }
 
     pub(super) fn statement(&self) -> (String, Values<'_>) {
         let parts = self.parts();
-        let mut values = self.chains.values();
+        let mut values: Values<'_> = vec![&self.count];
         values.extend(self.lines.values());
+        if parts.inserts {
+            values.extend(self.inserts.values());
+        }
+        if parts.updates {
+            values.extend(self.updates.values());
+        }
+        if parts.locks {
+            values.extend(self.locks.values());
+        }
         if parts.clarifications {
             values.extend(self.clarifications.values());
         }
@@ -193,43 +210,42 @@ impl<'a> Group<'a> {
     }
 }
 
-impl<'a> Chains<'a> {
-    fn add(&mut self, n: i64, first: &'a Prepared<'a>, last: Option<&'a InstanceRow<'a>>) {
-        let kind = match last {
-            None => Kind::Lock,
-            Some(_) if first.commit.expected.0 == 0 => Kind::Insert,
-            Some(_) => Kind::Update,
-        };
-        let snapshot = last.map(|row| row.snapshot);
+impl<'a> Locks<'a> {
+    fn add(&mut self, n: i64, first: &'a Prepared<'a>) {
         self.n.push(n);
-        self.kind.push(kind as i64);
         self.tenant.push(first.commit.tenant.as_str());
         self.id.push(first.commit.instance.as_str());
         self.expected.push(number(first.commit.expected));
-        self.machine.push(snapshot.map(|s| s.machine.as_str()));
-        self.version.push(snapshot.map(|s| i64::from(s.version)));
-        self.definition.push(snapshot.map(|s| s.definition.as_str()));
-        self.subject.push(maybe_escaped(last.and_then(InstanceRow::subject)));
-        self.ordinal.push(snapshot.map(|s| i64::from(s.ordinal)));
-        self.revision.push(snapshot.map(|s| number(s.revision)));
-        self.state.push(last.map(|row| escaped(&row.state)));
-        self.closure_reason.push(maybe_escaped(last.and_then(InstanceRow::closure_reason)));
-        self.created_at.push(snapshot.map(|s| s.created_at.as_millis()));
-        self.updated_at.push(snapshot.map(|s| s.updated_at.as_millis()));
-        self.wake_at.push(last.and_then(|row| row.wake_at));
-        self.looping_until.push(last.and_then(|row| row.looping_until));
-        self.format.push(i64::from(SNAPSHOT_FORMAT));
-        self.checksum.push(last.map(|row| row.checksum));
-        self.body.push(last.map(|row| row.body.as_str()));
     }
 
     fn values(&self) -> Values<'_> {
-        let arrays: [&(dyn ToSql + Sync); 20] = [
-            &self.n,
-            &self.kind,
-            &self.tenant,
-            &self.id,
-            &self.expected,
+        vec![&self.n, &self.tenant, &self.id, &self.expected]
+    }
+}
+
+impl<'a> Chains<'a> {
+    fn add(&mut self, n: i64, first: &'a Prepared<'a>, last: &'a InstanceRow<'a>) {
+        let snapshot = last.snapshot;
+        self.of.add(n, first);
+        self.machine.push(snapshot.machine.as_str());
+        self.version.push(snapshot.version.into());
+        self.definition.push(snapshot.definition.as_str());
+        self.subject.push(maybe_escaped(last.subject()));
+        self.ordinal.push(snapshot.ordinal.into());
+        self.revision.push(number(snapshot.revision));
+        self.state.push(escaped(&last.state));
+        self.closure_reason.push(maybe_escaped(last.closure_reason()));
+        self.created_at.push(snapshot.created_at.as_millis());
+        self.updated_at.push(snapshot.updated_at.as_millis());
+        self.wake_at.push(last.wake_at);
+        self.looping_until.push(last.looping_until);
+        self.format.push(i64::from(SNAPSHOT_FORMAT));
+        self.checksum.push(last.checksum);
+        self.body.push(&last.body);
+    }
+
+    fn values(&self) -> Values<'_> {
+        let arrays: [&(dyn ToSql + Sync); 15] = [
             &self.machine,
             &self.version,
             &self.definition,
@@ -246,7 +262,9 @@ impl<'a> Chains<'a> {
             &self.checksum,
             &self.body,
         ];
-        arrays.into()
+        let mut values = self.of.values();
+        values.extend(arrays);
+        values
     }
 }
 
@@ -269,8 +287,8 @@ impl<'a> Lines<'a> {
             &self.tenant,
             &self.instance,
             &self.revision,
-            &self.at,
             &self.receipt,
+            &self.at,
             &self.checksum,
             &self.body,
         ];

@@ -11,39 +11,43 @@
 /// Which of the parts a group needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Parts {
+    pub inserts: bool,
+    pub updates: bool,
+    pub locks: bool,
     pub clarifications: bool,
     pub phases: bool,
     pub effects: bool,
 }
 
-/// $1 to $20 are of chains, $21 to $28 of lines.
-const BASE: &str = "
-WITH given AS MATERIALIZED (
-    SELECT
-        c.*, CASE WHEN c.kind = 0 THEN nextval('instance_numbers') END AS fresh
-    FROM unnest($1::bigint[], $2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::text[],
-        $9::text[], $10::bigint[], $11::bigint[], $12::text[], $13::text[], $14::bigint[], $15::bigint[], $16::bigint[],
-        $17::bigint[], $18::bigint[], $19::bigint[], $20::text[])
-        AS c (n, kind, tenant, id, expected, machine, version, definition, subject, ordinal, revision, state,
-            closure_reason, created_at, updated_at, wake_at, looping_until, format, checksum, body)
-), line AS MATERIALIZED (
-    SELECT l.*
-    FROM unnest($21::bigint[], $22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::bytea[], $27::bigint[],
-        $28::text[]) WITH ORDINALITY AS l (chain, tenant, instance, revision, at, receipt, checksum, body, place)
-), repeated AS MATERIALIZED (
+/// Chains of which a receipt is there. `$1` is how many chains there are.
+const REPEATED: &str = "
+WITH repeated AS MATERIALIZED (
     SELECT coalesce(array_agg(DISTINCT l.chain), '{}') AS chains
-    FROM line AS l WHERE EXISTS (SELECT 1 FROM receipts AS r WHERE r.receipt = l.receipt)
-), chain AS MATERIALIZED (
-    SELECT g.* FROM given AS g WHERE g.n <> ALL ((SELECT chains FROM repeated)::bigint[])
+    FROM unnest($2::bigint[], $6::bytea[]) AS l (chain, receipt)
+    WHERE EXISTS (SELECT 1 FROM receipts AS r WHERE r.receipt = l.receipt)
+)";
+
+/// Their numbers are drawn before, so that it is known whose row has come to be.
+const INSERTS: &str = ", fresh AS MATERIALIZED (
+    SELECT array_agg(nextval('instance_numbers')) AS numbers FROM unnest($a::bigint[]) AS c (n)
 ), inserted AS (
     INSERT INTO instances (number, tenant, id, machine, version, definition, subject, ordinal, revision, state,
         closure_reason, created_at, updated_at, wake_at, looping_until, format, checksum, body)
-    SELECT c.fresh, c.tenant, c.id, c.machine, c.version, c.definition, c.subject, c.ordinal, c.revision, c.state,
-        c.closure_reason, c.created_at, c.updated_at, c.wake_at, c.looping_until, c.format, c.checksum, c.body
-    FROM chain AS c WHERE c.kind = 0 ORDER BY c.n
+    SELECT (SELECT numbers FROM fresh)[c.place], c.tenant, c.id, c.machine, c.version, c.definition, c.subject, c.ordinal,
+        c.revision, c.state, c.closure_reason, c.created_at, c.updated_at, c.wake_at, c.looping_until, c.format,
+        c.checksum, c.body
+    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[], $e::text[], $f::bigint[], $g::text[], $h::text[],
+        $i::bigint[], $j::bigint[], $k::text[], $l::text[], $m::bigint[], $n::bigint[], $o::bigint[], $p::bigint[],
+        $q::bigint[], $r::bigint[], $s::text[]) WITH ORDINALITY
+        AS c (n, tenant, id, expected, machine, version, definition, subject, ordinal, revision, state, closure_reason,
+            created_at, updated_at, wake_at, looping_until, format, checksum, body, place)
+    WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[])
+    ORDER BY c.place
     ON CONFLICT DO NOTHING
     RETURNING number
-), updated AS (
+)";
+
+const UPDATES: &str = ", updated AS (
     UPDATE instances AS i SET
         version = c.version, definition = c.definition, revision = c.revision, state = c.state,
         closure_reason = c.closure_reason, created_at = c.created_at, updated_at = c.updated_at,
@@ -53,31 +57,56 @@ WITH given AS MATERIALIZED (
         -- Machine, subject and ordinal are for life, because sessions are found by them: the table refuses a null.
         ordinal = CASE WHEN i.machine = c.machine AND i.subject IS NOT DISTINCT FROM c.subject
             AND i.ordinal = c.ordinal THEN i.ordinal END
-    FROM chain AS c
-    WHERE c.kind = 1 AND i.tenant = c.tenant AND i.id = c.id AND i.revision = c.expected
+    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[], $e::text[], $f::bigint[], $g::text[], $h::text[],
+        $i::bigint[], $j::bigint[], $k::text[], $l::text[], $m::bigint[], $n::bigint[], $o::bigint[], $p::bigint[],
+        $q::bigint[], $r::bigint[], $s::text[])
+        AS c (n, tenant, id, expected, machine, version, definition, subject, ordinal, revision, state, closure_reason,
+            created_at, updated_at, wake_at, looping_until, format, checksum, body)
+    WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[])
+        AND i.tenant = c.tenant AND i.id = c.id AND i.revision = c.expected
     RETURNING i.number, c.n
-), locked AS (
-    SELECT i.number, c.n FROM chain AS c JOIN instances AS i ON i.tenant = c.tenant AND i.id = c.id
-    WHERE c.kind = 2 AND i.revision = c.expected
+)";
+
+/// Of chains that change nothing: their instances stay at that revision until the end.
+const LOCKS: &str = ", locked AS (
+    SELECT i.number, c.n
+    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[]) AS c (n, tenant, id, expected)
+    JOIN instances AS i ON i.tenant = c.tenant AND i.id = c.id
+    WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[]) AND i.revision = c.expected
     FOR NO KEY UPDATE OF i
-), owners AS MATERIALIZED (
-    -- By the number of the chain, the number of its instance; 0 for a chain that is not saved.
+)";
+
+/// By the number of the chain, the number of its instance; 0 for a chain that is not saved.
+const OWNERS: [&str; 5] = [
+    ", owners AS MATERIALIZED (
     SELECT array_agg(found.number ORDER BY found.n) AS numbers FROM (
         SELECT each.n, max(each.number) AS number FROM (
-            SELECT n, number FROM updated
-            UNION ALL SELECT n, number FROM locked
+            SELECT all_of.n, 0 AS number FROM generate_series(1, $1::bigint) AS all_of (n)",
+    "
             UNION ALL SELECT max(made.n), made.number FROM (
-                SELECT n, fresh AS number, 0 AS times FROM chain WHERE kind = 0
+                SELECT c.n, (SELECT numbers FROM fresh)[c.place] AS number, 0 AS times
+                FROM unnest($a::bigint[]) WITH ORDINALITY AS c (n, place)
                 UNION ALL SELECT NULL, number, 1 FROM inserted
-            ) AS made GROUP BY made.number HAVING sum(made.times) > 0
-            UNION ALL SELECT n, 0 FROM given
+            ) AS made GROUP BY made.number HAVING sum(made.times) > 0",
+    "
+            UNION ALL SELECT n, number FROM updated",
+    "
+            UNION ALL SELECT n, number FROM locked",
+    "
         ) AS each GROUP BY each.n
     ) AS found
-), appended AS (
+)",
+];
+
+/// A number is drawn when the instance is locked, so that they are in the order of its history.
+const LINES: &str = ", appended AS (
     INSERT INTO log (seq, owner, tenant, instance, revision, at, receipt, checksum, body)
     SELECT nextval('log_numbers'), l.owner, l.tenant, l.instance, l.revision, l.at, l.receipt, l.checksum, l.body
     FROM (
-        SELECT m.*, (SELECT numbers FROM owners)[m.chain] AS owner FROM line AS m ORDER BY m.place
+        SELECT m.*, (SELECT numbers FROM owners)[m.chain] AS owner
+        FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[],
+            $9::text[]) WITH ORDINALITY AS m (chain, tenant, instance, revision, receipt, at, checksum, body, place)
+        ORDER BY m.place
     ) AS l
     WHERE l.owner > 0
     RETURNING receipt, tenant, owner, seq, at
@@ -166,13 +195,34 @@ const ANSWER: &str = "
 SELECT numbers FROM owners";
 
 /// How many values each part takes.
-const BASE_VALUES: usize = 28;
+const BASE_VALUES: usize = 9;
+const CHAIN_VALUES: usize = 19;
+const LOCK_VALUES: usize = 4;
 const CLARIFICATION_VALUES: usize = 8;
 const PHASE_VALUES: usize = 16;
 
+/// The values are those of the lines, then of each part in the order of `Parts`.
 pub(super) fn sql(parts: Parts) -> String {
-    let mut sql = BASE.to_owned();
+    let mut sql = REPEATED.to_owned();
+    let [owners, inserted, updated, locked, end] = OWNERS;
+    let mut owners = owners.to_owned();
     let mut given = BASE_VALUES;
+    if parts.inserts {
+        sql += &numbered(INSERTS, given);
+        owners += &numbered(inserted, given);
+        given += CHAIN_VALUES;
+    }
+    if parts.updates {
+        sql += &numbered(UPDATES, given);
+        owners += updated;
+        given += CHAIN_VALUES;
+    }
+    if parts.locks {
+        sql += &numbered(LOCKS, given);
+        owners += locked;
+        given += LOCK_VALUES;
+    }
+    sql = sql + &owners + end + LINES;
     if parts.clarifications {
         sql += &numbered(CLARIFICATIONS, given);
         given += CLARIFICATION_VALUES;

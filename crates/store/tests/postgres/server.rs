@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use store::postgres::Options;
 use store::{PostgresStore, Store};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// A database that is dropped when this is.
 pub struct Database {
@@ -44,14 +44,14 @@ impl Database {
 
     /// What is there when everybody who is connected is gone at this moment.
     pub fn killed(&self) -> Self {
-        execute(
-            &self.server,
-            &format!(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{}'",
-                self.name
-            ),
-        );
+        self.terminate();
         Self::copied(self.server.clone(), &self.name)
+    }
+
+    /// Ends all connections, whatever is under way on them.
+    pub fn terminate(&self) {
+        let others = format!("FROM pg_stat_activity WHERE datname = '{}'", self.name);
+        execute(&self.server, &format!("SELECT pg_terminate_backend(pid, 5000) {others}"));
     }
 
     /// The URL of the same database for somebody else.
@@ -77,12 +77,20 @@ impl Database {
         execute(&self.url(), sql);
     }
 
-    /// What a statement gives, as text: rows by lines, columns by commas.
+    /// The message of the error that a statement fails with.
+    pub fn fails(&self, sql: &str) -> String {
+        with_client(&self.url(), async |client| {
+            let error = client.batch_execute(sql).await.expect_err(sql);
+            error.as_db_error().map_or_else(|| error.to_string(), |error| error.message().to_owned())
+        })
+    }
+
+    /// What the last statement that gives rows gives, as text: rows by lines, columns by commas.
     pub fn ask(&self, sql: &str) -> String {
         with_client(&self.url(), async |client| {
             let messages = client.simple_query(sql).await.unwrap_or_else(|error| panic!("{sql}: {error:?}"));
             let rows = messages.iter().filter_map(|message| match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => Some(row),
+                SimpleQueryMessage::Row(row) => Some(row),
                 _ => None,
             });
             let lines = rows.map(|row| {
@@ -133,7 +141,7 @@ fn execute(url: &str, sql: &str) {
     });
 }
 
-fn with_client<T>(url: &str, ask: impl AsyncFnOnce(&Client) -> T) -> T {
+pub fn with_client<T>(url: &str, ask: impl AsyncFnOnce(&Client) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let (client, connection) = tokio_postgres::connect(url, NoTls).await.expect("the server is there");
