@@ -2,8 +2,8 @@
 
 mod postgres {
     mod apart;
+    mod documents;
     pub mod server;
-    mod speed;
     mod together;
 }
 

@@ -125,7 +125,8 @@ impl Trouble {
     /// Whether a constraint of a table was broken.
     pub(super) fn is_constraint(&self) -> bool {
         // Class 23, and the error of an upsert that meets one row twice.
-        self.code().is_some_and(|code| code.code().starts_with("23") || *code == SqlState::CARDINALITY_VIOLATION)
+        self.code()
+            .is_some_and(|code| code.code().starts_with("23") || *code == SqlState::CARDINALITY_VIOLATION)
     }
 
     pub(super) fn has_constraint(&self, name: &str) -> bool {

@@ -101,7 +101,11 @@ impl PostgresStore {
     }
 
     /// The answer to a question about many records.
-    fn many<T>(&self, hat: Hat, question: impl Fn(&Link) -> Result<Listed<T>, Trouble>) -> Result<T, LoadError> {
+    fn many<T>(
+        &self,
+        hat: Hat,
+        question: impl Fn(&Link) -> Result<Listed<T>, Trouble>,
+    ) -> Result<T, LoadError> {
         let (list, damaged) = self.ask(hat, question).map_err(Trouble::at_load)?;
         self.quarantine(&damaged);
         Ok(list)
@@ -154,8 +158,7 @@ impl MayBeLost for Fault {
     }
 }
 
-const SAVE_DEFINITION: &str =
-    "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source) VALUES ($1, $2, $3, $4, $5, $6)";
+const SAVE_DEFINITION: &str = "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source) VALUES ($1, $2, $3, $4, $5, $6)";
 
 const SAVE_SETTING: &str =
     "INSERT INTO settings (tenant, name, saved_at, checksum, body) VALUES ($1, $2, $3, $4, $5)
@@ -309,7 +312,9 @@ impl Store for PostgresStore {
         let report = self.change(|link| {
             let sql = "SELECT entries, effects, instances FROM clean_up($1, $2)";
             let rows = link.query(sql, &[&before_ms, &at_most])?;
-            let [row] = &rows[..] else { return Err(Trouble::Lost("cleaning up gave no figures".to_owned())) };
+            let [row] = &rows[..] else {
+                return Err(Trouble::Lost("cleaning up gave no figures".to_owned()));
+            };
             let count = |column| row.try_get::<_, i64>(column).map(|count| count.unsigned_abs() as usize);
             let (entries_deleted, effects_deleted, instances_deleted) = (count(0)?, count(1)?, count(2)?);
             let more = entries_deleted + effects_deleted + instances_deleted == limit;

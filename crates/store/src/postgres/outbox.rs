@@ -145,8 +145,7 @@ pub(super) fn give_up(link: &Link, damaged: &[Damage], now: Timestamp) -> Result
     link.ask(&steps).map(|_| ())
 }
 
-const LOCK_LANES_OF_KEYS: &str =
-    "SELECT l.lane FROM lanes AS l
+const LOCK_LANES_OF_KEYS: &str = "SELECT l.lane FROM lanes AS l
      WHERE l.lane IN (
          SELECT o.lane FROM unnest($1::text[], $2::text[]) AS s (tenant, key)
          JOIN outbox AS o ON o.tenant = s.tenant AND o.key = s.key)
@@ -246,8 +245,7 @@ pub(super) fn next_due(link: &Link) -> Result<Option<Timestamp>, Trouble> {
     Ok(due.map(Timestamp::from_millis))
 }
 
-const LOCK_LANE_OF_KEY: &str =
-    "SELECT l.lane FROM lanes AS l
+const LOCK_LANE_OF_KEY: &str = "SELECT l.lane FROM lanes AS l
      WHERE l.lane = (SELECT o.lane FROM outbox AS o WHERE o.tenant = $1 AND o.key = $2) FOR NO KEY UPDATE";
 
 static FIND: LazyLock<String> =
@@ -319,8 +317,10 @@ pub(super) fn note_stage(link: &Link, report: &DeliveryReport) -> Result<bool, T
     let key = maybe_escaped(report.key.as_deref());
     let find = [Step::plain("BEGIN"), Step::new(FIND_REPORTED, vec![&provider_id, &tenant])];
     let rows = link.ask(&find)?.pop().unwrap_or_default();
-    let found: Option<(i64, Option<String>)> =
-        rows.first().map(|row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
+    let found: Option<(i64, Option<String>)> = rows
+        .first()
+        .map(|row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?)))
+        .transpose()?;
     let (change, is_news) = match &found {
         None => (Step::new(CLEAR_UP, vec![&status, &provider_id, &stage, &error, &tenant, &key]), None),
         Some((seq, known)) => {
@@ -360,7 +360,9 @@ pub(super) fn list(link: &Link, query: &EffectQuery) -> Result<Listed<Page<Outbo
         wanted,
         order: "t.seq DESC",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.seq < ?", [Given::Integer(last.number())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.seq < ?", [Given::Integer(last.number())])
+        },
     };
     let (found, damaged) = list.read(link, open, |effect| query.matches(effect))?;
     Ok((found.page(|last, _| last.seq.to_string()), damaged))

@@ -122,7 +122,9 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
         wanted,
         order: "t.id DESC",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.id < ?", [Given::text(&last.some_text(1).unwrap_or_default())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.id < ?", [Given::text(&last.some_text(1).unwrap_or_default())])
+        },
     };
     let (found, damaged) =
         list.read(link, |record| record.open::<Snapshot>(), |snapshot| query.matches(snapshot))?;
@@ -145,7 +147,9 @@ pub(super) fn history(link: &Link, query: &HistoryQuery) -> Result<Listed<Page<E
         wanted,
         order: "t.seq",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.seq > ?", [Given::Integer(last.number())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.seq > ?", [Given::Integer(last.number())])
+        },
     };
     let (found, damaged) = list.read(link, |record| record.open::<Entry>(), |_| true)?;
     Ok((found.page(|_, seq| seq.to_string()), damaged))
@@ -285,7 +289,9 @@ impl<R: Fn(&mut Conditions, &Record<'_>)> List<'_, R> {
                 let record = table.record(row);
                 match open(&record) {
                     Ok(found) if !matches(&found) => {}
-                    Ok(_) if records.len() == limit => return Ok((Found { records, has_more: true }, damaged)),
+                    Ok(_) if records.len() == limit => {
+                        return Ok((Found { records, has_more: true }, damaged));
+                    }
                     Ok(found) => records.push((found, record.number())),
                     Err(Fault::Backend(trouble)) => return Err(trouble),
                     Err(Fault::NewerFormat(_)) => {}
@@ -404,7 +410,9 @@ fn figures(
     effects: &[Row],
     rest: &[Row],
 ) -> Result<StoreStatistics, tokio_postgres::Error> {
-    let count = |row: &Row, column: usize| Ok::<_, tokio_postgres::Error>(row.try_get::<_, i64>(column)?.unsigned_abs());
+    let count = |row: &Row, column: usize| {
+        Ok::<_, tokio_postgres::Error>(row.try_get::<_, i64>(column)?.unsigned_abs())
+    };
     let mut figures = StoreStatistics::default();
     for row in instances {
         let machine: String = row.try_get(0)?;
@@ -414,7 +422,8 @@ fn figures(
             Some(reason) => figures.closed.insert((machine, reason), count(row, 3)?),
         };
     }
-    figures.clarifications = ClarificationStatus::ALL.into_iter().map(|status| (status.as_str(), 0)).collect();
+    figures.clarifications =
+        ClarificationStatus::ALL.into_iter().map(|status| (status.as_str(), 0)).collect();
     for row in clarifications {
         if let Some(status) = ClarificationStatus::parse(row.try_get(0)?) {
             figures.clarifications.insert(status.as_str(), count(row, 1)?);
@@ -440,4 +449,3 @@ fn figures(
     }
     Ok(figures)
 }
-

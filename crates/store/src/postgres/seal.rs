@@ -211,8 +211,7 @@ fn unescaped(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text)
 }
 
-const QUARANTINE: &str =
-    "INSERT INTO quarantine (source, source_number, fingerprint, key, detail, raw)
+const QUARANTINE: &str = "INSERT INTO quarantine (source, source_number, fingerprint, key, detail, raw)
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 
 /// Keeps a copy of each damaged record, once for each damage, without touching the record itself.
@@ -237,7 +236,9 @@ mod tests {
 
     #[test]
     fn every_text_is_kept_as_it_was() {
-        for text in ["", "plain", "w\0one", "\u{2400}", "\u{2400}0", "\0\0\u{2400}\0", "0\u{2400}\u{2400}0", "łódź"] {
+        for text in
+            ["", "plain", "w\0one", "\u{2400}", "\u{2400}0", "\0\0\u{2400}\0", "0\u{2400}\u{2400}0", "łódź"]
+        {
             let kept = escaped(text);
             assert!(!kept.contains('\0'), "{kept:?}");
             assert_eq!(unescaped(kept.as_bytes()), text.as_bytes(), "{text:?} as {kept:?}");

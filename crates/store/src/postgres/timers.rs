@@ -29,8 +29,7 @@ static FIND_DUE: LazyLock<String> = LazyLock::new(|| {
            FOR NO KEY UPDATE SKIP LOCKED"
 });
 
-const CLAIM: &str =
-    "UPDATE instances AS i SET
+const CLAIM: &str = "UPDATE instances AS i SET
          claimed_until = CASE WHEN c.is_taken THEN $4 ELSE i.claimed_until END,
          wake_at = CASE WHEN c.is_taken THEN i.wake_at ELSE c.wake_at END
      FROM unnest($1::bigint[], $2::boolean[], $3::bigint[]) AS c (number, is_taken, wake_at)
