@@ -34,7 +34,7 @@ pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
 pub use setting::Setting;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
 /// settings.

@@ -15,10 +15,10 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
-use crate::query::Page;
 use crate::record::EffectRow;
 use crate::seal::OUTBOX;
-use crate::sqlite::read::{Conditions, Listed, identifier};
+use crate::sqlite::read::{Conditions, identifier};
+use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::{self, Fault};
 
 /// Fails when the effect exists. `owner` is the row of its instance.
@@ -278,42 +278,74 @@ pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> ru
     Ok(true)
 }
 
-pub(super) fn list(
-    connection: &Connection,
-    query: &EffectQuery,
-) -> rusqlite::Result<Listed<Page<OutboxEffect>>> {
-    let text = |text: &str| Value::Text(text.to_owned());
-    let before = i64::try_from(query.before()).unwrap_or(i64::MAX);
-    let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before)]);
-    match (&query.key, &query.instance) {
-        (Some(key), _) => wanted.also("t.tenant = ? AND t.key = ?", [text(query.tenant.as_str()), text(key)]),
-        // Keys begin with their instance, so that they are what its effects are found by; `;` comes next after `:`.
-        (None, Some(instance)) => wanted.also(
-            "t.tenant = ? AND t.key >= ? AND t.key < ?",
-            [text(query.tenant.as_str()), text(&format!("{instance}:")), text(&format!("{instance};"))],
-        ),
-        // Without the sign, all of a tenant would be sorted for one page.
-        (None, None) => wanted.also("+t.tenant = ?", [text(query.tenant.as_str())]),
-    }
-    let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params_from_iter(&wanted.values))?;
-    let mut page = Page::<OutboxEffect> { data: Vec::new(), next: None };
-    let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        match open(row) {
-            Ok(effect) if !query.matches(&effect) => {}
-            Ok(_) if page.data.len() == query.limit => {
-                page.next = page.data.last().map(|last| last.seq.to_string());
-                break;
-            }
-            Ok(effect) => page.data.push(effect),
-            Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => {}
-            Err(Fault::Damaged(damage)) => damaged.push(*damage),
+impl List for EffectQuery {
+    type Record = OutboxEffect;
+
+    fn part(
+        &self,
+        connection: &Connection,
+        range: Range<'_>,
+        limit: usize,
+    ) -> rusqlite::Result<Part<OutboxEffect>> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let tenant = text(self.tenant.as_str());
+        let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before(range.after))]);
+        if let Some(until) = range.until {
+            wanted.also("t.seq >= ?", [Value::Integer(before(Some(until)))]);
         }
+        match (&self.key, &self.instance) {
+            (Some(key), _) => wanted.also("t.tenant = ? AND t.key = ?", [tenant, text(key)]),
+            // Keys begin with their instance, so that they are what its effects are found by; `;` comes next after `:`.
+            (None, Some(instance)) => wanted.also(
+                "t.tenant = ? AND t.key >= ? AND t.key < ?",
+                [tenant, text(&format!("{instance}:")), text(&format!("{instance};"))],
+            ),
+            // Without the sign, all of a tenant would be sorted for one page.
+            (None, None) => wanted.also("+t.tenant = ?", [tenant]),
+        }
+        let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
+        let mut select = connection.prepare_cached(&sql)?;
+        let mut rows = select.query(params_from_iter(&wanted.values))?;
+        let mut part = Part { records: Vec::new(), has_more: false, damaged: Vec::new() };
+        while let Some(row) = rows.next()? {
+            match open(row) {
+                Ok(effect) if !self.matches(&effect) => {}
+                Ok(_) if part.records.len() == limit => {
+                    part.has_more = true;
+                    break;
+                }
+                Ok(effect) => part.records.push(effect),
+                Err(Fault::Backend(error)) => return Err(error),
+                Err(Fault::NewerFormat(_)) => {}
+                Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
+            }
+        }
+        Ok(part)
     }
-    Ok((page, damaged))
+
+    /// Numbers are given one after the other, so that few of so many are not there.
+    fn skip(
+        &self,
+        connection: &Connection,
+        after: Option<&str>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut select = connection.prepare_cached("SELECT max(seq), min(seq) FROM outbox")?;
+        let ends = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
+        let (Some(last), Some(first)) = select.query_row((), ends)? else { return Ok(None) };
+        let from = before(after).min(last.saturating_add(1));
+        let until = from.saturating_sub(i64::try_from(rows).unwrap_or(i64::MAX));
+        Ok((until > first).then(|| until.to_string()))
+    }
+
+    fn cursor_of(&self, record: &OutboxEffect) -> String {
+        record.seq.to_string()
+    }
+}
+
+/// Every effect behind the cursor has a lower number than this; none has behind one that no page gave.
+fn before(cursor: Option<&str>) -> i64 {
+    cursor.map_or(i64::MAX, |cursor| cursor.parse().unwrap_or(0))
 }
 
 /// Deletes what was settled before `before`, the longest settled first.
