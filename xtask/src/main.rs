@@ -1,12 +1,14 @@
 //! The project's own commands: reads the command line and hands over to the module that owns the work.
 //!
-//! Invariant: only the standard library, so that `cargo xtask` builds in seconds on a fresh machine.
+//! Invariant: only the standard library and `testbed`, which has no dependencies, so that `cargo xtask` builds in seconds
+//! on a fresh machine.
 
 // A command line tool talks on stdout; the lint is there for the server.
 #![allow(clippy::print_stdout)]
 
 mod workspace;
 
+mod servers;
 mod suite;
 
 mod documents;
@@ -22,6 +24,11 @@ use crate::workspace::Profile;
 /// Each subcommand with its arguments and what it does; the help and the check of documents read this table.
 const SUBCOMMANDS: &[(&str, &str, &str)] = &[
     ("test", "[--fast]", "everything CI runs; --fast leaves out what is slow"),
+    (
+        "servers",
+        "[--install | COMMAND...]",
+        "PostgreSQL, Redis and a Redis Cluster for tests, while COMMAND runs or until Ctrl-C",
+    ),
     ("bench", "[ARGS]...", "the benchmark of the release binary"),
     ("sim", "[--from N] [--seeds N] [--steps N]", "a long campaign of simulations over a failing store"),
     (
@@ -37,6 +44,7 @@ const SUBCOMMANDS: &[(&str, &str, &str)] = &[
 enum Invocation {
     Help,
     Test { fast: bool },
+    Servers(servers::Asked),
     Bench { arguments: Vec<String> },
     Sim { arguments: Vec<String> },
     Tidy { update_ratchet: bool },
@@ -52,6 +60,7 @@ fn main() -> ExitCode {
             true
         }
         Ok(Invocation::Test { fast }) => suite::run(&root, fast),
+        Ok(Invocation::Servers(asked)) => servers::run(&asked),
         Ok(Invocation::Bench { arguments }) => bench(&root, &arguments),
         Ok(Invocation::Sim { arguments }) => sim(&root, &arguments),
         Ok(Invocation::Tidy { update_ratchet }) => tidy::run(&root, update_ratchet),
@@ -72,11 +81,27 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
         "--help" | "-h" | "help" => Ok(Invocation::Help),
         "bench" => Ok(Invocation::Bench { arguments: rest.to_vec() }),
         "sim" => Ok(Invocation::Sim { arguments: rest.to_vec() }),
+        "servers" => servers_asked(rest),
         _ if rest.iter().any(|argument| argument == "--help" || argument == "-h") => Ok(Invocation::Help),
         "test" => Ok(Invocation::Test { fast: only_flag(name, rest, "--fast")? }),
         "tidy" => Ok(Invocation::Tidy { update_ratchet: only_flag(name, rest, "--update-ratchet")? }),
         "docs" => Ok(Invocation::Docs { fast: only_flag(name, rest, "--fast")? }),
         unknown => Err(format!("`{unknown}` is not a subcommand of cargo xtask")),
+    }
+}
+
+/// What follows the first word that is no flag is a command of its own, flags included.
+fn servers_asked(arguments: &[String]) -> Result<Invocation, String> {
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        [] => Ok(Invocation::Servers(servers::Asked::Stay)),
+        ["--install"] => Ok(Invocation::Servers(servers::Asked::Install)),
+        ["--help" | "-h", ..] => Ok(Invocation::Help),
+        ["--install", _, ..] => Err("`cargo xtask servers --install` takes no command".to_owned()),
+        [unknown, ..] if unknown.starts_with('-') => {
+            Err(format!("`cargo xtask servers` does not know `{unknown}`, only `--install` and a command"))
+        }
+        _ => Ok(Invocation::Servers(servers::Asked::Run(arguments.to_vec()))),
     }
 }
 
@@ -91,7 +116,7 @@ fn only_flag(subcommand: &str, arguments: &[String], flag: &str) -> Result<bool,
 fn help() -> String {
     let mut text = String::from("Usage: cargo xtask <SUBCOMMAND>\n\n");
     for (name, arguments, purpose) in SUBCOMMANDS {
-        text.push_str(&format!("  {:<26}{purpose}\n", format!("{name} {arguments}")));
+        text.push_str(&format!("  {:<42}{purpose}\n", format!("{name} {arguments}")));
     }
     text
 }
@@ -134,6 +159,11 @@ mod tests {
         check("docs", Ok(Invocation::Docs { fast: false }));
         check("tidy", Ok(Invocation::Tidy { update_ratchet: false }));
         check("tidy --update-ratchet", Ok(Invocation::Tidy { update_ratchet: true }));
+        check("servers", Ok(Invocation::Servers(servers::Asked::Stay)));
+        check("servers --help", Ok(Invocation::Help));
+        check("servers --install", Ok(Invocation::Servers(servers::Asked::Install)));
+        let command = ["cargo", "test", "--help"].map(str::to_owned).to_vec();
+        check("servers cargo test --help", Ok(Invocation::Servers(servers::Asked::Run(command))));
         check("bench --help", Ok(Invocation::Bench { arguments: vec!["--help".to_owned()] }));
     }
 
@@ -141,6 +171,11 @@ mod tests {
     fn unknown_command_lines_are_refused_by_name() {
         check("tset", Err("`tset` is not a subcommand of cargo xtask"));
         check("test --quick", Err("`cargo xtask test` does not know `--quick`, only `--fast`"));
+        check(
+            "servers --instal",
+            Err("`cargo xtask servers` does not know `--instal`, only `--install` and a command"),
+        );
+        check("servers --install true", Err("`cargo xtask servers --install` takes no command"));
         check("tidy --fast", Err("`cargo xtask tidy` does not know `--fast`, only `--update-ratchet`"));
     }
 

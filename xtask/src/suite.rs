@@ -1,6 +1,7 @@
 //! `cargo xtask test`: the steps, in order, up to the first that fails.
 //!
-//! Owns which steps there are and how each is repeated alone; what a step checks is that step's own business.
+//! Owns which steps there are, which of them run on database servers, and how each is repeated alone; what a step checks
+//! is that step's own business.
 //! Invariant: the plan is a pure function of what is asked and what is installed, so it is tested as text.
 
 use std::fs;
@@ -9,10 +10,14 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::documents;
+use crate::servers::Servers;
 use crate::workspace::{self, Profile};
 
 /// Tells the tests to shorten their long campaigns.
 const FAST_VARIABLE: (&str, &str) = ("STATEWRIGHT_FAST", "1");
+
+/// The step that runs on the servers.
+const TESTS: &str = "tests";
 
 /// Runs the suite and says how it went; true when nothing failed.
 pub fn run(root: &Path, fast: bool) -> bool {
@@ -25,10 +30,12 @@ pub fn run(root: &Path, fast: bool) -> bool {
     };
     let mut passed = 0;
     let mut failed = 0;
+    // They end with the value, however the suite ends.
+    let mut servers = None;
     for step in plan(&asked) {
         println!("\n==> {}: {}", step.name, step.repeat());
         let started = Instant::now();
-        let outcome = perform(root, &step, fast);
+        let outcome = perform(root, &step, fast, &mut servers);
         let elapsed_seconds = started.elapsed().as_secs_f64();
         match outcome {
             Ok(Performed::Ran) => {
@@ -64,12 +71,16 @@ struct Asked {
 struct Step {
     name: &'static str,
     environment: Option<(&'static str, &'static str)>,
+    /// Whether it is told where the database servers are.
+    on_servers: bool,
     action: Action,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 enum Action {
     Command(Vec<String>),
+    /// Starts the servers; they run until the suite ends.
+    Servers,
     Documents,
     Skip(&'static str),
 }
@@ -84,7 +95,9 @@ impl Step {
     /// The command line that repeats this step alone.
     fn repeat(&self) -> String {
         let command = match &self.action {
+            Action::Command(words) if self.on_servers => format!("cargo xtask servers {}", words.join(" ")),
             Action::Command(words) => words.join(" "),
+            Action::Servers => "cargo xtask servers".to_owned(),
             Action::Documents if self.environment.is_some() => "cargo xtask docs --fast".to_owned(),
             Action::Documents => "cargo xtask docs".to_owned(),
             Action::Skip(_) => return "nothing to run".to_owned(),
@@ -103,19 +116,23 @@ fn plan(asked: &Asked) -> Vec<Step> {
         actions.push(("lints", command("cargo clippy --workspace --all-targets -- -D warnings")));
         actions.push(("release build", command("cargo build --release")));
     }
+    actions.push(("servers", Action::Servers));
     if asked.nextest_installed {
-        actions.push(("tests", command("cargo nextest run --workspace")));
+        actions.push((TESTS, command("cargo nextest run --workspace")));
         // nextest leaves the examples in documentation comments out; `cargo test` does not.
         if !asked.fast {
             actions.push(("documentation examples", command("cargo test --workspace --doc")));
         }
     } else {
-        actions.push(("tests", command("cargo test --workspace")));
+        actions.push((TESTS, command("cargo test --workspace")));
     }
     actions.push(("stories", stories_action(asked)));
     actions.push(("documents", Action::Documents));
     let environment = asked.fast.then_some(FAST_VARIABLE);
-    actions.into_iter().map(|(name, action)| Step { name, environment, action }).collect()
+    actions
+        .into_iter()
+        .map(|(name, action)| Step { name, environment, on_servers: name == TESTS, action })
+        .collect()
 }
 
 fn stories_action(asked: &Asked) -> Action {
@@ -130,8 +147,12 @@ fn command(line: &str) -> Action {
     Action::Command(line.split(' ').map(str::to_owned).collect())
 }
 
-fn perform(root: &Path, step: &Step, fast: bool) -> Result<Performed, String> {
+fn perform(root: &Path, step: &Step, fast: bool, servers: &mut Option<Servers>) -> Result<Performed, String> {
     let words = match &step.action {
+        Action::Servers => {
+            *servers = Some(Servers::start()?);
+            return Ok(Performed::Ran);
+        }
         Action::Skip(why) => return Ok(Performed::Skipped(why)),
         Action::Documents if documents::run(root, Profile::chosen(fast)) => {
             return Ok(Performed::Ran);
@@ -150,6 +171,11 @@ fn perform(root: &Path, step: &Step, fast: bool) -> Result<Performed, String> {
         command
     };
     command.args(arguments).envs(step.environment);
+    if step.on_servers
+        && let Some(servers) = servers
+    {
+        command.envs(servers.environment());
+    }
     match command.status() {
         Ok(status) if status.success() => Ok(Performed::Ran),
         Ok(status) => Err(status.to_string()),
@@ -205,7 +231,8 @@ mod tests {
             "formatting: cargo fmt --all --check
              lints: cargo clippy --workspace --all-targets -- -D warnings
              release build: cargo build --release
-             tests: cargo nextest run --workspace
+             servers: cargo xtask servers
+             tests: cargo xtask servers cargo nextest run --workspace
              documentation examples: cargo test --workspace --doc
              stories: target/release/statewright test machines/a.stories.yaml machines/b.stories.yaml
              documents: cargo xtask docs",
@@ -221,7 +248,8 @@ mod tests {
             "formatting: cargo fmt --all --check
              lints: cargo clippy --workspace --all-targets -- -D warnings
              release build: cargo build --release
-             tests: cargo test --workspace
+             servers: cargo xtask servers
+             tests: cargo xtask servers cargo test --workspace
              stories: nothing to run
              documents: cargo xtask docs",
         );
@@ -233,7 +261,8 @@ mod tests {
             true,
             true,
             &["machines/a.stories.yaml"],
-            "tests: STATEWRIGHT_FAST=1 cargo nextest run --workspace
+            "servers: STATEWRIGHT_FAST=1 cargo xtask servers
+             tests: STATEWRIGHT_FAST=1 cargo xtask servers cargo nextest run --workspace
              stories: STATEWRIGHT_FAST=1 cargo run -q -- test machines/a.stories.yaml
              documents: STATEWRIGHT_FAST=1 cargo xtask docs --fast",
         );

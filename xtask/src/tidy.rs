@@ -47,6 +47,7 @@ type Check = fn(&Path) -> Vec<Violation>;
 const CHECKS: &[(&str, Check)] = &[
     ("dependencies point only downward", manifests::check_arrows),
     ("the kernel's manifest names nothing async or random", manifests::check_kernel_manifest),
+    ("the project's own commands need only the standard library", manifests::check_own_commands),
     ("every crate inherits the workspace's lints", manifests::check_lints),
     ("the kernel's sources touch no outside world", sources::check_kernel_sources),
     ("every source file opens with its purpose", sources::check_heads),
@@ -108,6 +109,11 @@ mod tests {
     #[test]
     fn kernel_manifest_names_nothing_async_or_random() {
         holds(manifests::check_kernel_manifest);
+    }
+
+    #[test]
+    fn own_commands_need_only_the_standard_library() {
+        holds(manifests::check_own_commands);
     }
 
     #[test]

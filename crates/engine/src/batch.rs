@@ -122,7 +122,7 @@ impl Shard {
             Ok(commit) => batch.push(self.noticed(commit), Owner::Request(request)),
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() => {
-                    let commit = refused(&before, &request.input, &refusal, now);
+                    let commit = refused(&machine, &before, &request.input, &refusal, now);
                     batch.push(commit, Owner::Request(request));
                 }
                 Some(before) if batch.snapshots.contains_key(&key_of(&before)) => {
@@ -218,15 +218,26 @@ impl Shard {
         let machine = match (&input.cause, &before) {
             (Cause::Create { machine, .. }, _) => self.machines.current_for(&input.tenant, machine)?,
             (Cause::Message { machine, .. }, before) => match before.as_ref().filter(|b| !b.is_closed()) {
-                Some(open) => self.machines.of(open)?,
+                Some(open) => self.machine_of(open)?,
                 None => self.machines.current_for(&input.tenant, machine)?,
             },
-            (_, Some(before)) => self.machines.of(before)?,
+            (_, Some(before)) => self.machine_of(before)?,
             (_, None) => {
                 return Err(EngineError::NotFound { what: "such instance".into() });
             }
         };
         Ok((machine, before))
+    }
+
+    /// The machine that an instance is pinned to; another server may have activated it a moment ago.
+    fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
+        match self.machines.of(snapshot) {
+            Err(EngineError::NotFound { .. }) if self.is_shared => {
+                self.machines.pin_stored(&*self.store, &[&snapshot.definition])?;
+                self.machines.of(snapshot)
+            }
+            found => found,
+        }
     }
 
     fn find(&mut self, batch: &Batch, key: &InstanceKey) -> Result<Option<Arc<Snapshot>>, EngineError> {
@@ -270,7 +281,7 @@ impl Shard {
             let Some(timer) = current.due_timer(now, wanted) else {
                 return Ok(current);
             };
-            let machine = self.machines.of(&current)?;
+            let machine = self.machine_of(&current)?;
             let input = timer_input(&current.tenant, &current.instance, &timer.id, timer.deadline);
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
@@ -291,6 +302,10 @@ impl Shard {
     pub(crate) fn fire_claimed(&mut self, claimed: Vec<InstanceKey>, now: Timestamp) -> Fired {
         let mut batch = Batch::default();
         for key in claimed {
+            if self.is_shared {
+                // A decision on what another server has moved on would be stale, and the claim would have to run out.
+                self.hot.forget(&key);
+            }
             let fired = match self.find(&batch, &key) {
                 Ok(Some(snapshot)) => self.fire_into(&mut batch, snapshot, now, true).map(|_| ()),
                 Ok(None) => Ok(()),

@@ -81,6 +81,50 @@ impl Machines {
         Ok(machines)
     }
 
+    /// Takes over what other servers over the same store have activated: the last saved of a name is current, whoever
+    /// saved it.
+    ///
+    /// # Errors
+    /// When the store cannot be read; what was known stays known.
+    pub fn refresh(&self, store: &dyn Store) -> Result<(), LoadError> {
+        let _one_at_a_time = self.one_at_a_time();
+        let mut last = BTreeMap::new();
+        for stored in store.definitions()? {
+            let known = self.by_hash(&stored.hash);
+            let loaded = known.or_else(|| definition::load_own(&stored.source).0.map(Arc::new));
+            match loaded {
+                Some(machine) if machine.is_customised() => self.pin(machine),
+                Some(machine) => _ = last.insert(machine.name.clone(), machine),
+                // Said at the start, and by whoever activates it.
+                None => {}
+            }
+        }
+        for (name, machine) in last {
+            if self.current(&name).is_ok_and(|current| current.hash == machine.hash) {
+                continue;
+            }
+            tracing::info!(machine = %name, version = machine.version, "another server has activated it");
+            self.insert(machine);
+        }
+        Ok(())
+    }
+
+    /// Makes those of the definitions known that another server has saved.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub(crate) fn pin_stored(&self, store: &dyn Store, wanted: &[&DefinitionHash]) -> Result<(), LoadError> {
+        for stored in store.definitions()? {
+            if wanted.contains(&&stored.hash)
+                && self.by_hash(&stored.hash).is_none()
+                && let Some(machine) = definition::load_own(&stored.source).0
+            {
+                self.pin(Arc::new(machine));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks a definition, saves it, and makes it the current one of its name. Instances of other versions stay on
     /// theirs. The warnings come back with the machine. Tenants' overlays are applied to it; `misfits` has those that no
     /// longer fit.

@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kernel::definition;
 use kernel::definition::overlay::{Header, Part, combine, load_over};
 use kernel::diagnostic::{Diagnostic, Place, Severity};
 use kernel::id::{DefinitionHash, MachineName, TenantId};
@@ -174,7 +173,8 @@ impl Machines {
             }
         }
         if wanted.iter().any(|(.., hash, _)| self.by_hash(hash).is_none()) {
-            self.pin_stored(store, wanted.iter().map(|(.., hash, _)| hash).collect())?;
+            let hashes: Vec<_> = wanted.iter().map(|(.., hash, _)| hash).collect();
+            self.pin_stored(store, &hashes).map_err(MachinesError::Load)?;
         }
         for (tenant, name, text, hash, saved_at) in wanted {
             match self.by_hash(&hash) {
@@ -182,19 +182,6 @@ impl Machines {
                 None => {
                     tracing::error!(%tenant, machine = %name, hash = hash.as_str(), "failed to find what an overlay comes to; the tenant stays on what it has");
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// Makes those of the definitions known that another server has saved.
-    fn pin_stored(&self, store: &dyn Store, wanted: Vec<&DefinitionHash>) -> Result<(), MachinesError> {
-        for stored in store.definitions().map_err(MachinesError::Load)? {
-            if wanted.contains(&&stored.hash)
-                && self.by_hash(&stored.hash).is_none()
-                && let Some(machine) = definition::load_own(&stored.source).0
-            {
-                self.pin(Arc::new(machine));
             }
         }
         Ok(())

@@ -12,7 +12,8 @@ pub struct Settings {
     pub batch_timers_max: usize,
     /// Inputs waiting for the shard; at ten thousand commits a second this is a second's work.
     pub queue_inputs_max: usize,
-    /// Decisions on a revision that was no longer current, before the input is given back.
+    /// Decisions on a revision that was no longer current, before the input is given back: several servers may be after
+    /// one session, and each time one of them wins.
     pub attempts_max: u32,
     /// Hot instances, and as many receipts, kept in memory; about 2 KB each.
     pub cached_instances_max: usize,
@@ -42,7 +43,7 @@ impl Default for Settings {
             batch_inputs_max: 256,
             batch_timers_max: 64,
             queue_inputs_max: 10_000,
-            attempts_max: 8,
+            attempts_max: 32,
             cached_instances_max: 20_000,
             claim_lease: Delay::from_secs(30),
             silent_after: Delay::from_secs(86_400),

@@ -49,6 +49,8 @@ pub(crate) struct Shard {
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
     pub hot: Hot,
+    /// Whether other servers may overtake what is hot here.
+    pub is_shared: bool,
     /// Who delivers effects, once there is somebody.
     pub delivery: Option<Arc<Delivery>>,
     /// When the store next has to be asked for due timers; the beginning of time means now.
@@ -68,7 +70,8 @@ impl Shard {
         let hot = Hot::new(settings.cached_instances_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
         let next_due = ASK_NOW;
-        Self { store, machines, clock, metrics, settings, hot, delivery, next_due, next_clean_up }
+        let is_shared = store.info().is_shared;
+        Self { store, machines, clock, metrics, settings, hot, is_shared, delivery, next_due, next_clean_up }
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>) {

@@ -38,6 +38,9 @@ pub struct Commit {
     pub effects: Vec<Effect>,
     /// Phases of a flow as lists show them from now on: those for which that has changed.
     pub phases: Vec<PhaseRow>,
+    /// The fields of the context that are secret, in order: of these, and of what may hold copies of them, a store
+    /// writes nothing that can be read without a key.
+    pub secrets: Arc<[Arc<str>]>,
 }
 
 /// A phase as lists and workers find it.

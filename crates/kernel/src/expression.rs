@@ -17,6 +17,7 @@ mod lower;
 mod node;
 mod operate;
 mod pattern;
+mod secrecy;
 mod typing;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ pub use self::kind::Type;
 use self::lower::Lowering;
 use self::node::Node;
 pub(crate) use self::pattern::bounded as bounded_regex;
+use self::secrecy::{SECRET, Secrecy};
 use crate::definition::FieldDefinition;
 use crate::input::Fields;
 use crate::time::Timestamp;
@@ -78,6 +80,7 @@ pub struct Expression {
     node: Node,
     result: Type,
     reads: Reads,
+    secrecy: Secrecy,
 }
 
 /// What is known of the names in an expression when it is compiled. The default knows of nothing, and checks little.
@@ -156,6 +159,16 @@ impl Expression {
         &self.reads
     }
 
+    /// A secret field that its result may hold.
+    pub fn secret_shown(&self) -> Option<&str> {
+        self.secrecy.shown()
+    }
+
+    /// A value that it came to, for an error's text.
+    pub(crate) fn result_told(&self, value: &Value) -> String {
+        self.secrecy.value_told(value)
+    }
+
     /// What the result may be, as far as the names' types tell.
     pub fn result_type(&self) -> Type {
         self.result
@@ -204,7 +217,7 @@ impl Expression {
     /// # Errors
     /// As `evaluate`; also if `fuel` was used up before.
     pub fn evaluate_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<Value, String> {
-        Run::new(&scope, fuel).value(&self.node)
+        Run::new(&scope, fuel, &self.secrecy).value(&self.node)
     }
 
     /// # Errors
@@ -216,7 +229,8 @@ impl Expression {
     /// # Errors
     /// As `evaluate_with`, or when the result is no boolean.
     pub fn test_with(&self, scope: Scope<'_>, fuel: &mut Fuel) -> Result<bool, String> {
-        Run::new(&scope, fuel).test(&self.node).map_err(|failure| failure.to_string())
+        let tested = Run::new(&scope, fuel, &self.secrecy).test(&self.node);
+        tested.map_err(|failure| self.secrecy.words(&failure))
     }
 
     /// The values that the expression read, for explaining it.
@@ -226,7 +240,10 @@ impl Expression {
             [("context", scope.context, &self.reads.context), ("event", scope.event, &self.reads.event)];
         for (root, fields, read) in sides {
             for name in read.names.iter().take(EXPLAINED_FIELDS_MAX) {
-                let value = fields.get(name).map_or(Value::Null, abridged);
+                let value = match root == "context" && self.secrecy.hides(name) {
+                    true => Value::from(SECRET),
+                    false => fields.get(name).map_or(Value::Null, abridged),
+                };
                 values.insert(format!("{root}.{name}"), value);
             }
         }
@@ -265,7 +282,8 @@ fn compile_here(source: &str, names: &Names<'_>) -> Result<Expression, String> {
     if result.is_type() {
         return Err("its result is a type, which JSON cannot hold (a text is written in quotes)".into());
     }
-    Ok(Expression { source: source.into(), node, result, reads: lowering.reads })
+    let secrecy = Secrecy::of(&node, &lowering.reads, names.context);
+    Ok(Expression { source: source.into(), node, result, reads: lowering.reads, secrecy })
 }
 
 /// The first line of the parser's report without its file's name and its list of all that it would have taken.
@@ -439,6 +457,7 @@ mod tests {
             nullable,
             required: false,
             keep: false,
+            secret: false,
             default: None,
         };
         kinds.into_iter().map(field).collect()

@@ -23,6 +23,8 @@ pub struct Machine {
     pub hash: DefinitionHash,
     pub source: Arc<str>,
     pub fields: Vec<FieldDefinition>,
+    /// The names of the fields that are secret, in order.
+    pub secrets: Arc<[Arc<str>]>,
     pub chart: Chart,
     /// Where `recover` leads; where the machine begins if there is none.
     pub safe_state: Option<StateIndex>,

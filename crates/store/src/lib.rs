@@ -7,6 +7,7 @@
 mod chain;
 pub mod contract;
 pub mod memory;
+mod open;
 pub mod outbox;
 pub mod phase;
 pub mod query;
@@ -26,6 +27,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 pub use memory::MemoryStore;
+pub use open::{URLS, open};
 pub use outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
     SettlementResult,
@@ -217,10 +219,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn statistics(&self) -> Result<StoreStatistics, LoadError>;
 
-    /// Returns when another server may have saved a definition or a setting, or after `at_most`. A hint: it may come
-    /// early, late or for nothing.
-    fn wait_for_news(&self, at_most: Duration) {
+    /// Waits until another server may have saved a definition or a setting, or for `at_most`, and says whether there was
+    /// a sign of that. A hint: it may come late, for nothing, or never.
+    fn wait_for_news(&self, at_most: Duration) -> bool {
         std::thread::sleep(at_most);
+        false
+    }
+
+    /// What the data takes where it is kept, in bytes, as far as the backend tells.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// What this store is and what an acknowledgement of it is worth.
@@ -329,6 +337,8 @@ pub struct StoreInfo {
     /// Where the data is, without secrets.
     pub location: String,
     pub durability: Durability,
+    /// Whether several servers may work over it at once. What one of them has in memory may be overtaken then.
+    pub is_shared: bool,
     /// What whoever runs it should know: why the durability is no better, what was found in the backend's settings.
     pub notes: Vec<String>,
 }

@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["kernel"]),
     ("kernel", &[]),
     ("sim", &["engine", "store", "kernel"]),
-    ("xtask", &[]),
+    ("testbed", &[]),
+    ("xtask", &["testbed"]),
 ];
 
 /// What starts the name of a package that waits, or rolls dice: the kernel is a pure function.
@@ -82,6 +83,21 @@ pub fn check_kernel_manifest(root: &Path) -> Vec<Violation> {
             Violation::new(path, dependency.line, what, remedy)
         })
         .collect()
+}
+
+/// The project's own commands and what they start servers with are built from the standard library alone.
+pub fn check_own_commands(root: &Path) -> Vec<Violation> {
+    let mut violations = Vec::new();
+    for (path, allowed) in [("crates/testbed/Cargo.toml", None), ("xtask/Cargo.toml", Some("testbed"))] {
+        for dependency in dependencies(&tree::read(root, path)) {
+            if Some(dependency.package.as_str()) != allowed {
+                let what = format!("`{}` is not the standard library", dependency.package);
+                let remedy = "do without, so that `cargo xtask` builds in seconds on a fresh machine";
+                violations.push(Violation::new(path, dependency.line, what, remedy));
+            }
+        }
+    }
+    violations
 }
 
 /// The workspace forbids unsafe code and every package inherits its lints.
@@ -208,6 +224,7 @@ mod tests {
             "crates/kernel/Cargo.toml",
             "crates/sim/Cargo.toml",
             "crates/store/Cargo.toml",
+            "crates/testbed/Cargo.toml",
             "xtask/Cargo.toml",
         ]
         .into_iter()
@@ -247,6 +264,35 @@ mod tests {
             &[],
         );
         finds_in("crates/engine/Cargo.toml", "[dev-dependencies]\nsim.workspace = true\n", &[]);
+    }
+
+    #[test]
+    fn only_xtask_and_tests_use_the_testbed() {
+        finds_in("xtask/Cargo.toml", "[dependencies]\ntestbed.workspace = true\n", &[]);
+        finds_in("crates/store/Cargo.toml", "[dev-dependencies]\ntestbed.workspace = true\n", &[]);
+        finds_in(
+            "crates/app/Cargo.toml",
+            "[dependencies]\ntestbed.workspace = true\n",
+            &["crates/app/Cargo.toml:2: `app` depends on `testbed`"],
+        );
+    }
+
+    #[test]
+    fn dependencies_of_the_projects_own_commands_are_found() {
+        let check = |changed: &str, text: &str, expected: &[&str]| {
+            finds(check_own_commands, &crates(changed, text), expected);
+        };
+        check("xtask/Cargo.toml", "[dependencies]\ntestbed.workspace = true\n", &[]);
+        check(
+            "xtask/Cargo.toml",
+            "[dev-dependencies]\ntempfile = \"3\"\n",
+            &["xtask/Cargo.toml:2: `tempfile` is not the standard library"],
+        );
+        check(
+            "crates/testbed/Cargo.toml",
+            "[dependencies]\nredis = \"1\"\n",
+            &["crates/testbed/Cargo.toml:2: `redis` is not the standard library"],
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use kernel::definition;
 use kernel::diagnostic::{Diagnostic, nearest};
 use kernel::id::MachineName;
 use kernel::time::Delay;
-use store::{MemoryStore, SqliteStore, Store};
+use store::{Records, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
@@ -192,7 +192,7 @@ fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed.clone()));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
     let enabled = fsm_enabled()?;
-    let store = open_store(&server.store)?;
+    let store = store::open(&server.store, Records::default()).map_err(Failure)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server)?;
     receipts::activate(&machines, &*store, server.clock.now())?;
@@ -207,7 +207,7 @@ fn run(server: Server) -> CommandResult {
     if !rollouts.enabled() {
         tracing::warn!("{} is off: no message is answered, whatever is set for its machine", rollout::SWITCH);
     }
-    let durability = store.info().durability;
+    let about = store.info();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(async {
         let listener = TcpListener::bind(&server.listen)
@@ -215,10 +215,12 @@ fn run(server: Server) -> CommandResult {
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
         say!("statewright {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-        say!("store: {} ({})", store.info().location, durability.as_str());
-        if durability != store::Durability::Durable {
-            tracing::warn!(durability = durability.as_str(), "what this store acknowledges may be lost");
+        say!("store: {} ({})", about.location, about.durability.as_str());
+        if about.durability != store::Durability::Durable {
+            let durability = about.durability.as_str();
+            tracing::warn!(durability, "what this store acknowledges may be lost");
         }
+        about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
         let connections = Arc::new(server.connections);
@@ -260,19 +262,6 @@ fn fsm_enabled() -> Result<bool, Failure> {
     let value = std::env::var_os(rollout::SWITCH);
     let value = value.as_ref().map(|value| value.to_string_lossy());
     rollout::switch(value.as_deref()).map_err(Failure)
-}
-
-/// `sqlite:PATH` or `memory:`.
-pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => {
-            let store = SqliteStore::open(Path::new(path))
-                .map_err(|error| Failure(format!("failed to open the store {path}: {error}")))?;
-            Ok(Arc::new(store))
-        }
-        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
-        _ => Err(Failure(format!("`{url}` is no store; write sqlite:PATH or memory:"))),
-    }
 }
 
 /// Activates what is in the folders, in the order of versions, so that the highest of each machine is current, then the

@@ -209,6 +209,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/clean-up", post(operations::clean_up))
         .route("/v1/clock/advance", post(operations::advance_clock))
         .route("/v1/info", get(operations::info))
+        .route("/v1/health", get(operations::health))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))

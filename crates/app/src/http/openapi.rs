@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 51] = [
+const ROUTES: [(&str, &str, &str, &str); 52] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -160,6 +160,7 @@ const ROUTES: [(&str, &str, &str, &str); 51] = [
     ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
+    ("get", "/v1/health", "Try out the store: a question, a round trip, a decision that comes too late", ""),
     ("get", "/livez", "The process runs", ""),
     ("get", "/readyz", "New work may be sent here", ""),
     ("get", "/metrics", "Figures as OpenMetrics text", ""),

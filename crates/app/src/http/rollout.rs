@@ -4,7 +4,7 @@
 //! alone; the answers of the last two have the shape of any other.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -26,6 +26,8 @@ use crate::shadow_log::{self, ShadowQuery};
 
 /// How long another server over the same store may go on as before after a rollout or an overlay was set.
 const REFRESH_EVERY: Duration = Duration::from_secs(3);
+/// A wait for news holds up the end of the server for no longer.
+const STOPPED_WITHIN: Duration = Duration::from_millis(250);
 
 /// What became of a message.
 pub(crate) enum Taken {
@@ -315,12 +317,28 @@ pub async fn shadow_summary(
     .await
 }
 
-/// Takes over, every few seconds, what other servers over the same store have set. Ends with the server.
+/// Takes over what other servers over the same store have set and activated: when the store says that there is something,
+/// and every few seconds. Ends with the server.
 pub async fn keep_settings_fresh(app: Weak<App>) {
+    let Some(store) = app.upgrade().map(|app| app.engine.shared_store()) else { return };
+    if !store.info().is_shared {
+        return;
+    }
     loop {
-        tokio::time::sleep(REFRESH_EVERY).await;
+        let asked = Instant::now();
+        while asked.elapsed() < REFRESH_EVERY {
+            if app.strong_count() == 0 {
+                return;
+            }
+            let waiting = Arc::clone(&store);
+            let waited = tokio::task::spawn_blocking(move || waiting.wait_for_news(STOPPED_WITHIN));
+            if waited.await.unwrap_or(true) {
+                break;
+            }
+        }
         let Some(app) = app.upgrade() else { return };
         let refreshed = app.read(|app| {
+            app.engine.machines().refresh(app.engine.store()).map_err(EngineError::from)?;
             app.rollouts.refresh(app.engine.store()).map_err(EngineError::from)?;
             app.engine.machines().refresh_overlays(app.engine.store()).map_err(super::machines::refused)
         });

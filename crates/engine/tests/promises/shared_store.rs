@@ -1,10 +1,13 @@
 //! Two engines over one store: neither decides on what the other has changed.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use engine::Machines;
 use serde_json::json;
+use store::MemoryStore;
 
-use crate::world::{World, at_once, code, event, revision, says, stores, written};
+use crate::world::{World, at_once, code, definition, event, revision, says, stores, written};
 
 #[test]
 fn a_stale_hot_instance_never_decides() {
@@ -87,4 +90,28 @@ fn the_same_id_on_two_engines_is_one_transition_and_one_answer() {
         let session = world.session("ana");
         assert_eq!(world.history(&session.instance).len(), 1, "{name}");
     }
+}
+
+/// Another server is never asked to wait until this one has heard of it.
+#[test]
+fn an_instance_of_a_definition_that_another_server_has_activated_goes_on() {
+    let world = World::over(Arc::new(MemoryStore::new()));
+    let other = World {
+        machines: Arc::new(Machines::from_store(&*world.store).unwrap()),
+        ..World::over(Arc::clone(&world.store))
+    };
+    let engines = [world.engine(), other.engine()];
+    let second = definition().replace("version: 1", "version: 2");
+    let (second, _) = world.machines.activate(&*world.store, &second, world.clock.now()).unwrap();
+    engines[0].call(says("ana", "k1", "update")).unwrap();
+    engines[1].call(says("ana", "k2", "Task 7")).unwrap();
+    let session = world.session("ana");
+    assert_eq!((session.version, session.revision.0), (2, 2));
+    // What begins there is of the version that was current until the news has come.
+    engines[1].call(says("ben", "k1", "update")).unwrap();
+    assert_eq!(world.session("ben").version, 1);
+    other.machines.refresh(&*other.store).unwrap();
+    assert_eq!(other.machines.current(&second.name).unwrap().hash, second.hash);
+    engines[1].call(says("cleo", "k1", "update")).unwrap();
+    assert_eq!(world.session("cleo").version, 2);
 }

@@ -124,10 +124,8 @@ impl Run<'_> {
                 // At once is not later: what is due before its own event has ended would never let it end.
                 Value::Number(ms) if ms.is_i64() => Delay::from_millis(ms.as_i64().unwrap_or(1).max(1)),
                 other => {
-                    let source = &expression.source;
-                    return Err(
-                        format!("the delay `{source}` must be whole milliseconds, not {other}").into()
-                    );
+                    let (source, told) = (&expression.source, expression.result_told(&other));
+                    return Err(format!("the delay `{source}` must be whole milliseconds, not {told}").into());
                 }
             },
         };
@@ -202,7 +200,10 @@ impl Run<'_> {
     fn test(&mut self, condition: &Expression) -> Result<bool, String> {
         match self.evaluate(condition)? {
             Value::Bool(verdict) => Ok(verdict),
-            other => Err(format!("`{}` must be true or false, not {other}", condition.source)),
+            other => {
+                let told = condition.result_told(&other);
+                Err(format!("`{}` must be true or false, not {told}", condition.source))
+            }
         }
     }
 }

@@ -165,6 +165,7 @@ fn commit(
         lease: step.lease.take(),
     };
     let expected = after.revision;
+    let secrets = Arc::clone(&step.machine.secrets);
     let reason = step.reason.take();
     leave(step, &mut after, &is.status);
     let entry = entry(&after, input, was, event, reason, answer, &effects);
@@ -176,6 +177,7 @@ fn commit(
         clarifications: Vec::new(),
         effects,
         phases: rows,
+        secrets,
         after: Some(after),
     }
 }

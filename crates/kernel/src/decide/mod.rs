@@ -97,7 +97,13 @@ fn check_payload(input: &Input, revision: Revision) -> Result<(), Refusal> {
 }
 
 /// The commit that only writes a refused input to the log of its instance.
-pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timestamp) -> Commit {
+pub fn refused(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    refusal: &Refusal,
+    now: Timestamp,
+) -> Commit {
     let state = before.state();
     let event = match &input.cause {
         Cause::Event { event, .. } => event.clone(),
@@ -142,6 +148,7 @@ pub fn refused(before: &Snapshot, input: &Input, refusal: &Refusal, now: Timesta
         clarifications: Vec::new(),
         effects: Vec::new(),
         phases: Vec::new(),
+        secrets: Arc::clone(&machine.secrets),
     }
 }
 

@@ -541,6 +541,7 @@ impl<'a> Turn<'a> {
             clarifications: self.clarifications,
             effects: self.effects,
             phases: Vec::new(),
+            secrets: Arc::clone(&self.machine.secrets),
             after: Some(self.after),
         }
     }

@@ -22,7 +22,7 @@ use crate::id::OWN_MACHINE_PREFIX;
 use crate::machine::Machine;
 use crate::time::Delay;
 
-pub(crate) use compile::{INDEX, compile_flow_expression, compile_template_expression};
+pub(crate) use compile::{INDEX, compile_flow_expression, compile_template_expression, warn_of_copies};
 pub use document::Placed;
 pub use places::Places;
 pub(crate) use read::{ITEM, read, read_values};
@@ -77,6 +77,8 @@ pub struct FieldDefinition {
     pub required: bool,
     /// Survives `recover`.
     pub keep: bool,
+    /// Encrypted where it is stored, and told nowhere.
+    pub secret: bool,
     pub default: Option<Placed<Value>>,
 }
 

@@ -65,7 +65,8 @@ const TRANSITION_KEYS: [&str; 7] = ["target", "guard", "actions", "reenter", "re
 /// Beside `ACTION_KEYS`.
 const INITIAL_KEYS: [&str; 2] = ["target", "actions"];
 const INVOKE_KEYS: [&str; 7] = ["id", "src", "input", "timeout", "on_done", "on_error", "description"];
-const FIELD_KEYS: [&str; 7] = ["type", "items", "nullable", "required", "keep", "default", "description"];
+const FIELD_KEYS: [&str; 8] =
+    ["type", "items", "nullable", "required", "keep", "secret", "default", "description"];
 
 const FIELD_KINDS: [(&str, FieldKind); 7] = [
     ("string", FieldKind::String),
@@ -208,11 +209,22 @@ fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Fi
     let items = entries.get("items").and_then(|i| reader.choice(i, "`items`", &FIELD_KINDS));
     let mut flag = |key: &str| entries.get(key).and_then(|f| reader.boolean(f, key)).unwrap_or(false);
     let (nullable, required, keep) = (flag("nullable"), flag("required"), flag("keep"));
+    let secret = flag("secret");
     let default = entries.get("default").map(|node| Placed { value: node.to_json(), place: node.place });
-    let field = FieldDefinition { name: name.clone(), kind, items, nullable, required, keep, default };
-    if let Some(Placed { value, place }) = &field.default
-        && let Err(message) = field.accepts(value)
-    {
+    let field =
+        FieldDefinition { name: name.clone(), kind, items, nullable, required, keep, secret, default };
+    let Some(Placed { value, place }) = &field.default else { return field };
+    if field.secret && !value.is_null() {
+        reader.error(
+            "bad_value",
+            *place,
+            format!(
+                "the secret field `{}` has a default, which anybody who sees the definition can read",
+                name.value
+            ),
+            "drop the default; give the value when the instance is created, or with an event",
+        );
+    } else if let Err(message) = field.accepts(value) {
         reader.error(
             "bad_value",
             *place,
@@ -225,9 +237,9 @@ fn read_field(reader: &mut Reader<'_>, name: &Placed<String>, node: &Node) -> Fi
 
 impl FieldDefinition {
     fn of_any_type(name: &Placed<String>) -> Self {
-        let (nullable, required, keep) = (false, false, false);
+        let (nullable, required, keep, secret) = (false, false, false, false);
         let name = name.clone();
-        Self { name, kind: FieldKind::Any, items: None, nullable, required, keep, default: None }
+        Self { name, kind: FieldKind::Any, items: None, nullable, required, keep, secret, default: None }
     }
 
     /// Whether a value may stand in this field; an absent field is null.
@@ -240,12 +252,16 @@ impl FieldDefinition {
             return if allowed { Ok(()) } else { Err(format!("must be {}, not null", self.kind.noun())) };
         }
         if !self.kind.holds(value) {
-            return Err(format!("must be {}, not {value}", self.kind.noun()));
+            return Err(match self.secret {
+                true => format!("must be {}", self.kind.noun()),
+                false => format!("must be {}, not {value}", self.kind.noun()),
+            });
         }
         let (Some(kind), Value::Array(items)) = (self.items, value) else {
             return Ok(());
         };
         match items.iter().position(|item| !kind.holds(item)) {
+            Some(at) if self.secret => Err(format!("has something at [{at}] that must be {}", kind.noun())),
             Some(at) => Err(format!("has {} at [{at}], which must be {}", items[at], kind.noun())),
             None => Ok(()),
         }

@@ -4,7 +4,7 @@
 //! `tests/diagnostics`. A code keeps its meaning.
 
 /// A code and its meaning, in the order in which an author meets them.
-pub const CODES: [(&str, &str); 42] = [
+pub const CODES: [(&str, &str); 43] = [
     ("syntax", "The text is not YAML 1.2 or JSON; what follows the place could not be read."),
     (
         "too_large",
@@ -83,4 +83,8 @@ pub const CODES: [(&str, &str); 42] = [
         "A field that no guard, reply, output or other expression reads. In a flow that people or workers have a part in, every field is read: they are shown them all.",
     ),
     ("unwritten_field", "A field that is read, and that nothing assigns or gives a value."),
+    (
+        "secret_shown",
+        "The value of a secret field is shown in a reply or a button, or copied into a field that is not secret.",
+    ),
 ];

@@ -16,6 +16,7 @@ use super::fuel::Fuel;
 use super::kind::Kinds;
 use super::node::{Conversion, Fold, FoldStep, Guess, Node};
 use super::operate;
+use super::secrecy::Secrecy;
 
 /// An error that is set aside has still been worded.
 const ASIDE_STEPS: u32 = 16;
@@ -25,11 +26,12 @@ pub(super) struct Run<'r, 'a> {
     /// The variable of the comprehension that is running.
     item: Datum<'a>,
     fuel: &'r mut Fuel,
+    secrecy: &'r Secrecy,
 }
 
 impl<'r, 'a> Run<'r, 'a> {
-    pub fn new(scope: &'r Scope<'a>, fuel: &'r mut Fuel) -> Self {
-        Self { scope, item: Datum::Null, fuel }
+    pub fn new(scope: &'r Scope<'a>, fuel: &'r mut Fuel, secrecy: &'r Secrecy) -> Self {
+        Self { scope, item: Datum::Null, fuel, secrecy }
     }
 
     /// # Errors
@@ -43,15 +45,17 @@ impl<'r, 'a> Run<'r, 'a> {
         } else if let Some(value) = self.read(node) {
             return match self.fuel.spend(1).and_then(|()| spend_copy(value, self.fuel)) {
                 Ok(()) => Ok(value.clone()),
-                Err(failure) => Err(failure.to_string()),
+                Err(failure) => Err(self.secrecy.words(&failure)),
             };
         } else if node.is_condition() {
             return match self.test(node) {
                 Ok(verdict) => Ok(Value::Bool(verdict)),
-                Err(failure) => Err(failure.to_string()),
+                Err(failure) => Err(self.secrecy.words(&failure)),
             };
         }
-        self.datum(node).and_then(|datum| datum.into_json(self.fuel)).map_err(|failure| failure.to_string())
+        self.datum(node)
+            .and_then(|datum| datum.into_json(self.fuel))
+            .map_err(|failure| self.secrecy.words(&failure))
     }
 
     /// A condition; for what gives no boolean, its value as an error.
@@ -416,7 +420,7 @@ impl<'r, 'a> Run<'r, 'a> {
 
 #[cold]
 fn missing(node: &Node) -> Failure {
-    Failure::told(format!("{node} is missing"))
+    Failure::Missing(format!("{node} is missing").into())
 }
 
 /// A fraction may be looked up, as keys are compared by value, but not be a key.

@@ -9,8 +9,10 @@ use std::fmt;
 pub(super) enum Failure {
     /// All of so many steps are used.
     Spent(u32),
-    /// No larger than a value, so that a result is not either.
+    /// What holds values. No larger than a value, so that a result is not either.
     Told(Box<str>),
+    /// What is named is not there: the expression's own words.
+    Missing(Box<str>),
 }
 
 pub(super) type Outcome<T> = Result<T, Failure>;
@@ -29,7 +31,7 @@ impl fmt::Display for Failure {
                 formatter,
                 "it takes more than {steps} steps; use smaller lists and texts, or do less with them"
             ),
-            Self::Told(message) => formatter.write_str(message),
+            Self::Told(message) | Self::Missing(message) => formatter.write_str(message),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::chart::Computed;
 use crate::definition::document::Placed;
-use crate::definition::{Definition, GUESSES_MAX, StateDefinition, ValueDefinition, compile_flow_expression};
+use crate::definition::{
+    Definition, GUESSES_MAX, StateDefinition, ValueDefinition, compile_flow_expression, warn_of_copies,
+};
 use crate::diagnostic::{Diagnostic, Place, nearest, shorten};
 use crate::expression::Expression;
 use crate::flow::definition::{PhaseDefinition, RecipeDefinition, RunDefinition};
@@ -226,6 +228,9 @@ impl<'a> Compiler<'a, '_> {
             let computed = self.values(std::slice::from_ref(&(name.clone(), value.clone())), true);
             let misfit = match (computed.first(), field) {
                 (Some((_, Computed::Expression(expression))), Some(field)) => {
+                    if let ValueDefinition::Expression(source) = value {
+                        warn_of_copies(source, expression, field, self.diagnostics);
+                    }
                     expression.check_assignment(field)
                 }
                 (Some((_, Computed::Literal(value))), Some(field)) => {

@@ -192,6 +192,9 @@ impl Exporter<'_> {
             if field.keep {
                 self.note(&path, "XState knows no recovery: `keep` travels in `meta.statewright`");
             }
+            if field.secret {
+                self.note(&path, "XState knows no secrets: `secret` travels in `meta.statewright`");
+            }
             let empty = || match field.kind {
                 _ if field.nullable => Json::Null,
                 FieldKind::String => Json::text(""),

@@ -159,7 +159,7 @@ fn refused_event_only_writes_the_log() {
     let tracking = after(&[create(), event("track", json!({ "parcel": "P7" }))]);
     let short = event("note", json!({ "text": "ok" }));
     let refusal = next(&tracking, &short, 2).unwrap_err();
-    let commit = refused(tracking.after.as_ref().unwrap(), &short, &refusal, after_minutes(2));
+    let commit = refused(&machine(), tracking.after.as_ref().unwrap(), &short, &refusal, after_minutes(2));
     check("refused_event", &commit);
 }
 

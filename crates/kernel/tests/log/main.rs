@@ -145,7 +145,7 @@ impl Lived {
         let commit = match (decide(&self.machine, before, &input, self.now), before) {
             (Ok(commit), _) => commit,
             (Err(refusal), Some(before)) if refusal.code.is_recorded() => {
-                refused(before, &input, &refusal, self.now)
+                refused(&self.machine, before, &input, &refusal, self.now)
             }
             (Err(_), _) => return,
         };
@@ -167,7 +167,7 @@ impl Lived {
 fn again(machine: &Machine, before: Option<&Snapshot>, entry: &Entry, input: &Input) -> Commit {
     match (decide(machine, before, input, entry.at), before) {
         (Ok(commit), _) => commit,
-        (Err(refusal), Some(before)) => refused(before, input, &refusal, entry.at),
+        (Err(refusal), Some(before)) => refused(machine, before, input, &refusal, entry.at),
         (Err(refusal), None) => panic!("{}", refusal.message),
     }
 }

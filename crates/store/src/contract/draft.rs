@@ -80,6 +80,7 @@ pub struct Draft {
     clarifications: Vec<Clarification>,
     effects: Vec<EffectKind>,
     phases: Vec<PhaseRow>,
+    secrets: Vec<Arc<str>>,
 }
 
 impl Draft {
@@ -115,6 +116,7 @@ impl Draft {
             clarifications: Vec::new(),
             effects: Vec::new(),
             phases: Vec::new(),
+            secrets: Vec::new(),
         }
     }
 
@@ -239,6 +241,13 @@ impl Draft {
         self
     }
 
+    /// One more field of the context is secret.
+    pub fn secret(mut self, name: &str) -> Self {
+        self.secrets.push(name.into());
+        self.secrets.sort_unstable();
+        self
+    }
+
     /// Writes the line of a phase.
     pub fn phase(mut self, row: PhaseRow) -> Self {
         self.phases.push(row);
@@ -268,6 +277,7 @@ impl Draft {
             after: (!self.is_refused).then_some(snapshot),
             clarifications: self.clarifications,
             phases: self.phases,
+            secrets: self.secrets.into(),
         }
     }
 

@@ -370,12 +370,18 @@ impl Store for SqliteStore {
         self.read(read::statistics).map_err(failure::at_load)
     }
 
+    /// Of the file and its log.
+    fn stored_bytes(&self) -> Option<u64> {
+        Some(self.place.bytes() + self.place.log_bytes())
+    }
+
     fn info(&self) -> StoreInfo {
         StoreInfo {
             backend: "sqlite",
             version: rusqlite::version().to_owned(),
             location: self.place.name.clone(),
             durability: self.place.durability,
+            is_shared: false,
             notes: self.place.notes.iter().cloned().chain(self.notes.texts()).collect(),
         }
     }

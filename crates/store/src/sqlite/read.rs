@@ -279,9 +279,12 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     for status in ClarificationStatus::ALL {
         figures.clarifications.insert(status.as_str(), 0);
     }
+    let mut deadlines = (0, 0);
     in_windows(connection, "instances", |from, until| {
-        count_instances(connection, &mut figures, from, until)
+        count_instances(connection, &mut figures, &mut deadlines, from, until)
     })?;
+    let (seconds, count) = deadlines;
+    figures.mean_deadline = (count > 0).then(|| Timestamp::from_millis(seconds / count * 1_000));
     in_windows(connection, "clarifications", |from, until| {
         let mut select = connection.prepare_cached(
             "SELECT status, count(*) FROM clarifications
@@ -323,9 +326,11 @@ pub(super) fn in_windows(
     }
 }
 
+/// `deadlines`: the sum of their seconds, and how many there are.
 fn count_instances(
     connection: &Connection,
     figures: &mut StoreStatistics,
+    deadlines: &mut (i64, i64),
     from: i64,
     until: i64,
 ) -> rusqlite::Result<()> {
@@ -347,6 +352,14 @@ fn count_instances(
         connection.prepare_cached("SELECT max(updated_at) FROM instances WHERE row > ?1 AND row <= ?2")?;
     let latest: Option<i64> = latest.query_row([from, until], |row| row.get(0))?;
     figures.latest_change = figures.latest_change.max(latest.map(Timestamp::from_millis));
+    let mut sum = connection.prepare_cached(
+        "SELECT coalesce(sum(wake_at / 1000), 0), count(*) FROM instances
+         WHERE wake_at IS NOT NULL AND tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2",
+    )?;
+    let (seconds, count) =
+        sum.query_row([from, until], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    deadlines.0 += seconds;
+    deadlines.1 += count;
     Ok(())
 }
 

@@ -38,8 +38,28 @@ impl Compiler<'_, '_> {
             };
             self.error("type_mismatch", source.place, problem, help);
         }
+        if let Wanted::Value(field) = wanted {
+            warn_of_copies(source, &expression, field, self.diagnostics);
+        }
         Some(expression)
     }
+}
+
+/// A secret that is copied into a field that is not secret can be read where that is stored.
+pub(crate) fn warn_of_copies(
+    source: &Placed<String>,
+    expression: &Expression,
+    field: &FieldDefinition,
+    diagnostics: &mut Vec<Diagnostic>,
+) {
+    let Some(secret) = expression.secret_shown().filter(|_| !field.secret) else { return };
+    let name = &field.name.value;
+    let message = format!("the secret `{secret}` is copied into `{name}`, which is not secret");
+    let help = format!(
+        "mark `{name}` as `secret: true` too, or copy only what is none, such as `context.{secret} != null`"
+    );
+    let place = place_of_field(source, "context.", secret);
+    diagnostics.push(Diagnostic::warning("secret_shown", place, message, help));
 }
 
 /// The expression in a reply or its options, which no event is there for.
@@ -59,6 +79,12 @@ pub(crate) fn compile_template_expression(
             "`event` is not known here".into(),
             "a reply may use context, active and now; assign what it needs to the context first".into(),
         ));
+    }
+    if let Some(secret) = expression.secret_shown() {
+        let message = format!("the secret `{secret}` is shown to whoever reads the reply");
+        let help = format!("leave it out, or show only what is none, such as `context.{secret} != null`");
+        let place = place_of_field(source, "context.", secret);
+        diagnostics.push(Diagnostic::warning("secret_shown", place, message, help));
     }
     Some(expression)
 }

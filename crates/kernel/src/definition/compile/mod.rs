@@ -90,11 +90,19 @@ pub(crate) fn compile(
         hash: DefinitionHash::of(source),
         source: source.into(),
         fields: definition.context.clone(),
+        secrets: secrets(definition),
         chart,
         safe_state,
         conversation,
         flow,
     })
+}
+
+fn secrets(definition: &Definition) -> Arc<[Arc<str>]> {
+    let secret = definition.context.iter().filter(|field| field.secret);
+    let mut names: Vec<Arc<str>> = secret.map(|field| field.name.value.as_str().into()).collect();
+    names.sort_unstable();
+    names.into()
 }
 
 /// What is written under `on`, `after` and `always`; a key without a transition counts as one.
@@ -154,7 +162,7 @@ fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
 
 pub(crate) use actions::INDEX;
 use expressions::Wanted;
-pub(crate) use expressions::{compile_flow_expression, compile_template_expression};
+pub(crate) use expressions::{compile_flow_expression, compile_template_expression, warn_of_copies};
 
 struct Compiler<'a, 'd> {
     definition: &'a Definition,

@@ -111,7 +111,8 @@ impl Step<'_> {
         let found = other.evaluate(self.scope(&Fields::new()))?;
         let Value::String(id) = &found else {
             let name = &self.phase(phase).name;
-            return Err(format!("`wait_for` of `{name}` must be the id of a flow, not {found}"));
+            let told = other.result_told(&found);
+            return Err(format!("`wait_for` of `{name}` must be the id of a flow, not {told}"));
         };
         let ParentCall { instance, call, .. } = self.parent_call();
         let payload = [("instance", instance.to_string()), ("call", call)];
