@@ -19,6 +19,7 @@ mod seal;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod write;
 
 use std::path::Path;
@@ -106,6 +107,9 @@ struct Writer {
 /// Under which a note stands about somebody else who writes.
 const FOREIGN_WRITE: &str = "foreign-write";
 
+/// Under which a note stands about what is damaged.
+const DAMAGE: &str = "damage";
+
 /// Under which a note stands about a file that is not in its place.
 const GONE: &str = "gone";
 
@@ -137,11 +141,12 @@ impl SqliteStore {
             return Err(OpenError::SqliteTooOld { found });
         }
         let place = Arc::new(Place::take(path, options.network_allowed)?);
-        let writer = prepare(&place).map_err(|error| failure::at_open(&place.path, error))?;
+        let notes = Arc::new(Notes::default());
+        let writer = prepare(&place, &notes).map_err(|error| failure::at_open(&place.path, error))?;
         let checkpoints = open_writer(&place.path)?;
         place.note_log();
         let readers = Arc::new(Readers::new(Arc::clone(&place)));
-        let (writer, notes) = (Arc::new(Mutex::new(writer)), Arc::new(Notes::default()));
+        let writer = Arc::new(Mutex::new(writer));
         let care = Care {
             writer: Arc::clone(&writer),
             readers: Arc::clone(&readers),
@@ -388,13 +393,18 @@ impl Store for SqliteStore {
 }
 
 /// The connection that writes, to a file that has been looked at and taken to this program's schema.
-fn prepare(place: &Place) -> Result<Writer, OpenError> {
+fn prepare(place: &Place, notes: &Notes) -> Result<Writer, OpenError> {
     let mut connection = connect(&place.path)?;
     // Before anything is changed: even the mode of the log is written into the file.
     let step = schema::step_of(&connection, &place.path)?;
     configure(&connection)?;
     schema::migrate(&mut connection, step)?;
     schema::check_definitions(&connection, &place.path)?;
+    if place.bytes() <= verify::BYTES_AT_ONCE
+        && let Some(note) = verify::at_open(&mut connection, &place.path)?
+    {
+        notes.put(DAMAGE, note);
+    }
     schema::sign(&connection)?;
     checkpoint::cap_log(&mut connection)?;
     let (log_last, data_version) = (log_end(&connection)?, version_of(&connection)?);

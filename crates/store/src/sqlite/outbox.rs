@@ -16,7 +16,7 @@ use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
 use crate::record::EffectRow;
-use crate::seal::OUTBOX;
+use crate::seal::{Cell, OUTBOX, PROGRESS};
 use crate::sqlite::read::{Conditions, identifier};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::{self, Fault};
@@ -25,33 +25,72 @@ use crate::sqlite::seal::{self, Fault};
 pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (tenant, key, instance, machine, subject, lane, created_at, due_at, claimable_at,
-             checksum, body)
+             checksum, body, progress)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,
-             iif(EXISTS (SELECT 1 FROM outbox WHERE lane = ?6 AND settled_at IS NULL), NULL, ?7), ?8, ?9)",
+             iif(EXISTS (SELECT 1 FROM outbox WHERE lane = ?6 AND settled_at IS NULL), NULL, ?7), ?8, ?9, ?10)",
     )?;
+    let lane = Lane::of(row.effect).map(|lane| lane.number(owner));
+    let due_at = row.created_at.as_millis();
     insert.execute(params![
         row.after.tenant.as_str(),
         row.effect.key,
         row.after.instance.as_str(),
         row.after.machine.as_str(),
         row.subject(),
-        Lane::of(row.effect).map(|lane| lane.number(owner)),
-        row.created_at.as_millis(),
+        lane,
+        due_at,
         row.checksum,
         row.body,
+        progress_at_first(due_at, lane),
     ])?;
     Ok(())
 }
 
-/// What changes about an effect, behind what `OUTBOX` selects.
-const PROGRESS: [&str; 8] =
-    ["status", "attempts", "parts_done", "due_at", "error", "provider_id", "stage", "settled_at"];
+/// The checksum over the progress of an effect that nobody has touched yet.
+fn progress_at_first(due_at: i64, lane: Option<i64>) -> i64 {
+    let status = EffectStatus::Pending.as_str().as_bytes();
+    let (zero, none) = (Cell::Integer(0), Cell::Null);
+    let lane = lane.map_or(none, Cell::Integer);
+    PROGRESS.checksum(&[Cell::Text(status), zero, zero, Cell::Integer(due_at), none, none, none, none, lane])
+}
 
-static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&PROGRESS));
+/// Puts what an effect's progress now is under its checksum. Only for one whose progress was found whole, or is all new.
+fn seal_progress(connection: &Connection, seq: i64) -> rusqlite::Result<()> {
+    static SELECT: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} FROM outbox WHERE seq = ?1", PROGRESS.columns.join(", ")));
+    let mut select = connection.prepare_cached(&SELECT)?;
+    let checksum = select.query_row([seq], |row| Ok(PROGRESS.checksum(&PROGRESS.cells(row)?)))?;
+    let mut update = connection.prepare_cached("UPDATE outbox SET progress = ?1 WHERE seq = ?2")?;
+    update.execute([checksum, seq])?;
+    Ok(())
+}
+
+/// What changes about an effect, behind what `OUTBOX` selects: what `PROGRESS` has, and its checksum.
+pub(super) const MORE: [&str; 10] = [
+    "status",
+    "attempts",
+    "parts_done",
+    "due_at",
+    "error",
+    "provider_id",
+    "stage",
+    "settled_at",
+    "lane",
+    "progress",
+];
+
+static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&MORE));
 
 /// The effect in a row of `SELECT`.
-fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
+pub(super) fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
     let effect: Effect = OUTBOX.open(row)?;
+    let from = OUTBOX.more();
+    let cells = (from..from + PROGRESS.columns.len()).map(|column| Ok(seal::cell(row.get_ref(column)?)));
+    let cells = cells.collect::<rusqlite::Result<Vec<_>>>()?;
+    let sealed = Cell::Integer(PROGRESS.checksum(&cells));
+    if seal::cell(row.get_ref(from + PROGRESS.columns.len())?) != sealed {
+        return Err(OUTBOX.damage(row, "the checksum does not fit how far it has come".to_owned()));
+    }
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row, effect).map_err(|error| OUTBOX.damage(row, error.to_string()))
 }
@@ -124,6 +163,7 @@ pub(super) fn claim(
             "UPDATE outbox SET status = 'sending', attempts = ?1, due_at = ?2, claimable_at = ?2 WHERE seq = ?3",
         )?;
         update.execute(params![effect.attempts, lease_until.as_millis(), seq])?;
+        seal_progress(connection, seq)?;
         claimed.push(ClaimedEffect { effect, interrupted });
     }
     Ok(claimed)
@@ -178,6 +218,8 @@ pub(super) fn settle(
     settlement: &Settlement,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
+    let whole = find_whole(connection, &settlement.tenant, &settlement.key)?;
+    let Some(OutboxEffect { seq, .. }) = whole else { return Ok(false) };
     let settled = settlement.result.settled();
     // Who has lost its turn to one that was retried meanwhile does not get it back by failing.
     let mut update = connection.prepare_cached(
@@ -199,6 +241,9 @@ pub(super) fn settle(
         settled.uncounted,
     ];
     let lane: Option<Option<i64>> = update.query_row(values, |row| row.get(0)).optional()?;
+    if lane.is_some() {
+        seal_progress(connection, seq.cast_signed())?;
+    }
     if let Some(Some(lane)) = lane
         && settled.status.is_settled()
     {
@@ -216,26 +261,34 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 
 static FIND: LazyLock<String> = LazyLock::new(|| SELECT.clone() + "WHERE t.tenant = ?1 AND t.key = ?2");
 
-/// A damaged effect is as good as none: it is not retried.
+/// A damaged effect is as good as none: nothing changes it.
+fn find_whole(
+    connection: &Connection,
+    tenant: &TenantId,
+    key: &str,
+) -> rusqlite::Result<Option<OutboxEffect>> {
+    let mut find = connection.prepare_cached(&FIND)?;
+    let mut rows = find.query([tenant.as_str(), key])?;
+    let found = rows.next()?.map(open);
+    drop(rows);
+    match found {
+        None | Some(Err(Fault::NewerFormat(_))) => Ok(None),
+        Some(Ok(effect)) => Ok(Some(effect)),
+        Some(Err(Fault::Backend(error))) => Err(error),
+        Some(Err(Fault::Damaged(damage))) => {
+            seal::quarantine(connection, &damage)?;
+            Ok(None)
+        }
+    }
+}
+
 pub(super) fn retry(
     connection: &Connection,
     tenant: &TenantId,
     key: &str,
     now: Timestamp,
 ) -> rusqlite::Result<Option<EffectStatus>> {
-    let mut find = connection.prepare_cached(&FIND)?;
-    let mut rows = find.query([tenant.as_str(), key])?;
-    let found = rows.next()?.map(open);
-    drop(rows);
-    let effect = match found {
-        None | Some(Err(Fault::NewerFormat(_))) => return Ok(None),
-        Some(Ok(effect)) => effect,
-        Some(Err(Fault::Backend(error))) => return Err(error),
-        Some(Err(Fault::Damaged(damage))) => {
-            seal::quarantine(connection, &damage)?;
-            return Ok(None);
-        }
-    };
+    let Some(effect) = find_whole(connection, tenant, key)? else { return Ok(None) };
     if effect.status.may_be_retried() {
         let mut update = connection.prepare_cached(
             "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1, provider_id = NULL, stage = NULL,
@@ -244,6 +297,7 @@ pub(super) fn retry(
         )?;
         let values = params![now.as_millis(), effect.seq.cast_signed()];
         let lane: Option<i64> = update.query_row(values, |row| row.get(0))?;
+        seal_progress(connection, effect.seq.cast_signed())?;
         if let Some(lane) = lane {
             seat_first(connection, lane)?;
         }
@@ -254,27 +308,26 @@ pub(super) fn retry(
 pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> rusqlite::Result<bool> {
     let DeliveryReport { tenant, provider_id, key, stage, error } = report;
     let mut find = connection.prepare_cached(
-        "SELECT seq, stage FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
+        "SELECT key FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
     )?;
-    let found: Option<(i64, Option<String>)> =
-        find.query_row([provider_id, tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((seq, known)) = found else {
-        let Some(key) = key else { return Ok(false) };
-        let mut clear_up = connection.prepare_cached(
-            "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error)
-             WHERE tenant = ?5 AND key = ?6 AND status = 'unknown'",
-        )?;
-        let status = report.status().as_str();
-        let values = params![status, provider_id, stage.as_str(), error, tenant.as_str(), key];
-        return Ok(clear_up.execute(values)? == 1);
+    let found: Option<String> =
+        find.query_row([provider_id, tenant.as_str()], |row| row.get(0)).optional()?;
+    let is_known = found.is_some();
+    let Some(key) = found.as_ref().or(key.as_ref()) else { return Ok(false) };
+    let Some(effect) = find_whole(connection, tenant, key)? else { return Ok(false) };
+    let is_news = match is_known {
+        true => stage.is_news_after(effect.stage),
+        false => effect.status == EffectStatus::Unknown,
     };
-    if !stage.is_news_after(known.as_deref().and_then(DeliveryStage::parse)) {
+    if !is_news {
         return Ok(false);
     }
     let mut update = connection.prepare_cached(
-        "UPDATE outbox SET status = ?1, stage = ?2, error = coalesce(?3, error) WHERE seq = ?4",
+        "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error) WHERE seq = ?5",
     )?;
-    update.execute(params![report.status().as_str(), stage.as_str(), error, seq])?;
+    let seq = effect.seq.cast_signed();
+    update.execute(params![report.status().as_str(), provider_id, stage.as_str(), error, seq])?;
+    seal_progress(connection, seq)?;
     Ok(true)
 }
 
@@ -380,4 +433,25 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     }
     let mut update = connection.prepare("UPDATE outbox SET checksum = ?2 WHERE seq = ?1")?;
     checksums.into_iter().try_for_each(|sealed| update.execute(sealed).map(drop))
+}
+
+/// Puts how far every effect has come under its checksum. For the step of the schema that brought it.
+pub(super) fn seal_progress_of_all(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT seq FROM outbox")?;
+    let all: Vec<i64> = select.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    all.into_iter().try_for_each(|seq| seal_progress(connection, seq))
+}
+
+/// Says anew of every effect whether, and when, it may be claimed.
+pub(super) fn seat_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE seats AS
+         SELECT seq, iif(settled_at IS NULL AND (lane IS NULL OR seq = (
+                    SELECT min(first.seq) FROM main.outbox AS first
+                    WHERE first.lane = o.lane AND first.settled_at IS NULL)), due_at, NULL) AS at
+         FROM main.outbox AS o;
+         UPDATE outbox SET claimable_at = seats.at FROM temp.seats
+         WHERE seats.seq = outbox.seq AND outbox.claimable_at IS NOT seats.at;
+         DROP TABLE temp.seats",
+    )
 }

@@ -73,7 +73,7 @@ pub(super) fn forget(connection: &Connection, owner: i64) -> rusqlite::Result<()
 static SELECT: LazyLock<String> = LazyLock::new(|| PHASES.select(&[]));
 
 /// The line in a row of `SELECT`.
-fn open(row: &Row<'_>) -> Result<PhaseLine, Fault> {
+pub(super) fn open(row: &Row<'_>) -> Result<PhaseLine, Fault> {
     PHASES.verify(row)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row).map_err(|error| PHASES.damage(row, error.to_string()))

@@ -21,10 +21,11 @@ pub(super) struct Step {
 }
 
 /// Each step takes the file from the version that is its index to the next.
-pub(super) const STEPS: [Step; 3] = [
+pub(super) const STEPS: [Step; 4] = [
     Step { sql: include_str!("schema.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("schema_2.sql"), then: outbox::seal_all },
     Step { sql: include_str!("schema_3.sql"), then: |_| Ok(()) },
+    Step { sql: include_str!("schema_4.sql"), then: outbox::seal_progress_of_all },
 ];
 
 /// The step that brought a table by which a file is known.
@@ -77,7 +78,20 @@ pub(super) fn step_of(connection: &Connection, path: &Path) -> Result<u32, OpenE
     if !is_known && id == 0 && !tables.is_empty() {
         return foreign(format!("it has the tables {}", tables.join(", ")));
     }
-    let confirmed = KNOWN_BY.iter().filter(|(name, _)| has(name)).map(|(_, step)| *step).max().unwrap_or(0);
+    // What changed no tables is told by a column.
+    let has_progress: bool = connection.query_row(
+        "SELECT count(*) > 0 FROM pragma_table_info('outbox') WHERE name = 'progress'",
+        (),
+        |row| row.get(0),
+    )?;
+    let by_column = if has_progress { 4 } else { 0 };
+    let confirmed = KNOWN_BY
+        .iter()
+        .filter(|(name, _)| has(name))
+        .map(|(_, step)| *step)
+        .max()
+        .unwrap_or(0)
+        .max(by_column);
     let is_confirmed = confirmed == found || (found > STEPS.len() as u32 && confirmed == STEPS.len() as u32);
     if !is_confirmed || (is_known && id != 0 && id != APPLICATION_ID) {
         let detail = format!(
