@@ -30,7 +30,8 @@ fn fill(store: &dyn Store) {
     for number in 0..INSTANCES {
         let draft = Draft::creation(&name(number)).context("note", json!("été ".repeat(number % 30)));
         let draft = if number % 3 == 0 { draft } else { draft.session(&format!("person-{number}"), 1) };
-        let mut draft = draft.tenant(if number % 7 == 0 { "other" } else { "t" }).effect("hello").effect("again");
+        let mut draft =
+            draft.tenant(if number % 7 == 0 { "other" } else { "t" }).effect("hello").effect("again");
         if number % 4 == 0 {
             draft = draft.timer(2_000 + number as i64);
         }
@@ -103,7 +104,10 @@ fn ask(store: &dyn Store) -> Answers {
                 answers.insert(format!("receipt {t} {name} {revision}"), one(receipt));
             }
             let query = HistoryQuery { tenant: t.clone(), instance: id(&name), cursor: None, limit: 100 };
-            answers.insert(format!("list history {t} {name}"), list(store.history(&query).map(|page| page.data)));
+            answers.insert(
+                format!("list history {t} {name}"),
+                list(store.history(&query).map(|page| page.data)),
+            );
         }
         let all = InstanceQuery { limit: 1_000, ..InstanceQuery::of(t.clone()) };
         let open = InstanceQuery { closed: Some(false), ..all.clone() };
@@ -111,8 +115,10 @@ fn ask(store: &dyn Store) -> Answers {
         for (what, query) in [("all", all), ("open", open), ("due", due)] {
             answers.insert(format!("list {what} {t}"), list(store.instances(&query).map(|page| page.data)));
         }
-        let query = ClarificationQuery { tenant: t.clone(), status: None, id: None, cursor: None, limit: 1_000 };
-        answers.insert(format!("list questions {t}"), list(store.clarifications(&query).map(|page| page.data)));
+        let query =
+            ClarificationQuery { tenant: t.clone(), status: None, id: None, cursor: None, limit: 1_000 };
+        answers
+            .insert(format!("list questions {t}"), list(store.clarifications(&query).map(|page| page.data)));
         let query = EffectQuery { limit: 1_000, ..EffectQuery::of(t.clone()) };
         answers.insert(format!("list effects {t}"), list(store.effects(&query).map(|page| page.data)));
         let all = PhaseQuery { limit: 1_000, ..PhaseQuery::of(t.clone()) };
@@ -120,7 +126,8 @@ fn ask(store: &dyn Store) -> Answers {
         let offered = PhaseQuery { for_worker: Some(worker), ..all.clone() };
         let retried = PhaseQuery { min_retries: Some(1), ..all.clone() };
         for (what, query) in [("all", all), ("offered", offered), ("retried", retried)] {
-            answers.insert(format!("list phases {what} {t}"), list(store.phases(&query).map(|page| page.data)));
+            answers
+                .insert(format!("list phases {what} {t}"), list(store.phases(&query).map(|page| page.data)));
         }
     }
     answers.insert("list definitions".into(), list(store.definitions()));
@@ -172,7 +179,10 @@ fn judge(path: &Path, expected: &Answers) -> (Fate, String) {
             continue;
         }
         let lost = expected.iter().find(|each| !found.contains(each));
-        return (Fate::Wrong, format!("{question}: gained {gained:?}, lost {lost:?}; notes {:?}", store.info().notes));
+        return (
+            Fate::Wrong,
+            format!("{question}: gained {gained:?}, lost {lost:?}; notes {:?}", store.info().notes),
+        );
     }
     if fate == Fate::Unnoticed && !store.info().notes.is_empty() {
         (fate, detail) = (Fate::Found, store.info().notes.join("; "));
@@ -198,7 +208,8 @@ fn a_flipped_bit_is_never_served_and_makes_nothing_disappear() {
     let copy = directory.path().join("copy.db");
     std::fs::write(&copy, &bytes).unwrap();
     let expected = ask(&SqliteStore::open(&copy).unwrap());
-    let mut state = std::env::var("STATEWRIGHT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_120);
+    let mut state =
+        std::env::var("STATEWRIGHT_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(20_261_120);
     let (mut fates, mut wrong) = (BTreeMap::<Fate, usize>::new(), Vec::new());
     let (began, mut slowest) = (Instant::now(), 0.0_f64);
     for flip in 0..flips {

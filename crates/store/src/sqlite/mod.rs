@@ -19,11 +19,12 @@ mod seal;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod verifier;
 mod verify;
 mod write;
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kernel::commit::{Commit, Entry};
@@ -47,6 +48,7 @@ use crate::sqlite::place::Place;
 use crate::sqlite::readers::{Reader, Readers};
 use crate::sqlite::scan::List;
 use crate::sqlite::seal::Fault;
+use crate::sqlite::verifier::{Task, Verifier};
 use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
@@ -70,6 +72,8 @@ pub struct SqliteOptions {
     /// When the log is longer, what reads for longer than `reading_max` is cut short.
     pub log_bytes_max: u64,
     pub reading_max: Duration,
+    /// A file that is larger is looked at for damage while it is used already, and not before.
+    pub checked_at_once_max: u64,
 }
 
 impl Default for SqliteOptions {
@@ -79,6 +83,7 @@ impl Default for SqliteOptions {
             network_allowed: false,
             log_bytes_max: 256 << 20,
             reading_max: Duration::from_secs(5),
+            checked_at_once_max: verify::BYTES_AT_ONCE,
         }
     }
 }
@@ -86,11 +91,14 @@ impl Default for SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     // In the order in which they have to go: the place, with its locks, last, when no connection is left.
+    _verifier: Option<Verifier>,
     checkpointer: Checkpointer,
     readers: Arc<Readers>,
     writer: Arc<Mutex<Writer>>,
     records: Records,
     notes: Arc<Notes>,
+    /// Why records may be missing, once that is known.
+    broken: Arc<OnceLock<String>>,
     place: Arc<Place>,
 }
 
@@ -142,7 +150,9 @@ impl SqliteStore {
         }
         let place = Arc::new(Place::take(path, options.network_allowed)?);
         let notes = Arc::new(Notes::default());
-        let writer = prepare(&place, &notes).map_err(|error| failure::at_open(&place.path, error))?;
+        let is_small = place.bytes() <= options.checked_at_once_max;
+        let writer = prepare(&place, is_small.then_some(&*notes))
+            .map_err(|error| failure::at_open(&place.path, error))?;
         let checkpoints = open_writer(&place.path)?;
         place.note_log();
         let readers = Arc::new(Readers::new(Arc::clone(&place)));
@@ -157,7 +167,38 @@ impl SqliteStore {
         };
         let checkpointer = Checkpointer::start(checkpoints, care)
             .map_err(|error| OpenError::Unusable(format!("no thread for checkpoints: {error}")))?;
-        Ok(Self { checkpointer, readers, writer, records: options.records, notes, place })
+        let mut store = Self {
+            _verifier: None,
+            checkpointer,
+            readers,
+            writer,
+            records: options.records,
+            notes,
+            broken: Arc::default(),
+            place,
+        };
+        if !is_small {
+            let verifier = Verifier::start(store.task());
+            let failed = |error| OpenError::Unusable(format!("no thread for looking at the file: {error}"));
+            store._verifier = Some(verifier.map_err(failed)?);
+        }
+        Ok(store)
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            writer: Arc::clone(&self.writer),
+            readers: Arc::clone(&self.readers),
+            place: Arc::clone(&self.place),
+            notes: Arc::clone(&self.notes),
+            broken: Arc::clone(&self.broken),
+        }
+    }
+
+    /// # Errors
+    /// When records may be missing: what is not found may be there, and what is listed may not be all.
+    fn check_whole(&self) -> Result<(), LoadError> {
+        self.broken.get().map_or(Ok(()), |why| Err(LoadError::Unavailable(why.clone())))
     }
 
     /// Runs `change` in a transaction and commits it.
@@ -170,6 +211,9 @@ impl SqliteStore {
             return Err(CommitError::Unavailable(gone));
         }
         self.notes.remove(GONE);
+        if let Some(why) = self.broken.get() {
+            return Err(CommitError::Unavailable(why.clone()));
+        }
         // A panic in a transaction has rolled it back, so the connection is good for the next.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Writer { connection, log_last, data_version } = &mut *writer;
@@ -210,8 +254,11 @@ impl SqliteStore {
     }
 
     /// The answer to a question about one record.
-    fn one<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LoadError> {
-        self.read(question).map_err(|fault| match fault {
+    fn one<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<Option<T>, Fault>,
+    ) -> Result<Option<T>, LoadError> {
+        let found = self.read(question).map_err(|fault| match fault {
             Fault::Backend(error) => failure::at_load(error),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
@@ -220,7 +267,11 @@ impl SqliteStore {
                 self.quarantine(std::slice::from_ref(&*damage));
                 LoadError::Corrupt { record: damage.key, detail: damage.detail }
             }
-        })
+        })?;
+        if found.is_none() {
+            self.check_whole()?;
+        }
+        Ok(found)
     }
 
     /// The answer to a question about many records.
@@ -228,6 +279,7 @@ impl SqliteStore {
         &self,
         question: impl FnOnce(&Connection) -> rusqlite::Result<read::Listed<T>>,
     ) -> Result<T, LoadError> {
+        self.check_whole()?;
         let (list, damaged) = self.read(question).map_err(failure::at_load)?;
         self.quarantine(&damaged);
         Ok(list)
@@ -240,6 +292,7 @@ impl SqliteStore {
         cursor: Option<&str>,
         limit: usize,
     ) -> Result<Page<L::Record>, LoadError> {
+        self.check_whole()?;
         let ask = |reader: &Reader| scan::page(reader, list, cursor, limit, scan::BUDGET);
         let (page, damaged) = self.readers.ask(ask).map_err(failure::at_load)?;
         self.quarantine(&damaged);
@@ -392,15 +445,16 @@ impl Store for SqliteStore {
     }
 }
 
-/// The connection that writes, to a file that has been looked at and taken to this program's schema.
-fn prepare(place: &Place, notes: &Notes) -> Result<Writer, OpenError> {
+/// The connection that writes, to a file that has been taken to this program's schema, and looked at if there is somewhere
+/// to note what was found.
+fn prepare(place: &Place, notes: Option<&Notes>) -> Result<Writer, OpenError> {
     let mut connection = connect(&place.path)?;
     // Before anything is changed: even the mode of the log is written into the file.
     let step = schema::step_of(&connection, &place.path)?;
     configure(&connection)?;
     schema::migrate(&mut connection, step)?;
     schema::check_definitions(&connection, &place.path)?;
-    if place.bytes() <= verify::BYTES_AT_ONCE
+    if let Some(notes) = notes
         && let Some(note) = verify::at_open(&mut connection, &place.path)?
     {
         notes.put(DAMAGE, note);

@@ -33,6 +33,16 @@ impl Notes {
         current.insert(about, Note { text, logged_at });
     }
 
+    /// Keeps the note, and does not log it.
+    pub fn mention(&self, about: &'static str, text: String) {
+        self.current().insert(about, Note { text, logged_at: Instant::now() });
+    }
+
+    /// It is no longer so, and never was much.
+    pub fn forget(&self, about: &'static str) {
+        self.current().remove(about);
+    }
+
     /// It is no longer so.
     pub fn remove(&self, about: &'static str) {
         if let Some(note) = self.current().remove(about) {

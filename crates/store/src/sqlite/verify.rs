@@ -42,7 +42,12 @@ pub(super) enum Verdict {
 pub(super) fn look(connection: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut select = connection.prepare(&format!("PRAGMA integrity_check({LINES_MAX})"))?;
     let lines = select.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    Ok(if lines == ["ok"] { Vec::new() } else { lines })
+    if lines == ["ok"] {
+        return Ok(Vec::new());
+    }
+    // What is about pages comes as one text with a title.
+    let lines = lines.iter().flat_map(|text| text.lines()).filter(|line| !line.starts_with("***"));
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// Looks at all of the file and mends what can be, within the transaction that `connection` is in. What is not `Mended`
@@ -247,9 +252,8 @@ fn correct_hints(connection: &Connection, table: &str) -> rusqlite::Result<()> {
 
 /// Looks at a file before it is used, mends what can be, and says what there is to note.
 pub(super) fn at_open(connection: &mut Connection, path: &Path) -> Result<Option<String>, OpenError> {
-    let found =
-        examine(connection).unwrap_or_else(|error| Verdict::Broken(failure::checked(error).to_string()));
-    match found {
+    let found = examine(connection);
+    match found.unwrap_or_else(|error| Verdict::Broken(failure::checked(error).to_string())) {
         Verdict::Broken(detail) => Err(OpenError::Damaged { file: path.display().to_string(), detail }),
         other => Ok(other.note(path)),
     }
