@@ -40,7 +40,7 @@ pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, 
 pub use record::Records;
 pub use redis::RedisStore;
 pub use setting::Setting;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 
 /// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
 /// settings.
