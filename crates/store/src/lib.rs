@@ -14,6 +14,7 @@ pub mod record;
 mod seal;
 pub mod setting;
 pub mod sqlite;
+pub mod vault;
 
 use std::fmt;
 use std::time::Duration;
@@ -35,6 +36,9 @@ pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, 
 pub use record::Records;
 pub use setting::Setting;
 pub use sqlite::SqliteStore;
+pub use vault::keyed::KeyedStore;
+pub use vault::parts::Secrets;
+pub use vault::{KeyReport, MasterKey, Vault};
 
 /// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
 /// settings.
@@ -222,6 +226,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn wait_for_news(&self, at_most: Duration) -> bool {
         std::thread::sleep(at_most);
         false
+    }
+
+    /// Whether it can save commits that have secrets.
+    fn keeps_secrets(&self) -> bool {
+        true
     }
 
     /// What this store is and what an acknowledgement of it is worth.

@@ -157,8 +157,13 @@ impl SqliteStore {
 
     /// The answer to a question about one record.
     fn one<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LoadError> {
-        self.read(question).map_err(|fault| match fault {
+        self.read(question).map_err(|fault| self.fault(fault))
+    }
+
+    fn fault(&self, fault: Fault) -> LoadError {
+        match fault {
             Fault::Backend(error) => failure::at_load(error),
+            Fault::Locked(locked) => LoadError::Unavailable(locked.detail),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -166,15 +171,15 @@ impl SqliteStore {
                 self.quarantine(std::slice::from_ref(&*damage));
                 LoadError::Corrupt { record: damage.key, detail: damage.detail }
             }
-        })
+        }
     }
 
     /// The answer to a question about many records.
-    fn many<T>(
+    fn many<T, E: Into<Fault> + From<rusqlite::Error>>(
         &self,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<read::Listed<T>>,
+        question: impl FnOnce(&Connection) -> Result<read::Listed<T>, E>,
     ) -> Result<T, LoadError> {
-        let (list, damaged) = self.read(question).map_err(failure::at_load)?;
+        let (list, damaged) = self.read(question).map_err(|fault| self.fault(fault.into()))?;
         self.quarantine(&damaged);
         Ok(list)
     }
@@ -196,11 +201,13 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
         let batch = Batch::new(&self.records, batch);
-        self.write(|transaction, log_last| write::commit(transaction, &batch, log_last))
+        self.write(|transaction, log_last| {
+            write::commit(transaction, &batch, &self.records.secrets, log_last)
+        })
     }
 
     fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
-        self.one(|connection| read::instance(connection, tenant, instance))
+        self.one(|connection| read::instance(connection, tenant, instance, &self.records.secrets))
     }
 
     fn load_session(
@@ -209,11 +216,13 @@ impl Store for SqliteStore {
         machine: &MachineName,
         subject: &Subject,
     ) -> Result<Option<Snapshot>, LoadError> {
-        self.one(|connection| read::session(connection, tenant, machine, subject))
+        self.one(|connection| read::session(connection, tenant, machine, subject, &self.records.secrets))
     }
 
     fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.one(|connection| write::find_receipt(connection, receipt.0.0.to_be_bytes()))
+        self.one(|connection| {
+            write::find_receipt(connection, receipt.0.0.to_be_bytes(), &self.records.secrets)
+        })
     }
 
     fn claim_due(
@@ -231,15 +240,15 @@ impl Store for SqliteStore {
     }
 
     fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
-        self.many(|connection| read::instances(connection, query))
+        self.many(|connection| read::instances(connection, query, &self.records.secrets))
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
-        self.many(|connection| read::history(connection, query))
+        self.many(|connection| read::history(connection, query, &self.records.secrets))
     }
 
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
-        self.many(|connection| read::clarifications(connection, query))
+        self.many(|connection| read::clarifications(connection, query, &self.records.secrets))
     }
 
     fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
@@ -260,7 +269,7 @@ impl Store for SqliteStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        self.change(|connection| outbox::claim(connection, now, lease_until, limit))
+        self.change(|connection| outbox::claim(connection, now, lease_until, limit, &self.records.secrets))
     }
 
     fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
@@ -288,7 +297,7 @@ impl Store for SqliteStore {
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
-        self.many(|connection| outbox::list(connection, query))
+        self.many(|connection| outbox::list(connection, query, &self.records.secrets))
     }
 
     fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {

@@ -11,6 +11,7 @@ use kernel::id::TenantId;
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde::de::IgnoredAny;
 
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
@@ -20,6 +21,7 @@ use crate::record::EffectRow;
 use crate::seal::OUTBOX;
 use crate::sqlite::read::{Conditions, Listed, identifier};
 use crate::sqlite::seal::{self, Fault};
+use crate::vault::parts::Secrets;
 
 /// Fails when the effect exists. `owner` is the row of its instance.
 pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
@@ -50,8 +52,8 @@ const PROGRESS: [&str; 8] =
 static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&PROGRESS));
 
 /// The effect in a row of `SELECT`.
-fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
-    let effect: Effect = OUTBOX.open(row)?;
+fn open(row: &Row<'_>, secrets: &Secrets) -> Result<OutboxEffect, Fault> {
+    let effect: Effect = OUTBOX.open_sealed(row, secrets)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row, effect).map_err(|error| OUTBOX.damage(row, error.to_string()))
 }
@@ -103,13 +105,20 @@ pub(super) fn claim(
     now: Timestamp,
     lease_until: Timestamp,
     limit: usize,
+    secrets: &Secrets,
 ) -> rusqlite::Result<Vec<ClaimedEffect>> {
     let mut claimed = Vec::new();
-    for (seq, found) in find_due(connection, now, limit)? {
+    for (seq, found) in find_due(connection, now, limit, secrets)? {
         let mut effect = match found {
             Ok(effect) => effect,
             Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => continue,
+            Err(Fault::Locked(locked)) => {
+                if !locked.may_open {
+                    put_off(connection, seq, &locked.detail, lease_until)?;
+                }
+                continue;
+            }
             Err(Fault::Damaged(damage)) => {
                 seal::quarantine(connection, &damage)?;
                 give_up(connection, seq, &damage.detail, now)?;
@@ -131,15 +140,28 @@ pub(super) fn claim(
 
 type Found = (i64, Result<OutboxEffect, Fault>);
 
-fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Found>> {
+fn find_due(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+    secrets: &Secrets,
+) -> rusqlite::Result<Vec<Found>> {
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select = connection.prepare_cached(&FIND_DUE)?;
     let mut rows = select.query(params![now.as_millis(), rows_max])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push((row.get(OUTBOX.more() - 1)?, open(row)));
+        found.push((row.get(OUTBOX.more() - 1)?, open(row, secrets)));
     }
     Ok(found)
+}
+
+/// What nobody here has the key to stays where it is, and is looked at again: somebody may bring the key.
+fn put_off(connection: &Connection, seq: i64, detail: &str, until: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection
+        .prepare_cached("UPDATE outbox SET due_at = ?1, claimable_at = ?1, error = ?2 WHERE seq = ?3")?;
+    update.execute(params![until.as_millis(), detail, seq])?;
+    Ok(())
 }
 
 /// Nobody can deliver what is damaged, and nobody behind it should wait for that.
@@ -225,30 +247,37 @@ pub(super) fn retry(
 ) -> rusqlite::Result<Option<EffectStatus>> {
     let mut find = connection.prepare_cached(&FIND)?;
     let mut rows = find.query([tenant.as_str(), key])?;
-    let found = rows.next()?.map(open);
+    // What it says is of no matter here, so that no key is needed.
+    let found = rows.next()?.map(|row| {
+        OUTBOX.open_unsealed::<IgnoredAny>(row)?;
+        let progress = OUTBOX.more();
+        let status = named(row, progress, EffectStatus::parse);
+        let status = status.map_err(|error| OUTBOX.damage(row, error.to_string()))?;
+        Ok((row.get::<_, i64>(progress - 1)?, status))
+    });
     drop(rows);
-    let effect = match found {
-        None | Some(Err(Fault::NewerFormat(_))) => return Ok(None),
-        Some(Ok(effect)) => effect,
+    let (seq, status) = match found {
+        None | Some(Err(Fault::NewerFormat(_) | Fault::Locked(_))) => return Ok(None),
+        Some(Ok(found)) => found,
         Some(Err(Fault::Backend(error))) => return Err(error),
         Some(Err(Fault::Damaged(damage))) => {
             seal::quarantine(connection, &damage)?;
             return Ok(None);
         }
     };
-    if effect.status.may_be_retried() {
+    if status.may_be_retried() {
         let mut update = connection.prepare_cached(
             "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1, provider_id = NULL, stage = NULL,
                  claimable_at = iif(lane IS NULL, ?1, NULL), settled_at = NULL
              WHERE seq = ?2 RETURNING lane",
         )?;
-        let values = params![now.as_millis(), effect.seq.cast_signed()];
+        let values = params![now.as_millis(), seq];
         let lane: Option<i64> = update.query_row(values, |row| row.get(0))?;
         if let Some(lane) = lane {
             seat_first(connection, lane)?;
         }
     }
-    Ok(Some(effect.status))
+    Ok(Some(status))
 }
 
 pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> rusqlite::Result<bool> {
@@ -281,7 +310,8 @@ pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> ru
 pub(super) fn list(
     connection: &Connection,
     query: &EffectQuery,
-) -> rusqlite::Result<Listed<Page<OutboxEffect>>> {
+    secrets: &Secrets,
+) -> Result<Listed<Page<OutboxEffect>>, Fault> {
     let text = |text: &str| Value::Text(text.to_owned());
     let before = i64::try_from(query.before()).unwrap_or(i64::MAX);
     let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before)]);
@@ -301,14 +331,14 @@ pub(super) fn list(
     let mut page = Page::<OutboxEffect> { data: Vec::new(), next: None };
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
-        match open(row) {
+        match open(row, secrets) {
             Ok(effect) if !query.matches(&effect) => {}
             Ok(_) if page.data.len() == query.limit => {
                 page.next = page.data.last().map(|last| last.seq.to_string());
                 break;
             }
             Ok(effect) => page.data.push(effect),
-            Err(Fault::Backend(error)) => return Err(error),
+            Err(fault @ (Fault::Backend(_) | Fault::Locked(_))) => return Err(fault),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }

@@ -116,7 +116,7 @@ pub(super) fn list(connection: &Connection, query: &PhaseQuery) -> rusqlite::Res
             }
             Ok(line) => page.data.push(line),
             Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
     }

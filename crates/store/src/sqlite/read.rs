@@ -16,6 +16,7 @@ use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
 use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, Table};
 use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
+use crate::vault::parts::Secrets;
 use crate::{StoreStatistics, StoredDefinition};
 
 /// A list with what had to be left out of it.
@@ -25,11 +26,12 @@ pub(super) fn instance(
     connection: &Connection,
     tenant: &TenantId,
     instance: &InstanceId,
+    secrets: &Secrets,
 ) -> Result<Option<Snapshot>, Fault> {
     let sql = INSTANCES.select(&[]) + "WHERE t.tenant = ?1 AND t.id = ?2";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([tenant.as_str(), instance.as_str()])?;
-    rows.next()?.map(|row| INSTANCES.open(row)).transpose()
+    rows.next()?.map(|row| INSTANCES.open_sealed(row, secrets)).transpose()
 }
 
 pub(super) fn session(
@@ -37,13 +39,14 @@ pub(super) fn session(
     tenant: &TenantId,
     machine: &MachineName,
     subject: &Subject,
+    secrets: &Secrets,
 ) -> Result<Option<Snapshot>, Fault> {
     let sql = INSTANCES.select(&[])
         + "WHERE t.tenant = ?1 AND t.machine = ?2 AND t.subject = ?3 AND t.ordinal > 0
            ORDER BY t.ordinal DESC LIMIT 1";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([tenant.as_str(), machine.as_str(), subject.as_str()])?;
-    rows.next()?.map(|row| INSTANCES.open(row)).transpose()
+    rows.next()?.map(|row| INSTANCES.open_sealed(row, secrets)).transpose()
 }
 
 /// Walks up the index only as far as something earlier may still come: past the claimed, which are few.
@@ -68,7 +71,8 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 pub(super) fn instances(
     connection: &Connection,
     query: &InstanceQuery,
-) -> rusqlite::Result<Listed<Page<Snapshot>>> {
+    secrets: &Secrets,
+) -> Result<Listed<Page<Snapshot>>, Fault> {
     let text = |text: &str| Value::Text(text.to_owned());
     let mut wanted = Conditions::of_tenant(&query.tenant);
     if let Some(machine) = &query.machine {
@@ -109,7 +113,7 @@ pub(super) fn instances(
         wanted.also("t.id < ?", [text(cursor)]);
     }
     let (numbered, damaged) =
-        listed(connection, &INSTANCES, &wanted, "t.id DESC", query.limit, |snapshot| {
+        listed(connection, (&INSTANCES, secrets), &wanted, "t.id DESC", query.limit, |snapshot| {
             query.matches(snapshot)
         })?;
     let page = paged(numbered, |snapshot, _| snapshot.instance.to_string());
@@ -119,7 +123,8 @@ pub(super) fn instances(
 pub(super) fn history(
     connection: &Connection,
     query: &HistoryQuery,
-) -> rusqlite::Result<Listed<Page<Entry>>> {
+    secrets: &Secrets,
+) -> Result<Listed<Page<Entry>>, Fault> {
     let mut wanted = Conditions::new(
         "t.owner = (SELECT row FROM instances WHERE tenant = ? AND id = ?)",
         vec![Value::Text(query.tenant.to_string()), Value::Text(query.instance.to_string())],
@@ -128,14 +133,15 @@ pub(super) fn history(
         let after = cursor.parse().unwrap_or(i64::MAX);
         wanted.also("t.seq > ?", [Value::Integer(after)]);
     }
-    let (numbered, damaged) = listed(connection, &LOG, &wanted, "t.seq", query.limit, |_| true)?;
+    let (numbered, damaged) = listed(connection, (&LOG, secrets), &wanted, "t.seq", query.limit, |_| true)?;
     Ok((paged(numbered, |_, seq| seq.to_string()), damaged))
 }
 
 pub(super) fn clarifications(
     connection: &Connection,
     query: &ClarificationQuery,
-) -> rusqlite::Result<Listed<Page<Clarification>>> {
+    secrets: &Secrets,
+) -> Result<Listed<Page<Clarification>>, Fault> {
     let mut wanted = Conditions::of_tenant(&query.tenant);
     if let Some(status) = query.status {
         wanted.also("t.status = ?", [Value::Text(status.as_str().to_owned())]);
@@ -153,7 +159,8 @@ pub(super) fn clarifications(
         }
     }
     let order = "t.created_at DESC, t.id DESC";
-    let (numbered, damaged) = listed(connection, &CLARIFICATIONS, &wanted, order, query.limit, |_| true)?;
+    let (numbered, damaged) =
+        listed(connection, (&CLARIFICATIONS, secrets), &wanted, order, query.limit, |_| true)?;
     let page = paged(numbered, |last, _| ClarificationQuery::cursor_of(last));
     Ok((page, damaged))
 }
@@ -168,7 +175,7 @@ pub(super) fn definitions(connection: &Connection) -> rusqlite::Result<Listed<Ve
         match DEFINITIONS.verify(row) {
             Ok(()) => definitions.push(definition(row)?),
             Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
     }
@@ -267,26 +274,27 @@ struct Numbered<T> {
 
 fn listed<T: DeserializeOwned>(
     connection: &Connection,
-    table: &Table,
+    (table, secrets): (&Table, &Secrets),
     wanted: &Conditions,
     order: &str,
     limit: usize,
     matches: impl Fn(&T) -> bool,
-) -> rusqlite::Result<Listed<Numbered<T>>> {
+) -> Result<Listed<Numbered<T>>, Fault> {
     let sql = format!("{} WHERE {} ORDER BY {order}", table.select(&[]), wanted.sql);
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(&wanted.values))?;
     let mut records = Vec::new();
     let mut damaged = Vec::new();
     while let Some(row) = rows.next()? {
-        match table.open(row) {
+        match table.open_sealed(row, secrets) {
             Ok(record) if !matches(&record) => {}
             Ok(_) if records.len() == limit => {
                 let has_more = true;
                 return Ok((Numbered { records, has_more }, damaged));
             }
             Ok(record) => records.push((row.get(table.columns.len() + 1)?, record)),
-            Err(Fault::Backend(error)) => return Err(error),
+            // To leave it out would say that it is not there.
+            Err(fault @ (Fault::Backend(_) | Fault::Locked(_))) => return Err(fault),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
