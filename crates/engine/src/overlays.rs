@@ -7,7 +7,6 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use kernel::definition;
 use kernel::definition::overlay::{Header, Part, combine, load_over};
 use kernel::diagnostic::{Diagnostic, Place, Severity};
 use kernel::id::{DefinitionHash, MachineName, TenantId};

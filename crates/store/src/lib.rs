@@ -7,6 +7,7 @@
 mod chain;
 pub mod contract;
 pub mod memory;
+mod open;
 pub mod outbox;
 pub mod phase;
 pub mod query;
@@ -27,6 +28,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 pub use memory::MemoryStore;
+pub use open::{URLS, open};
 pub use outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
     SettlementResult,

@@ -13,7 +13,7 @@ use kernel::definition;
 use kernel::diagnostic::{Diagnostic, nearest};
 use kernel::id::MachineName;
 use kernel::time::Delay;
-use store::{MemoryStore, SqliteStore, Store};
+use store::{Records, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
@@ -192,7 +192,7 @@ fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed.clone()));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
     let enabled = fsm_enabled()?;
-    let store = open_store(&server.store)?;
+    let store = store::open(&server.store, Records::default()).map_err(Failure)?;
     let machines = Arc::new(Machines::from_store(&*store)?);
     load_machines(&machines, &*store, &server)?;
     receipts::activate(&machines, &*store, server.clock.now())?;
@@ -262,19 +262,6 @@ fn fsm_enabled() -> Result<bool, Failure> {
     let value = std::env::var_os(rollout::SWITCH);
     let value = value.as_ref().map(|value| value.to_string_lossy());
     rollout::switch(value.as_deref()).map_err(Failure)
-}
-
-/// `sqlite:PATH` or `memory:`.
-pub(crate) fn open_store(url: &str) -> Result<Arc<dyn Store>, Failure> {
-    match url.split_once(':') {
-        Some(("sqlite", path)) if !path.is_empty() => {
-            let store = SqliteStore::open(Path::new(path))
-                .map_err(|error| Failure(format!("failed to open the store {path}: {error}")))?;
-            Ok(Arc::new(store))
-        }
-        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
-        _ => Err(Failure(format!("`{url}` is no store; write sqlite:PATH or memory:"))),
-    }
 }
 
 /// Activates what is in the folders, in the order of versions, so that the highest of each machine is current, then the

@@ -1,4 +1,4 @@
-//! The engine in process: conversations of six messages, durable in SQLite, so many in flight.
+//! The engine in process: conversations of six messages, durable in a store, so many in flight.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use kernel::definition;
 use kernel::id::{InputKey, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
-use store::SqliteStore;
+use store::{SqliteStore, Store};
 
 use crate::command::Failure;
 use crate::command::bench::{Line, percentiles};
@@ -53,17 +53,20 @@ pub(super) fn input_of(machine: &str, user: usize, text: &str) -> Result<Input, 
     })
 }
 
-pub(super) fn engine(path: &Path) -> Result<Engine, Failure> {
+pub(super) fn sqlite(path: &Path) -> Result<Arc<dyn Store>, Failure> {
     let store = SqliteStore::open(path).map_err(|error| Failure(error.to_string()))?;
-    let store = Arc::new(store);
+    Ok(Arc::new(store))
+}
+
+pub(super) fn engine(store: Arc<dyn Store>) -> Result<Engine, Failure> {
     let machines = Machines::default();
     machines.activate(&*store, DEFINITION, Clock::System.now())?;
     Ok(Engine::start(store, Arc::new(machines), Clock::System, Settings::default()))
 }
 
 /// `in_flight` users at a time, each sending the next message as soon as the last is answered.
-pub(super) fn measure(path: &Path, in_flight: usize, time: Duration) -> Result<Line, Failure> {
-    let engine = engine(path)?;
+pub(super) fn measure(store: Arc<dyn Store>, in_flight: usize, time: Duration) -> Result<Line, Failure> {
+    let engine = engine(store)?;
     let users = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let threads = in_flight.min(2);

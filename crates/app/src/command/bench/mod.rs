@@ -2,6 +2,7 @@
 //!
 //! Absolute figures on a shared machine are weather; the ratios between lines of one run are what to compare.
 
+mod backends;
 mod conversation;
 mod floor;
 mod flows;
@@ -25,6 +26,12 @@ pub(crate) struct BenchArgs {
     /// Folder on the disk to measure [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// A PostgreSQL to measure, in a database of its own that is dropped afterwards
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_POSTGRES", hide_env_values = true)]
+    postgres: Option<String>,
+    /// A Redis to measure; what is written goes afterwards
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_REDIS", hide_env_values = true)]
+    redis: Option<String>,
     /// Only what runs in memory
     #[arg(long)]
     memory: bool,
@@ -92,6 +99,12 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
     if !args.memory {
         measure_durable(scratch.path(), time, &mut told)?;
         flows::measure_durable(scratch.path(), time, &mut told)?;
+        if let Some(url) = &args.postgres {
+            backends::measure_postgres(url, time, &mut told)?;
+        }
+        if let Some(url) = &args.redis {
+            backends::measure_redis(url, time, &mut told)?;
+        }
     }
     if args.json {
         say!("{}", serde_json::to_string(&lines)?);
@@ -104,7 +117,7 @@ fn measure_durable(scratch: &Path, time: Duration, told: &mut impl FnMut(Line)) 
     let mut rows = None;
     for in_flight in [1, 32, 256] {
         let path = scratch.join(format!("engine-{in_flight}.db"));
-        let mut line = conversation::measure(&path, in_flight, time)?;
+        let mut line = conversation::measure(conversation::sqlite(&path)?, in_flight, time)?;
         let group = line.group.unwrap_or(1.0).round().max(1.0) as usize;
         let sample = floor::Rows::read(&path)?;
         let floor = floor::measure(&sample, &scratch.join(format!("floor-{in_flight}.db")), group, time)?;
@@ -116,7 +129,7 @@ fn measure_durable(scratch: &Path, time: Duration, told: &mut impl FnMut(Line)) 
         });
         rows.get_or_insert(sample);
     }
-    let http = over_http::measure(&scratch.join("http.db"), 32, time)?;
+    let http = over_http::measure(conversation::sqlite(&scratch.join("http.db"))?, 32, time)?;
     let group = http.group.unwrap_or(1.0).round().max(1.0) as usize;
     let Some(rows) = rows else {
         return Err(Failure("nothing was measured".into()));

@@ -5,11 +5,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use store::Store;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
@@ -20,8 +20,8 @@ use crate::command::bench::conversation::{TURNS, engine, words};
 use crate::command::bench::{Line, percentiles};
 use crate::http::{self, App};
 
-pub(super) fn measure(path: &Path, clients: usize, time: Duration) -> Result<Line, Failure> {
-    let app = Arc::new(App::new(engine(path)?, Access::Open, "http://localhost".into(), Arc::default()));
+pub(super) fn measure(store: Arc<dyn Store>, clients: usize, time: Duration) -> Result<Line, Failure> {
+    let app = Arc::new(App::new(engine(store)?, Access::Open, "http://localhost".into(), Arc::default()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
     let address = listener.local_addr()?;

@@ -1,0 +1,22 @@
+//! Opening a store by its URL: which backend it names, and nothing about any of them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{MemoryStore, Records, SqliteStore, Store};
+
+/// The URLs that `open` knows, for messages and helps.
+pub const URLS: &str = "sqlite:PATH or memory:";
+
+/// # Errors
+/// A sentence that says which store cannot be opened, and why.
+pub fn open(url: &str, records: Records) -> Result<Arc<dyn Store>, String> {
+    match url.split_once(':') {
+        Some(("sqlite", path)) if !path.is_empty() => {
+            let store = SqliteStore::open_with(Path::new(path), records);
+            Ok(Arc::new(store.map_err(|error| format!("failed to open the store {path}: {error}"))?))
+        }
+        Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
+        _ => Err(format!("`{url}` is no store; write {URLS}")),
+    }
+}
