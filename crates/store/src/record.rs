@@ -148,15 +148,15 @@ impl Records {
         sealer: Option<&Sealer>,
         seal: impl FnOnce(&Sealer, &R) -> Result<String, String>,
     ) -> Result<String, String> {
-        let body = match sealer {
-            None => seal::print(record),
-            Some(sealer) => seal(sealer, record),
-        };
-        let body = body.map_err(|problem| format!("{what}: {problem}"))?;
+        let body = seal::print(record).map_err(|problem| format!("{what}: {problem}"))?;
+        // Whether a field is secret makes no difference to how much may be in it.
         if body.len() > self.bytes_max {
             return Err(format!("{what} has {} bytes; {} are allowed", body.len(), self.bytes_max));
         }
-        Ok(body)
+        match sealer {
+            None => Ok(body),
+            Some(sealer) => seal(sealer, record).map_err(|problem| format!("{what}: {problem}")),
+        }
     }
 
     fn entry(&self, commit: &Commit, receipt: &[u8], sealer: Option<&Sealer>) -> Result<String, String> {

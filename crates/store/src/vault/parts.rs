@@ -141,3 +141,75 @@ impl Sealer {
         Ok(format!("{HEAD}{list},{rest}"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Draft, at};
+    use crate::record::Records;
+    use crate::seal::{Fault, INSTANCES, OUTBOX};
+    use crate::vault::MasterKey;
+
+    fn records() -> Records {
+        let master = MasterKey::parse("a", &"07".repeat(32)).unwrap();
+        let vault = Vault::new(vec![master]).unwrap();
+        for name in ["t", "u"] {
+            vault.learn(&[vault.new_key(&crate::contract::tenant(name), at(1)).unwrap()]);
+        }
+        Records { secrets: Secrets::Sealed(Arc::new(vault)), ..Records::default() }
+    }
+
+    /// The body of an instance as it is found in the row of another.
+    fn found(body: &str, tenant: &str, id: &str, records: &Records) -> Result<Snapshot, Closed> {
+        let identity = [Cell::Text(tenant.as_bytes()), Cell::Text(id.as_bytes())];
+        let body = records.secrets.open(body.as_bytes(), &INSTANCES, &identity)?;
+        Ok(serde_json::from_value(body).unwrap())
+    }
+
+    #[test]
+    fn what_is_sealed_opens_in_its_own_record_and_place_only() {
+        let records = records();
+        let draft = Draft::creation("o-1").context("token", json!("x")).context("other", json!("y"));
+        let commit = draft.secret("token").secret("other").build();
+        let prepared = records.prepare(&commit).unwrap();
+        let body = prepared.instance.unwrap().body;
+        assert!(body.starts_with("{\"$sealed\":[\"/context/other\",\"/context/token\"],"), "{body}");
+        assert_eq!(found(&body, "t", "o-1", &records).unwrap(), commit.after.unwrap());
+        // Elsewhere.
+        assert!(matches!(found(&body, "t", "o-2", &records), Err(Closed::Damaged(_))));
+        assert!(matches!(found(&body, "u", "o-1", &records), Err(Closed::Locked(_))));
+        let sealed = |body: &Value, field: &str| body["context"][field].clone();
+        let mut swapped: Value = serde_json::from_str(&body).unwrap();
+        let (token, other) = (sealed(&swapped, "token"), sealed(&swapped, "other"));
+        (swapped["context"]["token"], swapped["context"]["other"]) = (other, token);
+        let Err(Closed::Damaged(told)) = found(&swapped.to_string(), "t", "o-1", &records) else {
+            panic!("a field opens as another")
+        };
+        assert!(told.starts_with("`/context/other` does not open with its data key"), "{told}");
+        // What is no list of parts, or no sealed part, opens nothing.
+        for wrong in [
+            body.replace("[\"/context/other\"", "[\"/context/nothing\""),
+            body.replace("\"v1.", "\"v2."),
+            body.replace("[\"/context/other\",\"/context/token\"]", "7"),
+        ] {
+            assert!(matches!(found(&wrong, "t", "o-1", &records), Err(Closed::Damaged(_))), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_sealed_is_not_read_without_a_vault() {
+        let commit = Draft::creation("o-1").effect("x").secret("token").build();
+        let records = records();
+        let prepared = records.prepare(&commit).unwrap();
+        let row = &prepared.effects[0];
+        let (key, body) = (row.effect.key.as_bytes(), row.body.as_bytes());
+        let rest = [Cell::Text(b"o-1"), Cell::Text(b"order"), Cell::Null, Cell::Integer(1_000)];
+        let cells = [&[Cell::Text(b"t"), Cell::Text(key)][..], &rest, &[Cell::Text(body)]].concat();
+        let read = |secrets: &Secrets| {
+            OUTBOX.reveal::<kernel::commit::Effect, ()>(&cells, Some(row.checksum), 0, secrets)
+        };
+        assert_eq!(read(&records.secrets).unwrap(), commit.effects[0]);
+        let read = OUTBOX.read::<kernel::commit::Effect, ()>(&cells, Some(row.checksum), 0);
+        assert!(matches!(read, Err(Fault::Locked(_))));
+    }
+}
