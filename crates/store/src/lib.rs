@@ -235,6 +235,11 @@ pub trait Store: Send + Sync + fmt::Debug {
         true
     }
 
+    /// What the data takes where it is kept, in bytes, as far as the backend tells.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
+    }
+
     /// What this store is and what an acknowledgement of it is worth.
     fn info(&self) -> StoreInfo;
 }

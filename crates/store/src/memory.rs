@@ -297,6 +297,7 @@ impl Store for MemoryStore {
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         let tables = self.tables();
         let mut figures = StoreStatistics { effects: tables.outbox.counts(), ..StoreStatistics::default() };
+        figures.mean_deadline = tables.mean_deadline();
         for Held { snapshot, .. } in tables.instances.values() {
             figures.latest_change = figures.latest_change.max(Some(snapshot.updated_at));
             if snapshot.tenant.is_shadow() {
@@ -332,6 +333,13 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
+    fn mean_deadline(&self) -> Option<Timestamp> {
+        let counted = self.instances.values().map(|held| &held.snapshot).filter(|s| !s.tenant.is_shadow());
+        let deadlines: Vec<i64> = counted.filter_map(due_at).map(|due| due.as_millis() / 1_000).collect();
+        let count = i64::try_from(deadlines.len()).ok().filter(|count| *count > 0)?;
+        Some(Timestamp::from_millis(deadlines.iter().sum::<i64>() / count * 1_000))
+    }
+
     fn count_phases(&self) -> BTreeMap<(String, PhaseState), u64> {
         let mut counts = BTreeMap::new();
         for line in self.phases.all().filter(|line| !line.tenant.is_shadow()) {

@@ -20,6 +20,7 @@ mod definition_formats;
 mod diagram;
 mod flow;
 mod greeting;
+mod keys;
 mod machine_files;
 mod output;
 mod overlay_files;
@@ -88,6 +89,8 @@ enum Command {
     Flow(flow::FlowArgs),
     /// List what could not be delivered, and try it again
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// List and rotate the keys that secret fields are encrypted with
+    Keys(keys::KeysArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
     Bench(bench::BenchArgs),
 }
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
+        Command::Keys(args) => keys::keys(&args),
         Command::Bench(args) => bench::bench(&args),
     };
     result.unwrap_or_else(|Failure(message)| {

@@ -317,6 +317,14 @@ impl Store for SqliteStore {
         self.read(read::statistics).map_err(failure::at_load)
     }
 
+    /// Of the file and its log.
+    fn stored_bytes(&self) -> Option<u64> {
+        let file = std::fs::metadata(&self.path).ok()?.len();
+        let mut log = OsString::from(&self.path);
+        log.push("-wal");
+        Some(file + std::fs::metadata(log).map_or(0, |log| log.len()))
+    }
+
     fn info(&self) -> StoreInfo {
         StoreInfo {
             backend: "sqlite",

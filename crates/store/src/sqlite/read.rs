@@ -238,6 +238,12 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
     let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
     figures.latest_change = latest.map(Timestamp::from_millis);
+    let mut mean = connection.prepare_cached(
+        "SELECT sum(wake_at / 1000) / count(*) FROM instances
+         WHERE wake_at IS NOT NULL AND tenant NOT GLOB '*~shadow'",
+    )?;
+    let mean: Option<i64> = mean.query_row((), |row| row.get(0))?;
+    figures.mean_deadline = mean.map(|seconds| Timestamp::from_millis(seconds * 1_000));
     figures.phases = phases::counts(connection)?;
     figures.effects = outbox::counts(connection)?;
     figures.quarantined = count("SELECT count(*) FROM quarantine")?;

@@ -39,6 +39,11 @@ impl KeyedStore {
         Ok(keyed)
     }
 
+    /// Whether there is a key to encrypt anything with.
+    pub fn has_master(&self) -> bool {
+        self.vault.has_master()
+    }
+
     /// The data keys of a tenant, or of all of them.
     ///
     /// # Errors
@@ -254,6 +259,10 @@ impl Store for KeyedStore {
 
     fn wait_for_news(&self, at_most: Duration) -> bool {
         self.inner.wait_for_news(at_most)
+    }
+
+    fn stored_bytes(&self) -> Option<u64> {
+        self.inner.stored_bytes()
     }
 
     fn keeps_secrets(&self) -> bool {
