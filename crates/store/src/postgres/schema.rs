@@ -156,7 +156,9 @@ fn expose(link: &Link) -> Result<Vec<String>, OpenError> {
         "CREATE FUNCTION public.{function}(older_than interval DEFAULT '30 days') RETURNS integer LANGUAGE sql
          AS 'SELECT statewright.{function}(older_than)'"
     );
-    let found = format!("SELECT coalesce((SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('public.{function}(interval)')), '')");
+    let found = format!(
+        "SELECT coalesce((SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('public.{function}(interval)')), '')"
+    );
     expose_one(link, function, "function", &sql, &found, &format!("statewright.{function}"), &mut notes)?;
     Ok(notes)
 }
@@ -247,7 +249,9 @@ pub(super) fn drop_empty_partitions(link: &Link, before: i64) -> Result<(), Trou
         }
         // Looked at first without a lock, which most have to be spared.
         let is_empty = |link: &Link| {
-            let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM statewright.log AS l WHERE l.tableoid = 'statewright.{name}'::regclass)");
+            let sql = format!(
+                "SELECT NOT EXISTS (SELECT 1 FROM statewright.log AS l WHERE l.tableoid = 'statewright.{name}'::regclass)"
+            );
             let rows = link.query(&sql, &[])?;
             Ok::<_, Trouble>(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
         };

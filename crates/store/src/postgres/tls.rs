@@ -16,15 +16,14 @@ pub(super) type Messages =
 
 pub(super) async fn connect(address: &Address) -> Result<(Client, Messages), Trouble> {
     if address.config.get_ssl_mode() == SslMode::Require || address.trust == Trust::Verified {
-        return Err(Trouble::NoLink("this program has no encrypted connections to PostgreSQL yet".to_owned()));
+        return Err(Trouble::NoLink(
+            "this program has no encrypted connections to PostgreSQL yet".to_owned(),
+        ));
     }
     connect_with(address, NoTls).await
 }
 
-fn connect_with<T>(
-    address: &Address,
-    tls: T,
-) -> impl Future<Output = Result<(Client, Messages), Trouble>>
+fn connect_with<T>(address: &Address, tls: T) -> impl Future<Output = Result<(Client, Messages), Trouble>>
 where
     T: MakeTlsConnect<Socket>,
     T::Stream: Send + 'static,

@@ -203,12 +203,12 @@ fn damaged(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<i6
     let mut damaged = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let found = match table.name {
-            name if name == OUTBOX.name => outbox::open(row).map(drop),
+            name if name == OUTBOX.name => outbox::check(row),
             name if name == PHASES.name => phases::open(row).map(drop),
             _ => table.verify(row),
         };
         match found {
-            Ok(()) | Err(Fault::NewerFormat(_)) => {}
+            Ok(()) | Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::Damaged(damage)) => drop(damaged.insert(damage.row, *damage)),
         }

@@ -50,7 +50,8 @@ fn whoever_reads_can_change_nothing() {
         "SELECT statewright.clean_up(0, 1)",
         "SELECT * FROM progress_update_sessions",
     ] {
-        let error = database.fails(&format!("SET ROLE statewright_reader; SET statewright.tenant = 'one'; {change}"));
+        let error =
+            database.fails(&format!("SET ROLE statewright_reader; SET statewright.tenant = 'one'; {change}"));
         assert!(error.contains("permission denied"), "{change}: {error}");
     }
 }

@@ -38,7 +38,12 @@ fn groups(name: &str, size: usize, rounds: usize) -> Vec<Vec<Commit>> {
         // Ids in no order, as hashes are.
         let id = |n: usize| format!("{:08x}-{name}-{round}-{n}", (n * 2_654_435_761 + round * 97) as u32);
         let mut drafts: Vec<Draft> = (0..size)
-            .map(|n| Draft::creation(&id(n)).session(&id(n), 1).timer(5_000).context("text", json!("x".repeat(500))))
+            .map(|n| {
+                Draft::creation(&id(n))
+                    .session(&id(n), 1)
+                    .timer(5_000)
+                    .context("text", json!("x".repeat(500)))
+            })
             .collect();
         for change in 0..5 {
             groups.push(drafts.iter().map(|draft| draft.clone().build()).collect());
@@ -69,7 +74,10 @@ fn commits_a_second() {
                 assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Committed), "{outcomes:?}");
             }
             let (ours, bare) = (per_second(count, started.elapsed()), per_second(count, bare));
-            println!("groups of {size}: {ours:.0}/s, the bare statement {bare:.0}/s, {:.0} %", 100.0 * ours / bare);
+            println!(
+                "groups of {size}: {ours:.0}/s, the bare statement {bare:.0}/s, {:.0} %",
+                100.0 * ours / bare
+            );
         }
     }
 }
@@ -86,8 +94,10 @@ async fn bare(client: &tokio_postgres::Client, groups: &[Vec<Commit>]) -> Durati
         let revisions: Vec<i64> = group.iter().map(|c| c.entry.revision.0 as i64).collect();
         let states: Vec<&str> = group.iter().map(|c| c.entry.to.as_str()).collect();
         let times: Vec<i64> = group.iter().map(|c| c.entry.at.as_millis()).collect();
-        let wakes: Vec<Option<i64>> = snapshots.iter().map(|s| s.wake_at().map(|at| at.as_millis())).collect();
-        let bodies: Vec<String> = snapshots.iter().map(|s| serde_json::to_string(s).expect("it prints")).collect();
+        let wakes: Vec<Option<i64>> =
+            snapshots.iter().map(|s| s.wake_at().map(|at| at.as_millis())).collect();
+        let bodies: Vec<String> =
+            snapshots.iter().map(|s| serde_json::to_string(s).expect("it prints")).collect();
         let entries: Vec<String> =
             group.iter().map(|c| serde_json::to_string(&c.entry).expect("it prints")).collect();
         let receipts: Vec<[u8; 16]> = group.iter().map(|c| c.entry.receipt.0.0.to_be_bytes()).collect();
@@ -96,7 +106,8 @@ async fn bare(client: &tokio_postgres::Client, groups: &[Vec<Commit>]) -> Durati
             .query_one(
                 &save,
                 &[
-                    &tenants, &ids, &subjects, &revisions, &states, &times, &wakes, &bodies, &entries, &receipts,
+                    &tenants, &ids, &subjects, &revisions, &states, &times, &wakes, &bodies, &entries,
+                    &receipts,
                 ],
             )
             .await

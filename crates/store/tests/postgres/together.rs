@@ -25,7 +25,11 @@ fn the_same_inputs_from_everywhere_are_each_saved_once() {
     let committed = AtomicU32::new(0);
     let inputs = |of: usize| -> Vec<Commit> {
         let names = (0..20).map(|n| format!("i-{}", (n * 7 + of * 3) % 20));
-        names.map(|name| Draft::creation(&name).session(&name, 1).asks(&format!("{name}:1")).effect("e").build()).collect()
+        names
+            .map(|name| {
+                Draft::creation(&name).session(&name, 1).asks(&format!("{name}:1")).effect("e").build()
+            })
+            .collect()
     };
     std::thread::scope(|scope| {
         for thread in 0..8 {
@@ -220,7 +224,8 @@ fn all_connections_in_use_is_an_answer() {
     let url = format!("{}&connections=2", database.url());
     let options = Options { patience: Duration::from_millis(50), ..Options::default() };
     let store = PostgresStore::open(&url, options).expect("it can be opened");
-    let locked = "BEGIN; LOCK TABLE statewright.instances IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT";
+    let locked =
+        "BEGIN; LOCK TABLE statewright.instances IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT";
     std::thread::scope(|scope| {
         scope.spawn(|| database.execute(locked));
         std::thread::sleep(Duration::from_millis(500));
@@ -272,7 +277,9 @@ fn a_record_that_is_not_what_was_saved_is_quarantined() {
     let (t, a) = (tenant("t"), id("a"));
     for found in [
         store.load(&t, &a).map(|_| ()),
-        store.load_session(&t, &store::contract::machine("order"), &store::contract::subject("ana")).map(|_| ()),
+        store
+            .load_session(&t, &store::contract::machine("order"), &store::contract::subject("ana"))
+            .map(|_| ()),
         store.receipt(&t, key_of(&t, "a-1")).map(|_| ()),
     ] {
         let Err(LoadError::Corrupt { detail, .. }) = found else { panic!("{found:?}") };
@@ -286,7 +293,8 @@ fn a_record_that_is_not_what_was_saved_is_quarantined() {
     assert_eq!(store.claim_effects(at(2_000), at(9_000), 10), Ok(vec![]));
     assert_eq!(store.next_effect_due(), Ok(None));
     assert_eq!(database.ask("SELECT status, unsettled FROM statewright.outbox, statewright.lanes"), "dead,0");
-    let clarifications = store::ClarificationQuery { tenant: t, status: None, id: None, cursor: None, limit: 9 };
+    let clarifications =
+        store::ClarificationQuery { tenant: t, status: None, id: None, cursor: None, limit: 9 };
     assert_eq!(store.clarifications(&clarifications).map(|page| page.data), Ok(vec![]));
     assert_eq!(store.statistics().map(|figures| figures.quarantined), Ok(4));
     assert_eq!(
