@@ -3,6 +3,7 @@
 mod postgres {
     mod apart;
     mod documents;
+    mod restarts;
     pub mod server;
     mod together;
 }

@@ -68,12 +68,14 @@ pub(super) enum Trouble {
     Refused(Box<DbError>),
     /// It was asked, and nobody knows what became of it.
     Lost(String),
+    /// What came back is whole, and there is no key to it.
+    Locked(String),
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLink(detail) | Self::Lost(detail) => f.write_str(detail),
+            Self::NoLink(detail) | Self::Lost(detail) | Self::Locked(detail) => f.write_str(detail),
             Self::Refused(error) => {
                 write!(f, "{} ({})", error.message(), error.code().code())?;
                 error.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"))

@@ -39,6 +39,8 @@ pub use crate::postgres::failure::OpenError;
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Hat, Link, Step};
 use crate::postgres::news::News;
+use crate::postgres::outbox::Claims;
+
 use crate::postgres::pool::Pool;
 use crate::postgres::seal::{Fault, Listed, escaped};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -90,6 +92,7 @@ impl PostgresStore {
     fn one<T>(&self, question: impl Fn(&Link) -> Result<T, Fault>) -> Result<T, LoadError> {
         self.ask(Hat::Reader, question).map_err(|fault| match fault {
             Fault::Backend(trouble) => trouble.at_load(),
+            Fault::Locked(locked) => LoadError::Unavailable(locked.detail),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -249,7 +252,10 @@ impl Store for PostgresStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        let (claimed, damaged) = self.change(|link| outbox::claim(link, now, lease_until, limit))?;
+        let Claims { claimed, damaged, locked } =
+            self.change(|link| outbox::claim(link, now, lease_until, limit))?;
+        // Somebody may bring the key. If this fails, they are claimed again when their lease has ended.
+        let _ = self.settle_effects(&locked, now);
         if !damaged.is_empty() {
             self.quarantine(&damaged);
             // If that fails, they are found again when their lease has ended.

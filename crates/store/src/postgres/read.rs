@@ -46,7 +46,7 @@ pub(super) fn instance(
     instance: &InstanceId,
 ) -> Result<Option<Snapshot>, Fault> {
     let rows = ask_of(link, tenant.as_str(), &INSTANCE, &[&tenant.as_str(), &instance.as_str()])?;
-    rows.first().map(|row| INSTANCES.record(row).open()).transpose()
+    rows.first().map(|row| INSTANCES.record(row).reveal(link)).transpose()
 }
 
 static SESSION: LazyLock<String> = LazyLock::new(|| {
@@ -63,7 +63,7 @@ pub(super) fn session(
 ) -> Result<Option<Snapshot>, Fault> {
     let subject = escaped(subject.as_str());
     let rows = ask_of(link, tenant.as_str(), &SESSION, &[&tenant.as_str(), &machine.as_str(), &subject])?;
-    rows.first().map(|row| INSTANCES.record(row).open()).transpose()
+    rows.first().map(|row| INSTANCES.record(row).reveal(link)).transpose()
 }
 
 pub(super) fn receipt(
@@ -127,7 +127,7 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
         },
     };
     let (found, damaged) =
-        list.read(link, |record| record.open::<Snapshot>(), |snapshot| query.matches(snapshot))?;
+        list.read(link, |record| record.reveal::<Snapshot>(link), |snapshot| query.matches(snapshot))?;
     Ok((found.page(|snapshot, _| snapshot.instance.to_string()), damaged))
 }
 
@@ -151,7 +151,7 @@ pub(super) fn history(link: &Link, query: &HistoryQuery) -> Result<Listed<Page<E
             wanted.also("t.seq > ?", [Given::Integer(last.number())])
         },
     };
-    let (found, damaged) = list.read(link, |record| record.open::<Entry>(), |_| true)?;
+    let (found, damaged) = list.read(link, |record| record.reveal::<Entry>(link), |_| true)?;
     Ok((found.page(|_, seq| seq.to_string()), damaged))
 }
 
@@ -186,7 +186,7 @@ pub(super) fn clarifications(
             wanted.also("(t.created_at, t.id) < (?, ?)", [Given::Integer(at), Given::text(&id)]);
         },
     };
-    let (found, damaged) = list.read(link, |record| record.open::<Clarification>(), |_| true)?;
+    let (found, damaged) = list.read(link, |record| record.reveal::<Clarification>(link), |_| true)?;
     Ok((found.page(|last, _| ClarificationQuery::cursor_of(last)), damaged))
 }
 
@@ -230,6 +230,7 @@ fn each<T>(
         match open(&table.record(row)) {
             Ok(record) => records.push(record),
             Err(Fault::Backend(trouble)) => return Err(trouble),
+            Err(Fault::Locked(locked)) => return Err(Trouble::Locked(locked.detail)),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
@@ -294,6 +295,8 @@ impl<R: Fn(&mut Conditions, &Record<'_>)> List<'_, R> {
                     }
                     Ok(found) => records.push((found, record.number())),
                     Err(Fault::Backend(trouble)) => return Err(trouble),
+                    // To leave it out would say that it is not there.
+                    Err(Fault::Locked(locked)) => return Err(Trouble::Locked(locked.detail)),
                     Err(Fault::NewerFormat(_)) => {}
                     Err(Fault::Damaged(damage)) => damaged.push(*damage),
                 }

@@ -96,9 +96,19 @@ impl Record<'_> {
         self.table.check(&self.cells(), self.stored_checksum(), self.number())
     }
 
-    /// Its body, after its checksum has been found to fit.
+    /// Its body, after its checksum has been found to fit; what is sealed in it is opened.
+    pub(super) fn reveal<T: DeserializeOwned>(&self, link: &Link) -> Result<T, Fault> {
+        self.table.reveal(&self.cells(), self.stored_checksum(), self.number(), link.secrets())
+    }
+
+    /// As `reveal`, for what never has a secret.
     pub(super) fn open<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         self.table.read(&self.cells(), self.stored_checksum(), self.number())
+    }
+
+    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    pub(super) fn peek<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        self.table.peek(&self.cells(), self.stored_checksum(), self.number())
     }
 
     pub(super) fn damaged(&self, detail: String) -> Fault {
