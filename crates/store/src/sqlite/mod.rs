@@ -452,6 +452,9 @@ fn prepare(place: &Place, notes: Option<&Notes>) -> Result<Writer, OpenError> {
     // Before anything is changed: even the mode of the log is written into the file.
     let step = schema::step_of(&connection, &place.path)?;
     configure(&connection)?;
+    if notes.is_some() && schema::is_old(step) {
+        verify::before_migrating(&connection, &place.path)?;
+    }
     schema::migrate(&mut connection, step)?;
     schema::check_definitions(&connection, &place.path)?;
     if let Some(notes) = notes
