@@ -3,6 +3,8 @@
 //! Each flip gets a copy of one file, which is opened and asked for everything. An answer is what it was, or an error; a
 //! list may leave out what is in quarantine. `STATEWRIGHT_FLIPS` says how many, for `cargo xtask flips`.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be had fails the test, also outside of its function")]
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::panic::AssertUnwindSafe;

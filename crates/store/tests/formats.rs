@@ -3,6 +3,8 @@
 //! Each fixture is a file as the program of its time wrote it, as text (`sqlite3 FILE .dump`): the step of the schema is in
 //! its name and in its `user_version`. `check` has the commits that were made in each.
 
+#![allow(clippy::unwrap_used, reason = "what cannot be had fails the test, also outside of its function")]
+
 use std::path::{Path, PathBuf};
 
 use kernel::commit::Entry;

@@ -153,7 +153,7 @@ impl SqliteStore {
         let is_small = place.bytes() <= options.checked_at_once_max;
         let writer = prepare(&place, is_small.then_some(&*notes))
             .map_err(|error| failure::at_open(&place.path, error))?;
-        let checkpoints = open_writer(&place.path)?;
+        let checkpoints = open_writer(&place.path).map_err(|error| failure::at_open(&place.path, error))?;
         place.note_log();
         let readers = Arc::new(Readers::new(Arc::clone(&place)));
         let writer = Arc::new(Mutex::new(writer));
