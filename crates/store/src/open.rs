@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{MemoryStore, Records, SqliteOptions, SqliteStore, Store};
+use crate::{MemoryStore, PostgresStore, Records, RedisStore, SqliteOptions, SqliteStore, Store, postgres};
 
 /// The URLs that `open` knows, for messages and helps.
-pub const URLS: &str = "sqlite:PATH or memory:";
+pub const URLS: &str = "sqlite:PATH, postgres://…, redis://…, redis+cluster://… or memory:";
 
 /// # Errors
 /// A sentence that says which store cannot be opened, and why.
@@ -17,6 +17,15 @@ pub fn open(url: &str, records: Records) -> Result<Arc<dyn Store>, String> {
             let options = SqliteOptions { records, network_allowed, ..SqliteOptions::default() };
             let store = SqliteStore::open_as(Path::new(path), options);
             Ok(Arc::new(store.map_err(|error| format!("failed to open the store {path}: {error}"))?))
+        }
+        Some(("postgres" | "postgresql", _)) => {
+            let options = postgres::Options { records, ..postgres::Options::default() };
+            let store = PostgresStore::open(url, options);
+            Ok(Arc::new(store.map_err(|error| format!("failed to open the store in PostgreSQL: {error}"))?))
+        }
+        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+            let store = RedisStore::open_with(url, records);
+            Ok(Arc::new(store.map_err(|error| format!("failed to open the store on Redis: {error}"))?))
         }
         Some(("memory", "")) => Ok(Arc::new(MemoryStore::new())),
         _ => Err(format!("`{url}` is no store; write {URLS}")),

@@ -130,14 +130,6 @@ impl SqliteStore {
         Self::open_as(path, SqliteOptions::default())
     }
 
-    /// `open_as`, with these records.
-    ///
-    /// # Errors
-    /// As `open_as`.
-    pub fn open_with(path: &Path, records: Records) -> Result<Self, OpenError> {
-        Self::open_as(path, SqliteOptions { records, ..SqliteOptions::default() })
-    }
-
     /// Opens or creates the file, and takes it through the steps of the schema that it has not been through.
     ///
     /// # Errors
