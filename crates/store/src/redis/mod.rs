@@ -69,6 +69,11 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// Whether a URL with this scheme is one for `open`.
+    pub fn knows(scheme: &str) -> bool {
+        location::scheme(scheme).is_some()
+    }
+
     /// `open_with`, and records as they are by default.
     ///
     /// # Errors
@@ -352,6 +357,7 @@ impl Store for RedisStore {
         if self.location.wait > 0 {
             notes.push(format!("a batch is acknowledged when {} replicas have it", self.location.wait));
         }
-        StoreInfo { backend, version, location: self.location.shown.clone(), durability, notes }
+        let location = self.location.shown.clone();
+        StoreInfo { backend, version, location, durability, is_shared: true, notes }
     }
 }
