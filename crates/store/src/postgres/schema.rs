@@ -147,7 +147,13 @@ fn expose(link: &Link) -> Result<Vec<String>, OpenError> {
     let mut notes = Vec::new();
     for view in VIEWS {
         let sql = format!("CREATE VIEW public.{view} AS SELECT * FROM statewright.{view}");
-        let found = format!("SELECT coalesce((SELECT pg_get_viewdef(to_regclass('public.{view}'))), '')");
+        // What the text of a view calls its source depends on the search path of whoever asks: a login called
+        // `statewright` would not see the schema in it.
+        let found = format!(
+            "SELECT coalesce((SELECT 'statewright.{view}' FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
+             WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = to_regclass('public.{view}')
+             AND d.refobjid = to_regclass('statewright.{view}') LIMIT 1), '')"
+        );
         let ours = format!("statewright.{view}");
         expose_one(link, view, "view", &sql, &found, &ours, &mut notes)?;
     }
