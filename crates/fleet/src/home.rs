@@ -4,7 +4,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use testbed::{Postgres, Redis, RedisCluster, Settings};
 
@@ -124,6 +124,7 @@ impl Home {
 
     /// Takes the database away, whole or one master of a cluster, and brings it back after `pause`. What was done.
     pub fn interrupt(&self, in_order: bool, which: usize, pause: Duration) -> Result<String, String> {
+        let began = Instant::now();
         let said = |error: testbed::Error| error.to_string();
         let how = if in_order { "stopped" } else { "killed" };
         match &self.0 {
@@ -131,13 +132,13 @@ impl Home {
                 if in_order { server.stop() } else { server.kill() }.map_err(said)?;
                 std::thread::sleep(pause);
                 server.start_again().map_err(said)?;
-                Ok(format!("PostgreSQL {how} for {} ms", pause.as_millis()))
+                Ok(format!("PostgreSQL {how}, back after {} ms", began.elapsed().as_millis()))
             }
             Kind::Redis(server) => {
                 if in_order { server.stop() } else { server.kill() }.map_err(said)?;
                 std::thread::sleep(pause);
                 server.start_again().map_err(said)?;
-                Ok(format!("Redis {how} for {} ms", pause.as_millis()))
+                Ok(format!("Redis {how}, back after {} ms", began.elapsed().as_millis()))
             }
             Kind::Cluster { cluster, replicas } => {
                 // Long enough for its replica to take its place.
@@ -148,7 +149,7 @@ impl Home {
                 std::thread::sleep(pause);
                 cluster.start_again(node).map_err(said)?;
                 cluster.wait_until_ok().map_err(said)?;
-                Ok(format!("master {node} {how} for {} ms", pause.as_millis()))
+                Ok(format!("master {node} {how}, all well after {} ms", began.elapsed().as_millis()))
             }
             Kind::Own(_) | Kind::Theirs { .. } => {
                 Err("only a private database server may be stopped: --store postgres, redis or redis-cluster"

@@ -15,6 +15,7 @@ fn plan(store: StoreChoice, chaos: &[Chaos]) -> Plan {
         lasts: Duration::from_secs(seconds()),
         chaos: chaos.to_vec(),
         users: 12,
+        repeats_max: 1_500,
         ..Plan::new(binary, store)
     }
 }
