@@ -17,6 +17,7 @@ pub mod redis;
 mod seal;
 pub mod setting;
 pub mod sqlite;
+pub mod vault;
 
 use std::fmt;
 use std::time::Duration;
@@ -41,6 +42,9 @@ pub use record::Records;
 pub use redis::RedisStore;
 pub use setting::Setting;
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use vault::keyed::KeyedStore;
+pub use vault::parts::Secrets;
+pub use vault::{KeyReport, MasterKey, Vault};
 
 /// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
 /// settings.
@@ -228,6 +232,11 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn wait_for_news(&self, at_most: Duration) -> bool {
         std::thread::sleep(at_most);
         false
+    }
+
+    /// Whether it can save commits that have secrets.
+    fn keeps_secrets(&self) -> bool {
+        true
     }
 
     /// What the data takes where it is kept, in bytes, as far as the backend tells.

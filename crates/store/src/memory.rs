@@ -24,11 +24,12 @@ use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, Ou
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::record::{Prepared, Records};
+use crate::vault::parts::Secrets;
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
     records: Records,
     tables: Mutex<Tables>,
@@ -74,12 +75,19 @@ enum Undo {
 
 impl MemoryStore {
     pub fn new() -> Self {
-        Self::default()
+        let records = Records { secrets: Secrets::Plain, ..Records::default() };
+        Self { records, tables: Mutex::default() }
     }
 
     /// A panic while the lock was held is a panic of the process's only writer: the maps are as good as they were.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -139,7 +139,7 @@ fn save(
         // The input was handled, but what it left is damaged: it must not be handled again, and there is no first answer
         // to give. To call the commit stale saves nothing, keeps the rest of the batch, and sends the caller to
         // `receipt`, which says what is wrong.
-        Err(Fault::NewerFormat(_)) => return Ok(Outcome::Stale),
+        Err(Fault::NewerFormat(_) | Fault::Locked(_)) => return Ok(Outcome::Stale),
         Err(Fault::Damaged(damage)) => {
             damaged.push(*damage);
             return Ok(Outcome::Stale);
@@ -174,7 +174,7 @@ pub(super) fn find_receipt(
     let rows = link.ask(&steps)?.pop().unwrap_or_default();
     let Some(row) = rows.first() else { return Ok(None) };
     let record = ENTRIES.record(row);
-    let entry: Entry = record.open()?;
+    let entry: Entry = record.reveal(link)?;
     let instance: InstanceId = record.identifier(1).map_err(|problem| record.damaged(problem))?;
     Ok(Some((instance, entry)))
 }

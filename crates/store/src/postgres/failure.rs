@@ -68,12 +68,14 @@ pub(super) enum Trouble {
     Refused(Box<DbError>),
     /// It was asked, and nobody knows what became of it.
     Lost(String),
+    /// What came back is whole, and there is no key to it.
+    Locked(String),
 }
 
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoLink(detail) | Self::Lost(detail) => f.write_str(detail),
+            Self::NoLink(detail) | Self::Lost(detail) | Self::Locked(detail) => f.write_str(detail),
             Self::Refused(error) => {
                 write!(f, "{} ({})", error.message(), error.code().code())?;
                 error.detail().map_or(Ok(()), |detail| write!(f, ": {detail}"))
@@ -125,7 +127,8 @@ impl Trouble {
     /// Whether a constraint of a table was broken.
     pub(super) fn is_constraint(&self) -> bool {
         // Class 23, and the error of an upsert that meets one row twice.
-        self.code().is_some_and(|code| code.code().starts_with("23") || *code == SqlState::CARDINALITY_VIOLATION)
+        self.code()
+            .is_some_and(|code| code.code().starts_with("23") || *code == SqlState::CARDINALITY_VIOLATION)
     }
 
     pub(super) fn has_constraint(&self, name: &str) -> bool {

@@ -10,10 +10,10 @@ use kernel::snapshot::SNAPSHOT_FORMAT;
 use tokio_postgres::types::ToSql;
 
 use crate::outbox::Lane;
+use crate::postgres::Trouble;
 use crate::postgres::link::{Link, Values};
 use crate::postgres::seal::{escaped, maybe_escaped};
 use crate::postgres::statement::{self, Parts};
-use crate::postgres::Trouble;
 use crate::record::{EffectRow, InstanceRow, PhaseOf, Prepared, number};
 
 type Text<'a> = Cow<'a, str>;
@@ -142,7 +142,8 @@ impl<'a> Group<'a> {
             }
         }
         for (place, prepared) in commits.iter().enumerate() {
-            for row in prepared.clarifications.iter().filter(|row| questions[&row.clarification.id] == place) {
+            for row in prepared.clarifications.iter().filter(|row| questions[&row.clarification.id] == place)
+            {
                 let question = row.clarification;
                 self.clarifications.chain.push(n);
                 self.clarifications.tenant.push(question.tenant.as_str());
@@ -180,7 +181,8 @@ impl<'a> Group<'a> {
         let rows = link.query(&sql, &values)?;
         let owners: Option<Vec<i64>> = rows.first().and_then(|row| row.try_get(0).ok());
         let owners = owners.filter(|owners| i64::try_from(owners.len()) == Ok(self.count));
-        let owners = owners.ok_or_else(|| Trouble::Lost("the answer is none to what was asked".to_owned()))?;
+        let owners =
+            owners.ok_or_else(|| Trouble::Lost("the answer is none to what was asked".to_owned()))?;
         Ok(owners.into_iter().map(|owner| owner > 0).collect())
     }
 

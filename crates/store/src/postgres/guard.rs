@@ -8,25 +8,23 @@ use tokio_postgres::error::SqlState;
 use crate::postgres::failure::OpenError;
 use crate::postgres::link::{Hat, Link, Step};
 
-const ROLES: &str =
-    "SELECT rolname::text, rolsuper, rolbypassrls FROM pg_roles
+const ROLES: &str = "SELECT rolname::text, rolsuper, rolbypassrls FROM pg_roles
      WHERE rolname IN ('statewright_writer', 'statewright_reader')";
 
 /// Tables that are not protected, or belong to one of the roles.
-const TABLES: &str =
-    "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity,
+const TABLES: &str = "SELECT c.relname::text, c.relrowsecurity AND c.relforcerowsecurity,
          pg_get_userbyid(c.relowner) IN ('statewright_writer', 'statewright_reader')
      FROM pg_class AS c WHERE c.relnamespace = 'statewright'::regnamespace AND c.relkind IN ('r', 'p')";
 
 /// What a role may not have been made a member of: whoever owns the tables, or the writer.
-const MEMBERS: &str =
-    "SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM pg_class AS c
+const MEMBERS: &str = "SELECT DISTINCT pg_get_userbyid(c.relowner)::text FROM pg_class AS c
      WHERE c.relnamespace = 'statewright'::regnamespace AND c.relkind IN ('r', 'p')
          AND (pg_has_role('statewright_reader', c.relowner, 'MEMBER')
              OR pg_has_role('statewright_reader', 'statewright_writer', 'MEMBER'))";
 
 /// A name that no tenant can have: it is too long.
-const NOBODY: &str = "~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody";
+const NOBODY: &str =
+    "~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody~nobody";
 
 const OF_TENANTS: [&str; 7] =
     ["instances", "clarifications", "phases", "outbox", "settings", "log", "receipts"];
@@ -35,8 +33,7 @@ const OF_TENANTS: [&str; 7] =
 const INDEXED: usize = 5;
 
 /// What lets the reader see more, or do more, than its tenant's rows.
-const POLICIES: &str =
-    "SELECT tablename::text, policyname::text FROM pg_policies
+const POLICIES: &str = "SELECT tablename::text, policyname::text FROM pg_policies
      WHERE schemaname = 'statewright' AND (roles && ARRAY['public', 'statewright_reader']::name[])
          AND (cmd <> 'SELECT' OR qual NOT LIKE '(tenant = NULLIF(current_setting(''statewright.tenant''%')";
 
@@ -46,20 +43,24 @@ pub(super) fn check(link: &mut Link) -> Result<(), OpenError> {
     let not_isolated = |detail: String| Err(OpenError::NotIsolated(detail));
     link.put_on(Hat::Owner)?;
     for row in link.query(ROLES, &[])? {
-        let (role, is_super, bypasses): (String, bool, bool) = (value(&row, 0)?, value(&row, 1)?, value(&row, 2)?);
+        let (role, is_super, bypasses): (String, bool, bool) =
+            (value(&row, 0)?, value(&row, 1)?, value(&row, 2)?);
         if is_super || bypasses {
             return not_isolated(format!("the role `{role}` bypasses row-level security"));
         }
     }
     for row in link.query(TABLES, &[])? {
-        let (table, is_forced, is_owned): (String, bool, bool) = (value(&row, 0)?, value(&row, 1)?, value(&row, 2)?);
+        let (table, is_forced, is_owned): (String, bool, bool) =
+            (value(&row, 0)?, value(&row, 1)?, value(&row, 2)?);
         if !is_forced {
             return not_isolated(format!(
                 "row-level security is not enabled and forced on the table `statewright.{table}`"
             ));
         }
         if is_owned {
-            return not_isolated(format!("the table `statewright.{table}` belongs to a role that serves requests"));
+            return not_isolated(format!(
+                "the table `statewright.{table}` belongs to a role that serves requests"
+            ));
         }
     }
     if let Some(row) = link.query(POLICIES, &[])?.first() {
@@ -114,6 +115,9 @@ fn check_reader(link: &mut Link) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn value<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a tokio_postgres::Row, column: usize) -> Result<T, OpenError> {
+fn value<'a, T: tokio_postgres::types::FromSql<'a>>(
+    row: &'a tokio_postgres::Row,
+    column: usize,
+) -> Result<T, OpenError> {
     row.try_get(column).map_err(|error| OpenError::Unusable(error.to_string()))
 }

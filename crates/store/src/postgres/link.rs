@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Statement};
 
+use crate::Secrets;
 use crate::postgres::address::Address;
 use crate::postgres::failure::Trouble;
 use crate::postgres::tls;
@@ -83,6 +84,7 @@ pub(super) struct Link {
     statements: Mutex<HashMap<String, Statement>>,
     hat: Hat,
     patience: Duration,
+    secrets: Secrets,
 }
 
 impl std::fmt::Debug for Link {
@@ -117,10 +119,16 @@ impl Link {
             statements: Mutex::default(),
             hat: Hat::Owner,
             patience: timeout + GRACE,
+            secrets: address.options.records.secrets.clone(),
         };
         let settings = format!("SET statement_timeout = {};{SETTINGS}", timeout.as_millis());
         link.batch(&settings).map_err(no_link)?;
         Ok(link)
+    }
+
+    /// What the records that are read here are opened with.
+    pub(super) fn secrets(&self) -> &Secrets {
+        &self.secrets
     }
 
     pub(super) fn hat(&self) -> Hat {

@@ -39,6 +39,8 @@ pub use crate::postgres::failure::OpenError;
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Hat, Link, Step};
 use crate::postgres::news::News;
+use crate::postgres::outbox::Claims;
+
 use crate::postgres::pool::Pool;
 use crate::postgres::seal::{Fault, Listed, escaped};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -90,6 +92,7 @@ impl PostgresStore {
     fn one<T>(&self, question: impl Fn(&Link) -> Result<T, Fault>) -> Result<T, LoadError> {
         self.ask(Hat::Reader, question).map_err(|fault| match fault {
             Fault::Backend(trouble) => trouble.at_load(),
+            Fault::Locked(locked) => LoadError::Unavailable(locked.detail),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -101,7 +104,11 @@ impl PostgresStore {
     }
 
     /// The answer to a question about many records.
-    fn many<T>(&self, hat: Hat, question: impl Fn(&Link) -> Result<Listed<T>, Trouble>) -> Result<T, LoadError> {
+    fn many<T>(
+        &self,
+        hat: Hat,
+        question: impl Fn(&Link) -> Result<Listed<T>, Trouble>,
+    ) -> Result<T, LoadError> {
         let (list, damaged) = self.ask(hat, question).map_err(Trouble::at_load)?;
         self.quarantine(&damaged);
         Ok(list)
@@ -154,8 +161,7 @@ impl MayBeLost for Fault {
     }
 }
 
-const SAVE_DEFINITION: &str =
-    "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source) VALUES ($1, $2, $3, $4, $5, $6)";
+const SAVE_DEFINITION: &str = "INSERT INTO definitions (hash, machine, version, saved_at, checksum, source) VALUES ($1, $2, $3, $4, $5, $6)";
 
 const SAVE_SETTING: &str =
     "INSERT INTO settings (tenant, name, saved_at, checksum, body) VALUES ($1, $2, $3, $4, $5)
@@ -246,7 +252,10 @@ impl Store for PostgresStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        let (claimed, damaged) = self.change(|link| outbox::claim(link, now, lease_until, limit))?;
+        let Claims { claimed, damaged, locked } =
+            self.change(|link| outbox::claim(link, now, lease_until, limit))?;
+        // Somebody may bring the key. If this fails, they are claimed again when their lease has ended.
+        let _ = self.settle_effects(&locked, now);
         if !damaged.is_empty() {
             self.quarantine(&damaged);
             // If that fails, they are found again when their lease has ended.
@@ -309,7 +318,9 @@ impl Store for PostgresStore {
         let report = self.change(|link| {
             let sql = "SELECT entries, effects, instances FROM clean_up($1, $2)";
             let rows = link.query(sql, &[&before_ms, &at_most])?;
-            let [row] = &rows[..] else { return Err(Trouble::Lost("cleaning up gave no figures".to_owned())) };
+            let [row] = &rows[..] else {
+                return Err(Trouble::Lost("cleaning up gave no figures".to_owned()));
+            };
             let count = |column| row.try_get::<_, i64>(column).map(|count| count.unsigned_abs() as usize);
             let (entries_deleted, effects_deleted, instances_deleted) = (count(0)?, count(1)?, count(2)?);
             let more = entries_deleted + effects_deleted + instances_deleted == limit;

@@ -10,9 +10,11 @@ use std::sync::LazyLock;
 use kernel::commit::Effect;
 use kernel::id::TenantId;
 use kernel::time::Timestamp;
+use serde::de::IgnoredAny;
 
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Link, Step};
@@ -27,8 +29,8 @@ const PROGRESS: [&str; 8] =
 
 static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.pg_select("seq", &PROGRESS));
 
-fn open(record: &Record<'_>) -> Result<OutboxEffect, Fault> {
-    let effect: Effect = record.open()?;
+fn open(record: &Record<'_>, link: &Link) -> Result<OutboxEffect, Fault> {
+    let effect: Effect = record.reveal(link)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(record, effect).map_err(|problem| record.damaged(problem))
 }
@@ -75,22 +77,30 @@ static CLAIM: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Fewer than `limit` may come back although more are due, when some of what is due is damaged. Those are given with
-/// their numbers, and are to be given up.
+/// What a claim came to.
+pub(super) struct Claims {
+    pub claimed: Vec<ClaimedEffect>,
+    /// With their numbers: they are to be given up.
+    pub damaged: Vec<Damage>,
+    /// How what there is no key to is put back, to be looked at again.
+    pub locked: Vec<Settlement>,
+}
+
+/// Fewer than `limit` may come back although more are due, when some of what is due is damaged or locked.
 pub(super) fn claim(
     link: &Link,
     now: Timestamp,
     lease_until: Timestamp,
     limit: usize,
-) -> Result<(Vec<ClaimedEffect>, Vec<Damage>), Trouble> {
-    let (now, until) = (now.as_millis(), lease_until.as_millis());
+) -> Result<Claims, Trouble> {
+    let (now_ms, until) = (now.as_millis(), lease_until.as_millis());
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows = link.query(&CLAIM, &[&now, &until, &rows_max])?;
+    let rows = link.query(&CLAIM, &[&now_ms, &until, &rows_max])?;
     let before = OUTBOX.pg_more() + PROGRESS.len();
-    let (mut claimed, mut damaged) = (Vec::with_capacity(rows.len()), Vec::new());
+    let (mut claimed, mut damaged, mut locked) = (Vec::with_capacity(rows.len()), Vec::new(), Vec::new());
     for row in &rows {
         let record = OUTBOX.record(row);
-        let opened = open(&record).and_then(|effect| match record.named(before, EffectStatus::parse) {
+        let opened = open(&record, link).and_then(|effect| match record.named(before, EffectStatus::parse) {
             Ok(status) => Ok((effect, status)),
             Err(problem) => Err(record.damaged(problem)),
         });
@@ -101,11 +111,23 @@ pub(super) fn claim(
             }
             Err(Fault::Backend(trouble)) => return Err(trouble),
             Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::Locked(closed)) => {
+                let at = if closed.may_open { now } else { lease_until };
+                locked.extend(put_back(&record, at, closed.detail));
+            }
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
     }
     claimed.sort_by_key(|(place, _)| *place);
-    Ok((claimed.into_iter().map(|(_, effect)| effect).collect(), damaged))
+    let claimed = claimed.into_iter().map(|(_, effect)| effect).collect();
+    Ok(Claims { claimed, damaged, locked })
+}
+
+/// No attempt was made, so none is counted.
+fn put_back(record: &Record<'_>, at: Timestamp, error: String) -> Option<Settlement> {
+    let attempt = record.number_of(OUTBOX.pg_more() + 1).ok()?;
+    let (tenant, key) = (record.identifier(0).ok()?, record.some_text(1).ok()?);
+    Some(Settlement { tenant, key, attempt, result: SettlementResult::Postponed { at, error } })
 }
 
 const LOCK_LANES: &str =
@@ -145,8 +167,7 @@ pub(super) fn give_up(link: &Link, damaged: &[Damage], now: Timestamp) -> Result
     link.ask(&steps).map(|_| ())
 }
 
-const LOCK_LANES_OF_KEYS: &str =
-    "SELECT l.lane FROM lanes AS l
+const LOCK_LANES_OF_KEYS: &str = "SELECT l.lane FROM lanes AS l
      WHERE l.lane IN (
          SELECT o.lane FROM unnest($1::text[], $2::text[]) AS s (tenant, key)
          JOIN outbox AS o ON o.tenant = s.tenant AND o.key = s.key)
@@ -246,8 +267,7 @@ pub(super) fn next_due(link: &Link) -> Result<Option<Timestamp>, Trouble> {
     Ok(due.map(Timestamp::from_millis))
 }
 
-const LOCK_LANE_OF_KEY: &str =
-    "SELECT l.lane FROM lanes AS l
+const LOCK_LANE_OF_KEY: &str = "SELECT l.lane FROM lanes AS l
      WHERE l.lane = (SELECT o.lane FROM outbox AS o WHERE o.tenant = $1 AND o.key = $2) FOR NO KEY UPDATE";
 
 static FIND: LazyLock<String> =
@@ -282,23 +302,31 @@ pub(super) fn retry(
         Step::new(&FIND, vec![&tenant, &key]),
     ];
     let rows = link.ask(&find)?.pop().unwrap_or_default();
-    let (effect, damage) = match rows.first().map(|row| open(&OUTBOX.record(row))) {
-        None | Some(Err(Fault::NewerFormat(_))) => (None, None),
+    // What it says is of no matter here, so that no key is needed.
+    let (effect, damage) = match rows.first().map(|row| status_of(&OUTBOX.record(row))) {
+        None | Some(Err(Fault::NewerFormat(_) | Fault::Locked(_))) => (None, None),
         Some(Ok(effect)) => (Some(effect), None),
         Some(Err(Fault::Backend(trouble))) => return Err(trouble),
         Some(Err(Fault::Damaged(damage))) => (None, Some(*damage)),
     };
     let (now, mut steps) = (now.as_millis(), Vec::new());
-    let number = effect.as_ref().map_or(0, |effect| effect.seq.cast_signed());
+    let number = effect.map_or(0, |(number, _)| number);
     let numbers: &[i64] = &[number];
-    if effect.as_ref().is_some_and(|effect| effect.status.may_be_retried()) {
+    if effect.is_some_and(|(_, status)| status.may_be_retried()) {
         steps.push(Step::new(RETRY, vec![&number, &now]));
         steps.push(Step::new(UNSEAT_OTHERS, vec![&number]));
         steps.push(Step::new(SEAT, vec![&numbers]));
     }
     steps.push(Step::plain("COMMIT"));
     link.ask(&steps)?;
-    Ok((effect.map(|effect| effect.status), damage))
+    Ok((effect.map(|(_, status)| status), damage))
+}
+
+/// The number and the status of an effect that is whole.
+fn status_of(record: &Record<'_>) -> Result<(i64, EffectStatus), Fault> {
+    record.peek::<IgnoredAny>()?;
+    let status = record.named(OUTBOX.pg_more(), EffectStatus::parse);
+    Ok((record.number(), status.map_err(|problem| record.damaged(problem))?))
 }
 
 const FIND_REPORTED: &str =
@@ -319,8 +347,10 @@ pub(super) fn note_stage(link: &Link, report: &DeliveryReport) -> Result<bool, T
     let key = maybe_escaped(report.key.as_deref());
     let find = [Step::plain("BEGIN"), Step::new(FIND_REPORTED, vec![&provider_id, &tenant])];
     let rows = link.ask(&find)?.pop().unwrap_or_default();
-    let found: Option<(i64, Option<String>)> =
-        rows.first().map(|row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?))).transpose()?;
+    let found: Option<(i64, Option<String>)> = rows
+        .first()
+        .map(|row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?)))
+        .transpose()?;
     let (change, is_news) = match &found {
         None => (Step::new(CLEAR_UP, vec![&status, &provider_id, &stage, &error, &tenant, &key]), None),
         Some((seq, known)) => {
@@ -360,8 +390,10 @@ pub(super) fn list(link: &Link, query: &EffectQuery) -> Result<Listed<Page<Outbo
         wanted,
         order: "t.seq DESC",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.seq < ?", [Given::Integer(last.number())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.seq < ?", [Given::Integer(last.number())])
+        },
     };
-    let (found, damaged) = list.read(link, open, |effect| query.matches(effect))?;
+    let (found, damaged) = list.read(link, |record| open(record, link), |effect| query.matches(effect))?;
     Ok((found.page(|last, _| last.seq.to_string()), damaged))
 }

@@ -116,10 +116,9 @@ fn after(wanted: &mut Conditions, position: Option<Position<'_>>) {
     };
     let (instance, place) = (Given::text(instance), Given::Integer(place.into()));
     match offered_at {
-        Some(at) => wanted.also(
-            "(t.offered_at, t.instance, t.place) > (?, ?, ?)",
-            [Given::time(at), instance, place],
-        ),
+        Some(at) => {
+            wanted.also("(t.offered_at, t.instance, t.place) > (?, ?, ?)", [Given::time(at), instance, place])
+        }
         None => wanted
             .also("t.instance <= ? AND (t.instance < ? OR t.place > ?)", [instance.clone(), instance, place]),
     }

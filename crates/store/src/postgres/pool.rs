@@ -47,7 +47,8 @@ impl Pool {
         loop {
             let Some(link) = self.idle_or_room(hat)? else { break };
             let mut lease = Lease { pool: self, link: Some(link), is_spoiled: true };
-            let is_good = lease.link.as_mut().is_some_and(|link| !link.is_closed() && link.put_on(hat).is_ok());
+            let is_good =
+                lease.link.as_mut().is_some_and(|link| !link.is_closed() && link.put_on(hat).is_ok());
             if is_good {
                 lease.is_spoiled = false;
                 return Ok(lease);

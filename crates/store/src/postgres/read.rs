@@ -46,7 +46,7 @@ pub(super) fn instance(
     instance: &InstanceId,
 ) -> Result<Option<Snapshot>, Fault> {
     let rows = ask_of(link, tenant.as_str(), &INSTANCE, &[&tenant.as_str(), &instance.as_str()])?;
-    rows.first().map(|row| INSTANCES.record(row).open()).transpose()
+    rows.first().map(|row| INSTANCES.record(row).reveal(link)).transpose()
 }
 
 static SESSION: LazyLock<String> = LazyLock::new(|| {
@@ -63,7 +63,7 @@ pub(super) fn session(
 ) -> Result<Option<Snapshot>, Fault> {
     let subject = escaped(subject.as_str());
     let rows = ask_of(link, tenant.as_str(), &SESSION, &[&tenant.as_str(), &machine.as_str(), &subject])?;
-    rows.first().map(|row| INSTANCES.record(row).open()).transpose()
+    rows.first().map(|row| INSTANCES.record(row).reveal(link)).transpose()
 }
 
 pub(super) fn receipt(
@@ -122,10 +122,12 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
         wanted,
         order: "t.id DESC",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.id < ?", [Given::text(&last.some_text(1).unwrap_or_default())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.id < ?", [Given::text(&last.some_text(1).unwrap_or_default())])
+        },
     };
     let (found, damaged) =
-        list.read(link, |record| record.open::<Snapshot>(), |snapshot| query.matches(snapshot))?;
+        list.read(link, |record| record.reveal::<Snapshot>(link), |snapshot| query.matches(snapshot))?;
     Ok((found.page(|snapshot, _| snapshot.instance.to_string()), damaged))
 }
 
@@ -145,9 +147,11 @@ pub(super) fn history(link: &Link, query: &HistoryQuery) -> Result<Listed<Page<E
         wanted,
         order: "t.seq",
         limit: query.limit,
-        resume: |wanted: &mut Conditions, last: &Record<'_>| wanted.also("t.seq > ?", [Given::Integer(last.number())]),
+        resume: |wanted: &mut Conditions, last: &Record<'_>| {
+            wanted.also("t.seq > ?", [Given::Integer(last.number())])
+        },
     };
-    let (found, damaged) = list.read(link, |record| record.open::<Entry>(), |_| true)?;
+    let (found, damaged) = list.read(link, |record| record.reveal::<Entry>(link), |_| true)?;
     Ok((found.page(|_, seq| seq.to_string()), damaged))
 }
 
@@ -182,7 +186,7 @@ pub(super) fn clarifications(
             wanted.also("(t.created_at, t.id) < (?, ?)", [Given::Integer(at), Given::text(&id)]);
         },
     };
-    let (found, damaged) = list.read(link, |record| record.open::<Clarification>(), |_| true)?;
+    let (found, damaged) = list.read(link, |record| record.reveal::<Clarification>(link), |_| true)?;
     Ok((found.page(|last, _| ClarificationQuery::cursor_of(last)), damaged))
 }
 
@@ -226,6 +230,7 @@ fn each<T>(
         match open(&table.record(row)) {
             Ok(record) => records.push(record),
             Err(Fault::Backend(trouble)) => return Err(trouble),
+            Err(Fault::Locked(locked)) => return Err(Trouble::Locked(locked.detail)),
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
@@ -285,9 +290,13 @@ impl<R: Fn(&mut Conditions, &Record<'_>)> List<'_, R> {
                 let record = table.record(row);
                 match open(&record) {
                     Ok(found) if !matches(&found) => {}
-                    Ok(_) if records.len() == limit => return Ok((Found { records, has_more: true }, damaged)),
+                    Ok(_) if records.len() == limit => {
+                        return Ok((Found { records, has_more: true }, damaged));
+                    }
                     Ok(found) => records.push((found, record.number())),
                     Err(Fault::Backend(trouble)) => return Err(trouble),
+                    // To leave it out would say that it is not there.
+                    Err(Fault::Locked(locked)) => return Err(Trouble::Locked(locked.detail)),
                     Err(Fault::NewerFormat(_)) => {}
                     Err(Fault::Damaged(damage)) => damaged.push(*damage),
                 }
@@ -404,7 +413,9 @@ fn figures(
     effects: &[Row],
     rest: &[Row],
 ) -> Result<StoreStatistics, tokio_postgres::Error> {
-    let count = |row: &Row, column: usize| Ok::<_, tokio_postgres::Error>(row.try_get::<_, i64>(column)?.unsigned_abs());
+    let count = |row: &Row, column: usize| {
+        Ok::<_, tokio_postgres::Error>(row.try_get::<_, i64>(column)?.unsigned_abs())
+    };
     let mut figures = StoreStatistics::default();
     for row in instances {
         let machine: String = row.try_get(0)?;
@@ -414,7 +425,8 @@ fn figures(
             Some(reason) => figures.closed.insert((machine, reason), count(row, 3)?),
         };
     }
-    figures.clarifications = ClarificationStatus::ALL.into_iter().map(|status| (status.as_str(), 0)).collect();
+    figures.clarifications =
+        ClarificationStatus::ALL.into_iter().map(|status| (status.as_str(), 0)).collect();
     for row in clarifications {
         if let Some(status) = ClarificationStatus::parse(row.try_get(0)?) {
             figures.clarifications.insert(status.as_str(), count(row, 1)?);
@@ -440,4 +452,3 @@ fn figures(
     }
     Ok(figures)
 }
-

@@ -63,8 +63,7 @@ fn migrate_alone(link: &Link) -> Result<(), OpenError> {
         let mut sql = "BEGIN;".to_owned();
         if version == 1 {
             sql += "CREATE SCHEMA IF NOT EXISTS statewright;
-                    CREATE TABLE statewright.schema_steps (
-                        step bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());";
+                    CREATE TABLE statewright.schema_steps (step bigint PRIMARY KEY);";
         }
         sql += step;
         sql += &format!("; INSERT INTO statewright.schema_steps (step) VALUES ({version}); COMMIT");
@@ -147,14 +146,9 @@ fn expose(link: &Link) -> Result<Vec<String>, OpenError> {
     let mut notes = Vec::new();
     for view in VIEWS {
         let sql = format!("CREATE VIEW public.{view} AS SELECT * FROM statewright.{view}");
-        // What the text of a view calls its source depends on the search path of whoever asks: a login called
-        // `statewright` would not see the schema in it.
-        let found = format!(
-            "SELECT coalesce((SELECT 'statewright.{view}' FROM pg_depend d JOIN pg_rewrite r ON r.oid = d.objid
-             WHERE d.classid = 'pg_rewrite'::regclass AND r.ev_class = to_regclass('public.{view}')
-             AND d.refobjid = to_regclass('statewright.{view}') LIMIT 1), '')"
-        );
-        let ours = format!("statewright.{view}");
+        let found = format!("SELECT coalesce((SELECT pg_get_viewdef(to_regclass('public.{view}'))), '')");
+        // Of the schema that is searched, names are shown without it.
+        let ours = format!("FROM {view}");
         expose_one(link, view, "view", &sql, &found, &ours, &mut notes)?;
     }
     let function = "cleanup_expired_fsm_records";
@@ -162,7 +156,9 @@ fn expose(link: &Link) -> Result<Vec<String>, OpenError> {
         "CREATE FUNCTION public.{function}(older_than interval DEFAULT '30 days') RETURNS integer LANGUAGE sql
          AS 'SELECT statewright.{function}(older_than)'"
     );
-    let found = format!("SELECT coalesce((SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('public.{function}(interval)')), '')");
+    let found = format!(
+        "SELECT coalesce((SELECT prosrc FROM pg_proc WHERE oid = to_regprocedure('public.{function}(interval)')), '')"
+    );
     expose_one(link, function, "function", &sql, &found, &format!("statewright.{function}"), &mut notes)?;
     Ok(notes)
 }
@@ -253,7 +249,9 @@ pub(super) fn drop_empty_partitions(link: &Link, before: i64) -> Result<(), Trou
         }
         // Looked at first without a lock, which most have to be spared.
         let is_empty = |link: &Link| {
-            let sql = format!("SELECT NOT EXISTS (SELECT 1 FROM statewright.log AS l WHERE l.tableoid = 'statewright.{name}'::regclass)");
+            let sql = format!(
+                "SELECT NOT EXISTS (SELECT 1 FROM statewright.log AS l WHERE l.tableoid = 'statewright.{name}'::regclass)"
+            );
             let rows = link.query(&sql, &[])?;
             Ok::<_, Trouble>(rows.first().is_some_and(|row| row.try_get(0).unwrap_or(false)))
         };

@@ -96,9 +96,19 @@ impl Record<'_> {
         self.table.check(&self.cells(), self.stored_checksum(), self.number())
     }
 
-    /// Its body, after its checksum has been found to fit.
+    /// Its body, after its checksum has been found to fit; what is sealed in it is opened.
+    pub(super) fn reveal<T: DeserializeOwned>(&self, link: &Link) -> Result<T, Fault> {
+        self.table.reveal(&self.cells(), self.stored_checksum(), self.number(), link.secrets())
+    }
+
+    /// As `reveal`, for what never has a secret.
     pub(super) fn open<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         self.table.read(&self.cells(), self.stored_checksum(), self.number())
+    }
+
+    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    pub(super) fn peek<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+        self.table.peek(&self.cells(), self.stored_checksum(), self.number())
     }
 
     pub(super) fn damaged(&self, detail: String) -> Fault {
@@ -211,8 +221,7 @@ fn unescaped(bytes: &[u8]) -> Cow<'_, [u8]> {
     Cow::Owned(text)
 }
 
-const QUARANTINE: &str =
-    "INSERT INTO quarantine (source, source_number, fingerprint, key, detail, raw)
+const QUARANTINE: &str = "INSERT INTO quarantine (source, source_number, fingerprint, key, detail, raw)
      VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING";
 
 /// Keeps a copy of each damaged record, once for each damage, without touching the record itself.
@@ -237,7 +246,9 @@ mod tests {
 
     #[test]
     fn every_text_is_kept_as_it_was() {
-        for text in ["", "plain", "w\0one", "\u{2400}", "\u{2400}0", "\0\0\u{2400}\0", "0\u{2400}\u{2400}0", "łódź"] {
+        for text in
+            ["", "plain", "w\0one", "\u{2400}", "\u{2400}0", "\0\0\u{2400}\0", "0\u{2400}\u{2400}0", "łódź"]
+        {
             let kept = escaped(text);
             assert!(!kept.contains('\0'), "{kept:?}");
             assert_eq!(unescaped(kept.as_bytes()), text.as_bytes(), "{text:?} as {kept:?}");

@@ -3,13 +3,13 @@
 use std::sync::LazyLock;
 
 use kernel::id::{InstanceId, TenantId};
-use kernel::snapshot::Snapshot;
+
 use kernel::time::Timestamp;
 
-use crate::due_at;
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Link, Step};
 use crate::postgres::seal::{Fault, Listed};
+use crate::record::Waiting;
 use crate::seal::{Damage, INSTANCES};
 
 /// What is to be done with an instance that may be due.
@@ -29,8 +29,7 @@ static FIND_DUE: LazyLock<String> = LazyLock::new(|| {
            FOR NO KEY UPDATE SKIP LOCKED"
 });
 
-const CLAIM: &str =
-    "UPDATE instances AS i SET
+const CLAIM: &str = "UPDATE instances AS i SET
          claimed_until = CASE WHEN c.is_taken THEN $4 ELSE i.claimed_until END,
          wake_at = CASE WHEN c.is_taken THEN i.wake_at ELSE c.wake_at END
      FROM unnest($1::bigint[], $2::boolean[], $3::bigint[]) AS c (number, is_taken, wake_at)
@@ -55,7 +54,7 @@ pub(super) fn claim(
             break;
         }
         let record = INSTANCES.record(row);
-        let claim = found(record.open(), now, &mut damaged)?;
+        let claim = found(record.peek(), now, &mut damaged)?;
         taken += usize::from(matches!(claim, Claim::Take(..)));
         claims.push((record.number(), claim));
     }
@@ -86,17 +85,17 @@ pub(super) fn claim(
 }
 
 fn found(
-    opened: Result<Snapshot, Fault>,
+    opened: Result<Waiting, Fault>,
     now: Timestamp,
     damaged: &mut Vec<Damage>,
 ) -> Result<Claim, Trouble> {
     match opened {
-        Ok(snapshot) => Ok(match due_at(&snapshot) {
-            Some(due) if due <= now => Claim::Take(due, snapshot.tenant, snapshot.instance),
+        Ok(waiting) => Ok(match waiting.due_at() {
+            Some(due) if due <= now => Claim::Take(due, waiting.tenant, waiting.instance),
             later => Claim::Correct(later.map(Timestamp::as_millis)),
         }),
         Err(Fault::Backend(trouble)) => Err(trouble),
-        Err(Fault::NewerFormat(_)) => Ok(Claim::Forget),
+        Err(Fault::NewerFormat(_) | Fault::Locked(_)) => Ok(Claim::Forget),
         Err(Fault::Damaged(damage)) => {
             damaged.push(*damage);
             Ok(Claim::Forget)

@@ -145,7 +145,7 @@ impl SqliteStore {
         let is_small = place.bytes() <= options.checked_at_once_max;
         let writer = prepare(&place, is_small.then_some(&*notes))
             .map_err(|error| failure::at_open(&place.path, error))?;
-        let checkpoints = open_writer(&place.path)?;
+        let checkpoints = open_writer(&place.path).map_err(|error| failure::at_open(&place.path, error))?;
         place.note_log();
         let readers = Arc::new(Readers::new(Arc::clone(&place)));
         let writer = Arc::new(Mutex::new(writer));
@@ -250,8 +250,17 @@ impl SqliteStore {
         &self,
         question: impl FnOnce(&Connection) -> Result<Option<T>, Fault>,
     ) -> Result<Option<T>, LoadError> {
-        let found = self.read(question).map_err(|fault| match fault {
+        let found = self.read(question).map_err(|fault| self.fault(fault))?;
+        if found.is_none() {
+            self.check_whole()?;
+        }
+        Ok(found)
+    }
+
+    fn fault(&self, fault: Fault) -> LoadError {
+        match fault {
             Fault::Backend(error) => failure::at_load(error),
+            Fault::Locked(locked) => LoadError::Unavailable(locked.detail),
             Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -259,20 +268,16 @@ impl SqliteStore {
                 self.quarantine(std::slice::from_ref(&*damage));
                 LoadError::Corrupt { record: damage.key, detail: damage.detail }
             }
-        })?;
-        if found.is_none() {
-            self.check_whole()?;
         }
-        Ok(found)
     }
 
     /// The answer to a question about many records.
-    fn many<T>(
+    fn many<T, E: Into<Fault> + From<rusqlite::Error>>(
         &self,
-        question: impl FnOnce(&Connection) -> rusqlite::Result<read::Listed<T>>,
+        question: impl FnOnce(&Connection) -> Result<read::Listed<T>, E>,
     ) -> Result<T, LoadError> {
         self.check_whole()?;
-        let (list, damaged) = self.read(question).map_err(failure::at_load)?;
+        let (list, damaged) = self.read(question).map_err(|fault| self.fault(fault.into()))?;
         self.quarantine(&damaged);
         Ok(list)
     }
@@ -285,8 +290,9 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Page<L::Record>, LoadError> {
         self.check_whole()?;
-        let ask = |reader: &Reader| scan::page(reader, list, cursor, limit, scan::BUDGET);
-        let (page, damaged) = self.readers.ask(ask).map_err(failure::at_load)?;
+        let secrets = &self.records.secrets;
+        let ask = |reader: &Reader| scan::page(reader, (list, secrets), cursor, limit, scan::BUDGET);
+        let (page, damaged) = self.readers.ask(ask).map_err(|fault| self.fault(fault))?;
         self.quarantine(&damaged);
         Ok(page)
     }
@@ -308,11 +314,13 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
         let batch = Batch::new(&self.records, batch);
-        self.write(|transaction, log_last| write::commit(transaction, &batch, log_last))
+        self.write(|transaction, log_last| {
+            write::commit(transaction, &batch, &self.records.secrets, log_last)
+        })
     }
 
     fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError> {
-        self.one(|connection| read::instance(connection, tenant, instance))
+        self.one(|connection| read::instance(connection, tenant, instance, &self.records.secrets))
     }
 
     fn load_session(
@@ -321,11 +329,13 @@ impl Store for SqliteStore {
         machine: &MachineName,
         subject: &Subject,
     ) -> Result<Option<Snapshot>, LoadError> {
-        self.one(|connection| read::session(connection, tenant, machine, subject))
+        self.one(|connection| read::session(connection, tenant, machine, subject, &self.records.secrets))
     }
 
     fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.one(|connection| write::find_receipt(connection, receipt.0.0.to_be_bytes()))
+        self.one(|connection| {
+            write::find_receipt(connection, receipt.0.0.to_be_bytes(), &self.records.secrets)
+        })
     }
 
     fn claim_due(
@@ -347,7 +357,7 @@ impl Store for SqliteStore {
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
-        self.many(|connection| read::history(connection, query))
+        self.many(|connection| read::history(connection, query, &self.records.secrets))
     }
 
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
@@ -372,7 +382,7 @@ impl Store for SqliteStore {
         lease_until: Timestamp,
         limit: usize,
     ) -> Result<Vec<ClaimedEffect>, CommitError> {
-        self.change(|connection| outbox::claim(connection, now, lease_until, limit))
+        self.change(|connection| outbox::claim(connection, now, lease_until, limit, &self.records.secrets))
     }
 
     fn settle_effects(&self, settlements: &[Settlement], now: Timestamp) -> Result<Vec<bool>, CommitError> {
@@ -444,6 +454,9 @@ fn prepare(place: &Place, notes: Option<&Notes>) -> Result<Writer, OpenError> {
     // Before anything is changed: even the mode of the log is written into the file.
     let step = schema::step_of(&connection, &place.path)?;
     configure(&connection)?;
+    if notes.is_some() && schema::is_old(step) {
+        verify::before_migrating(&connection, &place.path)?;
+    }
     schema::migrate(&mut connection, step)?;
     schema::check_definitions(&connection, &place.path)?;
     if let Some(notes) = notes

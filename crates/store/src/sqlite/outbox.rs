@@ -11,6 +11,7 @@ use kernel::id::TenantId;
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use serde::de::IgnoredAny;
 
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
@@ -20,6 +21,7 @@ use crate::seal::{Cell, OUTBOX, PROGRESS};
 use crate::sqlite::read::{Conditions, identifier};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::{self, Fault};
+use crate::vault::parts::Secrets;
 
 /// Fails when the effect exists. `owner` is the row of its instance.
 pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
@@ -81,9 +83,8 @@ pub(super) const MORE: [&str; 10] = [
 
 static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&MORE));
 
-/// The effect in a row of `SELECT`.
-pub(super) fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
-    let effect: Effect = OUTBOX.open(row)?;
+/// Whether how far an effect in a row of `SELECT` has come is what was last written of it.
+fn check_progress(row: &Row<'_>) -> Result<(), Fault> {
     let from = OUTBOX.more();
     let cells = (from..from + PROGRESS.columns.len()).map(|column| Ok(seal::cell(row.get_ref(column)?)));
     let cells = cells.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -91,6 +92,13 @@ pub(super) fn open(row: &Row<'_>) -> Result<OutboxEffect, Fault> {
     if seal::cell(row.get_ref(from + PROGRESS.columns.len())?) != sealed {
         return Err(OUTBOX.damage(row, "the checksum does not fit how far it has come".to_owned()));
     }
+    Ok(())
+}
+
+/// The effect in a row of `SELECT`.
+fn open(row: &Row<'_>, secrets: &Secrets) -> Result<OutboxEffect, Fault> {
+    let effect: Effect = OUTBOX.open_sealed(row, secrets)?;
+    check_progress(row)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row, effect).map_err(|error| OUTBOX.damage(row, error.to_string()))
 }
@@ -142,13 +150,20 @@ pub(super) fn claim(
     now: Timestamp,
     lease_until: Timestamp,
     limit: usize,
+    secrets: &Secrets,
 ) -> rusqlite::Result<Vec<ClaimedEffect>> {
     let mut claimed = Vec::new();
-    for (seq, found) in find_due(connection, now, limit)? {
+    for (seq, found) in find_due(connection, now, limit, secrets)? {
         let mut effect = match found {
             Ok(effect) => effect,
             Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::NewerFormat(_)) => continue,
+            Err(Fault::Locked(locked)) => {
+                if !locked.may_open {
+                    put_off(connection, seq, &locked.detail, lease_until)?;
+                }
+                continue;
+            }
             Err(Fault::Damaged(damage)) => {
                 seal::quarantine(connection, &damage)?;
                 give_up(connection, seq, &damage.detail, now)?;
@@ -171,15 +186,28 @@ pub(super) fn claim(
 
 type Found = (i64, Result<OutboxEffect, Fault>);
 
-fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::Result<Vec<Found>> {
+fn find_due(
+    connection: &Connection,
+    now: Timestamp,
+    limit: usize,
+    secrets: &Secrets,
+) -> rusqlite::Result<Vec<Found>> {
     let rows_max = i64::try_from(limit).unwrap_or(i64::MAX);
     let mut select = connection.prepare_cached(&FIND_DUE)?;
     let mut rows = select.query(params![now.as_millis(), rows_max])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
-        found.push((row.get(OUTBOX.more() - 1)?, open(row)));
+        found.push((row.get(OUTBOX.more() - 1)?, open(row, secrets)));
     }
     Ok(found)
+}
+
+/// What nobody here has the key to stays where it is, and is looked at again: somebody may bring the key.
+fn put_off(connection: &Connection, seq: i64, detail: &str, until: Timestamp) -> rusqlite::Result<()> {
+    let mut update = connection
+        .prepare_cached("UPDATE outbox SET due_at = ?1, claimable_at = ?1, error = ?2 WHERE seq = ?3")?;
+    update.execute(params![until.as_millis(), detail, seq])?;
+    Ok(())
 }
 
 /// Nobody can deliver what is damaged, and nobody behind it should wait for that.
@@ -219,7 +247,7 @@ pub(super) fn settle(
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
     let whole = find_whole(connection, &settlement.tenant, &settlement.key)?;
-    let Some(OutboxEffect { seq, .. }) = whole else { return Ok(false) };
+    let Some(Whole { seq, .. }) = whole else { return Ok(false) };
     let settled = settlement.result.settled();
     // Who has lost its turn to one that was retried meanwhile does not get it back by failing.
     let mut update = connection.prepare_cached(
@@ -242,7 +270,7 @@ pub(super) fn settle(
     ];
     let lane: Option<Option<i64>> = update.query_row(values, |row| row.get(0)).optional()?;
     if lane.is_some() {
-        seal_progress(connection, seq.cast_signed())?;
+        seal_progress(connection, seq)?;
     }
     if let Some(Some(lane)) = lane
         && settled.status.is_settled()
@@ -261,18 +289,41 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 
 static FIND: LazyLock<String> = LazyLock::new(|| SELECT.clone() + "WHERE t.tenant = ?1 AND t.key = ?2");
 
+/// How far an effect has come that is not damaged. What it says is of no matter here, so that no key is needed.
+struct Whole {
+    seq: i64,
+    status: EffectStatus,
+    stage: Option<DeliveryStage>,
+}
+
+fn whole(row: &Row<'_>) -> Result<Whole, Fault> {
+    OUTBOX.open_unsealed::<IgnoredAny>(row)?;
+    check_progress(row)?;
+    let progress = OUTBOX.more();
+    let named = || {
+        let stage = present(row, progress + 6)?;
+        Ok::<_, rusqlite::Error>(Whole {
+            seq: row.get(progress - 1)?,
+            status: named(row, progress, EffectStatus::parse)?,
+            stage: stage.map(|()| named(row, progress + 6, DeliveryStage::parse)).transpose()?,
+        })
+    };
+    named().map_err(|error| OUTBOX.damage(row, error.to_string()))
+}
+
+/// Whether an effect in a row of `SELECT` is whole.
+pub(super) fn check(row: &Row<'_>) -> Result<(), Fault> {
+    whole(row).map(drop)
+}
+
 /// A damaged effect is as good as none: nothing changes it.
-fn find_whole(
-    connection: &Connection,
-    tenant: &TenantId,
-    key: &str,
-) -> rusqlite::Result<Option<OutboxEffect>> {
+fn find_whole(connection: &Connection, tenant: &TenantId, key: &str) -> rusqlite::Result<Option<Whole>> {
     let mut find = connection.prepare_cached(&FIND)?;
     let mut rows = find.query([tenant.as_str(), key])?;
-    let found = rows.next()?.map(open);
+    let found = rows.next()?.map(whole);
     drop(rows);
     match found {
-        None | Some(Err(Fault::NewerFormat(_))) => Ok(None),
+        None | Some(Err(Fault::NewerFormat(_) | Fault::Locked(_))) => Ok(None),
         Some(Ok(effect)) => Ok(Some(effect)),
         Some(Err(Fault::Backend(error))) => Err(error),
         Some(Err(Fault::Damaged(damage))) => {
@@ -288,21 +339,21 @@ pub(super) fn retry(
     key: &str,
     now: Timestamp,
 ) -> rusqlite::Result<Option<EffectStatus>> {
-    let Some(effect) = find_whole(connection, tenant, key)? else { return Ok(None) };
-    if effect.status.may_be_retried() {
+    let Some(Whole { seq, status, .. }) = find_whole(connection, tenant, key)? else { return Ok(None) };
+    if status.may_be_retried() {
         let mut update = connection.prepare_cached(
             "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1, provider_id = NULL, stage = NULL,
                  claimable_at = iif(lane IS NULL, ?1, NULL), settled_at = NULL
              WHERE seq = ?2 RETURNING lane",
         )?;
-        let values = params![now.as_millis(), effect.seq.cast_signed()];
+        let values = params![now.as_millis(), seq];
         let lane: Option<i64> = update.query_row(values, |row| row.get(0))?;
-        seal_progress(connection, effect.seq.cast_signed())?;
+        seal_progress(connection, seq)?;
         if let Some(lane) = lane {
             seat_first(connection, lane)?;
         }
     }
-    Ok(Some(effect.status))
+    Ok(Some(status))
 }
 
 pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> rusqlite::Result<bool> {
@@ -325,7 +376,7 @@ pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> ru
     let mut update = connection.prepare_cached(
         "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error) WHERE seq = ?5",
     )?;
-    let seq = effect.seq.cast_signed();
+    let seq = effect.seq;
     update.execute(params![report.status().as_str(), provider_id, stage.as_str(), error, seq])?;
     seal_progress(connection, seq)?;
     Ok(true)
@@ -337,6 +388,7 @@ impl List for EffectQuery {
     fn part(
         &self,
         connection: &Connection,
+        secrets: &Secrets,
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<OutboxEffect>> {
@@ -359,9 +411,9 @@ impl List for EffectQuery {
         let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
         let mut select = connection.prepare_cached(&sql)?;
         let mut rows = select.query(params_from_iter(&wanted.values))?;
-        let mut part = Part { records: Vec::new(), has_more: false, damaged: Vec::new() };
+        let mut part = Part::default();
         while let Some(row) = rows.next()? {
-            match open(row) {
+            match open(row, secrets) {
                 Ok(effect) if !self.matches(&effect) => {}
                 Ok(_) if part.records.len() == limit => {
                     part.has_more = true;
@@ -369,6 +421,10 @@ impl List for EffectQuery {
                 }
                 Ok(effect) => part.records.push(effect),
                 Err(Fault::Backend(error)) => return Err(error),
+                Err(Fault::Locked(locked)) => {
+                    part.locked = Some(locked);
+                    break;
+                }
                 Err(Fault::NewerFormat(_)) => {}
                 Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
             }

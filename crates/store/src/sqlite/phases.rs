@@ -19,6 +19,7 @@ use crate::sqlite::outbox::named;
 use crate::sqlite::read::{Conditions, identifier, skipped};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
+use crate::vault::parts::Secrets;
 
 /// One more than the highest place in a flow: so far apart are the lines of two instances.
 const PLACES: i64 = 1 << 16;
@@ -108,13 +109,14 @@ impl List for PhaseQuery {
     fn part(
         &self,
         connection: &Connection,
+        _: &Secrets,
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<PhaseLine>> {
         let Conditions { sql, values } = statement(self, range);
         let mut select = connection.prepare_cached(&sql)?;
         let mut rows = select.query(params_from_iter(&values))?;
-        let mut part = Part { records: Vec::new(), has_more: false, damaged: Vec::new() };
+        let mut part = Part::default();
         while let Some(row) = rows.next()? {
             match open(row) {
                 Ok(_) if part.records.len() == limit => {
@@ -123,7 +125,7 @@ impl List for PhaseQuery {
                 }
                 Ok(line) => part.records.push(line),
                 Err(Fault::Backend(error)) => return Err(error),
-                Err(Fault::NewerFormat(_)) => {}
+                Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
                 Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
             }
         }

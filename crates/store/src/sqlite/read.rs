@@ -17,6 +17,7 @@ use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, Table};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
+use crate::vault::parts::Secrets;
 use crate::{StoreStatistics, StoredDefinition};
 
 /// A list with what had to be left out of it.
@@ -26,11 +27,12 @@ pub(super) fn instance(
     connection: &Connection,
     tenant: &TenantId,
     instance: &InstanceId,
+    secrets: &Secrets,
 ) -> Result<Option<Snapshot>, Fault> {
     let sql = INSTANCES.select(&[]) + "WHERE t.tenant = ?1 AND t.id = ?2";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([tenant.as_str(), instance.as_str()])?;
-    rows.next()?.map(|row| INSTANCES.open(row)).transpose()
+    rows.next()?.map(|row| INSTANCES.open_sealed(row, secrets)).transpose()
 }
 
 pub(super) fn session(
@@ -38,19 +40,20 @@ pub(super) fn session(
     tenant: &TenantId,
     machine: &MachineName,
     subject: &Subject,
+    secrets: &Secrets,
 ) -> Result<Option<Snapshot>, Fault> {
     let sql = INSTANCES.select(&[])
         + "WHERE t.tenant = ?1 AND t.machine = ?2 AND t.subject = ?3 AND t.ordinal > 0
            ORDER BY t.ordinal DESC LIMIT 1";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([tenant.as_str(), machine.as_str(), subject.as_str()])?;
-    rows.next()?.map(|row| INSTANCES.open(row)).transpose()
+    rows.next()?.map(|row| INSTANCES.open_sealed(row, secrets)).transpose()
 }
 
 /// Walks up the index only as far as something earlier may still come: past the claimed, which are few.
 pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let mut select = connection.prepare_cached(
-        "SELECT wake_at, coalesce(claimed_until, 0) FROM instances
+        "SELECT wake_at, coalesce(iif(claim_check IS ~claimed_until, claimed_until, 0), 0) FROM instances
          WHERE wake_at IS NOT NULL ORDER BY wake_at",
     )?;
     let mut rows = select.query(())?;
@@ -72,6 +75,7 @@ impl List for InstanceQuery {
     fn part(
         &self,
         connection: &Connection,
+        secrets: &Secrets,
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<Snapshot>> {
@@ -82,8 +86,8 @@ impl List for InstanceQuery {
         if let Some(until) = range.until {
             wanted.also("t.id >= ?", [Value::Text(until.to_owned())]);
         }
-        listed(connection, &INSTANCES, &wanted, "t.id DESC", limit, |snapshot| self.matches(snapshot))
-            .map(unnumbered)
+        let matches = |snapshot: &Snapshot| self.matches(snapshot);
+        listed(connection, (&INSTANCES, secrets), &wanted, "t.id DESC", limit, matches).map(unnumbered)
     }
 
     fn skip(
@@ -167,7 +171,8 @@ pub(super) fn skipped(
 pub(super) fn history(
     connection: &Connection,
     query: &HistoryQuery,
-) -> rusqlite::Result<Listed<Page<Entry>>> {
+    secrets: &Secrets,
+) -> Result<Listed<Page<Entry>>, Fault> {
     let mut wanted = Conditions::new(
         "t.owner = (SELECT row FROM instances WHERE tenant = ? AND id = ?)",
         vec![Value::Text(query.tenant.to_string()), Value::Text(query.instance.to_string())],
@@ -176,8 +181,11 @@ pub(super) fn history(
         let after = cursor.parse().unwrap_or(i64::MAX);
         wanted.also("t.seq > ?", [Value::Integer(after)]);
     }
-    let Part { mut records, has_more, damaged } =
-        listed(connection, &LOG, &wanted, "t.seq", query.limit, |_| true)?;
+    let Part { mut records, has_more, damaged, locked } =
+        listed(connection, (&LOG, secrets), &wanted, "t.seq", query.limit, |_| true)?;
+    if let Some(locked) = locked {
+        return Err(Fault::Locked(locked));
+    }
     let next = records.last().filter(|_| has_more).map(|(seq, _)| seq.to_string());
     let data = records.drain(..).map(|(_, entry)| entry).collect();
     Ok((Page { data, next }, damaged))
@@ -189,6 +197,7 @@ impl List for ClarificationQuery {
     fn part(
         &self,
         connection: &Connection,
+        secrets: &Secrets,
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<Clarification>> {
@@ -202,7 +211,7 @@ impl List for ClarificationQuery {
         bound_by(&mut wanted, "(t.created_at, t.id) < (?, ?)", range.after);
         bound_by(&mut wanted, "(t.created_at, t.id) >= (?, ?)", range.until);
         let order = "t.created_at DESC, t.id DESC";
-        listed(connection, &CLARIFICATIONS, &wanted, order, limit, |_| true).map(unnumbered)
+        listed(connection, (&CLARIFICATIONS, secrets), &wanted, order, limit, |_| true).map(unnumbered)
     }
 
     fn skip(
@@ -244,7 +253,7 @@ pub(super) fn definitions(connection: &Connection) -> rusqlite::Result<Listed<Ve
         match DEFINITIONS.verify(row) {
             Ok(()) => definitions.push(definition(row)?),
             Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
     }
@@ -386,14 +395,14 @@ impl Conditions {
 }
 
 fn unnumbered<T>(part: Part<(i64, T)>) -> Part<T> {
-    let Part { records, has_more, damaged } = part;
-    Part { records: records.into_iter().map(|(_, record)| record).collect(), has_more, damaged }
+    let Part { records, has_more, damaged, locked } = part;
+    Part { records: records.into_iter().map(|(_, record)| record).collect(), has_more, damaged, locked }
 }
 
 /// Records with their row numbers.
 fn listed<T: DeserializeOwned>(
     connection: &Connection,
-    table: &Table,
+    (table, secrets): (&Table, &Secrets),
     wanted: &Conditions,
     order: &str,
     limit: usize,
@@ -402,9 +411,9 @@ fn listed<T: DeserializeOwned>(
     let sql = format!("{} WHERE {} ORDER BY {order}", table.select(&[]), wanted.sql);
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(&wanted.values))?;
-    let mut part = Part { records: Vec::new(), has_more: false, damaged: Vec::new() };
+    let mut part = Part::default();
     while let Some(row) = rows.next()? {
-        match table.open(row) {
+        match table.open_sealed(row, secrets) {
             Ok(record) if !matches(&record) => {}
             Ok(_) if part.records.len() == limit => {
                 part.has_more = true;
@@ -412,6 +421,10 @@ fn listed<T: DeserializeOwned>(
             }
             Ok(record) => part.records.push((row.get(table.columns.len() + 1)?, record)),
             Err(Fault::Backend(error)) => return Err(error),
+            Err(Fault::Locked(locked)) => {
+                part.locked = Some(locked);
+                break;
+            }
             Err(Fault::NewerFormat(_)) => {}
             Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
         }

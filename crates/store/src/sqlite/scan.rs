@@ -11,6 +11,9 @@ use rusqlite::Connection;
 use crate::query::Page;
 use crate::seal::Damage;
 use crate::sqlite::readers::Reader;
+use crate::sqlite::seal::Fault;
+use crate::vault::Locked;
+use crate::vault::parts::Secrets;
 
 /// For how long one read transaction may last: some tenths of a second of full load are 32 MiB of log.
 pub(super) const BUDGET: Duration = Duration::from_millis(50);
@@ -24,6 +27,14 @@ pub(super) struct Part<T> {
     pub has_more: bool,
     /// What had to be left out.
     pub damaged: Vec<Damage>,
+    /// A record that there is no key to: the list ends before it, for to leave it out would say that it is not there.
+    pub locked: Option<Box<Locked>>,
+}
+
+impl<T> Default for Part<T> {
+    fn default() -> Self {
+        Self { records: Vec::new(), has_more: false, damaged: Vec::new(), locked: None }
+    }
 }
 
 /// The part of a list that lies behind `after` and not behind `until`, which are cursors.
@@ -40,6 +51,7 @@ pub(super) trait List {
     fn part(
         &self,
         connection: &Connection,
+        secrets: &Secrets,
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<Self::Record>>;
@@ -58,16 +70,19 @@ pub(super) trait List {
 
 pub(super) fn page<L: List>(
     reader: &Reader,
-    list: &L,
+    (list, secrets): (&L, &Secrets),
     cursor: Option<&str>,
     limit: usize,
     budget: Duration,
-) -> rusqlite::Result<(Page<L::Record>, Vec<Damage>)> {
+) -> Result<(Page<L::Record>, Vec<Damage>), Fault> {
     let whole = Range { after: cursor, until: None };
-    let part = match reader.within(Some(budget), |connection| list.part(connection, whole, limit))? {
+    let part = match reader.within(Some(budget), |connection| list.part(connection, secrets, whole, limit))? {
         Some(part) => part,
-        None => in_steps(reader, list, cursor, limit, budget)?,
+        None => in_steps(reader, (list, secrets), cursor, limit, budget)?,
     };
+    if let Some(locked) = part.locked {
+        return Err(Fault::Locked(locked));
+    }
     let last = part.records.last().filter(|_| part.has_more);
     let next = last.map(|last| list.cursor_of(last));
     Ok((Page { data: part.records, next }, part.damaged))
@@ -75,13 +90,13 @@ pub(super) fn page<L: List>(
 
 fn in_steps<L: List>(
     reader: &Reader,
-    list: &L,
+    (list, secrets): (&L, &Secrets),
     cursor: Option<&str>,
     limit: usize,
     budget: Duration,
 ) -> rusqlite::Result<Part<L::Record>> {
     let mut after = cursor.map(str::to_owned);
-    let mut all = Part { records: Vec::new(), has_more: false, damaged: Vec::new() };
+    let mut all = Part::default();
     let mut rows = ROWS_AT_FIRST;
     loop {
         let began = Instant::now();
@@ -93,7 +108,7 @@ fn in_steps<L: List>(
             Some(until) => {
                 let range = Range { after: after.as_deref(), until: until.as_deref() };
                 let wanted = limit - all.records.len();
-                reader.within(budget_of_step, |c| list.part(c, range, wanted))?
+                reader.within(budget_of_step, |c| list.part(c, secrets, range, wanted))?
             }
         };
         let (Some(until), Some(part)) = (skipped, part) else {
@@ -103,7 +118,8 @@ fn in_steps<L: List>(
         all.records.extend(part.records);
         all.damaged.extend(part.damaged);
         all.has_more = part.has_more;
-        if part.has_more || until.is_none() {
+        all.locked = part.locked;
+        if all.has_more || all.locked.is_some() || until.is_none() {
             return Ok(all);
         }
         after = until;

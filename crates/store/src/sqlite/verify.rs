@@ -203,12 +203,12 @@ fn damaged(connection: &Connection, table: &str) -> rusqlite::Result<BTreeMap<i6
     let mut damaged = BTreeMap::new();
     while let Some(row) = rows.next()? {
         let found = match table.name {
-            name if name == OUTBOX.name => outbox::open(row).map(drop),
+            name if name == OUTBOX.name => outbox::check(row),
             name if name == PHASES.name => phases::open(row).map(drop),
             _ => table.verify(row),
         };
         match found {
-            Ok(()) | Err(Fault::NewerFormat(_)) => {}
+            Ok(()) | Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Backend(error)) => return Err(error),
             Err(Fault::Damaged(damage)) => drop(damaged.insert(damage.row, *damage)),
         }
@@ -257,6 +257,15 @@ pub(super) fn at_open(connection: &mut Connection, path: &Path) -> Result<Option
         Verdict::Broken(detail) => Err(OpenError::Damaged { file: path.display().to_string(), detail }),
         other => Ok(other.note(path)),
     }
+}
+
+/// That a file of an older program is whole: what a step of the schema makes of damage, nobody could tell from it any more.
+pub(super) fn before_migrating(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let lines = look(connection).unwrap_or_else(|error| vec![failure::checked(error).to_string()]);
+    let Some(line) = lines.into_iter().next() else { return Ok(()) };
+    let detail =
+        format!("{line}; it is of an older release, which is to mend it before this one can take it");
+    Err(OpenError::Damaged { file: path.display().to_string(), detail })
 }
 
 /// Looks, and if need be mends, in a transaction that is kept only if all is accounted for.

@@ -114,7 +114,10 @@ fn template(server: &str) -> String {
         let known = format!("SELECT 1 FROM pg_database WHERE datname = '{name}'");
         if client.query(&known, &[]).await.expect("the server answers").is_empty() {
             let draft = format!("{name}_draft");
-            client.batch_execute(&format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)")).await.expect("it goes");
+            client
+                .batch_execute(&format!("DROP DATABASE IF EXISTS {draft} WITH (FORCE)"))
+                .await
+                .expect("it goes");
             client.batch_execute(&format!("CREATE DATABASE {draft}")).await.expect("it can be created");
             let draft = Database { server: server.to_owned(), name: draft };
             std::thread::scope(|scope| {

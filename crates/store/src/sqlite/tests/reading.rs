@@ -7,6 +7,7 @@ use kernel::flow::PhaseState;
 use serde_json::json;
 
 use super::{Place, fill};
+use crate::Secrets;
 use crate::contract::{Draft, at, machine, phase, tenant};
 use crate::phase::{PhaseQuery, WorkerQuery};
 use crate::query::{ClarificationQuery, InstanceQuery};
@@ -21,8 +22,10 @@ fn pages<L: List>(store: &SqliteStore, list: &L, limit: usize, budget: Duration)
     let mut cursor: Option<String> = None;
     let mut pages = Vec::new();
     loop {
-        let (page, damaged) =
-            store.readers.ask(|reader| scan::page(reader, list, cursor.as_deref(), limit, budget)).unwrap();
+        let (page, damaged) = store
+            .readers
+            .ask(|reader| scan::page(reader, (list, &Secrets::Refused), cursor.as_deref(), limit, budget))
+            .unwrap();
         assert!(damaged.is_empty());
         pages.push(page.data.iter().map(|record| list.cursor_of(record)).collect());
         cursor = page.next;
