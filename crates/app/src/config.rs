@@ -13,6 +13,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 
 use crate::connections::{CallTarget, Channel, Webhook};
+use crate::encryption::EncryptionConfig;
 use crate::recognisers::RecogniserConfig;
 use crate::secret::Secret;
 
@@ -43,6 +44,8 @@ pub struct ConfigFile {
     pub recognisers: Vec<RecogniserConfig>,
     #[serde(default)]
     pub limits: LimitsConfig,
+    #[serde(default)]
+    pub encryption: EncryptionConfig,
 }
 
 /// `[limits]`: what is not said stays as `engine::Settings` has it. What a conversation's limits are, its definition

@@ -9,6 +9,7 @@ pub mod channels;
 pub mod command;
 pub mod config;
 pub mod connections;
+pub mod encryption;
 pub mod http;
 pub mod outgoing;
 pub mod receipts;

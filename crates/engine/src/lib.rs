@@ -8,6 +8,7 @@ mod batch;
 pub mod breaker;
 pub mod clock;
 pub mod delivery;
+pub mod health;
 mod hot;
 pub mod machines;
 pub mod metrics;
@@ -335,6 +336,17 @@ impl Engine {
         self.machines.current_for(tenant, machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
         found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })
+    }
+
+    /// All figures as OpenMetrics text, as they are now.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn figures(&self) -> Result<String, EngineError> {
+        let statistics = self.store.statistics()?;
+        let waiting = self.jobs.as_ref().map_or(0, Sender::len);
+        self.metrics.inputs_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        Ok(self.metrics.render(&statistics, self.store.stored_bytes(), self.clock.now()))
     }
 
     pub fn store(&self) -> &dyn Store {

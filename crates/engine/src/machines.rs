@@ -14,6 +14,7 @@ use kernel::id::{DefinitionHash, MachineName, TenantId};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
+use store::vault::NO_KEY;
 use store::{CommitError, LoadError, Store, StoredDefinition};
 
 use crate::EngineError;
@@ -40,6 +41,8 @@ pub enum MachinesError {
     Diagnostics(Vec<Diagnostic>),
     /// There is no machine that an overlay would change.
     UnknownBase(EngineError),
+    /// It has secret fields, and the store has no key to encrypt them with.
+    NeedsKey(MachineName),
     Load(LoadError),
     Commit(CommitError),
 }
@@ -49,6 +52,12 @@ impl fmt::Display for MachinesError {
         match self {
             Self::Diagnostics(all) => write!(f, "the definition has {} problem(s)", all.len()),
             Self::UnknownBase(error) => error.fmt(f),
+            Self::NeedsKey(machine) => {
+                write!(
+                    f,
+                    "`{machine}` has secret fields, which are encrypted where they are stored, and {NO_KEY}"
+                )
+            }
             Self::Load(error) => error.fmt(f),
             Self::Commit(error) => error.fmt(f),
         }
@@ -168,7 +177,7 @@ impl Machines {
         {
             return Ok(current);
         }
-        save(store, &machine, now).map_err(MachinesError::Commit)?;
+        save(store, &machine, now)?;
         self.insert(Arc::clone(&machine));
         Ok(machine)
     }
@@ -183,6 +192,12 @@ impl Machines {
 
     pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Known> {
         self.known.write().expect("no thread panics while it holds this lock")
+    }
+
+    /// # Errors
+    /// When instances of any of the machines would have secrets that the store cannot keep.
+    pub fn check_secrets(&self, store: &dyn Store) -> Result<(), MachinesError> {
+        self.read().by_hash.values().try_for_each(|machine| check_secrets(store, machine))
     }
 
     /// Makes a machine known for the instances that are pinned to it.
@@ -253,12 +268,21 @@ impl Machines {
     }
 }
 
-pub(crate) fn save(store: &dyn Store, machine: &Machine, now: Timestamp) -> Result<(), CommitError> {
-    store.save_definition(&StoredDefinition {
+pub(crate) fn save(store: &dyn Store, machine: &Machine, now: Timestamp) -> Result<(), MachinesError> {
+    check_secrets(store, machine)?;
+    let saved = store.save_definition(&StoredDefinition {
         hash: machine.hash.clone(),
         machine: machine.name.clone(),
         version: machine.version,
         source: machine.source.to_string(),
         saved_at: now,
-    })
+    });
+    saved.map_err(MachinesError::Commit)
+}
+
+fn check_secrets(store: &dyn Store, machine: &Machine) -> Result<(), MachinesError> {
+    match machine.secrets.is_empty() || store.keeps_secrets() {
+        true => Ok(()),
+        false => Err(MachinesError::NeedsKey(machine.name.clone())),
+    }
 }

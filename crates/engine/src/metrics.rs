@@ -5,6 +5,7 @@ mod phases;
 use std::fmt;
 
 use kernel::commit::PhaseMove;
+use kernel::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -76,6 +77,9 @@ pub struct Metrics {
     effects: Family<StatusLabels, Gauge>,
     phases: PhaseMetrics,
     quarantined: Gauge,
+    stored_bytes: Gauge,
+    time_to_live: Gauge,
+    pub(crate) inputs_waiting: Gauge,
 }
 
 impl fmt::Debug for Metrics {
@@ -151,6 +155,14 @@ impl Metrics {
             effects: add(r, "effects", "Effects in the outbox, by status", Family::default()),
             phases: PhaseMetrics::new(r),
             quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
+            stored_bytes: add(r, "store_bytes", "What the data takes, as the store tells", Gauge::default()),
+            time_to_live: add(
+                r,
+                "time_to_live_seconds",
+                "Mean time until the next deadline of open instances",
+                Gauge::default(),
+            ),
+            inputs_waiting: add(r, "inputs_waiting", "Inputs that wait for their decision", Gauge::default()),
             registry: all,
         }
     }
@@ -171,8 +183,13 @@ impl Metrics {
         self.batches.get()
     }
 
-    /// All figures as OpenMetrics text, those of the store as `statistics` has them.
-    pub fn render(&self, statistics: &StoreStatistics) -> String {
+    /// All figures as OpenMetrics text, those of the store as `statistics` has them at `now`.
+    pub(crate) fn render(
+        &self,
+        statistics: &StoreStatistics,
+        stored_bytes: Option<u64>,
+        now: Timestamp,
+    ) -> String {
         let labels = |(machine, state): &(String, String)| StateLabels {
             machine: machine.clone(),
             state: state.clone(),
@@ -193,6 +210,9 @@ impl Metrics {
         }
         self.phases.set_now(statistics);
         self.quarantined.set(as_gauge(statistics.quarantined));
+        self.stored_bytes.set(as_gauge(stored_bytes.unwrap_or_default()));
+        let left = statistics.mean_deadline.map(|deadline| deadline.since(now).as_millis() / 1_000);
+        self.time_to_live.set(left.unwrap_or_default());
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,

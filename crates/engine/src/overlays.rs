@@ -196,7 +196,7 @@ impl Machines {
     ) -> Result<Arc<Overlay>, MachinesError> {
         let Overlay { text, machine, saved_at } = &overlay;
         if self.by_hash(&machine.hash).is_none() {
-            save(store, machine, *saved_at).map_err(MachinesError::Commit)?;
+            save(store, machine, *saved_at)?;
             self.pin(Arc::clone(machine));
         }
         let saved = Saved { overlay: Some(text.clone()), definition: Some(machine.hash.clone()) };

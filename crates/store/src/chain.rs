@@ -128,7 +128,7 @@ mod tests {
     #[test]
     fn what_no_backend_can_save_makes_its_chain_unsound() {
         let commits = [Draft::creation("a").build()];
-        let batch = Batch::new(&Records { bytes_max: 10 }, &commits);
+        let batch = Batch::new(&Records { bytes_max: 10, ..Records::default() }, &commits);
         assert!(!batch.chains()[0].is_sound);
         let outcomes = batch.all_one_by_one(|_, _| Err("nothing is asked of the backend"));
         let [Outcome::TooLarge(problem)] = &outcomes.unwrap()[..] else { panic!("it is too large") };

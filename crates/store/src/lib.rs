@@ -10,12 +10,14 @@ pub mod memory;
 mod open;
 pub mod outbox;
 pub mod phase;
+pub mod postgres;
 pub mod query;
 pub mod record;
 pub mod redis;
 mod seal;
 pub mod setting;
 pub mod sqlite;
+pub mod vault;
 
 use std::fmt;
 use std::time::Duration;
@@ -34,11 +36,15 @@ pub use outbox::{
     SettlementResult,
 };
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
+pub use postgres::PostgresStore;
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
 pub use redis::RedisStore;
 pub use setting::Setting;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
+pub use vault::keyed::KeyedStore;
+pub use vault::parts::Secrets;
+pub use vault::{KeyReport, MasterKey, Vault};
 
 /// A durable home for instances, their log, their clarifications, their phases, their outbox, their definitions and
 /// settings.
@@ -226,6 +232,16 @@ pub trait Store: Send + Sync + fmt::Debug {
     fn wait_for_news(&self, at_most: Duration) -> bool {
         std::thread::sleep(at_most);
         false
+    }
+
+    /// Whether it can save commits that have secrets.
+    fn keeps_secrets(&self) -> bool {
+        true
+    }
+
+    /// What the data takes where it is kept, in bytes, as far as the backend tells.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
     }
 
     /// What this store is and what an acknowledgement of it is worth.

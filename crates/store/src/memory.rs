@@ -24,11 +24,12 @@ use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, Ou
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::record::{Prepared, Records};
+use crate::vault::parts::Secrets;
 use crate::{
     CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
 };
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryStore {
     records: Records,
     tables: Mutex<Tables>,
@@ -74,12 +75,19 @@ enum Undo {
 
 impl MemoryStore {
     pub fn new() -> Self {
-        Self::default()
+        let records = Records { secrets: Secrets::Plain, ..Records::default() };
+        Self { records, tables: Mutex::default() }
     }
 
     /// A panic while the lock was held is a panic of the process's only writer: the maps are as good as they were.
     fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for MemoryStore {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -289,6 +297,7 @@ impl Store for MemoryStore {
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         let tables = self.tables();
         let mut figures = StoreStatistics { effects: tables.outbox.counts(), ..StoreStatistics::default() };
+        figures.mean_deadline = tables.mean_deadline();
         for Held { snapshot, .. } in tables.instances.values() {
             figures.latest_change = figures.latest_change.max(Some(snapshot.updated_at));
             if snapshot.tenant.is_shadow() {
@@ -324,6 +333,13 @@ impl Store for MemoryStore {
 }
 
 impl Tables {
+    fn mean_deadline(&self) -> Option<Timestamp> {
+        let counted = self.instances.values().map(|held| &held.snapshot).filter(|s| !s.tenant.is_shadow());
+        let deadlines: Vec<i64> = counted.filter_map(due_at).map(|due| due.as_millis() / 1_000).collect();
+        let count = i64::try_from(deadlines.len()).ok().filter(|count| *count > 0)?;
+        Some(Timestamp::from_millis(deadlines.iter().sum::<i64>() / count * 1_000))
+    }
+
     fn count_phases(&self) -> BTreeMap<(String, PhaseState), u64> {
         let mut counts = BTreeMap::new();
         for line in self.phases.all().filter(|line| !line.tenant.is_shadow()) {

@@ -135,4 +135,7 @@ pub struct StoreStatistics {
     pub quarantined: u64,
     /// When an instance last changed.
     pub latest_change: Option<Timestamp>,
+    /// The mean of the next deadlines of open instances, of those that have one, to the second. One that was put off may
+    /// count as it was before.
+    pub mean_deadline: Option<Timestamp>,
 }

@@ -4,17 +4,20 @@
 //! computed before a lock is taken or a connection is asked for.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use kernel::commit::{Commit, Effect, PhaseRow};
 use kernel::conversation::{Clarification, ClarificationStatus};
-use kernel::id::Revision;
+use kernel::id::{InstanceId, Revision, TenantId};
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use crate::seal::{
     self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, LOG, OUTBOX, PHASES, SETTINGS,
 };
+use crate::vault::parts::{self, Sealer, Secrets};
 use crate::{Setting, StoredDefinition, due_at, is_coherent};
 
 /// A commit with its bodies and what checksums it can have already.
@@ -55,6 +58,33 @@ pub(crate) struct EffectRow<'a> {
     pub checksum: i64,
 }
 
+/// What of an instance says when it next has to be looked at. It is read without a key: what waits is found due also
+/// where nobody can open it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Waiting {
+    pub tenant: TenantId,
+    pub instance: InstanceId,
+    #[serde(default)]
+    timers: Vec<Deadline>,
+    #[serde(default)]
+    closure: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Deadline {
+    deadline: Timestamp,
+}
+
+impl Waiting {
+    /// As `due_at` of its snapshot.
+    pub fn due_at(&self) -> Option<Timestamp> {
+        if self.closure.is_some() {
+            return None;
+        }
+        self.timers.iter().map(|timer| timer.deadline).min()
+    }
+}
+
 /// A line of a phase, with the flow as it is afterwards.
 #[derive(Debug)]
 pub(crate) struct PhaseOf<'a> {
@@ -63,11 +93,12 @@ pub(crate) struct PhaseOf<'a> {
     pub checksum: i64,
 }
 
-/// What every backend does alike to records: for now, how large one may be.
+/// What every backend does alike to records: how large one may be, and what becomes of secrets.
 #[derive(Clone, Debug)]
 pub struct Records {
     /// Of the body of one record, as JSON.
     pub bytes_max: usize,
+    pub secrets: Secrets,
 }
 
 /// A session with its context is a few kilobytes, a flow of two thousand phases half a megabyte.
@@ -75,7 +106,7 @@ const BYTES_MAX: usize = 4 << 20;
 
 impl Default for Records {
     fn default() -> Self {
-        Self { bytes_max: BYTES_MAX }
+        Self { bytes_max: BYTES_MAX, secrets: Secrets::default() }
     }
 }
 
@@ -84,41 +115,76 @@ impl Records {
     /// A fragment, when a part of it is larger, or nested more deeply, than a record may be.
     pub(crate) fn prepare<'a>(&self, commit: &'a Commit) -> Result<Prepared<'a>, String> {
         debug_assert!(is_coherent(commit), "an incoherent commit: {commit:?}");
-        let questions = commit.clarifications.iter().map(|question| self.clarification(question));
+        let sealer = match commit.secrets.is_empty() {
+            true => None,
+            false => self.secrets.sealer(&commit.tenant)?,
+        };
+        let sealer = sealer.as_ref();
+        let questions = commit.clarifications.iter().map(|question| self.clarification(question, sealer));
         let mut clarifications = questions.collect::<Result<Vec<_>, _>>()?;
         // One that ends makes room for the one that begins, whichever the commit names first.
         clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
-        let effects = commit.effects.iter().map(|effect| self.effect(commit, effect));
+        let effects = commit.effects.iter().map(|effect| self.effect(commit, effect, sealer));
         let phases = commit.after.iter();
         let phases = phases.flat_map(|after| commit.phases.iter().map(|row| phase_of(after, row)));
+        let instance = commit.after.as_ref();
+        let receipt = commit.entry.receipt.0.0.to_be_bytes();
         Ok(Prepared {
             commit,
-            instance: commit.after.as_ref().map(|after| self.instance(after)).transpose()?,
-            receipt: commit.entry.receipt.0.0.to_be_bytes(),
-            entry_body: self
-                .print(&format_args!("the log entry of `{}`", commit.entry.event), &commit.entry)?,
+            instance: instance.map(|after| self.instance(after, &commit.secrets, sealer)).transpose()?,
+            receipt,
+            entry_body: self.entry(commit, &receipt, sealer)?,
             clarifications,
             phases: phases.collect(),
             effects: effects.collect::<Result<_, _>>()?,
         })
     }
 
-    /// `record` as JSON. `what` says in an error which record it is.
-    fn print(&self, what: &dyn Display, record: &impl Serialize) -> Result<String, String> {
+    /// `record` as JSON, sealed by `seal` if there is a key. `what` says in an error which record it is.
+    fn print<R: Serialize>(
+        &self,
+        what: &dyn Display,
+        record: &R,
+        sealer: Option<&Sealer>,
+        seal: impl FnOnce(&Sealer, &R) -> Result<String, String>,
+    ) -> Result<String, String> {
         let body = seal::print(record).map_err(|problem| format!("{what}: {problem}"))?;
+        // Whether a field is secret makes no difference to how much may be in it.
         if body.len() > self.bytes_max {
             return Err(format!("{what} has {} bytes; {} are allowed", body.len(), self.bytes_max));
         }
-        Ok(body)
+        match sealer {
+            None => Ok(body),
+            Some(sealer) => seal(sealer, record).map_err(|problem| format!("{what}: {problem}")),
+        }
     }
 
-    fn instance<'a>(&self, snapshot: &'a Snapshot) -> Result<InstanceRow<'a>, String> {
+    fn entry(&self, commit: &Commit, receipt: &[u8], sealer: Option<&Sealer>) -> Result<String, String> {
+        let Commit { tenant, instance, entry, .. } = commit;
+        self.print(&format_args!("the log entry of `{}`", entry.event), entry, sealer, |sealer, entry| {
+            let revision = Cell::Integer(number(entry.revision));
+            let identity = [text(tenant.as_str()), text(instance.as_str()), revision, Cell::Blob(receipt)];
+            sealer.print(entry, &ENTRIES, &identity, &parts::OF_ENTRY)
+        })
+    }
+
+    fn instance<'a>(
+        &self,
+        snapshot: &'a Snapshot,
+        secrets: &[Arc<str>],
+        sealer: Option<&Sealer>,
+    ) -> Result<InstanceRow<'a>, String> {
+        let what = format_args!("the instance `{}`", snapshot.instance);
+        let body = self.print(&what, snapshot, sealer, |sealer, snapshot| {
+            let identity = [text(snapshot.tenant.as_str()), text(snapshot.instance.as_str())];
+            sealer.print(snapshot, &INSTANCES, &identity, &parts::of_instance(snapshot, secrets))
+        })?;
         let mut row = InstanceRow {
             snapshot,
             state: snapshot.state(),
             wake_at: due_at(snapshot).map(Timestamp::as_millis),
             looping_until: snapshot.looping.as_ref().map(|looping| looping.until.as_millis()),
-            body: self.print(&format_args!("the instance `{}`", snapshot.instance), snapshot)?,
+            body,
             checksum: 0,
         };
         row.checksum = INSTANCES.checksum(&[
@@ -140,8 +206,16 @@ impl Records {
         Ok(row)
     }
 
-    fn clarification<'a>(&self, clarification: &'a Clarification) -> Result<ClarificationRow<'a>, String> {
-        let body = self.print(&format_args!("the clarification `{}`", clarification.id), clarification)?;
+    fn clarification<'a>(
+        &self,
+        clarification: &'a Clarification,
+        sealer: Option<&Sealer>,
+    ) -> Result<ClarificationRow<'a>, String> {
+        let what = format_args!("the clarification `{}`", clarification.id);
+        let body = self.print(&what, clarification, sealer, |sealer, clarification| {
+            let identity = [text(clarification.tenant.as_str()), text(&clarification.id)];
+            sealer.print(clarification, &CLARIFICATIONS, &identity, &parts::OF_CLARIFICATION)
+        })?;
         let checksum = CLARIFICATIONS.checksum(&[
             text(clarification.tenant.as_str()),
             text(&clarification.id),
@@ -153,12 +227,21 @@ impl Records {
         Ok(ClarificationRow { clarification, body, checksum })
     }
 
-    fn effect<'a>(&self, commit: &'a Commit, effect: &'a Effect) -> Result<EffectRow<'a>, String> {
+    fn effect<'a>(
+        &self,
+        commit: &'a Commit,
+        effect: &'a Effect,
+        sealer: Option<&Sealer>,
+    ) -> Result<EffectRow<'a>, String> {
         let Some(after) = &commit.after else {
             return Err(format!("the effect `{}` comes with no change of its instance", effect.key));
         };
         let created_at = commit.entry.at;
-        let body = self.print(&format_args!("the effect `{}`", effect.key), effect)?;
+        let what = format_args!("the effect `{}`", effect.key);
+        let body = self.print(&what, effect, sealer, |sealer, effect| {
+            let identity = [text(after.tenant.as_str()), text(&effect.key)];
+            sealer.print(effect, &OUTBOX, &identity, &parts::OF_EFFECT)
+        })?;
         let mut row = EffectRow { effect, after, created_at, body, checksum: 0 };
         row.checksum = OUTBOX.checksum(&[
             text(after.tenant.as_str()),
@@ -177,7 +260,8 @@ impl Records {
     /// # Errors
     /// As `prepare`.
     pub(crate) fn setting(&self, setting: &Setting) -> Result<(String, i64), String> {
-        let body = self.print(&format_args!("the setting `{}`", setting.name), &setting.body)?;
+        let what = format_args!("the setting `{}`", setting.name);
+        let body = self.print(&what, &setting.body, None, |_, _| Err("no setting is sealed".to_owned()))?;
         let sealed =
             [text(setting.tenant.as_str()), text(&setting.name), time(setting.saved_at), text(&body)];
         let checksum = SETTINGS.checksum(&sealed);

@@ -9,6 +9,9 @@ use kernel::snapshot::SNAPSHOT_FORMAT;
 use serde::de::DeserializeOwned;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
+use crate::vault::Locked;
+use crate::vault::parts::{self, Closed, Secrets};
+
 /// A table of sealed records.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -74,6 +77,23 @@ pub(crate) const OUTBOX: Table = Table {
     key_columns: 2,
 };
 
+/// How far an effect has come, where that is under a checksum too.
+pub(crate) const PROGRESS: Table = Table {
+    name: "outbox",
+    columns: &[
+        "status",
+        "attempts",
+        "parts_done",
+        "due_at",
+        "error",
+        "provider_id",
+        "stage",
+        "settled_at",
+        "lane",
+    ],
+    key_columns: 0,
+};
+
 pub(crate) const PHASES: Table = Table {
     name: "phases",
     columns: &[
@@ -121,6 +141,8 @@ pub(crate) enum Fault<E> {
     Damaged(Box<Damage>),
     /// It is whole, but this program does not know its layout.
     NewerFormat(i64),
+    /// It is whole, and there is no key to it. `Damage` says nothing of it, and it is not put into quarantine.
+    Locked(Box<Locked>),
 }
 
 impl<E> From<E> for Fault<E> {
@@ -169,13 +191,55 @@ impl Table {
         Ok(())
     }
 
-    /// The body of a record, its last column, after its checksum has been found to fit.
+    /// The body of a record, its last column, after its checksum has been found to fit; what is sealed in it is opened.
+    pub fn reveal<T: DeserializeOwned, E>(
+        &self,
+        cells: &[Cell<'_>],
+        checksum: Option<i64>,
+        row: i64,
+        secrets: &Secrets,
+    ) -> Result<T, Fault<E>> {
+        let bytes = self.checked_body(cells, checksum, row)?;
+        if !parts::is_sealed(bytes) {
+            return self.parsed(bytes, cells, row);
+        }
+        match secrets.open(bytes, self, &self.identity(cells)) {
+            Ok(body) => T::deserialize(body).map_err(|error| self.unreadable(cells, row, &error)),
+            Err(Closed::Damaged(detail)) => Err(self.damaged(cells, row, detail)),
+            Err(Closed::Locked(mut locked)) => {
+                locked.detail = format!("the record {} cannot be opened: {}", self.key(cells), locked.detail);
+                Err(Fault::Locked(Box::new(locked)))
+            }
+        }
+    }
+
+    /// As `reveal`, for what never has a secret. A sealed body is none that it reads.
     pub fn read<T: DeserializeOwned, E>(
         &self,
         cells: &[Cell<'_>],
         checksum: Option<i64>,
         row: i64,
     ) -> Result<T, Fault<E>> {
+        self.reveal(cells, checksum, row, &Secrets::Refused)
+    }
+
+    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    pub fn peek<T: DeserializeOwned, E>(
+        &self,
+        cells: &[Cell<'_>],
+        checksum: Option<i64>,
+        row: i64,
+    ) -> Result<T, Fault<E>> {
+        let bytes = self.checked_body(cells, checksum, row)?;
+        self.parsed(bytes, cells, row)
+    }
+
+    fn checked_body<'c, E>(
+        &self,
+        cells: &[Cell<'c>],
+        checksum: Option<i64>,
+        row: i64,
+    ) -> Result<&'c [u8], Fault<E>> {
         self.check(cells, checksum, row)?;
         if self.name == INSTANCES.name
             && let Some(Cell::Integer(format)) = cells.get(FORMAT_COLUMN)
@@ -183,15 +247,40 @@ impl Table {
         {
             return Err(Fault::NewerFormat(*format));
         }
-        let parsed = match cells.last() {
-            Some(Cell::Text(bytes)) => parse(bytes).map_err(|error| error.to_string()),
-            _ => Err("it is no text".to_owned()),
-        };
-        parsed.map_err(|error| self.damaged(cells, row, format!("the body cannot be read: {error}")))
+        match cells.last() {
+            Some(Cell::Text(bytes)) => Ok(bytes),
+            _ => Err(self.unreadable(cells, row, &"it is no text")),
+        }
+    }
+
+    fn parsed<T: DeserializeOwned, E>(
+        &self,
+        bytes: &[u8],
+        cells: &[Cell<'_>],
+        row: i64,
+    ) -> Result<T, Fault<E>> {
+        parse(bytes).map_err(|error| self.unreadable(cells, row, &error))
+    }
+
+    fn unreadable<E>(&self, cells: &[Cell<'_>], row: i64, why: &dyn std::fmt::Display) -> Fault<E> {
+        self.damaged(cells, row, format!("the body cannot be read: {why}"))
+    }
+
+    /// Which record it is, as what is sealed in it is bound to that: a log line also by its receipt, since several may
+    /// have one revision.
+    fn identity<'c>(&self, cells: &[Cell<'c>]) -> Vec<Cell<'c>> {
+        let receipt = self.columns.iter().position(|column| *column == "receipt");
+        let receipt = receipt.and_then(|column| cells.get(column).copied());
+        cells.iter().take(self.key_columns).copied().chain(receipt).collect()
+    }
+
+    fn key(&self, cells: &[Cell<'_>]) -> String {
+        let key: Vec<String> = cells.iter().take(self.key_columns).map(printed).collect();
+        format!("{} {}", self.name, key.join("/"))
     }
 
     pub fn damaged<E>(&self, cells: &[Cell<'_>], row: i64, detail: String) -> Fault<E> {
-        let key: Vec<String> = cells.iter().take(self.key_columns).map(printed).collect();
+        let key = self.key(cells);
         let mut raw = Vec::new();
         for (column, cell) in self.columns.iter().zip(cells) {
             raw.extend_from_slice(column.as_bytes());
@@ -202,9 +291,30 @@ impl Table {
             }
             raw.push(b'\n');
         }
-        let key = format!("{} {}", self.name, key.join("/"));
         Fault::Damaged(Box::new(Damage { source: self.name, row, key, detail, raw }))
     }
+}
+
+/// What a sealed part is bound to: its record, and its place in it.
+pub(crate) fn bound(table: &Table, identity: &[Cell<'_>], part: &str) -> Vec<u8> {
+    let mut bound = b"statewright record".to_vec();
+    let mut put = |kind: u8, bytes: &[u8]| {
+        bound.push(kind);
+        bound.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        bound.extend_from_slice(bytes);
+    };
+    put(3, table.name.as_bytes());
+    for cell in identity {
+        match cell {
+            Cell::Null => put(0, &[]),
+            Cell::Integer(number) => put(1, &number.to_le_bytes()),
+            Cell::Real(number) => put(2, &number.to_bits().to_le_bytes()),
+            Cell::Text(bytes) => put(3, bytes),
+            Cell::Blob(bytes) => put(4, bytes),
+        }
+    }
+    put(3, part.as_bytes());
+    bound
 }
 
 /// Each value is preceded by its kind and, where that varies, its length: no two records have the same input.
@@ -243,7 +353,7 @@ fn printed(cell: &Cell<'_>) -> String {
 const DEPTH_MAX: usize = 512;
 
 /// Reads what `print` has written. Only for bytes whose checksum fits: their depth has been checked then.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     deserializer.disable_recursion_limit();
     let value = T::deserialize(&mut deserializer)?;

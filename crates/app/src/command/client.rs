@@ -20,7 +20,7 @@ pub(super) struct ServerArgs {
     api_key: Option<String>,
     /// Tenant, for a server started with `dev`
     #[arg(long, value_name = "NAME")]
-    tenant: Option<String>,
+    pub tenant: Option<String>,
     /// The server's JSON as it is
     #[arg(long)]
     pub json: bool,

@@ -13,7 +13,7 @@ use kernel::definition;
 use kernel::diagnostic::{Diagnostic, nearest};
 use kernel::id::MachineName;
 use kernel::time::Delay;
-use store::{Records, Store};
+use store::{MasterKey, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
@@ -25,6 +25,7 @@ use crate::command::overlay_files::{OverlayFile, read_definition};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
 use crate::connections::{Channel, Connections};
+use crate::encryption::{dev_key, open_store};
 use crate::http::{self, App};
 use crate::outgoing::{Allowed, Outgoing};
 use crate::receipts;
@@ -103,6 +104,8 @@ struct Server {
     settings: Settings,
     access: Access,
     clock: Clock,
+    /// What data keys are wrapped by.
+    keys: Vec<MasterKey>,
     /// Whether to say what to try next.
     greet: bool,
 }
@@ -123,7 +126,13 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
         ClockChoice::System => Clock::System,
         ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
     };
-    let server = settle(server, file, Access::Open, clock)?;
+    let mut server = settle(server, file, Access::Open, clock)?;
+    if server.keys.is_empty()
+        && let Some((key, made)) = dev_key(&server.store).map_err(Failure)?
+    {
+        server.keys.push(key);
+        made.iter().for_each(|line| say!("{line}"));
+    }
     run(Server { allowed: server.allowed.and(Allowed::loopback()), greet: true, ..server })
 }
 
@@ -163,6 +172,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         settings,
         access,
         clock,
+        keys: file.encryption.keys().map_err(|problem| Failure(format!("[encryption]: {problem}")))?,
         greet: false,
     })
 }
@@ -192,8 +202,10 @@ fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed.clone()));
     let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
     let enabled = fsm_enabled()?;
-    let store = store::open(&server.store, Records::default()).map_err(Failure)?;
+    let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
+    let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
     let machines = Arc::new(Machines::from_store(&*store)?);
+    machines.check_secrets(&*store)?;
     load_machines(&machines, &*store, &server)?;
     receipts::activate(&machines, &*store, server.clock.now())?;
     warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
@@ -242,6 +254,7 @@ fn run(server: Server) -> CommandResult {
         let mut app = App::new(engine, server.access, public_url, connections);
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
+        app.keys = Some(keyed);
         let app = Arc::new(app);
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         let shutdown = async {

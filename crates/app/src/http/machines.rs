@@ -136,6 +136,9 @@ pub(super) fn refused(error: MachinesError) -> Problem {
     match error {
         MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
         MachinesError::UnknownBase(error) => Problem::from(error),
+        MachinesError::NeedsKey(_) => {
+            Problem::new(409, "no_encryption_key", "Secret fields need an encryption key", error.to_string())
+        }
         MachinesError::Commit(error) => Problem::from(EngineError::from(error)),
         MachinesError::Load(error) => Problem::from(EngineError::from(error)),
     }

@@ -7,6 +7,7 @@ mod clarifications;
 mod deliveries;
 mod flows;
 mod instances;
+mod keys;
 mod machines;
 mod messages;
 mod openapi;
@@ -32,6 +33,7 @@ use engine::{Answered, Engine, Submitted};
 use kernel::commit::Answer;
 use kernel::input::Input;
 use kernel::machine::Machine;
+use store::KeyedStore;
 
 use crate::access::Access;
 use crate::connections::Connections;
@@ -57,6 +59,8 @@ pub struct App {
     pub rollouts: Rollouts,
     /// Without any, nobody is asked what messages mean.
     pub recognisers: Option<Recognisers>,
+    /// The engine's store, for whoever asks about its keys.
+    pub keys: Option<Arc<KeyedStore>>,
     pub started: Instant,
 }
 
@@ -80,7 +84,7 @@ impl App {
     pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
         let rollouts = Rollouts::default();
-        Self { engine, access, public_url, connections, rollouts, recognisers: None, started }
+        Self { engine, access, public_url, connections, rollouts, recognisers: None, keys: None, started }
     }
 
     /// The current machines that people have defined; our own are left out.
@@ -205,10 +209,13 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/receipts/{key}/complete", post(receipts::complete))
         .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
         .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
+        .route("/v1/keys", get(keys::list))
+        .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/recovery", post(operations::recovery))
         .route("/v1/clean-up", post(operations::clean_up))
         .route("/v1/clock/advance", post(operations::advance_clock))
         .route("/v1/info", get(operations::info))
+        .route("/v1/health", get(operations::health))
         .route("/livez", get(operations::livez))
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 51] = [
+const ROUTES: [(&str, &str, &str, &str); 54] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -160,14 +160,22 @@ const ROUTES: [(&str, &str, &str, &str); 51] = [
     ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
     ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
+    ("get", "/v1/health", "Try out the store: a question, a round trip, a decision that comes too late", ""),
     ("get", "/livez", "The process runs", ""),
     ("get", "/readyz", "New work may be sent here", ""),
+    ("get", "/v1/keys", "The keys that the caller's secrets are encrypted with", ""),
+    (
+        "post",
+        "/v1/keys/rotate",
+        "Wrap all data keys by the first key of the settings; with data, make the caller a new one",
+        "RotateKeys",
+    ),
     ("get", "/metrics", "Figures as OpenMetrics text", ""),
     ("get", "/openapi.json", "This document", ""),
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 58] = [
+const CODES: [(&str, u16); 59] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -225,6 +233,7 @@ const CODES: [(&str, u16); 58] = [
     ("overloaded", 503),
     ("stopping", 503),
     ("unavailable", 503),
+    ("no_encryption_key", 409),
     ("disk_full", 507),
 ];
 
@@ -331,6 +340,7 @@ fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {
             "error": {"type": "object", "properties": {"code": text, "message": text}, "additionalProperties": true},
         })),
         "FlowAction": object(&[], json!({"key": text, "by": text, "reason": text})),
+        "RotateKeys": object(&[], json!({"data": {"type": "boolean"}})),
         "Claim": object(&["worker"], json!({"worker": text, "lasts": text, "kind": text, "flow": text, "key": text})),
     })
 }

@@ -3,6 +3,7 @@
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::response::{IntoResponse, Response};
+use engine::health::Check;
 use engine::{EngineError, RecoveryReport};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -50,10 +51,25 @@ pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
     .await
 }
 
+#[derive(Debug, Serialize)]
+struct Health {
+    healthy: bool,
+    checks: Vec<Check>,
+}
+
+/// Tries out what the server does with the store; `readyz`, which anybody may ask at any rate, only asks it something.
+pub async fn health(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
+    app.read(|app| {
+        let checks = app.engine.probe();
+        let healthy = checks.iter().all(|check| check.ok);
+        Ok(request::json(if healthy { 200 } else { 503 }, &Health { healthy, checks }, None))
+    })
+    .await
+}
+
 pub async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
     app.read(|app| {
-        let statistics = app.engine.store().statistics().map_err(EngineError::from)?;
-        let mut response = app.engine.metrics().render(&statistics).into_response();
+        let mut response = app.engine.figures()?.into_response();
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
         Ok(response)

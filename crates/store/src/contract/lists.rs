@@ -264,15 +264,17 @@ pub fn statistics_count(open: Open<'_>) {
     };
     assert_eq!(store.statistics(), Ok(empty));
 
-    committed(&*store, Draft::creation("a").effect("one").effect("two"));
+    committed(&*store, Draft::creation("a").effect("one").effect("two").timer(4_000));
     committed(&*store, Draft::creation("b").tenant("other").asks("b:1"));
-    committed(&*store, Draft::creation("c").state("packed").asks("c:1"));
+    let packed = Draft::creation("c").state("packed").asks("c:1").timer(9_000);
+    let packed = committed(&*store, packed);
+    committed(&*store, Draft::change(&packed).timer(8_000));
     committed(&*store, Draft::creation("d").machine("invoice"));
-    committed(&*store, Draft::creation("s").tenant("t~shadow").asks("s:1"));
+    committed(&*store, Draft::creation("s").tenant("t~shadow").asks("s:1").timer(1_000));
     committed(&*store, Draft::creation("z").tenant("t~shadow").closed("timeout"));
     let expired = Draft::creation("e").question("e:1", ClarificationStatus::Expired);
     committed(&*store, expired.closed("timeout"));
-    committed(&*store, Draft::creation("f").state("x").closed("timeout"));
+    committed(&*store, Draft::creation("f").state("x").timer(1_000).closed("timeout"));
     assert_eq!(clarifications(&*store, &tenant("t")).len(), 2);
     let count = |machine: &str, what: &str, count| ((machine.to_owned(), what.to_owned()), count);
     let expected = StoreStatistics {
@@ -287,6 +289,7 @@ pub fn statistics_count(open: Open<'_>) {
         effects: effects(2),
         quarantined: 0,
         latest_change: store.statistics().expect("the store answers").latest_change,
+        mean_deadline: Some(at(6_000)),
     };
     let listed = store.instances(&InstanceQuery::of(tenant("t"))).expect("the store answers").data;
     assert_eq!(expected.latest_change, listed.iter().map(|s| s.updated_at).max());

@@ -103,13 +103,13 @@ impl RedisStore {
     /// What an input left that was handled before. If that is damaged, there is no first answer to give: the commit is
     /// stale then, which sends the caller to `receipt`, which says what is wrong.
     fn duplicate(&self, commit: &Commit, line: &[u8]) -> Outcome {
-        match row::entry(commit.entry.receipt.0.0.to_be_bytes(), line) {
+        match row::entry(commit.entry.receipt.0.0.to_be_bytes(), line, &self.records.secrets) {
             Ok(found) => Outcome::Duplicate(Box::new(found)),
             Err(seal::Fault::Damaged(damage)) => {
                 self.quarantine(&[*damage]);
                 Outcome::Stale
             }
-            Err(seal::Fault::NewerFormat(_)) => Outcome::Stale,
+            Err(seal::Fault::NewerFormat(_) | seal::Fault::Locked(_)) => Outcome::Stale,
             Err(seal::Fault::Backend(never)) => match never {},
         }
     }

@@ -104,7 +104,7 @@ impl RedisStore {
                     Some(line) => {
                         let id =
                             u128::from_str_radix(&receipt, 16).map_err(|_| Failure::strange(&receipt))?;
-                        sieve.keep(row::entry(id.to_be_bytes(), &line))
+                        sieve.keep(row::entry(id.to_be_bytes(), &line, &self.records.secrets))
                     }
                     None => sieve.lost("log", &format!("{}/{}/{receipt}", query.tenant, query.instance)),
                 };
@@ -121,6 +121,7 @@ impl RedisStore {
             }
         }
         self.quarantine(&sieve.damaged);
+        sieve.all_open()?;
         Ok(page)
     }
 
@@ -147,7 +148,9 @@ impl RedisStore {
             range.offset += found.len();
             for (id, _, record) in found {
                 let question = match value::optional_bytes(record)? {
-                    Some(bytes) => sieve.keep(row::question(&query.tenant, &id, &bytes)),
+                    Some(bytes) => {
+                        sieve.keep(row::question(&query.tenant, &id, &bytes, &self.records.secrets))
+                    }
                     None if query.id.is_some() => None,
                     None => sieve.lost("clarifications", &format!("{}/{id}", query.tenant)),
                 };
@@ -167,6 +170,7 @@ impl RedisStore {
             }
         }
         self.quarantine(&sieve.damaged);
+        sieve.all_open()?;
         Ok(page)
     }
 
@@ -197,6 +201,7 @@ impl RedisStore {
             }
         }
         self.quarantine(&sieve.damaged);
+        sieve.all_open()?;
         Ok(page)
     }
 

@@ -6,6 +6,7 @@ use redis::Value;
 
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, OutboxEffect, Settlement,
+    SettlementResult,
 };
 use crate::query::Page;
 use crate::redis::failure::{self, Failure};
@@ -16,6 +17,7 @@ use crate::redis::read::{LOST, Sieve};
 use crate::redis::servers::Call;
 use crate::redis::{RedisStore, lost, row, script, value};
 use crate::seal::Damage;
+use crate::vault::Locked;
 
 const TRIES_MAX: usize = 3;
 
@@ -35,7 +37,7 @@ impl RedisStore {
             let order: Vec<String> = candidates.iter().map(|(_, name, _)| name.clone()).collect();
             let mut claimed = Vec::new();
             for (_, name, answer) in self.claim(&script::CLAIM, candidates, now, lease_until)? {
-                claimed.extend(self.claimed(&name, answer, now)?.map(|effect| (name, effect)));
+                claimed.extend(self.claimed(&name, answer, (now, lease_until))?.map(|effect| (name, effect)));
             }
             if !claimed.is_empty() {
                 claimed.sort_by_key(|(name, _)| order.iter().position(|other| other == name));
@@ -47,7 +49,12 @@ impl RedisStore {
 
     /// The effect in an answer of `claim.lua`, if it was claimed and is whole. What is damaged is given up: nobody can
     /// deliver it, and nobody behind it should wait for that.
-    fn claimed(&self, name: &str, answer: Value, now: Timestamp) -> Result<Option<ClaimedEffect>, Failure> {
+    fn claimed(
+        &self,
+        name: &str,
+        answer: Value,
+        (now, lease_until): (Timestamp, Timestamp),
+    ) -> Result<Option<ClaimedEffect>, Failure> {
         let mut parts = name.splitn(3, ':').skip(1);
         let (Some(tenant), Some(key)) = (parts.next(), parts.next()) else {
             return Err(Failure::strange(name));
@@ -66,7 +73,11 @@ impl RedisStore {
         let (effect, progress) =
             (value::optional_bytes(effect)?.unwrap_or_default(), value::bytes(progress)?);
         let mut sieve = Sieve::default();
-        let opened = sieve.keep(row::effect(&tenant, key, &effect, &progress));
+        let opened = sieve.keep(row::effect(&tenant, key, &effect, &progress, &self.records.secrets));
+        if let Some(locked) = sieve.locked.take() {
+            self.put_back(tenant, key, &progress, (&locked, now, lease_until))?;
+            return Ok(None);
+        }
         if let [Damage { detail, .. }] = &sieve.damaged[..] {
             let given_up = Packer::array_of(2, |p| {
                 p.number(now.as_millis()).array(1).array(1);
@@ -83,6 +94,21 @@ impl RedisStore {
         }
         let interrupted = value::number(interrupted)? == 1;
         Ok(opened.map(|effect| ClaimedEffect { effect, interrupted }))
+    }
+
+    /// What there is no key to is looked at again: somebody may bring it. No attempt was made, so none is counted.
+    fn put_back(
+        &self,
+        tenant: TenantId,
+        key: &str,
+        progress: &[u8],
+        (locked, now, lease_until): (&Locked, Timestamp, Timestamp),
+    ) -> Result<(), Failure> {
+        let Some(attempt) = row::attempts(progress) else { return Ok(()) };
+        let at = if locked.may_open { now } else { lease_until };
+        let result = SettlementResult::Postponed { at, error: locked.detail.clone() };
+        let settlement = Settlement { tenant, key: key.to_owned(), attempt, result };
+        self.settle_outbox(&[settlement], now).map(|_| ())
     }
 
     pub(super) fn settle_outbox(
@@ -195,7 +221,13 @@ impl RedisStore {
                 };
                 let [effect, progress] = value::parts(Value::Array(parts))?;
                 let progress = value::optional_bytes(progress)?.unwrap_or_default();
-                let opened = row::effect(&query.tenant, &key, &value::bytes(effect)?, &progress);
+                let opened = row::effect(
+                    &query.tenant,
+                    &key,
+                    &value::bytes(effect)?,
+                    &progress,
+                    &self.records.secrets,
+                );
                 let Some(effect) = sieve.keep(opened) else { continue };
                 if !query.matches(&effect) || effect.seq >= query.before() {
                     continue;
@@ -211,6 +243,7 @@ impl RedisStore {
             }
         }
         self.quarantine(&sieve.damaged);
+        sieve.all_open()?;
         Ok(page)
     }
 }

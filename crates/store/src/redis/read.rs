@@ -21,6 +21,7 @@ use crate::redis::row::Fault;
 use crate::redis::servers::Call;
 use crate::redis::{RedisStore, lost, row, script, value};
 use crate::seal::{self, Damage};
+use crate::vault::Locked;
 use crate::{LoadError, Setting, StoreStatistics, StoredDefinition};
 
 pub(super) const LOST: &str = "it was saved and is gone: evicted or lost";
@@ -69,13 +70,14 @@ impl RedisStore {
             return self.one(Err(seal::Fault::Damaged(Box::new(damage))));
         };
         let (head, body) = (value::bytes(head)?, value::optional_bytes(body)?.unwrap_or_default());
-        self.one(row::instance(tenant, &id, &head, &body).map(Some))
+        self.one(row::instance(tenant, &id, &head, &body, &self.records.secrets).map(Some))
     }
 
     /// One record, or what is wrong with it.
     fn one<T>(&self, found: Result<T, Fault>) -> Result<T, LoadError> {
         found.map_err(|fault| match fault {
             seal::Fault::Backend(never) => match never {},
+            seal::Fault::Locked(locked) => LoadError::Unavailable(locked.detail),
             seal::Fault::NewerFormat(format) => {
                 LoadError::Unavailable(format!("a newer program wrote it, in format {format}"))
             }
@@ -108,7 +110,9 @@ impl RedisStore {
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         let line = self.line(tenant, receipt)?;
-        line.map(|line| self.one(row::entry(receipt.0.0.to_be_bytes(), &line))).transpose()
+        let secrets = &self.records.secrets;
+        let opened = |line: Vec<u8>| self.one(row::entry(receipt.0.0.to_be_bytes(), &line, secrets));
+        line.map(opened).transpose()
     }
 
     pub(super) fn keep_definition(&self, definition: &StoredDefinition) -> Result<(), Failure> {
@@ -231,6 +235,8 @@ fn add(figures: &mut StoreStatistics, field: &str, count: u64) {
 #[derive(Debug, Default)]
 pub(super) struct Sieve {
     pub damaged: Vec<Damage>,
+    /// The first for which there is no key.
+    pub locked: Option<Box<Locked>>,
 }
 
 impl Sieve {
@@ -239,10 +245,22 @@ impl Sieve {
             Ok(record) => Some(record),
             Err(seal::Fault::Backend(never)) => match never {},
             Err(seal::Fault::NewerFormat(_)) => None,
+            Err(seal::Fault::Locked(locked)) => {
+                self.locked.get_or_insert(locked);
+                None
+            }
             Err(seal::Fault::Damaged(damage)) => {
                 self.damaged.push(*damage);
                 None
             }
+        }
+    }
+
+    /// To leave out what there is no key to would say that it is not there.
+    pub fn all_open(&self) -> Result<(), Failure> {
+        match &self.locked {
+            Some(locked) => Err(Failure::NotRun(locked.detail.clone())),
+            None => Ok(()),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::outbox::{DeliveryStage, EffectStatus, Lane, OutboxEffect};
 use crate::phase::PhaseLine;
 use crate::record::{ClarificationRow, EffectRow, InstanceRow, PhaseOf, Prepared, number, text};
 use crate::seal::{self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, OUTBOX, PHASES, SETTINGS};
-use crate::{Setting, StoredDefinition};
+use crate::{Secrets, Setting, StoredDefinition};
 
 /// Nothing goes wrong at a value but what is wrong with it.
 pub(super) type Fault = seal::Fault<std::convert::Infallible>;
@@ -124,7 +124,13 @@ pub(super) fn parse_head(head: &[u8]) -> Option<Head> {
     serde_json::from_slice(head).ok()
 }
 
-pub(super) fn instance(tenant: &TenantId, id: &str, head: &[u8], body: &[u8]) -> Result<Snapshot, Fault> {
+pub(super) fn instance(
+    tenant: &TenantId,
+    id: &str,
+    head: &[u8],
+    body: &[u8],
+    secrets: &Secrets,
+) -> Result<Snapshot, Fault> {
     let Some(found) = parse_head(head) else {
         let mut cells = vec![Cell::Null; INSTANCES.columns.len()];
         (cells[0], cells[1], cells[3], cells[13]) =
@@ -147,7 +153,7 @@ pub(super) fn instance(tenant: &TenantId, id: &str, head: &[u8], body: &[u8]) ->
         Cell::Integer(found.11),
         Cell::Text(body),
     ];
-    INSTANCES.read(&cells, sum(&found.0), 0)
+    INSTANCES.reveal(&cells, sum(&found.0), 0, secrets)
 }
 
 pub(super) fn entry_value(prepared: &Prepared<'_>) -> String {
@@ -162,7 +168,11 @@ pub(super) fn entry_value(prepared: &Prepared<'_>) -> String {
     with_body(&head, &prepared.entry_body)
 }
 
-pub(super) fn entry(receipt: [u8; 16], value: &[u8]) -> Result<(InstanceId, Entry), Fault> {
+pub(super) fn entry(
+    receipt: [u8; 16],
+    value: &[u8],
+    secrets: &Secrets,
+) -> Result<(InstanceId, Entry), Fault> {
     let (head, body) = split::<EntryHead>(value);
     let Some(EntryHead(at, checksum, revision, tenant, instance)) = head else {
         let cells = [Cell::Null, Cell::Text(value), Cell::Null, Cell::Null, Cell::Blob(&receipt), Cell::Null];
@@ -176,7 +186,7 @@ pub(super) fn entry(receipt: [u8; 16], value: &[u8]) -> Result<(InstanceId, Entr
         Cell::Blob(&receipt),
         Cell::Text(body),
     ];
-    let entry = ENTRIES.read(&cells, sum(&checksum), 0)?;
+    let entry = ENTRIES.reveal(&cells, sum(&checksum), 0, secrets)?;
     let id = InstanceId::parse(&instance).map_err(|problem| ENTRIES.damaged(&cells, 0, problem))?;
     Ok((id, entry))
 }
@@ -192,7 +202,12 @@ pub(super) fn question_value(row: &ClarificationRow<'_>) -> String {
     with_body(&head, &row.body)
 }
 
-pub(super) fn question(tenant: &TenantId, id: &str, value: &[u8]) -> Result<Clarification, Fault> {
+pub(super) fn question(
+    tenant: &TenantId,
+    id: &str,
+    value: &[u8],
+    secrets: &Secrets,
+) -> Result<Clarification, Fault> {
     let (head, body) = split::<QuestionHead>(value);
     let Some(QuestionHead(status, checksum, created_at, instance)) = head else {
         let cells = [text(tenant.as_str()), text(id), Cell::Text(value), Cell::Null, Cell::Null, Cell::Null];
@@ -206,7 +221,7 @@ pub(super) fn question(tenant: &TenantId, id: &str, value: &[u8]) -> Result<Clar
         Cell::Integer(created_at),
         Cell::Text(body),
     ];
-    CLARIFICATIONS.read(&cells, sum(&checksum), 0)
+    CLARIFICATIONS.reveal(&cells, sum(&checksum), 0, secrets)
 }
 
 pub(super) fn phase_value(of: &PhaseOf<'_>) -> String {
@@ -314,11 +329,17 @@ impl Maybe {
 #[derive(Deserialize)]
 struct Progress(String, IgnoredAny, String, u32, u32, Maybe, Maybe, Maybe, Maybe, Maybe);
 
+/// How often an effect was claimed, by its progress.
+pub(super) fn attempts(progress: &[u8]) -> Option<u32> {
+    serde_json::from_slice::<Progress>(progress).ok().map(|found| found.3)
+}
+
 pub(super) fn effect(
     tenant: &TenantId,
     key: &str,
     value: &[u8],
     progress: &[u8],
+    secrets: &Secrets,
 ) -> Result<OutboxEffect, Fault> {
     let (head, body) = split::<EffectHead>(value);
     let Some(EffectHead(checksum, instance, machine, subject, created_at)) = head else {
@@ -335,7 +356,7 @@ pub(super) fn effect(
         Cell::Integer(created_at),
         Cell::Text(body),
     ];
-    let effect = OUTBOX.read(&cells, sum(&checksum), 0)?;
+    let effect = OUTBOX.reveal(&cells, sum(&checksum), 0, secrets)?;
     let damaged = |problem: String| OUTBOX.damaged(&cells, 0, problem);
     let found: Progress = serde_json::from_slice(progress)
         .map_err(|error| damaged(format!("its progress cannot be read: {error}")))?;

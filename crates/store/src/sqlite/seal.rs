@@ -5,6 +5,7 @@ use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;
 
 use crate::seal::{self, Cell, Damage, Table};
+use crate::vault::parts::Secrets;
 
 pub(super) type Fault = seal::Fault<rusqlite::Error>;
 
@@ -29,9 +30,23 @@ impl Table {
         self.check(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row))
     }
 
-    /// The body of a row of `select`, after its checksum has been found to fit.
+    /// The body of a row of `select` that never has a secret, after its checksum has been found to fit.
     pub(super) fn open<T: DeserializeOwned>(&self, row: &Row<'_>) -> Result<T, Fault> {
         self.read(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row))
+    }
+
+    /// As `open`, with what is sealed in it.
+    pub(super) fn open_sealed<T: DeserializeOwned>(
+        &self,
+        row: &Row<'_>,
+        secrets: &Secrets,
+    ) -> Result<T, Fault> {
+        self.reveal(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row), secrets)
+    }
+
+    /// As `open`, of what is never sealed in it.
+    pub(super) fn open_unsealed<T: DeserializeOwned>(&self, row: &Row<'_>) -> Result<T, Fault> {
+        self.peek(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row))
     }
 
     pub(super) fn damage(&self, row: &Row<'_>, detail: String) -> Fault {
@@ -56,7 +71,7 @@ impl Table {
     }
 }
 
-fn cell(value: ValueRef<'_>) -> Cell<'_> {
+pub(super) fn cell(value: ValueRef<'_>) -> Cell<'_> {
     match value {
         ValueRef::Null => Cell::Null,
         ValueRef::Integer(number) => Cell::Integer(number),

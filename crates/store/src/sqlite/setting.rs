@@ -44,7 +44,7 @@ pub(super) fn list(connection: &Connection) -> rusqlite::Result<Listed<Vec<Setti
                 saved_at: Timestamp::from_millis(row.get(2)?),
             }),
             Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => {}
+            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
             Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
     }

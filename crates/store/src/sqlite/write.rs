@@ -6,16 +6,17 @@ use std::sync::LazyLock;
 
 use kernel::commit::Entry;
 use kernel::id::{InstanceId, TenantId};
-use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
+use kernel::snapshot::SNAPSHOT_FORMAT;
 use kernel::time::Timestamp;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::chain::Batch;
-use crate::record::{self, InstanceRow, Prepared, number};
+use crate::record::{self, InstanceRow, Prepared, Waiting, number};
 use crate::seal::{INSTANCES, LOG};
 use crate::sqlite::seal::{self, Fault};
 use crate::sqlite::{failure, outbox, phases};
-use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
+use crate::vault::parts::Secrets;
+use crate::{CleanupReport, CommitError, Outcome, StoredDefinition};
 
 /// Saves what is neither stale nor a repeat. `seq` is the last number of the log.
 ///
@@ -24,9 +25,14 @@ use crate::{CleanupReport, CommitError, Outcome, StoredDefinition, due_at};
 pub(super) fn commit(
     connection: &Connection,
     batch: &Batch<'_>,
+    secrets: &Secrets,
     seq: &mut i64,
 ) -> Result<Vec<Outcome>, CommitError> {
-    batch.all_one_by_one(|prepared, passed_over| save(connection, prepared, passed_over, seq))
+    batch.all_one_by_one(|prepared, passed_over| match find_receipt(connection, prepared.receipt, secrets) {
+        Ok(None) => save(connection, prepared, passed_over, seq),
+        Ok(Some(found)) => Ok(Outcome::Duplicate(Box::new(found))),
+        Err(fault) => give_up(connection, fault),
+    })
 }
 
 /// `passed_over`: an earlier commit of the batch on this instance was not saved, so this one stands on nothing.
@@ -36,11 +42,6 @@ fn save(
     passed_over: bool,
     seq: &mut i64,
 ) -> Result<Outcome, CommitError> {
-    match find_receipt(connection, prepared.receipt) {
-        Ok(None) => {}
-        Ok(Some(found)) => return Ok(Outcome::Duplicate(Box::new(found))),
-        Err(fault) => return give_up(connection, fault),
-    }
     let owner = if passed_over { None } else { save_instance(connection, prepared)? };
     let Some(owner) = owner else {
         return Ok(Outcome::Stale);
@@ -57,13 +58,13 @@ fn save(
     Ok(Outcome::Committed)
 }
 
-/// The input was handled, but what it left is damaged: it must not be handled again, and there is no first answer to
+/// The input was handled, but what it left is damaged, or cannot be opened: it must not be handled again, and there is no first answer to
 /// give. To call the commit stale saves nothing, keeps the rest of the batch, and sends the caller to `receipt`, which
 /// says what is wrong.
 fn give_up(connection: &Connection, fault: Fault) -> Result<Outcome, CommitError> {
     match fault {
         Fault::Backend(error) => Err(failure::before_commit(error)),
-        Fault::NewerFormat(_) => Ok(Outcome::Stale),
+        Fault::NewerFormat(_) | Fault::Locked(_) => Ok(Outcome::Stale),
         Fault::Damaged(damage) => {
             seal::quarantine(connection, &damage).map_err(failure::before_commit)?;
             Ok(Outcome::Stale)
@@ -76,13 +77,14 @@ static FIND_RECEIPT: LazyLock<String> = LazyLock::new(|| LOG.select(&[]) + "WHER
 pub(super) fn find_receipt(
     connection: &Connection,
     receipt: [u8; 16],
+    secrets: &Secrets,
 ) -> Result<Option<(InstanceId, Entry)>, Fault> {
     let mut select = connection.prepare_cached(&FIND_RECEIPT)?;
     let mut rows = select.query([receipt])?;
     let Some(row) = rows.next()? else {
         return Ok(None);
     };
-    let entry: Entry = LOG.open(row)?;
+    let entry: Entry = LOG.open_sealed(row, secrets)?;
     let instance: String = row.get(1)?;
     Ok(InstanceId::parse(&instance).ok().map(|id| (id, entry)))
 }
@@ -313,16 +315,16 @@ fn find_due(connection: &Connection, now: Timestamp, limit: usize) -> rusqlite::
     while taken < limit
         && let Some(row) = rows.next()?
     {
-        let claim = match INSTANCES.open::<Snapshot>(row) {
-            Ok(snapshot) => match due_at(&snapshot) {
+        let claim = match INSTANCES.open_unsealed::<Waiting>(row) {
+            Ok(waiting) => match waiting.due_at() {
                 Some(due) if due <= now => {
                     taken += 1;
-                    Claim::Take(due, snapshot.tenant, snapshot.instance)
+                    Claim::Take(due, waiting.tenant, waiting.instance)
                 }
                 later => Claim::Correct(later.map(Timestamp::as_millis)),
             },
             Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_)) => Claim::Forget,
+            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => Claim::Forget,
             Err(Fault::Damaged(damage)) => {
                 seal::quarantine(connection, &damage)?;
                 Claim::Forget

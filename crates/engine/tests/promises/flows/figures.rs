@@ -6,8 +6,7 @@ use super::Site;
 
 /// All figures of phases of houses, as they are written, without the buckets.
 fn figures(site: &Site) -> Vec<String> {
-    let statistics = site.office.world.store.statistics().unwrap();
-    let text = site.office.engine.metrics().render(&statistics);
+    let text = site.office.engine.figures().unwrap();
     let lines = text.lines().filter(|line| line.starts_with("statewright_phase") && line.contains("house"));
     let mut lines: Vec<String> =
         lines.filter(|line| !line.contains("_bucket")).map(|line| line.replace("statewright_", "")).collect();

@@ -1,0 +1,133 @@
+//! Encryption keys as the settings have them: `[encryption]`, one variable, or a file that `dev` makes.
+//!
+//! Owns where master keys come from. What is done with them is the store's vault's business.
+
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use store::{KeyedStore, MasterKey, Records, Secrets, Vault};
+
+use crate::secret::Secret;
+
+/// One key, in base64 or hexadecimal digits: `[encryption]` with an only key of the id `env`.
+const VARIABLE: &str = "STATEWRIGHT_ENCRYPTION_KEY";
+const VARIABLES_ID: &str = "env";
+/// What `dev` makes, beside the file of its store.
+const DEV_FILE: &str = "statewright.key";
+const DEV_ID: &str = "dev";
+
+/// `[encryption]`: the first key wraps what is new, the others open what they have wrapped.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionConfig {
+    #[serde(default)]
+    keys: Vec<KeyConfig>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyConfig {
+    id: String,
+    key: Secret,
+}
+
+impl EncryptionConfig {
+    /// The keys, that of the environment first.
+    ///
+    /// # Errors
+    /// A fragment that names the key, and never repeats it.
+    pub fn keys(&self) -> Result<Vec<MasterKey>, String> {
+        let variable = std::env::var(VARIABLE).ok().filter(|value| !value.is_empty());
+        let variable = variable.map(|value| Secret::parse(&value)).transpose()?;
+        let variable = variable.iter().map(|key| (VARIABLES_ID, key));
+        let all = variable.chain(self.keys.iter().map(|key| (key.id.as_str(), &key.key)));
+        all.map(|(id, key)| MasterKey::parse(id, key.expose().trim())).collect()
+    }
+}
+
+/// The key in the file beside an SQLite file, made if there is none; and what to say of that. No other store has a place
+/// beside it.
+///
+/// # Errors
+/// A fragment with the file and what is wrong with it.
+pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, String> {
+    let Some(database) = store.strip_prefix("sqlite:") else { return Ok(None) };
+    let path = Path::new(database).with_file_name(DEV_FILE);
+    let told =
+        |error: std::io::Error| format!("failed to make the encryption key {}: {error}", path.display());
+    let made = match File::options().write(true).create_new(true).mode(0o600).open(&path) {
+        Ok(mut file) => {
+            let key = MasterKey::generate()?;
+            file.write_all(key.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(told)?;
+            file.sync_all().map_err(told)?;
+            Some(format!(
+                "encryption key: {} is new; secret fields cannot be read without it",
+                path.display()
+            ))
+        }
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
+        Err(error) => return Err(told(error)),
+    };
+    let key = Secret::parse(&format!("file:{}", path.display()))?;
+    let key = MasterKey::parse(DEV_ID, key.expose()).map_err(|problem| {
+        format!(
+            "the file {}: {problem}; whatever it has encrypted needs the key that was there",
+            path.display()
+        )
+    })?;
+    Ok(Some((key, made)))
+}
+
+/// Opens the store of a URL with these keys.
+///
+/// # Errors
+/// A sentence that names the store.
+pub fn open_store(url: &str, keys: Vec<MasterKey>) -> Result<Arc<KeyedStore>, String> {
+    let vault = Arc::new(Vault::new(keys)?);
+    let secrets = Secrets::Sealed(Arc::clone(&vault));
+    let store = store::open(url, Records { secrets, ..Records::default() })?;
+    let keyed = KeyedStore::open(store, vault);
+    keyed.map(Arc::new).map_err(|error| format!("failed to read the keys of the store {url}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn dev_makes_a_key_once_that_only_its_owner_reads() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = format!("sqlite:{}", directory.path().join("a.db").display());
+        let (_, told) = dev_key(&store).unwrap().unwrap();
+        assert!(told.unwrap().contains("statewright.key"));
+        let path = directory.path().join(DEV_FILE);
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let made = std::fs::read_to_string(&path).unwrap();
+        assert!(matches!(dev_key(&store), Ok(Some((_, None)))));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), made);
+        assert!(matches!(dev_key("memory:"), Ok(None)));
+    }
+
+    #[test]
+    fn a_key_file_that_is_damaged_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join(DEV_FILE), "hunter2\n").unwrap();
+        let told = dev_key(&format!("sqlite:{}", directory.path().join("a.db").display())).unwrap_err();
+        assert!(told.contains("statewright.key") && !told.contains("hunter2"), "{told}");
+    }
+
+    #[test]
+    fn keys_that_are_none_are_named_and_not_repeated() {
+        let config: EncryptionConfig =
+            toml::from_str("keys = [{ id = \"2026-11\", key = \"hunter2\" }]").unwrap();
+        let told = config.keys().unwrap_err();
+        assert!(told.contains("`2026-11`") && !told.contains("hunter2"), "{told}");
+        assert!(toml::from_str::<EncryptionConfig>("keys = [{ name = \"a\" }]").is_err());
+    }
+}
