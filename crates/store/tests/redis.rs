@@ -8,7 +8,7 @@ mod redis_model;
 mod redis_support;
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::commit::Commit;
 use kernel::conversation::ClarificationStatus;
@@ -360,7 +360,8 @@ fn a_server_that_was_started_again_is_used_again() {
     committed(&store, second);
     server.stop().expect("it stops");
     server.start_again().expect("it starts again");
-    std::thread::sleep(Duration::from_millis(150));
+    let idle = Instant::now();
+    wait_until(Duration::from_secs(1), || idle.elapsed() > Duration::from_millis(150));
     committed(&store, Draft::creation("b"));
 }
 
