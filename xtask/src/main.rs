@@ -31,6 +31,7 @@ const SUBCOMMANDS: &[(&str, &str, &str)] = &[
     ),
     ("bench", "[ARGS]...", "the benchmark of the release binary"),
     ("sim", "[--from N] [--seeds N] [--steps N]", "a long campaign of simulations over a failing store"),
+    ("flips", "[COUNT]", "single bits flipped in a SQLite file, 1,500 unless told: nothing wrong is served"),
     (
         "tidy",
         "[--update-ratchet]",
@@ -47,6 +48,7 @@ enum Invocation {
     Servers(servers::Asked),
     Bench { arguments: Vec<String> },
     Sim { arguments: Vec<String> },
+    Flips { count: u32 },
     Tidy { update_ratchet: bool },
     Docs { fast: bool },
 }
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Servers(asked)) => servers::run(&asked),
         Ok(Invocation::Bench { arguments }) => bench(&root, &arguments),
         Ok(Invocation::Sim { arguments }) => sim(&root, &arguments),
+        Ok(Invocation::Flips { count }) => flips(&root, count),
         Ok(Invocation::Tidy { update_ratchet }) => tidy::run(&root, update_ratchet),
         Ok(Invocation::Docs { fast }) => documents::run(&root, Profile::chosen(fast)),
         Err(message) => {
@@ -83,6 +86,7 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
         "sim" => Ok(Invocation::Sim { arguments: rest.to_vec() }),
         "servers" => servers_asked(rest),
         _ if rest.iter().any(|argument| argument == "--help" || argument == "-h") => Ok(Invocation::Help),
+        "flips" => Ok(Invocation::Flips { count: flip_count(rest)? }),
         "test" => Ok(Invocation::Test { fast: only_flag(name, rest, "--fast")? }),
         "tidy" => Ok(Invocation::Tidy { update_ratchet: only_flag(name, rest, "--update-ratchet")? }),
         "docs" => Ok(Invocation::Docs { fast: only_flag(name, rest, "--fast")? }),
@@ -129,6 +133,28 @@ fn sim(root: &Path, arguments: &[String]) -> bool {
     cargo_run(root, &["run", "--release", "--package", "sim", "--"], arguments)
 }
 
+/// How many bits; one argument at most.
+fn flip_count(arguments: &[String]) -> Result<u32, String> {
+    match arguments {
+        [] => Some(1_500),
+        [count] => count.parse().ok().filter(|count| *count > 0),
+        _ => None,
+    }
+    .ok_or_else(|| format!("`cargo xtask flips` takes a number, not `{}`", arguments.join(" ")))
+}
+
+fn flips(root: &Path, count: u32) -> bool {
+    let test = ["test", "--package", "store", "--test", "flips", "--", "--nocapture"];
+    let status = workspace::cargo(root).args(test).env("STATEWRIGHT_FLIPS", count.to_string()).status();
+    match status {
+        Ok(status) => status.success(),
+        Err(error) => {
+            eprintln!("error: failed to start cargo: {error}");
+            false
+        }
+    }
+}
+
 fn cargo_run(root: &Path, command: &[&str], arguments: &[String]) -> bool {
     let status = workspace::cargo(root).args(command).args(arguments).status();
     match status {
@@ -164,6 +190,8 @@ mod tests {
         check("servers --install", Ok(Invocation::Servers(servers::Asked::Install)));
         let command = ["cargo", "test", "--help"].map(str::to_owned).to_vec();
         check("servers cargo test --help", Ok(Invocation::Servers(servers::Asked::Run(command))));
+        check("flips", Ok(Invocation::Flips { count: 1_500 }));
+        check("flips 60", Ok(Invocation::Flips { count: 60 }));
         check("bench --help", Ok(Invocation::Bench { arguments: vec!["--help".to_owned()] }));
     }
 
@@ -176,6 +204,8 @@ mod tests {
             Err("`cargo xtask servers` does not know `--instal`, only `--install` and a command"),
         );
         check("servers --install true", Err("`cargo xtask servers --install` takes no command"));
+        check("flips many", Err("`cargo xtask flips` takes a number, not `many`"));
+        check("flips 0", Err("`cargo xtask flips` takes a number, not `0`"));
         check("tidy --fast", Err("`cargo xtask tidy` does not know `--fast`, only `--update-ratchet`"));
     }
 

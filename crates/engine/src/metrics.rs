@@ -212,7 +212,7 @@ impl Metrics {
         self.quarantined.set(as_gauge(statistics.quarantined));
         self.stored_bytes.set(as_gauge(stored_bytes.unwrap_or_default()));
         let left = statistics.mean_deadline.map(|deadline| deadline.since(now).as_millis() / 1_000);
-        self.time_to_live.set(left.unwrap_or_default().max(0));
+        self.time_to_live.set(left.unwrap_or_default());
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,

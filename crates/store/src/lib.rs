@@ -10,8 +10,10 @@ pub mod memory;
 mod open;
 pub mod outbox;
 pub mod phase;
+pub mod postgres;
 pub mod query;
 pub mod record;
+pub mod redis;
 mod seal;
 pub mod setting;
 pub mod sqlite;
@@ -34,10 +36,12 @@ pub use outbox::{
     SettlementResult,
 };
 pub use phase::{PhaseLine, PhaseQuery, WorkerQuery};
+pub use postgres::PostgresStore;
 pub use query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 pub use record::Records;
+pub use redis::RedisStore;
 pub use setting::Setting;
-pub use sqlite::SqliteStore;
+pub use sqlite::{SqliteOptions, SqliteStore};
 pub use vault::keyed::KeyedStore;
 pub use vault::parts::Secrets;
 pub use vault::{KeyReport, MasterKey, Vault};

@@ -105,11 +105,7 @@ impl PhaseQuery {
     }
 
     pub(crate) fn cursor_of(&self, last: &PhaseLine) -> String {
-        let Position { offered_at, instance, place } = self.position(last);
-        match offered_at {
-            Some(at) => format!("{}:{place}:{instance}", at.as_millis()),
-            None => format!("{place}:{instance}"),
-        }
+        self.position(last).cursor()
     }
 
     /// The place of the last line of the page before; `None` for a cursor that no page of this list gave.
@@ -134,6 +130,14 @@ impl WorkerQuery {
 }
 
 impl Position<'_> {
+    pub(crate) fn cursor(&self) -> String {
+        let Position { offered_at, instance, place } = self;
+        match offered_at {
+            Some(at) => format!("{}:{place}:{instance}", at.as_millis()),
+            None => format!("{place}:{instance}"),
+        }
+    }
+
     /// Which comes first in the list that both are places of.
     pub(crate) fn compare(&self, other: &Self) -> Ordering {
         let of_instances = match self.offered_at {

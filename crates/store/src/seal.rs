@@ -77,6 +77,23 @@ pub(crate) const OUTBOX: Table = Table {
     key_columns: 2,
 };
 
+/// How far an effect has come, where that is under a checksum too.
+pub(crate) const PROGRESS: Table = Table {
+    name: "outbox",
+    columns: &[
+        "status",
+        "attempts",
+        "parts_done",
+        "due_at",
+        "error",
+        "provider_id",
+        "stage",
+        "settled_at",
+        "lane",
+    ],
+    key_columns: 0,
+};
+
 pub(crate) const PHASES: Table = Table {
     name: "phases",
     columns: &[

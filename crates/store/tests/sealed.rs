@@ -1,7 +1,7 @@
 //! Secrets at rest: the contract, kept over sealed records; and what becomes of them without the key, with another
 //! server's, when keys change, and when somebody has the file.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,11 @@ use store::contract::{Draft, Durable, at, id, key_of, tenant};
 use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
     HistoryQuery, InstanceQuery, KeyedStore, LoadError, MasterKey, OutboxEffect, Outcome, Page, PhaseLine,
-    PhaseQuery, Records, Secrets, Setting, Settlement, SqliteStore, Store, StoreInfo, StoreStatistics,
-    StoredDefinition, Vault,
+    PhaseQuery, Records, Secrets, Setting, Settlement, SqliteOptions, SqliteStore, Store, StoreInfo,
+    StoreStatistics, StoredDefinition, Vault,
 };
 use tempfile::TempDir;
+use testbed::{Kind, Lodging};
 
 const SECRET: &str = "hunter2-is-a-secret";
 
@@ -31,11 +32,19 @@ fn master(name: &str, byte: u8) -> MasterKey {
 
 /// The file, as a server with these master keys has it.
 fn open_with(path: &Path, masters: &[(&str, u8)]) -> KeyedStore {
-    let masters = masters.iter().map(|(name, byte)| master(name, *byte)).collect();
-    let vault = Arc::new(Vault::new(masters).expect("a test's keys have different ids"));
-    let records = Records { secrets: Secrets::Sealed(Arc::clone(&vault)), ..Records::default() };
-    let inner = SqliteStore::open_with(path, records).expect("the file can be opened");
+    let vault = vault(masters);
+    let options = SqliteOptions { records: sealed_by(&vault), ..SqliteOptions::default() };
+    let inner = SqliteStore::open_as(path, options).expect("the file can be opened");
     KeyedStore::open(Arc::new(inner), vault).expect("the keys can be read")
+}
+
+fn vault(masters: &[(&str, u8)]) -> Arc<Vault> {
+    let masters = masters.iter().map(|(name, byte)| master(name, *byte)).collect();
+    Arc::new(Vault::new(masters).expect("a test's keys have different ids"))
+}
+
+fn sealed_by(vault: &Arc<Vault>) -> Records {
+    Records { secrets: Secrets::Sealed(Arc::clone(vault)), ..Records::default() }
 }
 
 /// Every commit has secrets: each field of its context.
@@ -100,6 +109,20 @@ impl Store for AllSecret {
 
 store::store_contract!(sealed, new_files());
 store::durable_store_contract!(sealed_reopened, OneFile::new());
+store::store_contract!(sealed_postgres, new_lodgings(Kind::Postgres));
+store::store_contract!(sealed_redis, new_lodgings(Kind::Redis));
+
+/// A new place at each call, on a server that others use too; all go with the test.
+fn new_lodgings(kind: Kind) -> impl Fn() -> Box<dyn Store> {
+    let lodgings = RefCell::new(Vec::new());
+    move || {
+        let lodging = Lodging::new(kind);
+        let vault = vault(&[("a", 1)]);
+        let inner = store::open(lodging.url(), sealed_by(&vault)).expect("the store can be opened");
+        lodgings.borrow_mut().push(lodging);
+        Box::new(AllSecret(KeyedStore::open(inner, vault).expect("the keys can be read")))
+    }
+}
 
 fn new_files() -> impl Fn() -> Box<dyn Store> {
     let directory = TempDir::new().expect("a temporary directory");

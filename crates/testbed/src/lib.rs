@@ -12,6 +12,7 @@ mod program;
 mod wire;
 
 mod cluster;
+mod lodging;
 mod postgres;
 mod redis;
 
@@ -21,6 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use cluster::RedisCluster;
+pub use lodging::{Kind, Lodging};
 pub use postgres::Postgres;
 pub use process::is_alive;
 pub use program::{missing_packages, runs_as_root};

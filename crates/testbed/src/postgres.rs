@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::lodging::psql;
 use crate::process::{Process, Signals, run};
 use crate::program::{POSTGRES_USER, as_postgres, postgres_directory, runs_as_root};
 use crate::{Error, Settings};
@@ -77,11 +78,7 @@ impl Postgres {
 
     /// Runs statements with `psql` and returns what it prints: rows as lines, columns separated by `|`.
     pub fn psql(&self, statements: &str) -> Result<String, Error> {
-        let mut command = Command::new("psql");
-        forget_settings(&mut command);
-        command.args(["--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1"]);
-        command.arg("--dbname").arg(self.url()).arg("--command").arg(statements);
-        Ok(run(&mut command)?.trim_end().to_owned())
+        psql(&self.url(), statements)
     }
 
     /// Shuts down in order, without waiting for clients; the data stays.
@@ -160,7 +157,7 @@ fn command(
 }
 
 /// Takes out of the environment what libpq and the server read there: the caller's settings are for other servers.
-fn forget_settings(command: &mut Command) {
+pub(crate) fn forget_settings(command: &mut Command) {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("PG") || text.starts_with("LC_") || text == "LANG" || text == "LANGUAGE" {

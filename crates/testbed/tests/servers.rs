@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use testbed::{Postgres, Redis, RedisCluster, Settings, is_alive, wait_until};
+use testbed::{Kind, Lodging, Postgres, Redis, RedisCluster, Settings, is_alive, wait_until};
 
 /// Far more than any of it takes.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -251,4 +251,21 @@ fn server_that_does_not_start_says_why() {
     assert!(error.contains("no-such-setting"), "{error}");
     let error = Postgres::start(&Settings::default().with("no_such_setting", "1")).unwrap_err().to_string();
     assert!(error.contains("no_such_setting"), "{error}");
+}
+
+#[test]
+fn lodgings_of_one_server_do_not_know_of_each_other() {
+    let server = Postgres::start(&Settings::default()).unwrap();
+    let (one, other) =
+        (Lodging::on(Kind::Postgres, &server.url()), Lodging::on(Kind::Postgres, &server.url()));
+    let (one, other) = (one.unwrap(), other.unwrap());
+    assert_ne!(one.url(), other.url());
+    let databases = || server.psql("SELECT count(*) FROM pg_database WHERE datname LIKE 'lodging%'").unwrap();
+    assert_eq!(databases(), "2");
+    drop((one, other));
+    assert_eq!(databases(), "0");
+    let keys = Lodging::on(Kind::Redis, "redis://127.0.0.1:1?connections=2").unwrap();
+    let (before, prefix) = keys.url().rsplit_once("&prefix=").unwrap();
+    assert_eq!(before, "redis://127.0.0.1:1?connections=2");
+    assert!(!prefix.is_empty());
 }

@@ -18,6 +18,7 @@ mod client;
 mod dead_letters;
 mod definition_formats;
 mod diagram;
+mod doctor;
 mod flow;
 mod greeting;
 mod keys;
@@ -89,6 +90,8 @@ enum Command {
     Flow(flow::FlowArgs),
     /// List what could not be delivered, and try it again
     DeadLetters(dead_letters::DeadLettersArgs),
+    /// Say what is wrong with a running server or a store, and what to do about it
+    Doctor(doctor::DoctorArgs),
     /// List and rotate the keys that secret fields are encrypted with
     Keys(keys::KeysArgs),
     /// Measure kernel, engine and HTTP beside a bare floor, in one run
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),
+        Command::Doctor(args) => doctor::doctor(&args),
         Command::Keys(args) => keys::keys(&args),
         Command::Bench(args) => bench::bench(&args),
     };

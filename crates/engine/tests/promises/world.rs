@@ -1,5 +1,6 @@
 //! A world for a test: the shipped progress update, a store, a virtual clock, and engines over them.
 
+use std::any::Any;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,8 +14,9 @@ use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde_json::Value;
-use store::{HistoryQuery, MemoryStore, Outcome, SqliteStore, Store};
+use store::{HistoryQuery, MemoryStore, Outcome, Records, SqliteStore, Store};
 use tempfile::TempDir;
+use testbed::{Kind, Lodging};
 
 pub struct World {
     pub store: Arc<dyn Store>,
@@ -92,11 +94,20 @@ impl World {
     }
 }
 
-/// Both kinds of store that need no server, each with what must outlive it.
-pub fn stores() -> Vec<(&'static str, Arc<dyn Store>, Option<TempDir>)> {
+/// Every kind of store, each with what must outlive it.
+pub fn stores() -> Vec<(&'static str, Arc<dyn Store>, Box<dyn Any>)> {
     let directory = TempDir::new().unwrap();
     let sqlite = SqliteStore::open(&directory.path().join("shared.db")).unwrap();
-    vec![("memory", Arc::new(MemoryStore::new()), None), ("sqlite", Arc::new(sqlite), Some(directory))]
+    let mut stores: Vec<(&'static str, Arc<dyn Store>, Box<dyn Any>)> = vec![
+        ("memory", Arc::new(MemoryStore::new()), Box::new(())),
+        ("sqlite", Arc::new(sqlite), Box::new(directory)),
+    ];
+    for kind in Kind::ALL {
+        let lodging = Lodging::new(kind);
+        let store = store::open(lodging.url(), Records::default()).unwrap();
+        stores.push((kind.name(), store, Box::new(lodging)));
+    }
+    stores
 }
 
 pub fn definition() -> String {

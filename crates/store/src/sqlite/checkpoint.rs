@@ -2,21 +2,54 @@
 //!
 //! A thread checkpoints shortly after each write, so that a commit seldom waits for one. It cannot keep up alone: under
 //! steady load the log never comes to an end that could be rewound and grows without bound. So above a cap the writer
-//! checkpoints itself, when no page is being added.
+//! checkpoints itself, when no page is being added. Whoever reads for long keeps both from working: above a second
+//! limit, the thread cuts short who reads here, and says so when it is somebody else. When nothing is written any more,
+//! the log is cut to nothing.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, hooks::Wal};
 
-use crate::sqlite::failure;
+use crate::sqlite::notes::Notes;
+use crate::sqlite::place::Place;
+use crate::sqlite::readers::Readers;
+use crate::sqlite::{BUSY_TIMEOUT, Writer, failure};
 
 /// Long enough for many batches to share one flush of the file, short enough for the log to stay in the page cache.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// 32 MiB of pages: a third of a second of full load, and a log that is read in a moment after a crash.
 const LOG_PAGES_MAX: i32 = 8_192;
+
+/// What a page takes in the log.
+const FRAME_BYTES: u64 = 4_096 + 24;
+
+/// Nothing is written for so long before the log is cut.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// A log that is no longer than this is left alone.
+const LOG_BYTES_IDLE: u64 = 4 << 20;
+
+/// The writer may wait for so long while its log is rewound, once in `IDLE`.
+const REWIND_WAIT: Duration = Duration::from_millis(50);
+
+/// Under which a note stands about a log that cannot be shortened.
+const NOTE: &str = "log";
+
+/// Everything the thread looks after.
+#[derive(Debug)]
+pub(super) struct Care {
+    pub writer: Arc<Mutex<Writer>>,
+    pub readers: Arc<Readers>,
+    pub place: Arc<Place>,
+    pub notes: Arc<Notes>,
+    /// Beyond this, who reads is cut short.
+    pub log_bytes_max: u64,
+    /// Who has read for no longer is let be.
+    pub reading_max: Duration,
+}
 
 /// Lives as long as the store; dropping it ends the thread.
 #[derive(Debug)]
@@ -38,12 +71,12 @@ struct Flags {
 }
 
 impl Checkpointer {
-    pub(super) fn start(connection: Connection) -> std::io::Result<Self> {
+    pub(super) fn start(connection: Connection, care: Care) -> std::io::Result<Self> {
         let signal = Arc::new(Signal::default());
         let of_thread = Arc::clone(&signal);
         let thread = std::thread::Builder::new()
             .name("checkpoint".into())
-            .spawn(move || run(&connection, &of_thread))?;
+            .spawn(move || run(&connection, &care, &of_thread))?;
         Ok(Self { signal, thread: Some(thread) })
     }
 
@@ -72,23 +105,94 @@ impl Signal {
     fn lock(&self) -> MutexGuard<'_, Flags> {
         self.flags.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits for something to be written, for `at_most` if that is said, and then for more of it. `None` at the end.
+    fn wait(&self, at_most: Option<Duration>) -> Option<bool> {
+        let is_quiet = |flags: &mut Flags| !flags.is_written && !flags.is_stopping;
+        let mut flags = self.lock();
+        flags = match at_most {
+            None => self.changed.wait_while(flags, is_quiet).unwrap_or_else(PoisonError::into_inner),
+            Some(most) => {
+                let waited = self.changed.wait_timeout_while(flags, most, is_quiet);
+                waited.unwrap_or_else(PoisonError::into_inner).0
+            }
+        };
+        if flags.is_written {
+            let paused = self.changed.wait_timeout_while(flags, PAUSE, |flags| !flags.is_stopping);
+            flags = paused.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if flags.is_stopping {
+            return None;
+        }
+        Some(std::mem::take(&mut flags.is_written))
+    }
 }
 
-fn run(connection: &Connection, signal: &Signal) {
-    loop {
-        let flags = signal.lock();
-        let woken = signal.changed.wait_while(flags, |f| !f.is_written && !f.is_stopping);
-        let flags = woken.unwrap_or_else(PoisonError::into_inner);
-        let paused = signal.changed.wait_timeout_while(flags, PAUSE, |f| !f.is_stopping);
-        let (mut flags, _) = paused.unwrap_or_else(PoisonError::into_inner);
-        if flags.is_stopping {
-            return;
+fn run(connection: &Connection, care: &Care, signal: &Signal) {
+    let mut rewound_at: Option<Instant> = None;
+    let mut at_most = None;
+    while let Some(is_written) = signal.wait(at_most) {
+        let left = checkpoint(connection).unwrap_or_default();
+        let is_too_long = left * FRAME_BYTES > care.log_bytes_max;
+        if is_too_long && rewound_at.is_none_or(|at| at.elapsed() >= IDLE.min(care.reading_max)) {
+            care.rewind(connection);
+            rewound_at = Some(Instant::now());
+        } else if !is_written && care.place.log_bytes() > LOG_BYTES_IDLE {
+            care.shorten(Duration::ZERO);
         }
-        flags.is_written = false;
-        drop(flags);
-        let outcome = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", (), |_| Ok(()));
-        // Whatever kept it from working (no room, the writer's own checkpoint) is met again at the next write.
-        let _ = outcome.map_err(failure::checked);
+        if !is_too_long {
+            care.notes.remove(NOTE);
+        }
+        at_most = (is_too_long || care.place.log_bytes() > LOG_BYTES_IDLE).then_some(IDLE);
+    }
+}
+
+/// Moves what it can without waiting for anybody, and says how many pages the log has.
+fn checkpoint(connection: &Connection) -> Option<u64> {
+    let pragma = "PRAGMA wal_checkpoint(PASSIVE)";
+    // Whatever kept it from working (no room, the writer's own checkpoint) is met again at the next write.
+    let pages = connection.query_row(pragma, (), |row| row.get::<_, i64>(1)).map_err(failure::checked);
+    pages.ok().map(|pages| pages.max(0).unsigned_abs())
+}
+
+impl Care {
+    /// Makes room in a log that has become too long, at the cost of who reads.
+    fn rewind(&self, connection: &Connection) {
+        let cut = self.readers.cut_short(self.reading_max);
+        if cut > 0 {
+            tracing::warn!(
+                cut,
+                bytes = self.place.log_bytes(),
+                "what was read for too long was cut short: it kept the log from being rewound"
+            );
+        }
+        if self.shorten(REWIND_WAIT) {
+            return self.notes.remove(NOTE);
+        }
+        // The writer may have been in between, and who was just cut short may still have to notice.
+        let _ = checkpoint(connection);
+        if cut == 0 && !self.readers.has_older_than(self.reading_max) {
+            let (log, mib) = (self.place.log_path(), self.place.log_bytes() >> 20);
+            self.notes.put(
+                NOTE,
+                format!(
+                    "{} has {mib} MiB and grows: somebody outside this server holds a read transaction on the file, such as \
+                     an sqlite3 shell or a copy under way; end it",
+                    log.display()
+                ),
+            );
+        }
+    }
+
+    /// On the writer's connection, as a rewind by another would look to it like somebody else's commit.
+    fn shorten(&self, wait: Duration) -> bool {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = &writer.connection;
+        let pragma = "PRAGMA wal_checkpoint(TRUNCATE)";
+        let _ = connection.busy_timeout(wait);
+        let busy = connection.query_row(pragma, (), |row| row.get::<_, i64>(0)).map_err(failure::checked);
+        let _ = connection.busy_timeout(BUSY_TIMEOUT);
+        matches!(busy, Ok(0))
     }
 }
 

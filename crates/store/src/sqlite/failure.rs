@@ -6,9 +6,12 @@
 
 use std::fmt;
 use std::io::Write;
+use std::path::Path;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
+use crate::sqlite::place::RESTORE;
+use crate::sqlite::readers::is_interrupted;
 use crate::{CommitError, LoadError};
 
 /// Why a file cannot be opened as a store.
@@ -17,11 +20,19 @@ pub enum OpenError {
     /// SQLite before 3.51.3 can lose commits when a checkpoint meets a writer.
     SqliteTooOld { found: String },
     /// Another server has the file.
-    InUse { lock: String },
+    InUse { lock: String, pid: Option<u32> },
+    /// The file is where other machines may have it too.
+    Network { file: String, kind: String },
+    /// A database, but none of this program's.
+    Foreign { file: String, why: String },
+    /// It is one of ours, but not what was saved.
+    Damaged { file: String, detail: String },
     /// A newer program wrote the file.
     NewerSchema { found: u32, known: u32 },
     /// The file cannot be read or written, or is no database.
     Unusable(String),
+    /// What SQLite says, where that is all there is to say.
+    Sqlite(Error),
 }
 
 impl fmt::Display for OpenError {
@@ -30,12 +41,32 @@ impl fmt::Display for OpenError {
             Self::SqliteTooOld { found } => {
                 write!(f, "SQLite 3.51.3 or later is needed; this is {found}")
             }
-            Self::InUse { lock } => write!(f, "another server is using this file; it holds the lock {lock}"),
+            Self::InUse { lock, pid } => {
+                let process = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+                write!(
+                    f,
+                    "another server{process} is using this file; it holds the lock {lock}; stop that one, or give this \
+                     one a file of its own"
+                )
+            }
+            Self::Network { file, kind } => write!(
+                f,
+                "{file} is on a network file system ({kind}), where locks and flushes do not keep what is saved; use a \
+                 disk of this machine, or a database server, or add `?network=allow` if you know better"
+            ),
+            Self::Foreign { file, why } => write!(
+                f,
+                "{file} is a database of another program ({why}); nothing in it was changed; name another file"
+            ),
+            Self::Damaged { file, detail } => {
+                write!(f, "{file} is damaged ({detail}); nothing in it was changed; {RESTORE}")
+            }
             Self::NewerSchema { found, known } => write!(
                 f,
                 "the file has schema version {found} and this program knows up to {known}; use a newer program"
             ),
             Self::Unusable(detail) => f.write_str(detail),
+            Self::Sqlite(error) => error.fmt(f),
         }
     }
 }
@@ -44,8 +75,31 @@ impl std::error::Error for OpenError {}
 
 impl From<Error> for OpenError {
     fn from(error: Error) -> Self {
-        Self::Unusable(checked(error).to_string())
+        Self::Sqlite(checked(error))
     }
+}
+
+/// Names the file in an error that SQLite has given without.
+pub(super) fn at_open(path: &Path, error: OpenError) -> OpenError {
+    let OpenError::Sqlite(error) = error else { return error };
+    let file = path.display().to_string();
+    let detail = error.to_string();
+    let remedy = match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+            return OpenError::Damaged { file, detail };
+        }
+        Some(ErrorCode::DiskFull) => "make room",
+        Some(ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied) => {
+            "the server has to write it, and to create files beside it"
+        }
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            "somebody holds it, such as an sqlite3 shell in a transaction; end that"
+        }
+        // Nothing but damage makes the schema unreadable.
+        _ if detail.contains("malformed") => return OpenError::Damaged { file, detail },
+        _ => "see to that first",
+    };
+    OpenError::Unusable(format!("cannot open {file}: {detail}: {remedy}"))
 }
 
 /// An error before COMMIT: nothing was saved.
@@ -66,7 +120,13 @@ pub(super) fn at_commit(error: Error) -> CommitError {
 }
 
 pub(super) fn at_load(error: Error) -> LoadError {
-    LoadError::Unavailable(checked(error).to_string())
+    let error = checked(error);
+    if is_interrupted(&error) {
+        let detail =
+            "this was read for so long that the log could not be shortened, and was cut short; ask for less";
+        return LoadError::Unavailable(detail.to_owned());
+    }
+    LoadError::Unavailable(error.to_string())
 }
 
 /// Hands the error on, unless it is one that no process should survive.

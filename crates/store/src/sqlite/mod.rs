@@ -6,20 +6,25 @@
 
 mod checkpoint;
 mod failure;
+mod mount;
+mod notes;
 mod outbox;
 mod phases;
+mod place;
 mod read;
+mod readers;
+mod scan;
 mod schema;
 mod seal;
 mod setting;
 #[cfg(test)]
 mod tests;
+mod verifier;
+mod verify;
 mod write;
 
-use std::ffi::OsString;
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use kernel::commit::{Commit, Entry};
@@ -36,10 +41,15 @@ use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::record::Records;
 use crate::seal::Damage;
-use crate::sqlite::checkpoint::Checkpointer;
+use crate::sqlite::checkpoint::{Care, Checkpointer};
 pub use crate::sqlite::failure::OpenError;
+use crate::sqlite::notes::Notes;
+use crate::sqlite::place::Place;
+use crate::sqlite::readers::{Reader, Readers};
+use crate::sqlite::scan::List;
 use crate::sqlite::seal::Fault;
-use crate::{CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::sqlite::verifier::{Task, Verifier};
+use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -50,21 +60,46 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The pages of some tens of thousands of live instances, so that the writer seldom reads from the file.
 const WRITER_CACHE_KIB: i64 = 64 * 1_024;
 
-/// More than there are threads that read at once; a connection that comes back to a full pool is closed.
-const IDLE_READERS_MAX: usize = 8;
-
 /// Every statement of a connection, so that none is prepared twice.
 const STATEMENTS_MAX: usize = 64;
 
+/// How a file is opened.
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    pub records: Records,
+    /// Uses the file even where other machines may have it too.
+    pub network_allowed: bool,
+    /// When the log is longer, what reads for longer than `reading_max` is cut short.
+    pub log_bytes_max: u64,
+    pub reading_max: Duration,
+    /// A file that is larger is looked at for damage while it is used already, and not before.
+    pub checked_at_once_max: u64,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            records: Records::default(),
+            network_allowed: false,
+            log_bytes_max: 256 << 20,
+            reading_max: Duration::from_secs(5),
+            checked_at_once_max: verify::BYTES_AT_ONCE,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct SqliteStore {
-    // In the order in which they have to go: the lock last, when no connection is left.
+    // In the order in which they have to go: the place, with its locks, last, when no connection is left.
+    _verifier: Option<Verifier>,
     checkpointer: Checkpointer,
-    readers: Mutex<Vec<Connection>>,
-    writer: Mutex<Writer>,
-    path: PathBuf,
+    readers: Arc<Readers>,
+    writer: Arc<Mutex<Writer>>,
     records: Records,
-    _lock: File,
+    notes: Arc<Notes>,
+    /// Why records may be missing, once that is known.
+    broken: Arc<OnceLock<String>>,
+    place: Arc<Place>,
 }
 
 #[derive(Debug)]
@@ -73,41 +108,89 @@ struct Writer {
     /// The number of the newest log line there has been. Counted here, because cleaning up may delete that line and a
     /// number must not come twice: cursors are made of it.
     log_last: i64,
+    /// What SQLite counts of the commits of others.
+    data_version: i64,
 }
 
+/// Under which a note stands about somebody else who writes.
+const FOREIGN_WRITE: &str = "foreign-write";
+
+/// Under which a note stands about what is damaged.
+const DAMAGE: &str = "damage";
+
+/// Under which a note stands about a file that is not in its place.
+const GONE: &str = "gone";
+
 impl SqliteStore {
-    /// `open_with`, and records as they are by default.
+    /// `open_as`, with everything as it is by default.
     ///
     /// # Errors
-    /// As `open_with`.
+    /// As `open_as`.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
-        Self::open_with(path, Records::default())
+        Self::open_as(path, SqliteOptions::default())
     }
 
     /// Opens or creates the file, and takes it through the steps of the schema that it has not been through.
     ///
     /// # Errors
-    /// When another server has the file, when a newer program wrote it, or when it cannot be used at all.
-    pub fn open_with(path: &Path, records: Records) -> Result<Self, OpenError> {
+    /// When another server has the file, when a newer program wrote it or another one, when it is damaged, or when it
+    /// cannot be used at all.
+    pub fn open_as(path: &Path, options: SqliteOptions) -> Result<Self, OpenError> {
         if rusqlite::version_number() < SQLITE_VERSION_MIN {
             let found = rusqlite::version().to_owned();
             return Err(OpenError::SqliteTooOld { found });
         }
-        let lock = take_lock(path)?;
-        let mut connection = open_writer(path)?;
-        schema::migrate(&mut connection)?;
-        checkpoint::cap_log(&mut connection)?;
-        let log_last = connection.query_row("SELECT coalesce(max(seq), 0) FROM log", (), |row| row.get(0))?;
-        let checkpointer = Checkpointer::start(open_writer(path)?)
+        let place = Arc::new(Place::take(path, options.network_allowed)?);
+        let notes = Arc::new(Notes::default());
+        let is_small = place.bytes() <= options.checked_at_once_max;
+        let writer = prepare(&place, is_small.then_some(&*notes))
+            .map_err(|error| failure::at_open(&place.path, error))?;
+        let checkpoints = open_writer(&place.path)?;
+        place.note_log();
+        let readers = Arc::new(Readers::new(Arc::clone(&place)));
+        let writer = Arc::new(Mutex::new(writer));
+        let care = Care {
+            writer: Arc::clone(&writer),
+            readers: Arc::clone(&readers),
+            place: Arc::clone(&place),
+            notes: Arc::clone(&notes),
+            log_bytes_max: options.log_bytes_max,
+            reading_max: options.reading_max,
+        };
+        let checkpointer = Checkpointer::start(checkpoints, care)
             .map_err(|error| OpenError::Unusable(format!("no thread for checkpoints: {error}")))?;
-        Ok(Self {
+        let mut store = Self {
+            _verifier: None,
             checkpointer,
-            readers: Mutex::default(),
-            writer: Mutex::new(Writer { connection, log_last }),
-            path: path.to_owned(),
-            records,
-            _lock: lock,
-        })
+            readers,
+            writer,
+            records: options.records,
+            notes,
+            broken: Arc::default(),
+            place,
+        };
+        if !is_small {
+            let verifier = Verifier::start(store.task());
+            let failed = |error| OpenError::Unusable(format!("no thread for looking at the file: {error}"));
+            store._verifier = Some(verifier.map_err(failed)?);
+        }
+        Ok(store)
+    }
+
+    fn task(&self) -> Task {
+        Task {
+            writer: Arc::clone(&self.writer),
+            readers: Arc::clone(&self.readers),
+            place: Arc::clone(&self.place),
+            notes: Arc::clone(&self.notes),
+            broken: Arc::clone(&self.broken),
+        }
+    }
+
+    /// # Errors
+    /// When records may be missing: what is not found may be there, and what is listed may not be all.
+    fn check_whole(&self) -> Result<(), LoadError> {
+        self.broken.get().map_or(Ok(()), |why| Err(LoadError::Unavailable(why.clone())))
     }
 
     /// Runs `change` in a transaction and commits it.
@@ -115,12 +198,26 @@ impl SqliteStore {
         &self,
         change: impl FnOnce(&Transaction<'_>, &mut i64) -> Result<T, CommitError>,
     ) -> Result<T, CommitError> {
+        if let Some(gone) = self.place.is_gone() {
+            self.notes.put(GONE, gone.clone());
+            return Err(CommitError::Unavailable(gone));
+        }
+        self.notes.remove(GONE);
+        if let Some(why) = self.broken.get() {
+            return Err(CommitError::Unavailable(why.clone()));
+        }
         // A panic in a transaction has rolled it back, so the connection is good for the next.
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Writer { connection, log_last } = &mut *writer;
+        let Writer { connection, log_last, data_version } = &mut *writer;
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(failure::before_commit)?;
+        let found = version_of(&transaction).map_err(failure::before_commit)?;
+        if found != *data_version {
+            *log_last = (*log_last).max(log_end(&transaction).map_err(failure::before_commit)?);
+            *data_version = found;
+            self.notes.put(FOREIGN_WRITE, self.foreign_write());
+        }
         let changed = change(&transaction, log_last)?;
         transaction.commit().map_err(failure::at_commit)?;
         drop(writer);
@@ -128,36 +225,36 @@ impl SqliteStore {
         Ok(changed)
     }
 
+    fn foreign_write(&self) -> String {
+        format!(
+            "somebody else has written to {} since this server has it, such as an sqlite3 shell; what is in this server's \
+             memory may be older, and is found out at the next change of each instance: start again to forget it",
+            self.place.path.display()
+        )
+    }
+
     /// As `write`, for what appends nothing to the log.
     fn change<T>(&self, change: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, CommitError> {
         self.write(|transaction, _| change(transaction).map_err(failure::before_commit))
     }
 
-    /// Runs `question` on a connection of the pool.
     fn read<T, E: From<rusqlite::Error>>(
         &self,
         question: impl FnOnce(&Connection) -> Result<T, E>,
     ) -> Result<T, E> {
-        let idle = self.idle_readers().pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => open_reader(&self.path)?,
-        };
-        let answer = question(&connection);
-        let mut readers = self.idle_readers();
-        if readers.len() < IDLE_READERS_MAX {
-            readers.push(connection);
-        }
-        answer
-    }
-
-    fn idle_readers(&self) -> MutexGuard<'_, Vec<Connection>> {
-        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.readers.ask(|reader| question(&reader.connection))
     }
 
     /// The answer to a question about one record.
-    fn one<T>(&self, question: impl FnOnce(&Connection) -> Result<T, Fault>) -> Result<T, LoadError> {
-        self.read(question).map_err(|fault| self.fault(fault))
+    fn one<T>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<Option<T>, Fault>,
+    ) -> Result<Option<T>, LoadError> {
+        let found = self.read(question).map_err(|fault| self.fault(fault))?;
+        if found.is_none() {
+            self.check_whole()?;
+        }
+        Ok(found)
     }
 
     fn fault(&self, fault: Fault) -> LoadError {
@@ -179,9 +276,25 @@ impl SqliteStore {
         &self,
         question: impl FnOnce(&Connection) -> Result<read::Listed<T>, E>,
     ) -> Result<T, LoadError> {
+        self.check_whole()?;
         let (list, damaged) = self.read(question).map_err(|fault| self.fault(fault.into()))?;
         self.quarantine(&damaged);
         Ok(list)
+    }
+
+    /// A page of a list that may have to look through much.
+    fn page<L: List>(
+        &self,
+        list: &L,
+        cursor: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<L::Record>, LoadError> {
+        self.check_whole()?;
+        let secrets = &self.records.secrets;
+        let ask = |reader: &Reader| scan::page(reader, (list, secrets), cursor, limit, scan::BUDGET);
+        let (page, damaged) = self.readers.ask(ask).map_err(|fault| self.fault(fault))?;
+        self.quarantine(&damaged);
+        Ok(page)
     }
 
     /// A record that cannot be put into quarantine, for want of room perhaps, is not served all the same, and is put
@@ -240,7 +353,7 @@ impl Store for SqliteStore {
     }
 
     fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError> {
-        self.many(|connection| read::instances(connection, query, &self.records.secrets))
+        self.page(query, query.cursor.as_deref(), query.limit)
     }
 
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
@@ -248,11 +361,11 @@ impl Store for SqliteStore {
     }
 
     fn clarifications(&self, query: &ClarificationQuery) -> Result<Page<Clarification>, LoadError> {
-        self.many(|connection| read::clarifications(connection, query, &self.records.secrets))
+        self.page(query, query.cursor.as_deref(), query.limit)
     }
 
     fn phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, LoadError> {
-        self.many(|connection| phases::list(connection, query))
+        self.page(query, query.cursor.as_deref(), query.limit)
     }
 
     fn save_definition(&self, definition: &StoredDefinition) -> Result<(), CommitError> {
@@ -297,7 +410,7 @@ impl Store for SqliteStore {
     }
 
     fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError> {
-        self.many(|connection| outbox::list(connection, query, &self.records.secrets))
+        self.page(query, query.cursor.as_deref(), query.limit)
     }
 
     fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
@@ -319,43 +432,63 @@ impl Store for SqliteStore {
 
     /// Of the file and its log.
     fn stored_bytes(&self) -> Option<u64> {
-        let file = std::fs::metadata(&self.path).ok()?.len();
-        let mut log = OsString::from(&self.path);
-        log.push("-wal");
-        Some(file + std::fs::metadata(log).map_or(0, |log| log.len()))
+        Some(self.place.bytes() + self.place.log_bytes())
     }
 
     fn info(&self) -> StoreInfo {
         StoreInfo {
             backend: "sqlite",
             version: rusqlite::version().to_owned(),
-            location: self.path.display().to_string(),
-            durability: Durability::Durable,
+            location: self.place.name.clone(),
+            durability: self.place.durability,
             is_shared: false,
-            notes: Vec::new(),
+            notes: self.place.notes.iter().cloned().chain(self.notes.texts()).collect(),
         }
     }
 }
 
-/// Takes the lock that keeps a second server out. The operating system gives it back however the process ends.
-fn take_lock(path: &Path) -> Result<File, OpenError> {
-    let mut name = OsString::from(path);
-    name.push(".lock");
-    let lock = PathBuf::from(name);
-    let shown = lock.display().to_string();
-    let unusable = |error: std::io::Error| OpenError::Unusable(format!("{shown}: {error}"));
-    let file = File::options().create(true).truncate(false).write(true).open(&lock).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { lock: shown }),
-        Err(TryLockError::Error(error)) => Err(unusable(error)),
+/// The connection that writes, to a file that has been taken to this program's schema, and looked at if there is somewhere
+/// to note what was found.
+fn prepare(place: &Place, notes: Option<&Notes>) -> Result<Writer, OpenError> {
+    let mut connection = connect(&place.path)?;
+    // Before anything is changed: even the mode of the log is written into the file.
+    let step = schema::step_of(&connection, &place.path)?;
+    configure(&connection)?;
+    schema::migrate(&mut connection, step)?;
+    schema::check_definitions(&connection, &place.path)?;
+    if let Some(notes) = notes
+        && let Some(note) = verify::at_open(&mut connection, &place.path)?
+    {
+        notes.put(DAMAGE, note);
     }
+    schema::sign(&connection)?;
+    checkpoint::cap_log(&mut connection)?;
+    let (log_last, data_version) = (log_end(&connection)?, version_of(&connection)?);
+    Ok(Writer { connection, log_last, data_version })
+}
+
+fn log_end(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT coalesce(max(seq), 0) FROM log", (), |row| row.get(0))
+}
+
+/// Another number than before, if somebody else has committed since.
+fn version_of(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.prepare_cached("PRAGMA data_version")?.query_row((), |row| row.get(0))
 }
 
 fn open_writer(path: &Path) -> Result<Connection, OpenError> {
+    let connection = connect(path)?;
+    configure(&connection)?;
+    Ok(connection)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = open(path, flags)?;
+    open(path, flags)
+}
+
+fn configure(connection: &Connection) -> Result<(), OpenError> {
     connection.pragma_update(None, "page_size", 4_096)?;
     let mode: String = connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -365,7 +498,7 @@ fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    Ok(connection)
+    Ok(())
 }
 
 fn open_reader(path: &Path) -> rusqlite::Result<Connection> {

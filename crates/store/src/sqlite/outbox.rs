@@ -16,10 +16,10 @@ use serde::de::IgnoredAny;
 use crate::outbox::{
     ClaimedEffect, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, Lane, OutboxEffect, Settlement,
 };
-use crate::query::Page;
 use crate::record::EffectRow;
-use crate::seal::OUTBOX;
-use crate::sqlite::read::{Conditions, Listed, identifier};
+use crate::seal::{Cell, OUTBOX, PROGRESS};
+use crate::sqlite::read::{Conditions, identifier};
+use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::{self, Fault};
 use crate::vault::parts::Secrets;
 
@@ -27,33 +27,78 @@ use crate::vault::parts::Secrets;
 pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO outbox (tenant, key, instance, machine, subject, lane, created_at, due_at, claimable_at,
-             checksum, body)
+             checksum, body, progress)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?7,
-             iif(EXISTS (SELECT 1 FROM outbox WHERE lane = ?6 AND settled_at IS NULL), NULL, ?7), ?8, ?9)",
+             iif(EXISTS (SELECT 1 FROM outbox WHERE lane = ?6 AND settled_at IS NULL), NULL, ?7), ?8, ?9, ?10)",
     )?;
+    let lane = Lane::of(row.effect).map(|lane| lane.number(owner));
+    let due_at = row.created_at.as_millis();
     insert.execute(params![
         row.after.tenant.as_str(),
         row.effect.key,
         row.after.instance.as_str(),
         row.after.machine.as_str(),
         row.subject(),
-        Lane::of(row.effect).map(|lane| lane.number(owner)),
-        row.created_at.as_millis(),
+        lane,
+        due_at,
         row.checksum,
         row.body,
+        progress_at_first(due_at, lane),
     ])?;
     Ok(())
 }
 
-/// What changes about an effect, behind what `OUTBOX` selects.
-const PROGRESS: [&str; 8] =
-    ["status", "attempts", "parts_done", "due_at", "error", "provider_id", "stage", "settled_at"];
+/// The checksum over the progress of an effect that nobody has touched yet.
+fn progress_at_first(due_at: i64, lane: Option<i64>) -> i64 {
+    let status = EffectStatus::Pending.as_str().as_bytes();
+    let (zero, none) = (Cell::Integer(0), Cell::Null);
+    let lane = lane.map_or(none, Cell::Integer);
+    PROGRESS.checksum(&[Cell::Text(status), zero, zero, Cell::Integer(due_at), none, none, none, none, lane])
+}
 
-static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&PROGRESS));
+/// Puts what an effect's progress now is under its checksum. Only for one whose progress was found whole, or is all new.
+fn seal_progress(connection: &Connection, seq: i64) -> rusqlite::Result<()> {
+    static SELECT: LazyLock<String> =
+        LazyLock::new(|| format!("SELECT {} FROM outbox WHERE seq = ?1", PROGRESS.columns.join(", ")));
+    let mut select = connection.prepare_cached(&SELECT)?;
+    let checksum = select.query_row([seq], |row| Ok(PROGRESS.checksum(&PROGRESS.cells(row)?)))?;
+    let mut update = connection.prepare_cached("UPDATE outbox SET progress = ?1 WHERE seq = ?2")?;
+    update.execute([checksum, seq])?;
+    Ok(())
+}
+
+/// What changes about an effect, behind what `OUTBOX` selects: what `PROGRESS` has, and its checksum.
+pub(super) const MORE: [&str; 10] = [
+    "status",
+    "attempts",
+    "parts_done",
+    "due_at",
+    "error",
+    "provider_id",
+    "stage",
+    "settled_at",
+    "lane",
+    "progress",
+];
+
+static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.select(&MORE));
+
+/// Whether how far an effect in a row of `SELECT` has come is what was last written of it.
+fn check_progress(row: &Row<'_>) -> Result<(), Fault> {
+    let from = OUTBOX.more();
+    let cells = (from..from + PROGRESS.columns.len()).map(|column| Ok(seal::cell(row.get_ref(column)?)));
+    let cells = cells.collect::<rusqlite::Result<Vec<_>>>()?;
+    let sealed = Cell::Integer(PROGRESS.checksum(&cells));
+    if seal::cell(row.get_ref(from + PROGRESS.columns.len())?) != sealed {
+        return Err(OUTBOX.damage(row, "the checksum does not fit how far it has come".to_owned()));
+    }
+    Ok(())
+}
 
 /// The effect in a row of `SELECT`.
 fn open(row: &Row<'_>, secrets: &Secrets) -> Result<OutboxEffect, Fault> {
     let effect: Effect = OUTBOX.open_sealed(row, secrets)?;
+    check_progress(row)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row, effect).map_err(|error| OUTBOX.damage(row, error.to_string()))
 }
@@ -133,6 +178,7 @@ pub(super) fn claim(
             "UPDATE outbox SET status = 'sending', attempts = ?1, due_at = ?2, claimable_at = ?2 WHERE seq = ?3",
         )?;
         update.execute(params![effect.attempts, lease_until.as_millis(), seq])?;
+        seal_progress(connection, seq)?;
         claimed.push(ClaimedEffect { effect, interrupted });
     }
     Ok(claimed)
@@ -200,6 +246,8 @@ pub(super) fn settle(
     settlement: &Settlement,
     now: Timestamp,
 ) -> rusqlite::Result<bool> {
+    let whole = find_whole(connection, &settlement.tenant, &settlement.key)?;
+    let Some(Whole { seq, .. }) = whole else { return Ok(false) };
     let settled = settlement.result.settled();
     // Who has lost its turn to one that was retried meanwhile does not get it back by failing.
     let mut update = connection.prepare_cached(
@@ -221,6 +269,9 @@ pub(super) fn settle(
         settled.uncounted,
     ];
     let lane: Option<Option<i64>> = update.query_row(values, |row| row.get(0)).optional()?;
+    if lane.is_some() {
+        seal_progress(connection, seq)?;
+    }
     if let Some(Some(lane)) = lane
         && settled.status.is_settled()
     {
@@ -238,33 +289,57 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
 
 static FIND: LazyLock<String> = LazyLock::new(|| SELECT.clone() + "WHERE t.tenant = ?1 AND t.key = ?2");
 
-/// A damaged effect is as good as none: it is not retried.
+/// How far an effect has come that is not damaged. What it says is of no matter here, so that no key is needed.
+struct Whole {
+    seq: i64,
+    status: EffectStatus,
+    stage: Option<DeliveryStage>,
+}
+
+fn whole(row: &Row<'_>) -> Result<Whole, Fault> {
+    OUTBOX.open_unsealed::<IgnoredAny>(row)?;
+    check_progress(row)?;
+    let progress = OUTBOX.more();
+    let named = || {
+        let stage = present(row, progress + 6)?;
+        Ok::<_, rusqlite::Error>(Whole {
+            seq: row.get(progress - 1)?,
+            status: named(row, progress, EffectStatus::parse)?,
+            stage: stage.map(|()| named(row, progress + 6, DeliveryStage::parse)).transpose()?,
+        })
+    };
+    named().map_err(|error| OUTBOX.damage(row, error.to_string()))
+}
+
+/// Whether an effect in a row of `SELECT` is whole.
+pub(super) fn check(row: &Row<'_>) -> Result<(), Fault> {
+    whole(row).map(drop)
+}
+
+/// A damaged effect is as good as none: nothing changes it.
+fn find_whole(connection: &Connection, tenant: &TenantId, key: &str) -> rusqlite::Result<Option<Whole>> {
+    let mut find = connection.prepare_cached(&FIND)?;
+    let mut rows = find.query([tenant.as_str(), key])?;
+    let found = rows.next()?.map(whole);
+    drop(rows);
+    match found {
+        None | Some(Err(Fault::NewerFormat(_) | Fault::Locked(_))) => Ok(None),
+        Some(Ok(effect)) => Ok(Some(effect)),
+        Some(Err(Fault::Backend(error))) => Err(error),
+        Some(Err(Fault::Damaged(damage))) => {
+            seal::quarantine(connection, &damage)?;
+            Ok(None)
+        }
+    }
+}
+
 pub(super) fn retry(
     connection: &Connection,
     tenant: &TenantId,
     key: &str,
     now: Timestamp,
 ) -> rusqlite::Result<Option<EffectStatus>> {
-    let mut find = connection.prepare_cached(&FIND)?;
-    let mut rows = find.query([tenant.as_str(), key])?;
-    // What it says is of no matter here, so that no key is needed.
-    let found = rows.next()?.map(|row| {
-        OUTBOX.open_unsealed::<IgnoredAny>(row)?;
-        let progress = OUTBOX.more();
-        let status = named(row, progress, EffectStatus::parse);
-        let status = status.map_err(|error| OUTBOX.damage(row, error.to_string()))?;
-        Ok((row.get::<_, i64>(progress - 1)?, status))
-    });
-    drop(rows);
-    let (seq, status) = match found {
-        None | Some(Err(Fault::NewerFormat(_) | Fault::Locked(_))) => return Ok(None),
-        Some(Ok(found)) => found,
-        Some(Err(Fault::Backend(error))) => return Err(error),
-        Some(Err(Fault::Damaged(damage))) => {
-            seal::quarantine(connection, &damage)?;
-            return Ok(None);
-        }
-    };
+    let Some(Whole { seq, status, .. }) = find_whole(connection, tenant, key)? else { return Ok(None) };
     if status.may_be_retried() {
         let mut update = connection.prepare_cached(
             "UPDATE outbox SET status = 'pending', attempts = 0, due_at = ?1, provider_id = NULL, stage = NULL,
@@ -273,6 +348,7 @@ pub(super) fn retry(
         )?;
         let values = params![now.as_millis(), seq];
         let lane: Option<i64> = update.query_row(values, |row| row.get(0))?;
+        seal_progress(connection, seq)?;
         if let Some(lane) = lane {
             seat_first(connection, lane)?;
         }
@@ -283,67 +359,102 @@ pub(super) fn retry(
 pub(super) fn note_stage(connection: &Connection, report: &DeliveryReport) -> rusqlite::Result<bool> {
     let DeliveryReport { tenant, provider_id, key, stage, error } = report;
     let mut find = connection.prepare_cached(
-        "SELECT seq, stage FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
+        "SELECT key FROM outbox WHERE provider_id = ?1 AND tenant = ?2 ORDER BY seq DESC LIMIT 1",
     )?;
-    let found: Option<(i64, Option<String>)> =
-        find.query_row([provider_id, tenant.as_str()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((seq, known)) = found else {
-        let Some(key) = key else { return Ok(false) };
-        let mut clear_up = connection.prepare_cached(
-            "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error)
-             WHERE tenant = ?5 AND key = ?6 AND status = 'unknown'",
-        )?;
-        let status = report.status().as_str();
-        let values = params![status, provider_id, stage.as_str(), error, tenant.as_str(), key];
-        return Ok(clear_up.execute(values)? == 1);
+    let found: Option<String> =
+        find.query_row([provider_id, tenant.as_str()], |row| row.get(0)).optional()?;
+    let is_known = found.is_some();
+    let Some(key) = found.as_ref().or(key.as_ref()) else { return Ok(false) };
+    let Some(effect) = find_whole(connection, tenant, key)? else { return Ok(false) };
+    let is_news = match is_known {
+        true => stage.is_news_after(effect.stage),
+        false => effect.status == EffectStatus::Unknown,
     };
-    if !stage.is_news_after(known.as_deref().and_then(DeliveryStage::parse)) {
+    if !is_news {
         return Ok(false);
     }
     let mut update = connection.prepare_cached(
-        "UPDATE outbox SET status = ?1, stage = ?2, error = coalesce(?3, error) WHERE seq = ?4",
+        "UPDATE outbox SET status = ?1, provider_id = ?2, stage = ?3, error = coalesce(?4, error) WHERE seq = ?5",
     )?;
-    update.execute(params![report.status().as_str(), stage.as_str(), error, seq])?;
+    let seq = effect.seq;
+    update.execute(params![report.status().as_str(), provider_id, stage.as_str(), error, seq])?;
+    seal_progress(connection, seq)?;
     Ok(true)
 }
 
-pub(super) fn list(
-    connection: &Connection,
-    query: &EffectQuery,
-    secrets: &Secrets,
-) -> Result<Listed<Page<OutboxEffect>>, Fault> {
-    let text = |text: &str| Value::Text(text.to_owned());
-    let before = i64::try_from(query.before()).unwrap_or(i64::MAX);
-    let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before)]);
-    match (&query.key, &query.instance) {
-        (Some(key), _) => wanted.also("t.tenant = ? AND t.key = ?", [text(query.tenant.as_str()), text(key)]),
-        // Keys begin with their instance, so that they are what its effects are found by; `;` comes next after `:`.
-        (None, Some(instance)) => wanted.also(
-            "t.tenant = ? AND t.key >= ? AND t.key < ?",
-            [text(query.tenant.as_str()), text(&format!("{instance}:")), text(&format!("{instance};"))],
-        ),
-        // Without the sign, all of a tenant would be sorted for one page.
-        (None, None) => wanted.also("+t.tenant = ?", [text(query.tenant.as_str())]),
-    }
-    let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params_from_iter(&wanted.values))?;
-    let mut page = Page::<OutboxEffect> { data: Vec::new(), next: None };
-    let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        match open(row, secrets) {
-            Ok(effect) if !query.matches(&effect) => {}
-            Ok(_) if page.data.len() == query.limit => {
-                page.next = page.data.last().map(|last| last.seq.to_string());
-                break;
-            }
-            Ok(effect) => page.data.push(effect),
-            Err(fault @ (Fault::Backend(_) | Fault::Locked(_))) => return Err(fault),
-            Err(Fault::NewerFormat(_)) => {}
-            Err(Fault::Damaged(damage)) => damaged.push(*damage),
+impl List for EffectQuery {
+    type Record = OutboxEffect;
+
+    fn part(
+        &self,
+        connection: &Connection,
+        secrets: &Secrets,
+        range: Range<'_>,
+        limit: usize,
+    ) -> rusqlite::Result<Part<OutboxEffect>> {
+        let text = |text: &str| Value::Text(text.to_owned());
+        let tenant = text(self.tenant.as_str());
+        let mut wanted = Conditions::new("t.seq < ?", vec![Value::Integer(before(range.after))]);
+        if let Some(until) = range.until {
+            wanted.also("t.seq >= ?", [Value::Integer(before(Some(until)))]);
         }
+        match (&self.key, &self.instance) {
+            (Some(key), _) => wanted.also("t.tenant = ? AND t.key = ?", [tenant, text(key)]),
+            // Keys begin with their instance, so that they are what its effects are found by; `;` comes next after `:`.
+            (None, Some(instance)) => wanted.also(
+                "t.tenant = ? AND t.key >= ? AND t.key < ?",
+                [tenant, text(&format!("{instance}:")), text(&format!("{instance};"))],
+            ),
+            // Without the sign, all of a tenant would be sorted for one page.
+            (None, None) => wanted.also("+t.tenant = ?", [tenant]),
+        }
+        let sql = format!("{} WHERE {} ORDER BY t.seq DESC", *SELECT, wanted.sql);
+        let mut select = connection.prepare_cached(&sql)?;
+        let mut rows = select.query(params_from_iter(&wanted.values))?;
+        let mut part = Part::default();
+        while let Some(row) = rows.next()? {
+            match open(row, secrets) {
+                Ok(effect) if !self.matches(&effect) => {}
+                Ok(_) if part.records.len() == limit => {
+                    part.has_more = true;
+                    break;
+                }
+                Ok(effect) => part.records.push(effect),
+                Err(Fault::Backend(error)) => return Err(error),
+                Err(Fault::Locked(locked)) => {
+                    part.locked = Some(locked);
+                    break;
+                }
+                Err(Fault::NewerFormat(_)) => {}
+                Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
+            }
+        }
+        Ok(part)
     }
-    Ok((page, damaged))
+
+    /// Numbers are given one after the other, so that few of so many are not there.
+    fn skip(
+        &self,
+        connection: &Connection,
+        after: Option<&str>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut select = connection.prepare_cached("SELECT max(seq), min(seq) FROM outbox")?;
+        let ends = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
+        let (Some(last), Some(first)) = select.query_row((), ends)? else { return Ok(None) };
+        let from = before(after).min(last.saturating_add(1));
+        let until = from.saturating_sub(i64::try_from(rows).unwrap_or(i64::MAX));
+        Ok((until > first).then(|| until.to_string()))
+    }
+
+    fn cursor_of(&self, record: &OutboxEffect) -> String {
+        record.seq.to_string()
+    }
+}
+
+/// Every effect behind the cursor has a lower number than this; none has behind one that no page gave.
+fn before(cursor: Option<&str>) -> i64 {
+    cursor.map_or(i64::MAX, |cursor| cursor.parse().unwrap_or(0))
 }
 
 /// Deletes what was settled before `before`, the longest settled first.
@@ -378,4 +489,25 @@ pub(super) fn seal_all(connection: &Connection) -> rusqlite::Result<()> {
     }
     let mut update = connection.prepare("UPDATE outbox SET checksum = ?2 WHERE seq = ?1")?;
     checksums.into_iter().try_for_each(|sealed| update.execute(sealed).map(drop))
+}
+
+/// Puts how far every effect has come under its checksum. For the step of the schema that brought it.
+pub(super) fn seal_progress_of_all(connection: &Connection) -> rusqlite::Result<()> {
+    let mut select = connection.prepare("SELECT seq FROM outbox")?;
+    let all: Vec<i64> = select.query_map((), |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    all.into_iter().try_for_each(|seq| seal_progress(connection, seq))
+}
+
+/// Says anew of every effect whether, and when, it may be claimed.
+pub(super) fn seat_all(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute_batch(
+        "CREATE TEMP TABLE seats AS
+         SELECT seq, iif(settled_at IS NULL AND (lane IS NULL OR seq = (
+                    SELECT min(first.seq) FROM main.outbox AS first
+                    WHERE first.lane = o.lane AND first.settled_at IS NULL)), due_at, NULL) AS at
+         FROM main.outbox AS o;
+         UPDATE outbox SET claimable_at = seats.at FROM temp.seats
+         WHERE seats.seq = outbox.seq AND outbox.claimable_at IS NOT seats.at;
+         DROP TABLE temp.seats",
+    )
 }

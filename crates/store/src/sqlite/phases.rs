@@ -13,12 +13,13 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
 use crate::phase::{PhaseLine, PhaseQuery, Position, WorkerQuery};
-use crate::query::Page;
 use crate::record::PhaseOf;
 use crate::seal::PHASES;
 use crate::sqlite::outbox::named;
-use crate::sqlite::read::{Conditions, Listed, identifier};
+use crate::sqlite::read::{Conditions, identifier, skipped};
+use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
+use crate::vault::parts::Secrets;
 
 /// One more than the highest place in a flow: so far apart are the lines of two instances.
 const PLACES: i64 = 1 << 16;
@@ -73,7 +74,7 @@ pub(super) fn forget(connection: &Connection, owner: i64) -> rusqlite::Result<()
 static SELECT: LazyLock<String> = LazyLock::new(|| PHASES.select(&[]));
 
 /// The line in a row of `SELECT`.
-fn open(row: &Row<'_>) -> Result<PhaseLine, Fault> {
+pub(super) fn open(row: &Row<'_>) -> Result<PhaseLine, Fault> {
     PHASES.verify(row)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(row).map_err(|error| PHASES.damage(row, error.to_string()))
@@ -102,30 +103,74 @@ fn opened(row: &Row<'_>) -> rusqlite::Result<PhaseLine> {
     })
 }
 
-pub(super) fn list(connection: &Connection, query: &PhaseQuery) -> rusqlite::Result<Listed<Page<PhaseLine>>> {
-    let Conditions { sql, values } = statement(query);
-    let mut select = connection.prepare_cached(&sql)?;
-    let mut rows = select.query(params_from_iter(&values))?;
-    let mut page = Page::<PhaseLine> { data: Vec::new(), next: None };
-    let mut damaged = Vec::new();
-    while let Some(row) = rows.next()? {
-        match open(row) {
-            Ok(_) if page.data.len() == query.limit => {
-                page.next = page.data.last().map(|last| query.cursor_of(last));
-                break;
+impl List for PhaseQuery {
+    type Record = PhaseLine;
+
+    fn part(
+        &self,
+        connection: &Connection,
+        _: &Secrets,
+        range: Range<'_>,
+        limit: usize,
+    ) -> rusqlite::Result<Part<PhaseLine>> {
+        let Conditions { sql, values } = statement(self, range);
+        let mut select = connection.prepare_cached(&sql)?;
+        let mut rows = select.query(params_from_iter(&values))?;
+        let mut part = Part::default();
+        while let Some(row) = rows.next()? {
+            match open(row) {
+                Ok(_) if part.records.len() == limit => {
+                    part.has_more = true;
+                    break;
+                }
+                Ok(line) => part.records.push(line),
+                Err(Fault::Backend(error)) => return Err(error),
+                Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
+                Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
             }
-            Ok(line) => page.data.push(line),
-            Err(Fault::Backend(error)) => return Err(error),
-            Err(Fault::NewerFormat(_) | Fault::Locked(_)) => {}
-            Err(Fault::Damaged(damage)) => damaged.push(*damage),
         }
+        Ok(part)
     }
-    Ok((page, damaged))
+
+    fn skip(
+        &self,
+        connection: &Connection,
+        after: Option<&str>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut among = Conditions::of_tenant(&self.tenant);
+        if self.for_worker.is_some() {
+            among.also("t.offered_at IS NOT NULL", []);
+        }
+        if let Some(instance) = &self.instance {
+            among.also("t.instance = ?", [Value::Text(instance.to_string())]);
+        }
+        if let Some(after) = after {
+            behind(&mut among, self.after(after));
+        }
+        let columns = "t.offered_at, t.instance, t.place";
+        skipped(connection, columns, "phases AS t", &among, order(self), rows, |row| {
+            let at = self.for_worker.as_ref().map(|_| row.get(0)).transpose()?;
+            let instance: String = row.get(1)?;
+            let offered_at = at.map(Timestamp::from_millis);
+            Ok(Position { offered_at, instance: &instance, place: row.get(2)? }.cursor())
+        })
+    }
+
+    fn cursor_of(&self, record: &PhaseLine) -> String {
+        Self::cursor_of(self, record)
+    }
 }
 
 /// The whole statement of a list, with its values.
-pub(super) fn statement(query: &PhaseQuery) -> Conditions {
-    let wanted = conditions(query);
+pub(super) fn statement(query: &PhaseQuery, range: Range<'_>) -> Conditions {
+    let mut wanted = conditions(query);
+    if let Some(after) = range.after {
+        behind(&mut wanted, query.after(after));
+    }
+    if let Some(until) = range.until {
+        up_to(&mut wanted, query.after(until));
+    }
     let sql = format!("{}{} WHERE {} ORDER BY {}", *SELECT, hint(query), wanted.sql, order(query));
     Conditions { sql, ..wanted }
 }
@@ -150,7 +195,7 @@ fn order(query: &PhaseQuery) -> &'static str {
     }
 }
 
-/// What `PhaseQuery::matches` says, and what comes after the cursor.
+/// What `PhaseQuery::matches` says.
 fn conditions(query: &PhaseQuery) -> Conditions {
     let text = |text: &str| Value::Text(text.to_owned());
     let time = |time: Timestamp| Value::Integer(time.as_millis());
@@ -186,13 +231,10 @@ fn conditions(query: &PhaseQuery) -> Conditions {
     if let Some(limit) = query.since_before {
         wanted.also("t.since < ?", [time(limit)]);
     }
-    if let Some(cursor) = &query.cursor {
-        after(&mut wanted, query.after(cursor));
-    }
     wanted
 }
 
-fn after(wanted: &mut Conditions, position: Option<Position<'_>>) {
+fn behind(wanted: &mut Conditions, position: Option<Position<'_>>) {
     let Some(Position { offered_at, instance, place }) = position else {
         return wanted.also("false", []);
     };
@@ -204,6 +246,23 @@ fn after(wanted: &mut Conditions, position: Option<Position<'_>>) {
         ),
         None => wanted
             .also("t.instance <= ? AND (t.instance < ? OR t.place > ?)", [instance.clone(), instance, place]),
+    }
+}
+
+fn up_to(wanted: &mut Conditions, position: Option<Position<'_>>) {
+    let Some(Position { offered_at, instance, place }) = position else {
+        return wanted.also("false", []);
+    };
+    let (instance, place) = (Value::Text(instance.to_owned()), Value::Integer(place.into()));
+    match offered_at {
+        Some(at) => wanted.also(
+            "(t.offered_at, t.instance, t.place) <= (?, ?, ?)",
+            [Value::Integer(at.as_millis()), instance, place],
+        ),
+        None => wanted.also(
+            "t.instance >= ? AND (t.instance > ? OR t.place <= ?)",
+            [instance.clone(), instance, place],
+        ),
     }
 }
 

@@ -9,11 +9,12 @@ use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::Timestamp;
 use rusqlite::types::{Type, Value};
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
 use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, Table};
+use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
 use crate::vault::parts::Secrets;
@@ -68,11 +69,47 @@ pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Times
     Ok(earliest.map(Timestamp::from_millis))
 }
 
-pub(super) fn instances(
-    connection: &Connection,
-    query: &InstanceQuery,
-    secrets: &Secrets,
-) -> Result<Listed<Page<Snapshot>>, Fault> {
+impl List for InstanceQuery {
+    type Record = Snapshot;
+
+    fn part(
+        &self,
+        connection: &Connection,
+        secrets: &Secrets,
+        range: Range<'_>,
+        limit: usize,
+    ) -> rusqlite::Result<Part<Snapshot>> {
+        let mut wanted = instance_conditions(self);
+        if let Some(after) = range.after {
+            wanted.also("t.id < ?", [Value::Text(after.to_owned())]);
+        }
+        if let Some(until) = range.until {
+            wanted.also("t.id >= ?", [Value::Text(until.to_owned())]);
+        }
+        let matches = |snapshot: &Snapshot| self.matches(snapshot);
+        listed(connection, (&INSTANCES, secrets), &wanted, "t.id DESC", limit, matches).map(unnumbered)
+    }
+
+    fn skip(
+        &self,
+        connection: &Connection,
+        after: Option<&str>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut among = Conditions::of_tenant(&self.tenant);
+        if let Some(after) = after {
+            among.also("t.id < ?", [Value::Text(after.to_owned())]);
+        }
+        skipped(connection, "t.id", "instances AS t", &among, "t.id DESC", rows, |row| row.get(0))
+    }
+
+    fn cursor_of(&self, record: &Snapshot) -> String {
+        record.instance.to_string()
+    }
+}
+
+/// What `InstanceQuery::matches` says, as far as columns tell.
+fn instance_conditions(query: &InstanceQuery) -> Conditions {
     let text = |text: &str| Value::Text(text.to_owned());
     let mut wanted = Conditions::of_tenant(&query.tenant);
     if let Some(machine) = &query.machine {
@@ -109,15 +146,26 @@ pub(super) fn instances(
             [Value::Integer(overdue_since.as_millis())],
         );
     }
-    if let Some(cursor) = &query.cursor {
-        wanted.also("t.id < ?", [text(cursor)]);
-    }
-    let (numbered, damaged) =
-        listed(connection, (&INSTANCES, secrets), &wanted, "t.id DESC", query.limit, |snapshot| {
-            query.matches(snapshot)
-        })?;
-    let page = paged(numbered, |snapshot, _| snapshot.instance.to_string());
-    Ok((page, damaged))
+    wanted
+}
+
+/// The key that comes `rows` keys later in the order, made a cursor by `cursor_of`.
+pub(super) fn skipped(
+    connection: &Connection,
+    keys: &str,
+    table: &str,
+    among: &Conditions,
+    order: &str,
+    rows: usize,
+    cursor_of: impl FnOnce(&Row<'_>) -> rusqlite::Result<String>,
+) -> rusqlite::Result<Option<String>> {
+    let conditions = &among.sql;
+    let offset = rows.saturating_sub(1);
+    let sql =
+        format!("SELECT {keys} FROM {table} WHERE {conditions} ORDER BY {order} LIMIT 1 OFFSET {offset}");
+    // Not kept: there is one for each number of rows, and it is seldom asked for.
+    let mut select = connection.prepare(&sql)?;
+    select.query_row(params_from_iter(&among.values), cursor_of).optional()
 }
 
 pub(super) fn history(
@@ -133,36 +181,66 @@ pub(super) fn history(
         let after = cursor.parse().unwrap_or(i64::MAX);
         wanted.also("t.seq > ?", [Value::Integer(after)]);
     }
-    let (numbered, damaged) = listed(connection, (&LOG, secrets), &wanted, "t.seq", query.limit, |_| true)?;
-    Ok((paged(numbered, |_, seq| seq.to_string()), damaged))
+    let Part { mut records, has_more, damaged, locked } =
+        listed(connection, (&LOG, secrets), &wanted, "t.seq", query.limit, |_| true)?;
+    if let Some(locked) = locked {
+        return Err(Fault::Locked(locked));
+    }
+    let next = records.last().filter(|_| has_more).map(|(seq, _)| seq.to_string());
+    let data = records.drain(..).map(|(_, entry)| entry).collect();
+    Ok((Page { data, next }, damaged))
 }
 
-pub(super) fn clarifications(
-    connection: &Connection,
-    query: &ClarificationQuery,
-    secrets: &Secrets,
-) -> Result<Listed<Page<Clarification>>, Fault> {
-    let mut wanted = Conditions::of_tenant(&query.tenant);
-    if let Some(status) = query.status {
-        wanted.also("t.status = ?", [Value::Text(status.as_str().to_owned())]);
-    }
-    if let Some(id) = &query.id {
-        wanted.also("t.id = ?", [Value::Text(id.clone())]);
-    }
-    if let Some(cursor) = &query.cursor {
-        match ClarificationQuery::parse_cursor(cursor) {
-            Some((at, id)) => wanted.also(
-                "(t.created_at, t.id) < (?, ?)",
-                [Value::Integer(at.as_millis()), Value::Text(id.to_owned())],
-            ),
-            None => wanted.also("false", []),
+impl List for ClarificationQuery {
+    type Record = Clarification;
+
+    fn part(
+        &self,
+        connection: &Connection,
+        secrets: &Secrets,
+        range: Range<'_>,
+        limit: usize,
+    ) -> rusqlite::Result<Part<Clarification>> {
+        let mut wanted = Conditions::of_tenant(&self.tenant);
+        if let Some(status) = self.status {
+            wanted.also("t.status = ?", [Value::Text(status.as_str().to_owned())]);
         }
+        if let Some(id) = &self.id {
+            wanted.also("t.id = ?", [Value::Text(id.clone())]);
+        }
+        bound_by(&mut wanted, "(t.created_at, t.id) < (?, ?)", range.after);
+        bound_by(&mut wanted, "(t.created_at, t.id) >= (?, ?)", range.until);
+        let order = "t.created_at DESC, t.id DESC";
+        listed(connection, (&CLARIFICATIONS, secrets), &wanted, order, limit, |_| true).map(unnumbered)
     }
-    let order = "t.created_at DESC, t.id DESC";
-    let (numbered, damaged) =
-        listed(connection, (&CLARIFICATIONS, secrets), &wanted, order, query.limit, |_| true)?;
-    let page = paged(numbered, |last, _| ClarificationQuery::cursor_of(last));
-    Ok((page, damaged))
+
+    fn skip(
+        &self,
+        connection: &Connection,
+        after: Option<&str>,
+        rows: usize,
+    ) -> rusqlite::Result<Option<String>> {
+        let mut among = Conditions::of_tenant(&self.tenant);
+        bound_by(&mut among, "(t.created_at, t.id) < (?, ?)", after);
+        let (keys, order) = ("t.created_at, t.id", "t.created_at DESC, t.id DESC");
+        skipped(connection, keys, "clarifications AS t", &among, order, rows, |row| {
+            Ok(format!("{}:{}", row.get::<_, i64>(0)?, row.get::<_, String>(1)?))
+        })
+    }
+
+    fn cursor_of(&self, record: &Clarification) -> String {
+        Self::cursor_of(record)
+    }
+}
+
+fn bound_by(wanted: &mut Conditions, bound: &str, cursor: Option<&str>) {
+    match cursor.map(ClarificationQuery::parse_cursor) {
+        None => {}
+        Some(Some((at, id))) => {
+            wanted.also(bound, [Value::Integer(at.as_millis()), Value::Text(id.to_owned())]);
+        }
+        Some(None) => wanted.also("false", []),
+    }
 }
 
 pub(super) fn definitions(connection: &Connection) -> rusqlite::Result<Listed<Vec<StoredDefinition>>> {
@@ -201,53 +279,97 @@ pub(super) fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> r
     })
 }
 
+/// So many rows are counted in one read transaction.
+const ROWS_COUNTED: i64 = 50_000;
+
+/// Each record is counted as it is when its rows are come to: figures are no cut through one moment.
 pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStatistics> {
     let mut figures = StoreStatistics::default();
     for status in ClarificationStatus::ALL {
         figures.clarifications.insert(status.as_str(), 0);
     }
+    let mut deadlines = (0, 0);
+    in_windows(connection, "instances", |from, until| {
+        count_instances(connection, &mut figures, &mut deadlines, from, until)
+    })?;
+    let (seconds, count) = deadlines;
+    figures.mean_deadline = (count > 0).then(|| Timestamp::from_millis(seconds / count * 1_000));
+    in_windows(connection, "clarifications", |from, until| {
+        let mut select = connection.prepare_cached(
+            "SELECT status, count(*) FROM clarifications
+             WHERE tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2 GROUP BY 1",
+        )?;
+        let mut rows = select.query([from, until])?;
+        while let Some(row) = rows.next()? {
+            let status: String = row.get(0)?;
+            if let Some(status) = ClarificationStatus::parse(&status) {
+                let count = row.get::<_, i64>(1)?.unsigned_abs();
+                *figures.clarifications.entry(status.as_str()).or_default() += count;
+            }
+        }
+        Ok(())
+    })?;
+    figures.phases = phases::counts(connection)?;
+    figures.effects = outbox::counts(connection)?;
+    let mut select = connection.prepare_cached("SELECT count(*) FROM quarantine")?;
+    figures.quarantined = select.query_row((), |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))?;
+    Ok(figures)
+}
+
+/// Calls `count` for windows of row numbers until it has been called for all there are.
+pub(super) fn in_windows(
+    connection: &Connection,
+    table: &str,
+    mut count: impl FnMut(i64, i64) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let sql = format!(
+        "SELECT max(rowid) FROM (SELECT rowid FROM {table} WHERE rowid > ?1 ORDER BY rowid LIMIT ?2)"
+    );
+    let mut from = i64::MIN;
+    loop {
+        let mut ends = connection.prepare_cached(&sql)?;
+        let until: Option<i64> = ends.query_row([from, ROWS_COUNTED], |row| row.get(0))?;
+        let Some(until) = until else { return Ok(()) };
+        count(from, until)?;
+        from = until;
+    }
+}
+
+/// `deadlines`: the sum of their seconds, and how many there are.
+fn count_instances(
+    connection: &Connection,
+    figures: &mut StoreStatistics,
+    deadlines: &mut (i64, i64),
+    from: i64,
+    until: i64,
+) -> rusqlite::Result<()> {
     let mut select = connection.prepare_cached(
         "SELECT machine, closure_reason, iif(closure_reason IS NULL, state, NULL), count(*)
-         FROM instances WHERE tenant NOT GLOB '*~shadow' GROUP BY 1, 2, 3",
+         FROM instances WHERE tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2 GROUP BY 1, 2, 3",
     )?;
-    let mut rows = select.query(())?;
+    let mut rows = select.query([from, until])?;
     while let Some(row) = rows.next()? {
         let machine: String = row.get(0)?;
         let closure_reason: Option<String> = row.get(1)?;
         let count = row.get::<_, i64>(3)?.unsigned_abs();
-        match closure_reason {
-            None => figures.open.insert((machine, row.get(2)?), count),
-            Some(reason) => figures.closed.insert((machine, reason), count),
-        };
+        *match closure_reason {
+            None => figures.open.entry((machine, row.get(2)?)).or_default(),
+            Some(reason) => figures.closed.entry((machine, reason)).or_default(),
+        } += count;
     }
-    let mut select = connection.prepare_cached(
-        "SELECT status, count(*) FROM clarifications WHERE tenant NOT GLOB '*~shadow' GROUP BY 1",
+    let mut latest =
+        connection.prepare_cached("SELECT max(updated_at) FROM instances WHERE row > ?1 AND row <= ?2")?;
+    let latest: Option<i64> = latest.query_row([from, until], |row| row.get(0))?;
+    figures.latest_change = figures.latest_change.max(latest.map(Timestamp::from_millis));
+    let mut sum = connection.prepare_cached(
+        "SELECT coalesce(sum(wake_at / 1000), 0), count(*) FROM instances
+         WHERE wake_at IS NOT NULL AND tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2",
     )?;
-    let mut rows = select.query(())?;
-    while let Some(row) = rows.next()? {
-        let status: String = row.get(0)?;
-        if let Some(status) = ClarificationStatus::parse(&status) {
-            let count = row.get::<_, i64>(1)?.unsigned_abs();
-            figures.clarifications.insert(status.as_str(), count);
-        }
-    }
-    let count = |sql| {
-        let mut select = connection.prepare_cached(sql)?;
-        select.query_row((), |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
-    };
-    let mut latest = connection.prepare_cached("SELECT max(updated_at) FROM instances")?;
-    let latest: Option<i64> = latest.query_row((), |row| row.get(0))?;
-    figures.latest_change = latest.map(Timestamp::from_millis);
-    let mut mean = connection.prepare_cached(
-        "SELECT sum(wake_at / 1000) / count(*) FROM instances
-         WHERE wake_at IS NOT NULL AND tenant NOT GLOB '*~shadow'",
-    )?;
-    let mean: Option<i64> = mean.query_row((), |row| row.get(0))?;
-    figures.mean_deadline = mean.map(|seconds| Timestamp::from_millis(seconds * 1_000));
-    figures.phases = phases::counts(connection)?;
-    figures.effects = outbox::counts(connection)?;
-    figures.quarantined = count("SELECT count(*) FROM quarantine")?;
-    Ok(figures)
+    let (seconds, count) =
+        sum.query_row([from, until], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+    deadlines.0 += seconds;
+    deadlines.1 += count;
+    Ok(())
 }
 
 /// Conditions of a statement with the values of their `?`, in order.
@@ -272,12 +394,12 @@ impl Conditions {
     }
 }
 
-/// Records with their row numbers, and whether there are more.
-struct Numbered<T> {
-    records: Vec<(i64, T)>,
-    has_more: bool,
+fn unnumbered<T>(part: Part<(i64, T)>) -> Part<T> {
+    let Part { records, has_more, damaged, locked } = part;
+    Part { records: records.into_iter().map(|(_, record)| record).collect(), has_more, damaged, locked }
 }
 
+/// Records with their row numbers.
 fn listed<T: DeserializeOwned>(
     connection: &Connection,
     (table, secrets): (&Table, &Secrets),
@@ -285,33 +407,27 @@ fn listed<T: DeserializeOwned>(
     order: &str,
     limit: usize,
     matches: impl Fn(&T) -> bool,
-) -> Result<Listed<Numbered<T>>, Fault> {
+) -> rusqlite::Result<Part<(i64, T)>> {
     let sql = format!("{} WHERE {} ORDER BY {order}", table.select(&[]), wanted.sql);
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query(params_from_iter(&wanted.values))?;
-    let mut records = Vec::new();
-    let mut damaged = Vec::new();
+    let mut part = Part::default();
     while let Some(row) = rows.next()? {
         match table.open_sealed(row, secrets) {
             Ok(record) if !matches(&record) => {}
-            Ok(_) if records.len() == limit => {
-                let has_more = true;
-                return Ok((Numbered { records, has_more }, damaged));
+            Ok(_) if part.records.len() == limit => {
+                part.has_more = true;
+                break;
             }
-            Ok(record) => records.push((row.get(table.columns.len() + 1)?, record)),
-            // To leave it out would say that it is not there.
-            Err(fault @ (Fault::Backend(_) | Fault::Locked(_))) => return Err(fault),
+            Ok(record) => part.records.push((row.get(table.columns.len() + 1)?, record)),
+            Err(Fault::Backend(error)) => return Err(error),
+            Err(Fault::Locked(locked)) => {
+                part.locked = Some(locked);
+                break;
+            }
             Err(Fault::NewerFormat(_)) => {}
-            Err(Fault::Damaged(damage)) => damaged.push(*damage),
+            Err(Fault::Damaged(damage)) => part.damaged.push(*damage),
         }
     }
-    let has_more = false;
-    Ok((Numbered { records, has_more }, damaged))
-}
-
-fn paged<T>(numbered: Numbered<T>, cursor_of: impl Fn(&T, i64) -> String) -> Page<T> {
-    let last = numbered.records.last().filter(|_| numbered.has_more);
-    let next = last.map(|(row, record)| cursor_of(record, *row));
-    let records = numbered.records.into_iter();
-    Page { data: records.map(|(_, record)| record).collect(), next }
+    Ok(part)
 }

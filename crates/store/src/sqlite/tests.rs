@@ -1,7 +1,12 @@
 //! What is special about the file: damage to it, who may open it, and what operators see in it.
 
+mod fullness;
+mod opening;
 mod outbox;
+mod outsiders;
 mod phases;
+mod reading;
+mod structure;
 
 use std::path::PathBuf;
 
@@ -16,7 +21,7 @@ use super::{OpenError, SqliteStore};
 use crate::contract::{Draft, at, definition, id, key_of, machine, subject, tenant};
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery};
 use crate::seal::INSTANCES;
-use crate::{CommitError, LoadError, Outcome, Store};
+use crate::{LoadError, Outcome, Store};
 
 struct Place {
     directory: TempDir,
@@ -290,17 +295,6 @@ fn a_snapshot_of_a_newer_format_is_not_guessed_at() {
 }
 
 #[test]
-fn a_second_server_is_refused() {
-    let place = Place::new();
-    let store = place.open();
-    let error = SqliteStore::open(&place.path()).unwrap_err();
-    let lock = format!("{}.lock", place.path().display());
-    assert_eq!(error.to_string(), format!("another server is using this file; it holds the lock {lock}"));
-    drop(store);
-    place.open();
-}
-
-#[test]
 fn a_newer_schema_is_refused() {
     let place = Place::new();
     drop(place.open());
@@ -310,16 +304,6 @@ fn a_newer_schema_is_refused() {
         panic!("{error}");
     };
     assert_eq!(known, super::schema::STEPS.len() as u32);
-}
-
-#[test]
-fn a_file_that_is_no_database_is_refused_and_left_alone() {
-    let place = Place::new();
-    let text = "these are somebody's notes\n".repeat(100);
-    std::fs::write(place.path(), &text).unwrap();
-    let error = SqliteStore::open(&place.path()).unwrap_err();
-    assert!(error.to_string().contains("not a database"), "{error}");
-    assert_eq!(std::fs::read_to_string(place.path()).unwrap(), text);
 }
 
 #[test]
@@ -334,32 +318,6 @@ fn commits_are_flushed_and_the_log_is_written_ahead() {
     assert_eq!(pragma("synchronous"), Value::Integer(2));
     assert_eq!(pragma("journal_mode"), Value::Text("wal".into()));
     assert_eq!(pragma("page_size"), Value::Integer(4_096));
-}
-
-/// A full disk, played by a file that may not grow.
-#[test]
-fn a_full_file_refuses_commits_answers_reads_and_recovers() {
-    let place = Place::new();
-    let store = place.open();
-    fill(&store);
-    let limit = |pages: i64| {
-        let writer = store.writer.lock().unwrap();
-        let set = |_: &rusqlite::Row<'_>| Ok(());
-        let pragma = writer.connection.pragma_update_and_check(None, "max_page_count", pages, set);
-        pragma.unwrap();
-    };
-    limit(1);
-    let large = Draft::creation("b").context("large", json!("x".repeat(100_000)));
-    let batch = [Draft::creation("c").build(), large.build()];
-    let refused = store.commit(&batch);
-    let Err(CommitError::Full(_)) = refused else {
-        panic!("expected a full file, got {refused:?}");
-    };
-    let t = tenant("t");
-    assert!(store.load(&t, &id("a")).unwrap().is_some());
-    assert_eq!(store.load(&t, &id("c")), Ok(None));
-    limit(1_000_000);
-    assert_eq!(store.commit(&batch), Ok(vec![Outcome::Committed; 2]));
 }
 
 #[test]

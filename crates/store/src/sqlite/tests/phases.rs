@@ -11,6 +11,7 @@ use super::{Place, flip, quarantined};
 use crate::contract::{Draft, at, id, machine, phase, tenant};
 use crate::phase::{PhaseLine, PhaseQuery, WorkerQuery};
 use crate::seal::{Cell, INSTANCES, PHASES};
+use crate::sqlite::scan::Range;
 use crate::sqlite::{phases, schema};
 use crate::{MemoryStore, Outcome, Store};
 
@@ -203,7 +204,7 @@ fn what_is_asked_of_phases_is_answered_by_an_index() {
     for (narrow, index) in cases {
         let mut query = PhaseQuery::of(tenant("t"));
         narrow(&mut query);
-        let statement = phases::statement(&query);
+        let statement = phases::statement(&query, Range { after: query.cursor.as_deref(), until: None });
         let mut select = raw.prepare(&format!("EXPLAIN QUERY PLAN {}", statement.sql)).unwrap();
         let plan = select.query_map(params_from_iter(&statement.values), |row| row.get::<_, String>(3));
         let plan: Vec<String> = plan.unwrap().map(Result::unwrap).collect();

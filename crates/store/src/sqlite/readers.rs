@@ -1,0 +1,163 @@
+//! The connections that read, and for how long each has been at one question.
+//!
+//! Who reads keeps the log from being rewound, so that nobody may read for long: a question can be given a budget,
+//! after which it comes back without an answer, and whoever looks after the log can cut short what has none.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, ffi};
+
+use crate::sqlite::place::Place;
+
+/// More than there are threads that read at once; a connection that comes back to a full pool is closed.
+const IDLE_READERS_MAX: usize = 8;
+
+/// So many steps of SQLite's machine are between two looks at the clock: some microseconds.
+const STEPS_BETWEEN: i32 = 1_000;
+
+const NEVER: u64 = u64::MAX;
+
+#[derive(Debug)]
+pub(super) struct Readers {
+    place: Arc<Place>,
+    idle: Mutex<Vec<Reader>>,
+    /// Of every connection that is open, also those that are idle.
+    clocks: Mutex<Vec<Arc<Clock>>>,
+}
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    pub connection: Connection,
+    clock: Arc<Clock>,
+}
+
+/// Times are microseconds since `base`.
+#[derive(Debug)]
+struct Clock {
+    base: Instant,
+    /// `NEVER` while nothing is asked.
+    began: AtomicU64,
+    deadline: AtomicU64,
+    is_cut: AtomicBool,
+}
+
+impl Clock {
+    fn now(&self) -> u64 {
+        u64::try_from(self.base.elapsed().as_micros()).unwrap_or(NEVER - 1)
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_cut.load(Ordering::Relaxed) || self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        deadline != NEVER && self.now() >= deadline
+    }
+
+    fn begin(&self, budget: Option<Duration>) {
+        let now = self.now();
+        let deadline = budget
+            .map_or(NEVER, |budget| now.saturating_add(u64::try_from(budget.as_micros()).unwrap_or(NEVER)));
+        self.is_cut.store(false, Ordering::Relaxed);
+        self.deadline.store(deadline, Ordering::Relaxed);
+        self.began.store(now, Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.began.store(NEVER, Ordering::Relaxed);
+        self.deadline.store(NEVER, Ordering::Relaxed);
+    }
+
+    fn age(&self) -> Option<Duration> {
+        let began = self.began.load(Ordering::Relaxed);
+        (began != NEVER).then(|| Duration::from_micros(self.now().saturating_sub(began)))
+    }
+}
+
+impl Readers {
+    pub fn new(place: Arc<Place>) -> Self {
+        Self { place, idle: Mutex::default(), clocks: Mutex::default() }
+    }
+
+    /// Runs `question` on a connection of the pool.
+    pub fn ask<T, E: From<rusqlite::Error>>(
+        &self,
+        question: impl FnOnce(&Reader) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let idle = lock(&self.idle).pop();
+        let reader = match idle {
+            Some(reader) => reader,
+            None => self.open()?,
+        };
+        reader.clock.begin(None);
+        let answer = question(&reader);
+        reader.clock.end();
+        let mut idle = lock(&self.idle);
+        if idle.len() < IDLE_READERS_MAX {
+            idle.push(reader);
+        }
+        answer
+    }
+
+    pub fn open(&self) -> rusqlite::Result<Reader> {
+        // What has taken the file's place is not what this server has.
+        if let Some(gone) = self.place.is_gone() {
+            let code = ffi::Error::new(ffi::SQLITE_CANTOPEN);
+            return Err(rusqlite::Error::SqliteFailure(code, Some(gone)));
+        }
+        let mut connection = super::open_reader(&self.place.path)?;
+        let clock = Arc::new(Clock {
+            base: Instant::now(),
+            began: AtomicU64::new(NEVER),
+            deadline: AtomicU64::new(NEVER),
+            is_cut: AtomicBool::new(false),
+        });
+        let of_connection = Arc::clone(&clock);
+        connection.progress_handler(STEPS_BETWEEN, Some(move || of_connection.is_over()))?;
+        let mut clocks = lock(&self.clocks);
+        // A connection that was closed has taken its share with it.
+        clocks.retain(|clock| Arc::strong_count(clock) > 1);
+        clocks.push(Arc::clone(&clock));
+        drop(clocks);
+        Ok(Reader { connection, clock })
+    }
+
+    /// Ends what has been read for longer than `age`, and says how many that were.
+    pub fn cut_short(&self, age: Duration) -> usize {
+        let clocks = lock(&self.clocks);
+        let late = clocks.iter().filter(|clock| clock.age().is_some_and(|found| found > age));
+        late.filter(|clock| !clock.is_cut.swap(true, Ordering::Relaxed)).count()
+    }
+
+    /// Whether any has been at one question for longer than `age`.
+    pub fn has_older_than(&self, age: Duration) -> bool {
+        lock(&self.clocks).iter().any(|clock| clock.age().is_some_and(|found| found > age))
+    }
+}
+
+impl Reader {
+    /// The answer, or nothing if it was not found within the budget. What `question` reads is one read transaction.
+    pub fn within<T>(
+        &self,
+        budget: Option<Duration>,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<Option<T>> {
+        self.clock.begin(budget);
+        match question(&self.connection) {
+            Ok(answer) => Ok(Some(answer)),
+            Err(error) if is_interrupted(&error) && self.clock.is_late() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+pub(super) fn is_interrupted(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

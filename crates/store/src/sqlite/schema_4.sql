@@ -1,0 +1,7 @@
+-- Step 4 of the schema: how far an effect has come is under a checksum of its own, beside that of what never changes. It
+-- is never edited once released, only followed by another.
+--
+-- Under it are status, attempts, parts_done, due_at, error, provider_id, stage, settled_at and lane. What is left is
+-- `claimable_at`, which follows from them.
+
+ALTER TABLE outbox ADD COLUMN progress INTEGER NOT NULL DEFAULT 0;
