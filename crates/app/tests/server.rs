@@ -349,8 +349,13 @@ fn serve_wants_a_key_and_keeps_tenants_apart() {
     let store = format!("sqlite:{}", dir.path().join("s.db").display());
     let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
     let arguments = ["serve", "--listen", "127.0.0.1:0", "--store", &store, "--machines", machines];
-    let server =
-        Server::start(&arguments, &[("STATEWRIGHT_API_KEYS", "a=aaaaaaaaaaaaaaaa,b=bbbbbbbbbbbbbbbb")]);
+    let server = Server::start(
+        &arguments,
+        &[
+            ("STATEWRIGHT_API_KEYS", "a=aaaaaaaaaaaaaaaa,b=bbbbbbbbbbbbbbbb"),
+            ("STATEWRIGHT_ENCRYPTION_KEY", &"0f".repeat(32)),
+        ],
+    );
     let body = "{\"message_id\": \"1\", \"text\": \"update\"}";
     assert_eq!(server.post(&messages("ann"), body).status, 401);
     let a = ("authorization", "Bearer aaaaaaaaaaaaaaaa");

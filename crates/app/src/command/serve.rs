@@ -106,6 +106,8 @@ struct Server {
     clock: Clock,
     /// What data keys are wrapped by.
     keys: Vec<MasterKey>,
+    /// What to say of a key that has been made.
+    key_made: Option<String>,
     /// Whether to say what to try next.
     greet: bool,
 }
@@ -131,7 +133,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
         && let Some((key, made)) = dev_key(&server.store).map_err(Failure)?
     {
         server.keys.push(key);
-        made.iter().for_each(|line| say!("{line}"));
+        server.key_made = made;
     }
     run(Server { allowed: server.allowed.and(Allowed::loopback()), greet: true, ..server })
 }
@@ -180,6 +182,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         access,
         clock,
         keys: file.encryption.keys().map_err(|problem| Failure(format!("[encryption]: {problem}")))?,
+        key_made: None,
         greet: false,
     })
 }
@@ -235,6 +238,7 @@ fn run(server: Server) -> CommandResult {
         let address = listener.local_addr()?;
         say!("statewright {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
         say!("store: {} ({})", about.location, about.durability.as_str());
+        server.key_made.iter().for_each(|line| say!("{line}"));
         if about.durability != store::Durability::Durable {
             let durability = about.durability.as_str();
             tracing::warn!(durability, "what this store acknowledges may be lost");
