@@ -16,6 +16,9 @@ use testbed::{Kind, Lodging};
 /// What others have activated or set is to be had after this, wherever one asks.
 const KNOWN_EVERYWHERE: Duration = Duration::from_secs(3);
 
+/// Of all servers: what one of them has sealed another opens. 32 bytes in base64, as good as any for data that is thrown away.
+const ENCRYPTION_KEY: &str = "c2VydmVycyBvdmVyIG9uZSBkYXRhYmFzZSwgaW4gdHM=";
+
 /// Each claim over each database that servers may share.
 macro_rules! over_each_database {
     ($($claim:ident)*) => {
@@ -62,7 +65,8 @@ impl Fleet {
         let config = self.settings.path().join("statewright.toml");
         let config = config.to_str().unwrap();
         let fixed = ["dev", "--listen", "127.0.0.1:0", "--machines", MACHINES, "--config", config, "--store"];
-        self.servers.push(Server::start(&[&fixed[..], &[self.lodging.url()]].concat(), &[]));
+        let arguments = [&fixed[..], &[self.lodging.url()]].concat();
+        self.servers.push(Server::start(&arguments, &[("STATEWRIGHT_ENCRYPTION_KEY", ENCRYPTION_KEY)]));
     }
 
     /// Every one of them is asked the same at the same moment, so many times.

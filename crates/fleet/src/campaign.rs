@@ -71,6 +71,8 @@ pub struct Plan {
     pub lease: Duration,
     /// How many ids are said again afterwards at most.
     pub repeats_max: usize,
+    /// Whether settings and logs stay where something was found.
+    pub keep: bool,
 }
 
 impl Plan {
@@ -87,6 +89,7 @@ impl Plan {
             chaos_every: Duration::from_secs(3),
             lease: Duration::from_secs(5),
             repeats_max: 20_000,
+            keep: true,
         }
     }
 
@@ -182,7 +185,9 @@ pub fn run(plan: &Plan, tell: &mut dyn FnMut(&str)) -> Result<Report, String> {
     measure(&mut report, &load, &users, &harms);
     judge(plan, &load, &users, &tenants, &sink, &mut report, tell);
     report.violations = violations.all();
-    keep_if_wrong(&report, directory, tell);
+    if plan.keep {
+        keep_if_wrong(&report, directory, tell);
+    }
     Ok(report)
 }
 

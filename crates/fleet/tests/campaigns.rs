@@ -43,7 +43,7 @@ fn a_server_that_is_killed_again_and_again_keeps_every_message_once() {
 
 #[test]
 fn a_store_that_forgets_is_found_out() {
-    let plan = Plan { servers: 1, ..plan(StoreChoice::Memory, &[Chaos::Kill]) };
+    let plan = Plan { servers: 1, keep: false, ..plan(StoreChoice::Memory, &[Chaos::Kill]) };
     let report = run(&plan, &mut |_| {}).unwrap();
     let found: Vec<&str> = report.violations.iter().map(|violation| violation.what.as_str()).collect();
     assert!(found.iter().any(|what| what.contains("answered and is in no history")), "{found:?}");
