@@ -8,6 +8,7 @@
 
 mod workspace;
 
+mod fleet;
 mod servers;
 mod suite;
 
@@ -30,6 +31,11 @@ const SUBCOMMANDS: &[(&str, &str, &str)] = &[
         "PostgreSQL, Redis and a Redis Cluster for tests, while COMMAND runs or until Ctrl-C",
     ),
     ("bench", "[ARGS]...", "the benchmark of the release binary"),
+    (
+        "fleet",
+        "[--store STORE] [--chaos KINDS] …",
+        "several servers over one database, with things dying; --help",
+    ),
     ("sim", "[--from N] [--seeds N] [--steps N]", "a long campaign of simulations over a failing store"),
     ("flips", "[COUNT]", "single bits flipped in a SQLite file, 1,500 unless told: nothing wrong is served"),
     (
@@ -47,6 +53,7 @@ enum Invocation {
     Test { fast: bool },
     Servers(servers::Asked),
     Bench { arguments: Vec<String> },
+    Fleet { arguments: Vec<String> },
     Sim { arguments: Vec<String> },
     Flips { count: u32 },
     Tidy { update_ratchet: bool },
@@ -64,6 +71,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Test { fast }) => suite::run(&root, fast),
         Ok(Invocation::Servers(asked)) => servers::run(&asked),
         Ok(Invocation::Bench { arguments }) => bench(&root, &arguments),
+        Ok(Invocation::Fleet { arguments }) => fleet::run(&root, &arguments),
         Ok(Invocation::Sim { arguments }) => sim(&root, &arguments),
         Ok(Invocation::Flips { count }) => flips(&root, count),
         Ok(Invocation::Tidy { update_ratchet }) => tidy::run(&root, update_ratchet),
@@ -83,6 +91,7 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
     match name.as_str() {
         "--help" | "-h" | "help" => Ok(Invocation::Help),
         "bench" => Ok(Invocation::Bench { arguments: rest.to_vec() }),
+        "fleet" => Ok(Invocation::Fleet { arguments: rest.to_vec() }),
         "sim" => Ok(Invocation::Sim { arguments: rest.to_vec() }),
         "servers" => servers_asked(rest),
         _ if rest.iter().any(|argument| argument == "--help" || argument == "-h") => Ok(Invocation::Help),
@@ -190,6 +199,10 @@ mod tests {
         check("servers --install", Ok(Invocation::Servers(servers::Asked::Install)));
         let command = ["cargo", "test", "--help"].map(str::to_owned).to_vec();
         check("servers cargo test --help", Ok(Invocation::Servers(servers::Asked::Run(command))));
+        check(
+            "fleet --seed 2",
+            Ok(Invocation::Fleet { arguments: vec!["--seed".to_owned(), "2".to_owned()] }),
+        );
         check("flips", Ok(Invocation::Flips { count: 1_500 }));
         check("flips 60", Ok(Invocation::Flips { count: 60 }));
         check("bench --help", Ok(Invocation::Bench { arguments: vec!["--help".to_owned()] }));

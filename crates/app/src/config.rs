@@ -62,6 +62,10 @@ pub struct LimitsConfig {
     pub overdue_after: Option<Delay>,
     /// Deliveries under way at one time.
     pub deliveries: Option<usize>,
+    /// How long a timer that a server has claimed is left to it.
+    pub timer_lease: Option<Delay>,
+    /// How long a delivery that a server has begun is left to it.
+    pub delivery_lease: Option<Delay>,
 }
 
 impl LimitsConfig {
@@ -85,6 +89,8 @@ impl LimitsConfig {
             silent_after: long_enough("stuck_after", self.stuck_after, usual.silent_after)?,
             overdue_after: long_enough("overdue_after", self.overdue_after, usual.overdue_after)?,
             deliveries_max,
+            claim_lease: long_enough("timer_lease", self.timer_lease, usual.claim_lease)?,
+            delivery_lease: long_enough("delivery_lease", self.delivery_lease, usual.delivery_lease)?,
             ..usual
         })
     }

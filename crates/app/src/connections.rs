@@ -270,6 +270,16 @@ impl Connections {
         Ok(settled)
     }
 
+    /// The longest that an attempt at any of them may take; zero where there is none.
+    pub fn longest_timeout(&self) -> Duration {
+        let told = self.webhooks.iter().map(|webhook| webhook.timeout);
+        let called = self.calls.iter().map(|call| call.timeout);
+        let waited = told.chain(called).map(|written| timeout(written).unwrap_or_default());
+        // A reply by a channel may be several sends.
+        let providers = self.channels.iter().map(|_| TIMEOUT_MAX);
+        waited.chain(providers).max().unwrap_or_default()
+    }
+
     /// Whoever is reached by one of two must not be answered by the other.
     fn tell_channels_apart(&self) -> Result<(), String> {
         let place = |c: &Channel| (c.kind, c.tenant.clone(), c.machine.clone(), c.account.clone());

@@ -169,3 +169,21 @@ fn settings_that_are_wrong_keep_the_server_from_starting_and_say_why_without_a_s
         }
     }
 }
+
+#[test]
+fn a_delivery_that_another_server_would_make_again_meanwhile_is_refused_at_the_start() {
+    let receiver = |more: &str| webhook("https://crm.example", more);
+    for (settings, starts) in [
+        (receiver("timeout = \"2s\"\n[limits]\ndelivery_lease = \"3s\"\ntimer_lease = \"1s\""), true),
+        (receiver("timeout = \"2s\"\n[limits]\ndelivery_lease = \"2s\""), false),
+        (receiver("[limits]\ndelivery_lease = \"15s\""), false),
+        (meta_channel("http://127.0.0.1:1", "[limits]\ndelivery_lease = \"60s\""), false),
+        (meta_channel("http://127.0.0.1:1", "[limits]\ndelivery_lease = \"61s\""), true),
+    ] {
+        let (started, told) = try_to_start(&settings);
+        assert_eq!(started, starts, "{settings}: {told}");
+        assert!(starts || told.contains("`delivery_lease` is"), "{told}");
+    }
+    let (started, told) = try_to_start("[limits]\ntimer_lease = \"10ms\"");
+    assert!(!started && told.contains("`timer_lease` is 10ms; it may be a second and more"), "{told}");
+}

@@ -308,7 +308,10 @@ impl Engine {
         let Cause::Message { machine, subject, .. } = &input.cause else { return Ok(None) };
         let before = self.store.load_session(&input.tenant, machine, subject)?;
         let machine = match before.as_ref().filter(|before| !before.is_closed()) {
-            Some(open) => self.machines.of(open)?,
+            Some(open) => {
+                self.know_definition(open)?;
+                self.machines.of(open)?
+            }
             None => self.machines.current_for(&input.tenant, machine)?,
         };
         let heard = reading_wanted(&machine, before.as_ref(), input, self.clock.now());
@@ -320,7 +323,9 @@ impl Engine {
     /// When the store cannot be read, or the record is corrupt.
     pub fn instance(&self, tenant: &TenantId, id: &InstanceId) -> Result<Snapshot, EngineError> {
         let found = self.store.load(tenant, id)?;
-        found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })
+        let found = found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })?;
+        self.know_definition(&found)?;
+        Ok(found)
     }
 
     /// The active session of a subject, else its last.
@@ -335,7 +340,17 @@ impl Engine {
     ) -> Result<Snapshot, EngineError> {
         self.machines.current_for(tenant, machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
-        found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })
+        let found = found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })?;
+        self.know_definition(&found)?;
+        Ok(found)
+    }
+
+    /// Whoever follows an instance from another server is not asked to wait until this one has heard of its definition.
+    fn know_definition(&self, snapshot: &Snapshot) -> Result<(), EngineError> {
+        if self.machines.by_hash(&snapshot.definition).is_none() {
+            self.machines.pin_stored(&*self.store, &[&snapshot.definition])?;
+        }
+        Ok(())
     }
 
     /// All figures as OpenMetrics text, as they are now.

@@ -23,7 +23,7 @@ pub fn open(url: &str, records: Records) -> Result<Arc<dyn Store>, String> {
             let store = PostgresStore::open(url, options);
             Ok(Arc::new(store.map_err(|error| format!("failed to open the store in PostgreSQL: {error}"))?))
         }
-        Some(("redis" | "rediss" | "redis+cluster" | "rediss+cluster", _)) => {
+        Some((scheme, _)) if RedisStore::knows(scheme) => {
             let store = RedisStore::open_with(url, records);
             Ok(Arc::new(store.map_err(|error| format!("failed to open the store on Redis: {error}"))?))
         }

@@ -2,8 +2,9 @@
 
 mod postgres {
     mod apart;
+    mod documents;
+    mod restarts;
     pub mod server;
-    mod speed;
     mod together;
 }
 

@@ -15,6 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["kernel"]),
     ("kernel", &[]),
     ("sim", &["engine", "store", "kernel"]),
+    ("fleet", &["testbed"]),
     ("testbed", &[]),
     ("xtask", &["testbed"]),
 ];
@@ -221,6 +222,7 @@ mod tests {
         [
             "crates/app/Cargo.toml",
             "crates/engine/Cargo.toml",
+            "crates/fleet/Cargo.toml",
             "crates/kernel/Cargo.toml",
             "crates/sim/Cargo.toml",
             "crates/store/Cargo.toml",
@@ -267,8 +269,9 @@ mod tests {
     }
 
     #[test]
-    fn only_xtask_and_tests_use_the_testbed() {
+    fn only_xtask_campaigns_and_tests_use_the_testbed() {
         finds_in("xtask/Cargo.toml", "[dependencies]\ntestbed.workspace = true\n", &[]);
+        finds_in("crates/fleet/Cargo.toml", "[dependencies]\ntestbed.workspace = true\n", &[]);
         finds_in("crates/store/Cargo.toml", "[dev-dependencies]\ntestbed.workspace = true\n", &[]);
         finds_in(
             "crates/app/Cargo.toml",

@@ -160,6 +160,13 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
     let connections = connections.map_err(|problem| Failure(format!("the settings are wrong: {problem}")))?;
     let allowed = args.allow_addresses.or(file.allow_addresses.map(|blocks| blocks.join(",")));
     let settings = file.limits.settings().map_err(|problem| Failure(format!("[limits]: {problem}")))?;
+    let (longest, lease) = (connections.longest_timeout(), settings.delivery_lease);
+    if lease.as_millis().unsigned_abs() <= longest.as_millis() as u64 {
+        let longest = longest.as_secs_f64();
+        return Err(Failure(format!(
+            "[limits]: `delivery_lease` is {lease}, and an attempt may take {longest} s; another server would make it a second time meanwhile"
+        )));
+    }
     if settings.retention < REDELIVERY {
         tracing::warn!(retention = %settings.retention, "a message that a provider sends again after this would be taken twice; Meta does so for seven days");
     }

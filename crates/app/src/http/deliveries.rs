@@ -92,7 +92,8 @@ pub async fn of_instance(
     caller: Caller,
     Asked(asked): Asked<EffectsQuery>,
 ) -> Result<Response, Problem> {
-    app.engine.instance(&caller.tenant, &id)?;
+    let (tenant, sought) = (caller.tenant.clone(), id.clone());
+    app.read(move |app| Ok(app.engine.instance(&tenant, &sought)?)).await?;
     let instance = Some(id);
     list(
         app,

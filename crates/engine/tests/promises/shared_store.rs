@@ -7,7 +7,7 @@ use engine::Machines;
 use serde_json::json;
 use store::MemoryStore;
 
-use crate::world::{World, at_once, code, definition, event, revision, says, stores, written};
+use crate::world::{World, at_once, code, definition, event, revision, says, stores, tenant, written};
 
 #[test]
 fn a_stale_hot_instance_never_decides() {
@@ -104,6 +104,9 @@ fn an_instance_of_a_definition_that_another_server_has_activated_goes_on() {
     let second = definition().replace("version: 1", "version: 2");
     let (second, _) = world.machines.activate(&*world.store, &second, world.clock.now()).unwrap();
     engines[0].call(says("ana", "k1", "update")).unwrap();
+    let id = world.session("ana").instance;
+    let seen = engines[1].instance(&tenant(), &id).unwrap();
+    assert_eq!(other.machines.of(&seen).unwrap().hash, second.hash, "it can be shown there too");
     engines[1].call(says("ana", "k2", "Task 7")).unwrap();
     let session = world.session("ana");
     assert_eq!((session.version, session.revision.0), (2, 2));

@@ -4,12 +4,14 @@
 //! is libpq's and is read by the driver.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
 
-use crate::postgres::OpenError;
+use crate::postgres::{OpenError, tls};
 use crate::record::Records;
 
 /// How a database is used.
@@ -47,9 +49,8 @@ pub(super) enum Trust {
 #[derive(Clone, Debug)]
 pub(super) struct Address {
     pub config: Config,
-    pub trust: Trust,
-    /// A file of certificates to trust instead of the usual ones.
-    pub root_certificates: Option<String>,
+    /// What encrypts connections, unless that is switched off.
+    pub tls: Option<Arc<ClientConfig>>,
     pub options: Options,
 }
 
@@ -71,7 +72,7 @@ impl Address {
                     options.statement_timeout = Duration::from_secs(number(name, value, 1)? as u64);
                 }
                 "sslmode" => (ssl_mode, trust) = protection(value)?,
-                "sslrootcert" => root_certificates = Some(value.to_owned()),
+                "sslrootcert" => root_certificates = Some(value),
                 _ => rest.push(pair),
             }
         }
@@ -90,7 +91,8 @@ impl Address {
         if config.get_application_name().is_none() {
             config.application_name("statewright");
         }
-        Ok(Self { config, trust, root_certificates, options })
+        let tls = tls::config(ssl_mode, trust, root_certificates)?;
+        Ok(Self { config, tls, options })
     }
 
     /// `host:port/database`, without a password.
@@ -142,11 +144,12 @@ mod tests {
     fn a_url_says_where_and_how() {
         let address = parse("postgres://u:secret@db:5433/name?connections=3&sslmode=verify-full").unwrap();
         assert_eq!(address.location(), "db:5433/name");
-        assert_eq!((address.options.connections, address.trust), (3, Trust::Verified));
+        assert_eq!((address.options.connections, address.tls.is_some()), (3, true));
         assert_eq!(address.config.get_ssl_mode(), SslMode::Require);
         let plain = parse("postgresql://u@db/name?application_name=x&statement_timeout=7").unwrap();
         assert_eq!(plain.options.statement_timeout, Duration::from_secs(7));
-        assert_eq!((plain.location().as_str(), plain.trust), ("db:5432/name", Trust::Anybody));
+        assert_eq!(plain.location(), "db:5432/name");
+        assert!(parse("postgres://u@db/name?sslmode=disable").unwrap().tls.is_none());
         assert_eq!(plain.config.get_application_name(), Some("x"));
     }
 
@@ -158,6 +161,10 @@ mod tests {
             (
                 "postgres://db/name?connections=1",
                 "the store's URL: `connections` has to be a number of at least 2, not `1`",
+            ),
+            (
+                "postgres://db/name?sslmode=verify-full&sslrootcert=/none.pem",
+                "the store's URL: `sslrootcert` /none.pem: I/O error: No such file or directory (os error 2)",
             ),
             (
                 "postgres://db/name?sslmode=maybe",

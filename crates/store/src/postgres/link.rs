@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -84,6 +85,7 @@ pub(super) struct Link {
     statements: Mutex<HashMap<String, Statement>>,
     hat: Hat,
     patience: Duration,
+    is_given_up: AtomicBool,
     secrets: Secrets,
 }
 
@@ -119,6 +121,7 @@ impl Link {
             statements: Mutex::default(),
             hat: Hat::Owner,
             patience: timeout + GRACE,
+            is_given_up: AtomicBool::new(false),
             secrets: address.options.records.secrets.clone(),
         };
         let settings = format!("SET statement_timeout = {};{SETTINGS}", timeout.as_millis());
@@ -150,7 +153,7 @@ impl Link {
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
         });
-        client.is_closed()
+        client.is_closed() || self.is_given_up.load(Ordering::Relaxed)
     }
 
     /// Runs statements without values, one after another.
@@ -205,7 +208,11 @@ impl Link {
         runtime.block_on(async {
             match tokio::time::timeout(patience, work(client)).await {
                 Ok(answer) => answer,
-                Err(_) => Err(Trouble::Lost(format!("no answer within {} s", patience.as_secs()))),
+                Err(_) => {
+                    // Whatever it was may still be under way, and nobody is to wait behind it.
+                    self.is_given_up.store(true, Ordering::Relaxed);
+                    Err(Trouble::Lost(format!("no answer within {} s", patience.as_secs())))
+                }
             }
         })
     }

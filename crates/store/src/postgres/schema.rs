@@ -63,8 +63,7 @@ fn migrate_alone(link: &Link) -> Result<(), OpenError> {
         let mut sql = "BEGIN;".to_owned();
         if version == 1 {
             sql += "CREATE SCHEMA IF NOT EXISTS statewright;
-                    CREATE TABLE statewright.schema_steps (
-                        step bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT now());";
+                    CREATE TABLE statewright.schema_steps (step bigint PRIMARY KEY);";
         }
         sql += step;
         sql += &format!("; INSERT INTO statewright.schema_steps (step) VALUES ({version}); COMMIT");
@@ -148,7 +147,8 @@ fn expose(link: &Link) -> Result<Vec<String>, OpenError> {
     for view in VIEWS {
         let sql = format!("CREATE VIEW public.{view} AS SELECT * FROM statewright.{view}");
         let found = format!("SELECT coalesce((SELECT pg_get_viewdef(to_regclass('public.{view}'))), '')");
-        let ours = format!("statewright.{view}");
+        // Of the schema that is searched, names are shown without it.
+        let ours = format!("FROM {view}");
         expose_one(link, view, "view", &sql, &found, &ours, &mut notes)?;
     }
     let function = "cleanup_expired_fsm_records";

@@ -1,7 +1,7 @@
 -- What Statewright keeps in a PostgreSQL database. Step 1 of the schema: it is never edited once released, only followed
 -- by another. It runs in one transaction, as the role that is going to own all of it, in an empty schema `statewright`.
 --
--- Times are milliseconds since 1970 and come from the server's clock, never from PostgreSQL's. A `body` is the record as
+-- Times are milliseconds since 1970 and come from the server's clock. A `body` is the record as
 -- JSON, kept as text because its checksum is one of bytes. A `checksum` is the 64-bit XXH3 of the table's name and of
 -- every column of the record that decides anything; `seal.rs` lists them. Hints are not under it: `wake_at`,
 -- `claimed_until` and `looping_until`. In other texts, the character NUL, which PostgreSQL cannot keep, is `␀0`, and `␀`
@@ -438,11 +438,12 @@ BEGIN
 END
 $$;
 
--- What cleaning up deletes, for whoever has a cron job for it. Gives the number of all that was deleted.
+-- What cleaning up deletes, for whoever has a cron job for it. Gives the number of all that was deleted. The one place where
+-- the database's clock counts: who calls this has no other.
 CREATE FUNCTION cleanup_expired_fsm_records(older_than interval DEFAULT '30 days') RETURNS integer
 LANGUAGE plpgsql SET search_path = statewright, pg_temp SET role = statewright_writer AS $$
 DECLARE
-    before bigint := floor(extract(epoch FROM now() - older_than) * 1000);
+    before bigint := floor(extract(epoch FROM transaction_timestamp() - older_than) * 1000);
     deleted bigint := 0;
     batch bigint;
 BEGIN

@@ -31,20 +31,26 @@ pub(super) struct Location {
     pub shown: String,
 }
 
+/// What a scheme says: how the crate calls it, and whether it is a cluster's.
+pub(super) fn scheme(name: &str) -> Option<(&'static str, bool)> {
+    Some(match name {
+        "redis" | "valkey" => ("redis", false),
+        "rediss" | "valkeys" => ("rediss", false),
+        "redis+cluster" | "valkey+cluster" => ("redis", true),
+        "rediss+cluster" | "valkeys+cluster" => ("rediss", true),
+        _ => return None,
+    })
+}
+
 impl Location {
     pub fn parse(url: &str) -> Result<Self, OpenError> {
         let wrong = |what: &str| {
             let form = "redis://[user:password@]host:port[/db] or redis+cluster://host:port,host:port";
             OpenError::Location(format!("{what}; a location is {form}, with rediss for TLS"))
         };
-        let (scheme, rest) = url.split_once("://").ok_or_else(|| wrong("the URL has no scheme"))?;
-        let (single, is_cluster) = match scheme {
-            "redis" | "valkey" => ("redis", false),
-            "rediss" | "valkeys" => ("rediss", false),
-            "redis+cluster" | "valkey+cluster" => ("redis", true),
-            "rediss+cluster" | "valkeys+cluster" => ("rediss", true),
-            _ => return Err(wrong(&format!("the scheme `{scheme}` is unknown"))),
-        };
+        let (name, rest) = url.split_once("://").ok_or_else(|| wrong("the URL has no scheme"))?;
+        let known = scheme(name).ok_or_else(|| wrong(&format!("the scheme `{name}` is unknown")))?;
+        let (single, is_cluster) = known;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
@@ -82,10 +88,10 @@ impl Location {
             shown: String::new(),
         };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            location.set(name, value).map_err(|problem| wrong(&problem))?;
+            let (parameter, value) = pair.split_once('=').unwrap_or((pair, ""));
+            location.set(parameter, value).map_err(|problem| wrong(&problem))?;
         }
-        location.shown = format!("{scheme}://{hosts}{slash}{path}?prefix={}", location.keys.prefix);
+        location.shown = format!("{name}://{hosts}{slash}{path}?prefix={}", location.keys.prefix);
         Ok(location)
     }
 

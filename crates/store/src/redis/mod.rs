@@ -69,6 +69,11 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
+    /// Whether a URL with this scheme is one for `open`.
+    pub fn knows(scheme: &str) -> bool {
+        location::scheme(scheme).is_some()
+    }
+
     /// `open_with`, and records as they are by default.
     ///
     /// # Errors

@@ -176,14 +176,18 @@ impl RedisStore {
             effects: EffectStatus::ALL.map(|status| (status.as_str(), 0)).into(),
             ..StoreStatistics::default()
         };
+        let (mut deadlines, mut seconds) = (0, 0);
         for (_, fields) in counts {
             for (field, count) in value::pairs(fields)? {
-                let count = u64::try_from(value::number(count)?).unwrap_or(0);
-                if count > 0 {
-                    add(&mut figures, &value::text(field)?, count);
+                let (field, count) = (value::text(field)?, value::number(count)?);
+                match field.as_str() {
+                    "d\u{1f}count" => deadlines += count,
+                    "d\u{1f}seconds" => seconds += count,
+                    _ => add(&mut figures, &field, u64::try_from(count).unwrap_or(0)),
                 }
             }
         }
+        figures.mean_deadline = (deadlines > 0).then(|| Timestamp::from_millis(seconds / deadlines * 1_000));
         let latest = self.ask_all(|home| {
             let mut command = cmd("HMGET");
             command.arg(format!("{home}meta")).arg("store").arg("latest");
@@ -208,6 +212,9 @@ impl RedisStore {
 
 /// Adds a count under the name that the scripts have given it.
 fn add(figures: &mut StoreStatistics, field: &str, count: u64) {
+    if count == 0 {
+        return;
+    }
     let mut parts = field.splitn(3, '\u{1f}');
     let (Some(kind), Some(first)) = (parts.next(), parts.next()) else { return };
     let known = |figures: &mut BTreeMap<&'static str, u64>| {

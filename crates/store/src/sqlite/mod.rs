@@ -145,7 +145,7 @@ impl SqliteStore {
         let is_small = place.bytes() <= options.checked_at_once_max;
         let writer = prepare(&place, is_small.then_some(&*notes))
             .map_err(|error| failure::at_open(&place.path, error))?;
-        let checkpoints = open_writer(&place.path)?;
+        let checkpoints = open_writer(&place.path).map_err(|error| failure::at_open(&place.path, error))?;
         place.note_log();
         let readers = Arc::new(Readers::new(Arc::clone(&place)));
         let writer = Arc::new(Mutex::new(writer));
@@ -454,6 +454,9 @@ fn prepare(place: &Place, notes: Option<&Notes>) -> Result<Writer, OpenError> {
     // Before anything is changed: even the mode of the log is written into the file.
     let step = schema::step_of(&connection, &place.path)?;
     configure(&connection)?;
+    if notes.is_some() && schema::is_old(step) {
+        verify::before_migrating(&connection, &place.path)?;
+    }
     schema::migrate(&mut connection, step)?;
     schema::check_definitions(&connection, &place.path)?;
     if let Some(notes) = notes

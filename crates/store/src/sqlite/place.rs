@@ -52,7 +52,9 @@ impl Place {
         let lock = take_lock(&path)?;
         let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
         let file = open.map_err(|error| cannot("open for writing", &path, &error))?;
-        if let Err(error) = lock_file(&file, &path) {
+        // On the network, a lock of this kind may be one of the kind that SQLite itself needs.
+        let is_networked = mount.as_ref().is_some_and(|mount| mount.kind == Kind::Network);
+        if !is_networked && let Err(error) = lock_file(&file, &path) {
             // SQLite may have this file open in this very process, and closing it here would give back those locks.
             std::mem::forget(file);
             return Err(error);

@@ -53,7 +53,7 @@ pub(super) fn session(
 /// Walks up the index only as far as something earlier may still come: past the claimed, which are few.
 pub(super) fn next_due(connection: &Connection) -> rusqlite::Result<Option<Timestamp>> {
     let mut select = connection.prepare_cached(
-        "SELECT wake_at, coalesce(claimed_until, 0) FROM instances
+        "SELECT wake_at, coalesce(iif(claim_check IS ~claimed_until, claimed_until, 0), 0) FROM instances
          WHERE wake_at IS NOT NULL ORDER BY wake_at",
     )?;
     let mut rows = select.query(())?;

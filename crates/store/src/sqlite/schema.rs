@@ -32,6 +32,11 @@ pub(super) const STEPS: [Step; 4] = [
 const KNOWN_BY: [(&str, u32); 5] =
     [("instances", 1), ("log", 1), ("clarifications", 1), ("settings", 2), ("phases", 3)];
 
+/// Whether an older program wrote the file.
+pub(super) fn is_old(found: u32) -> bool {
+    (1..STEPS.len() as u32).contains(&found)
+}
+
 /// Runs the steps after `found`, each in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection, found: u32) -> Result<(), OpenError> {
     let known = STEPS.len() as u32;

@@ -259,6 +259,15 @@ pub(super) fn at_open(connection: &mut Connection, path: &Path) -> Result<Option
     }
 }
 
+/// That a file of an older program is whole: what a step of the schema makes of damage, nobody could tell from it any more.
+pub(super) fn before_migrating(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let lines = look(connection).unwrap_or_else(|error| vec![failure::checked(error).to_string()]);
+    let Some(line) = lines.into_iter().next() else { return Ok(()) };
+    let detail =
+        format!("{line}; it is of an older release, which is to mend it before this one can take it");
+    Err(OpenError::Damaged { file: path.display().to_string(), detail })
+}
+
 /// Looks, and if need be mends, in a transaction that is kept only if all is accounted for.
 pub(super) fn examine(connection: &mut Connection) -> rusqlite::Result<Verdict> {
     if look(connection)?.is_empty() {

@@ -273,7 +273,8 @@ enum Claim {
 
 static FIND_DUE: LazyLock<String> = LazyLock::new(|| {
     INSTANCES.select(&["row"])
-        + "WHERE t.wake_at <= ?1 AND coalesce(t.claimed_until, 0) <= ?1 ORDER BY t.wake_at LIMIT ?2"
+        + "WHERE t.wake_at <= ?1 AND (coalesce(t.claimed_until, 0) <= ?1 OR t.claim_check IS NOT ~t.claimed_until)
+           ORDER BY t.wake_at LIMIT ?2"
 });
 
 /// Claims what is due and corrects the `wake_at` of what turns out not to be. The second is bounded as well, so that a
@@ -285,7 +286,8 @@ pub(super) fn claim_due(
     limit: usize,
 ) -> rusqlite::Result<Vec<(TenantId, InstanceId)>> {
     let mut claims = find_due(connection, now, limit)?;
-    let mut claim = connection.prepare_cached("UPDATE instances SET claimed_until = ?1 WHERE row = ?2")?;
+    let mut claim = connection
+        .prepare_cached("UPDATE instances SET claimed_until = ?1, claim_check = ~?1 WHERE row = ?2")?;
     for (row, found) in &claims {
         match found {
             Claim::Take(..) => {

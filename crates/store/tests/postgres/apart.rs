@@ -25,7 +25,7 @@ fn a_question_without_a_condition_finds_the_tenants_rows_only() {
     let (database, _store) = filled();
     for table in TABLES {
         let ask = |before: &str| {
-            let count = format!("SELECT count(*), coalesce(min(tenant), '-'), coalesce(max(tenant), '-')");
+            let count = "SELECT count(*), coalesce(min(tenant), '-'), coalesce(max(tenant), '-')";
             database.ask(&format!("SET ROLE statewright_reader; {before}; {count} FROM statewright.{table}"))
         };
         assert_eq!(ask("SET statewright.tenant = 'one'"), "1,one,one", "{table}");
@@ -113,7 +113,7 @@ fn a_login_without_privileges_is_enough() {
     database.execute(&sql);
     let store = PostgresStore::open(&url, Options::default()).expect("it can be opened now");
     let commit = Draft::creation("a").session("ana", 1).build();
-    assert_eq!(store.commit(&[commit.clone()]), Ok(vec![Outcome::Committed]));
+    assert_eq!(store.commit(std::slice::from_ref(&commit)), Ok(vec![Outcome::Committed]));
     assert_eq!(store.load(&tenant("t"), &id("a")), Ok(commit.after));
     assert_eq!(store.clean_up(store::contract::at(5_000), 10).map(|report| report.more), Ok(false));
     let notes = store.info().notes;

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use kernel::commit::Commit;
@@ -10,7 +11,7 @@ use store::postgres::{OpenError, Options};
 use store::query::HistoryQuery;
 use store::{CommitError, LoadError, Outcome, PostgresStore, Store};
 
-use super::server::Database;
+use super::server::{Database, with_client};
 
 fn history_length(store: &dyn Store, of: &str) -> usize {
     let query = HistoryQuery { tenant: tenant("t"), instance: id(of), cursor: None, limit: 10_000 };
@@ -138,18 +139,18 @@ fn a_lane_is_never_left_without_a_first() {
 fn commits_on_lost_connections_are_told_by_their_receipts() {
     let database = Database::new();
     let store = database.open();
-    let is_over = AtomicBool::new(false);
+    let (is_over, over) = std::sync::mpsc::channel::<()>();
     let (mut unknown, mut saved) = (0, 0);
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !is_over.load(Ordering::Relaxed) {
+        let database = &database;
+        scope.spawn(move || {
+            while over.recv_timeout(Duration::from_millis(15)) == Err(RecvTimeoutError::Timeout) {
                 database.terminate();
-                std::thread::sleep(Duration::from_millis(15));
             }
         });
         let started = Instant::now();
         for number in 0.. {
-            if started.elapsed() > Duration::from_secs(4) {
+            if unknown > 5 && saved > 1_000 || started.elapsed() > Duration::from_secs(20) {
                 break;
             }
             let names = (0..16).map(|n| format!("{number}-{n}"));
@@ -171,7 +172,7 @@ fn commits_on_lost_connections_are_told_by_their_receipts() {
                 Err(error) => panic!("{error}"),
             }
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(is_over);
     });
     assert!(unknown > 0, "no connection was lost within a commit");
     assert_eq!(database.ask("SELECT count(*) FROM statewright.receipts"), saved.to_string());
@@ -183,7 +184,7 @@ fn found(store: &PostgresStore, batch: &[Commit]) -> usize {
     let is_there = |commit: &&Commit| loop {
         match store.receipt(&commit.tenant, commit.entry.receipt) {
             Ok(found) => return found.is_some(),
-            Err(LoadError::Unavailable(_)) => std::thread::sleep(Duration::from_millis(5)),
+            Err(LoadError::Unavailable(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
         }
     };
@@ -224,20 +225,32 @@ fn all_connections_in_use_is_an_answer() {
     let url = format!("{}&connections=2", database.url());
     let options = Options { patience: Duration::from_millis(50), ..Options::default() };
     let store = PostgresStore::open(&url, options).expect("it can be opened");
-    let locked =
-        "BEGIN; LOCK TABLE statewright.instances IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(1.5); COMMIT";
-    std::thread::scope(|scope| {
-        scope.spawn(|| database.execute(locked));
-        std::thread::sleep(Duration::from_millis(500));
-        let waiting: Vec<_> = (0..2).map(|_| scope.spawn(|| store.load(&tenant("t"), &id("a")))).collect();
-        std::thread::sleep(Duration::from_millis(200));
-        let expected = LoadError::Unavailable("all 2 connections are in use".to_owned());
-        assert_eq!(store.load(&tenant("t"), &id("a")), Err(expected));
-        for waiting in waiting {
-            assert_eq!(waiting.join().expect("nobody panics"), Ok(None));
-        }
+    let (loads, refused) = with_client(&database.url(), async |client| {
+        let lock = "BEGIN; LOCK TABLE statewright.instances IN ACCESS EXCLUSIVE MODE";
+        client.batch_execute(lock).await.expect("nobody else has it");
+        let load = || store.load(&tenant("t"), &id("a"));
+        std::thread::scope(|scope| {
+            let loading: Vec<_> = (0..2).map(|_| scope.spawn(load)).collect();
+            let refused = scope.spawn(|| {
+                while database.ask(WAITING) != "2" {}
+                let refused = load();
+                database.execute(END_LOCK);
+                refused
+            });
+            let refused = refused.join().expect("nobody panics");
+            let loads: Vec<_> = loading.into_iter().map(|load| load.join().expect("nobody panics")).collect();
+            (loads, refused)
+        })
     });
+    assert_eq!(refused, Err(LoadError::Unavailable("all 2 connections are in use".to_owned())));
+    assert_eq!(loads, [Ok(None), Ok(None)]);
 }
+
+const WAITING: &str = "SELECT count(*) FROM pg_stat_activity
+     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+
+const END_LOCK: &str = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+     WHERE datname = current_database() AND state = 'idle in transaction'";
 
 #[test]
 fn what_one_server_saves_is_news_to_another() {
@@ -249,7 +262,6 @@ fn what_one_server_saves_is_news_to_another() {
     let started = Instant::now();
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| stores[0].wait_for_news(long));
-        std::thread::sleep(Duration::from_millis(50));
         assert_eq!(stores[1].save_definition(&definition("order", 1)), Ok(()));
         assert!(waiting.join().expect("nobody panics"));
     });

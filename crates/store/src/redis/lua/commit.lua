@@ -242,9 +242,9 @@ local function write_instance(P, chain, found)
   end
   if not is_shadow(tenant) then
     if head then
-      count_instance(head[MACHINE], head[STATE], present(head[CLOSURE]), -1)
+      count_instance(head[MACHINE], head[STATE], present(head[CLOSURE]), present(head[WAKE_AT]), -1)
     end
-    count_instance(instance[3], instance[6], instance[7] or nil, 1)
+    count_instance(instance[3], instance[6], instance[7] or nil, instance[9] or nil, 1)
   end
 end
 

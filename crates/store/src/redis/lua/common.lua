@@ -89,11 +89,16 @@ local function write_counts(P)
   counts = {}
 end
 
-local function count_instance(machine, state, closure, by)
+-- Of the deadlines of open instances, how many there are and the sum of their seconds make the mean.
+local function count_instance(machine, state, closure, wake_at, by)
   if closure then
     count('c\31' .. machine .. '\31' .. closure, by)
-  else
-    count('o\31' .. machine .. '\31' .. state, by)
+    return
+  end
+  count('o\31' .. machine .. '\31' .. state, by)
+  if wake_at then
+    count('d\31count', by)
+    count('d\31seconds', by * math.floor(wake_at / 1000))
   end
 end
 
@@ -162,7 +167,7 @@ local function forget(P, tenant, id, member)
     call('ZREM', P .. 's:' .. tenant .. ':' .. esc(machine) .. ':' .. esc(subject), id)
   end
   if not is_shadow(tenant) then
-    count_instance(machine, nil, reason, -1)
+    count_instance(machine, nil, reason, nil, -1)
   end
   for place, line in pairs(phases_of(P, about)) do
     index_phase(P, tenant, id, place, line, false)

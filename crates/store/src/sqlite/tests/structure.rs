@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{Place, fill, flip, log_of, quarantined};
-use crate::contract::{Draft, id, machine, subject, tenant};
+use crate::contract::{Draft, at, id, machine, subject, tenant};
 use crate::query::InstanceQuery;
 use crate::{CommitError, LoadError, Outcome, SqliteOptions, SqliteStore, Store};
 
@@ -134,5 +134,22 @@ fn the_progress_of_an_effect_is_under_a_checksum_of_its_own() {
         assert_eq!(store.effects(&query).unwrap().data, [], "{column}");
         assert_eq!(quarantined(&place.raw()).len(), 1, "{column}");
         assert_eq!(store.retry_effect(&tenant("t"), "a:1:0", crate::contract::at(1)), Ok(None), "{column}");
+    }
+}
+
+#[test]
+fn a_claim_that_was_damaged_has_ended() {
+    for column in ["claimed_until", "claim_check"] {
+        let place = Place::new();
+        let store = place.open();
+        assert_eq!(store.commit(&[Draft::creation("a").timer(2_000).build()]), Ok(vec![Outcome::Committed]));
+        let claim = |now| store.claim_due(at(now), at(now + 1_000), 10).unwrap().len();
+        assert_eq!((claim(2_000), claim(2_001)), (1, 0));
+        let raw = place.raw();
+        // Bit 40, the other way round.
+        let flipped = format!("({column} | (1 << 40)) - ({column} & (1 << 40))");
+        raw.execute_batch(&format!("UPDATE instances SET {column} = {flipped}")).unwrap();
+        assert_eq!(store.next_due(), Ok(Some(at(2_000))), "{column}");
+        assert_eq!((claim(2_002), claim(2_003)), (1, 0), "{column}");
     }
 }
