@@ -214,10 +214,7 @@ fn run(server: Server) -> CommandResult {
     let enabled = fsm_enabled()?;
     let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
     let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
-    let machines = Arc::new(Machines::from_store(&*store)?);
-    machines.check_secrets(&*store)?;
-    load_machines(&machines, &*store, &server)?;
-    receipts::activate(&machines, &*store, server.clock.now())?;
+    let machines = known_machines(&*store, &server)?;
     warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
     if server.clock.is_virtual()
@@ -279,6 +276,15 @@ fn run(server: Server) -> CommandResult {
     // What was being sent has had its time; whoever still says nothing is not waited for.
     runtime.shutdown_timeout(FAREWELL_MAX);
     ended
+}
+
+/// What is stored, what is in the folders, and our own.
+fn known_machines(store: &dyn Store, server: &Server) -> Result<Arc<Machines>, Failure> {
+    let machines = Arc::new(Machines::from_store(store)?);
+    machines.check_secrets(store)?;
+    load_machines(&machines, store, server)?;
+    receipts::activate(&machines, store, server.clock.now())?;
+    Ok(machines)
 }
 
 /// The switch over all machines, which is not ours to name: hosts have set it before.

@@ -207,7 +207,7 @@ fn put_off(connection: &Connection, seq: i64, detail: &str, until: Timestamp) ->
     let mut update = connection
         .prepare_cached("UPDATE outbox SET due_at = ?1, claimable_at = ?1, error = ?2 WHERE seq = ?3")?;
     update.execute(params![until.as_millis(), detail, seq])?;
-    Ok(())
+    seal_progress(connection, seq)
 }
 
 /// Nobody can deliver what is damaged, and nobody behind it should wait for that.

@@ -19,7 +19,7 @@ use super::{KeyReport, NO_KEY, Vault};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
-use crate::{CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
 
 #[derive(Debug)]
 pub struct KeyedStore {
@@ -108,8 +108,9 @@ impl KeyedStore {
         tenants.into_iter().try_for_each(|tenant| self.make_key(tenant, now))
     }
 
+    /// Only what is in this process's memory is not.
     fn at_rest(&self) -> bool {
-        self.inner.info().durability != Durability::Volatile
+        self.inner.info().backend != "memory"
     }
 
     /// Asks once more if what is asked for may be opened then.
