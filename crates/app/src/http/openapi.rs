@@ -167,7 +167,7 @@ const ROUTES: [(&str, &str, &str, &str); 51] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 58] = [
+const CODES: [(&str, u16); 59] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -192,6 +192,7 @@ const CODES: [(&str, u16); 58] = [
     ("body_timeout", 408),
     ("invalid_transition", 409),
     ("guard_rejected", 409),
+    ("invariant_violated", 409),
     ("call_over", 409),
     ("clarification_closed", 409),
     ("instance_exists", 409),

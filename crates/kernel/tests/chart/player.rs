@@ -157,8 +157,10 @@ fn told(before: Option<&Snapshot>, result: Result<Commit, Refusal>) -> String {
     let commit = match result {
         Ok(commit) => commit,
         Err(refusal) => {
-            let shown =
-                matches!(refusal.code.as_str(), "expression_failed" | "step_limit" | "invalid_context");
+            let shown = matches!(
+                refusal.code.as_str(),
+                "expression_failed" | "step_limit" | "invalid_context" | "invariant_violated"
+            );
             let message = if shown { refusal.message } else { String::new() };
             return format!("refused {} {message}", refusal.code.as_str()).trim_end().to_owned();
         }
