@@ -145,6 +145,25 @@ go            -> refused invariant_violated `go` would violate `other`, which `i
 }
 
 #[test]
+fn transition_that_only_moves_ensures_as_well() {
+    check(
+        "
+initial: a
+states:
+  a: { on: { set: { assign: { n: event.n } }, go: { target: b, ensures: { set: context.n > 0 } } } }
+  b: { on: { back: { target: a, ensures: { same: context.n == before.n } } } }
+",
+        r#"
+create         -> a
+go             -> refused invariant_violated `go` would violate `set`, which `go` ensures: `context.n > 0` is false
+set {"n": 1}   -> a; n=1
+go             -> b
+back           -> a
+"#,
+    );
+}
+
+#[test]
 fn creation_that_would_break_an_invariant_is_refused() {
     check(
         "

@@ -221,6 +221,13 @@ fn instance() -> InstanceId {
 
 /// A machine of `states`, in which `L(word)` appends a word to the log.
 pub fn machine(states: &str) -> Machine {
+    let source = completed(states);
+    let (machine, diagnostics) = load(&source);
+    let told: Vec<String> = diagnostics.iter().map(|d| d.render("m", &source)).collect();
+    machine.unwrap_or_else(|| panic!("{}", told.join("\n")))
+}
+
+pub fn completed(states: &str) -> String {
     let mut source = HEAD.to_owned();
     let mut rest = states;
     while let Some(at) = rest.find("L(") {
@@ -229,10 +236,7 @@ pub fn machine(states: &str) -> Machine {
         source += &format!("{before}{{ assign: {{ log: 'context.log + [\"{word}\"]' }} }}");
         rest = after;
     }
-    source += rest;
-    let (machine, diagnostics) = load(&source);
-    let told: Vec<String> = diagnostics.iter().map(|d| d.render("m", &source)).collect();
-    machine.unwrap_or_else(|| panic!("{}", told.join("\n")))
+    source + rest
 }
 
 /// Plays the left sides of `script` and compares its right sides.
