@@ -138,7 +138,7 @@ pub struct MessageAnswer {
     pub effects: Vec<Effect>,
     /// Why the state did not take what was understood, for the outcome `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<Box<Refusal>>,
     pub why: Why,
 }
 

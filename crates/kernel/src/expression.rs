@@ -2,7 +2,8 @@
 //!
 //! Owns what callers see: compiling, the bounds, which names an expression reads, its type, and evaluating over JSON
 //! values. An expression sees `context`, `event`, `event_name`, `active` (the active states' paths), `now`
-//! (milliseconds since 1970) and the variables that its caller names, nothing else.
+//! (milliseconds since 1970) and the variables that its caller names, and what a transition ensures also `before` (the
+//! context as it was), nothing else.
 //!
 //! The `cel` crate parses. What it parsed is lowered to a tree of our own (`lower`, `node`), typed on the way
 //! (`typing`, `kind`), and evaluated over borrowed JSON (`evaluate`, `datum`, `operate`), where every step is paid
@@ -90,12 +91,15 @@ pub struct Names<'n> {
     pub context: &'n [FieldDefinition],
     /// Variables of the caller, such as those of a loop. An inner one hides an outer one of the same name.
     pub locals: &'n [(String, Type)],
+    /// Whether `before` is there: the context as it was.
+    pub before: bool,
 }
 
 /// Which names an expression reads. Variables of comprehensions are not among them.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Reads {
     pub context: FieldsRead,
+    pub before: FieldsRead,
     pub event: FieldsRead,
     pub event_name: bool,
     pub active: bool,
@@ -122,13 +126,15 @@ pub struct Scope<'a> {
     pub now: Timestamp,
     /// The values of `Names::locals`, in the same order.
     pub locals: &'a [Value],
+    /// The context as it was, for an expression that knows of `before`.
+    pub before: Option<&'a Fields>,
 }
 
 impl<'a> Scope<'a> {
     /// Nothing is there; `none` stands for the context and the event.
     pub fn empty(none: &'a Fields) -> Self {
         let now = Timestamp::from_millis(0);
-        Self { context: none, event: none, event_name: "", active: &[], now, locals: &[] }
+        Self { context: none, event: none, event_name: "", active: &[], now, locals: &[], before: None }
     }
 }
 
@@ -175,12 +181,12 @@ impl Expression {
     }
 
     /// # Errors
-    /// A fragment, if it can never be a guard.
-    pub fn check_guard(&self) -> Result<(), String> {
+    /// A fragment that begins with `what` it is, if it can never be true or false.
+    pub fn check_truth(&self, what: &str) -> Result<(), String> {
         if self.result.may_be_boolean() {
             return Ok(());
         }
-        Err(format!("a guard must be true or false, and this is {}", self.result))
+        Err(format!("{what} must be true or false, and this is {}", self.result))
     }
 
     /// # Errors
@@ -236,13 +242,16 @@ impl Expression {
     /// The values that the expression read, for explaining it.
     pub fn values(&self, scope: Scope<'_>) -> Fields {
         let mut values = Fields::new();
-        let sides =
-            [("context", scope.context, &self.reads.context), ("event", scope.event, &self.reads.event)];
+        let sides = [
+            ("context", Some(scope.context), &self.reads.context),
+            ("before", scope.before, &self.reads.before),
+            ("event", Some(scope.event), &self.reads.event),
+        ];
         for (root, fields, read) in sides {
             for name in read.names.iter().take(EXPLAINED_FIELDS_MAX) {
-                let value = match root == "context" && self.secrecy.hides(name) {
+                let value = match root != "event" && self.secrecy.hides(name) {
                     true => Value::from(SECRET),
-                    false => fields.get(name).map_or(Value::Null, abridged),
+                    false => fields.and_then(|fields| fields.get(name)).map_or(Value::Null, abridged),
                 };
                 values.insert(format!("{root}.{name}"), value);
             }
@@ -320,8 +329,14 @@ mod tests {
         let (Value::Object(context), Value::Object(event)) = (context, event) else { unreachable!() };
         let active: [Arc<str>; 1] = ["collecting".into()];
         let now = Timestamp::from_millis(7);
-        let scope =
-            Scope { context: &context, event: &event, event_name: "note", active: &active, now, locals: &[] };
+        let scope = Scope {
+            context: &context,
+            event: &event,
+            event_name: "note",
+            active: &active,
+            now,
+            ..Scope::empty(&context)
+        };
         Expression::compile(source, &Names::default())?.evaluate(scope)
     }
 
@@ -466,7 +481,7 @@ mod tests {
     /// Compiles with fields of every type, and two variables of a loop.
     fn compile_typed(source: &str) -> Result<Expression, String> {
         let locals = [("item".to_owned(), Type::TEXT), ("index".to_owned(), Type::INTEGER)];
-        Expression::compile(source, &Names { context: &typed_fields(), locals: &locals })
+        Expression::compile(source, &Names { context: &typed_fields(), locals: &locals, ..Names::default() })
     }
 
     #[test]
@@ -593,7 +608,7 @@ mod tests {
             assert_eq!(told.is_some(), problem.is_some(), "{source}: {told:?}");
             assert!(told.unwrap_or_default().contains(problem.unwrap_or_default()), "{source}");
         }
-        let guard = |source| compile_typed(source).unwrap().check_guard().err();
+        let guard = |source| compile_typed(source).unwrap().check_truth("a guard").err();
         assert_eq!(guard("event.x"), None);
         assert_eq!(guard("context.n").unwrap(), "a guard must be true or false, and this is a whole number");
     }

@@ -84,6 +84,11 @@ impl Machine {
 }
 
 impl FieldDefinition {
+    /// Whoever creates an instance has to say what it holds.
+    pub fn must_be_given(&self) -> bool {
+        self.required && self.default.is_none()
+    }
+
     /// What an optional field holds before anybody assigns it: null where it may, else the type's empty value.
     pub fn empty(&self) -> Value {
         if self.nullable {

@@ -22,6 +22,9 @@ pub struct Refusal {
     /// The transitions that were looked at, in order, each with what its guard said.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub explain: Vec<Considered>,
+    /// What would not have held any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub violated: Vec<Violation>,
     /// What comes by time, whatever is sent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub timers: Vec<Timer>,
@@ -53,6 +56,8 @@ pub enum RefusalCode {
     InvalidTransition,
     /// A transition would take the event, but its guard said no.
     GuardRejected,
+    /// What has to hold would not hold any more.
+    InvariantViolated,
     /// The instance has ended.
     InstanceClosed,
     /// The machine has no such event.
@@ -105,6 +110,7 @@ impl RefusalCode {
             self,
             Self::InvalidTransition
                 | Self::GuardRejected
+                | Self::InvariantViolated
                 | Self::InstanceClosed
                 | Self::ExpressionFailed
                 | Self::StepLimit
@@ -124,6 +130,7 @@ impl RefusalCode {
         match self {
             Self::InvalidTransition => "invalid_transition",
             Self::GuardRejected => "guard_rejected",
+            Self::InvariantViolated => "invariant_violated",
             Self::InstanceClosed => "instance_closed",
             Self::UnknownEvent => "unknown_event",
             Self::NotFound => "not_found",
@@ -171,6 +178,25 @@ pub struct GuardVerdict {
     pub values: serde_json::Map<String, Value>,
 }
 
+/// Something that has to hold, and would not have held, with the values that it saw.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Violation {
+    pub name: String,
+    /// The state whose invariant it is, or whose transition ensures it; empty for the top.
+    pub state: String,
+    /// For what a transition ensures, the event that the transition is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<String>,
+    pub expression: String,
+    /// What the definition says to whoever is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Why it cannot be worked out, if that is what is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    pub values: serde_json::Map<String, Value>,
+}
+
 impl Refusal {
     pub fn new(code: RefusalCode, revision: Revision, message: impl Into<String>) -> Self {
         Self {
@@ -179,6 +205,7 @@ impl Refusal {
             revision,
             allowed: Vec::new(),
             explain: Vec::new(),
+            violated: Vec::new(),
             timers: Vec::new(),
             phase: None,
         }

@@ -200,6 +200,7 @@ const CODES: [(&str, u16); 59] = [
     ("body_timeout", 408),
     ("invalid_transition", 409),
     ("guard_rejected", 409),
+    ("invariant_violated", 409),
     ("call_over", 409),
     ("clarification_closed", 409),
     ("instance_exists", 409),

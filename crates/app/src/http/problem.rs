@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use engine::EngineError;
 use kernel::diagnostic::Diagnostic;
 use kernel::input::Fields;
-use kernel::refusal::{Considered, Refusal, RefusalCode};
+use kernel::refusal::{Considered, Refusal, RefusalCode, Violation};
 use kernel::snapshot::Timer;
 use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
@@ -32,6 +32,9 @@ struct Document {
     allowed: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     explain: Vec<Considered>,
+    /// What would not have held any more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    violated: Vec<Violation>,
     /// What comes by time, whatever is sent.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     timers: Vec<Timer>,
@@ -70,6 +73,7 @@ impl Problem {
             retryable: false,
             allowed: Vec::new(),
             explain: Vec::new(),
+            violated: Vec::new(),
             timers: Vec::new(),
             diagnostics: Vec::new(),
             flow: None,
@@ -158,6 +162,7 @@ impl Problem {
         let (status, title) = match refusal.code {
             RefusalCode::InvalidTransition => (409, "The state does not allow this event"),
             RefusalCode::GuardRejected => (409, "A guard said no"),
+            RefusalCode::InvariantViolated => (409, "What has to hold would not hold any more"),
             RefusalCode::InstanceExists => (409, "The instance exists"),
             RefusalCode::DefinitionMissing => (409, "The instance's definition is missing"),
             RefusalCode::ClarificationClosed => (409, "The clarification is no longer pending"),
@@ -184,6 +189,7 @@ impl Problem {
         let mut problem = Self::new(status, code, title, refusal.message.clone());
         problem.0.allowed.clone_from(&refusal.allowed);
         problem.0.explain.clone_from(&refusal.explain);
+        problem.0.violated.clone_from(&refusal.violated);
         problem.0.timers.clone_from(&refusal.timers);
         problem
     }

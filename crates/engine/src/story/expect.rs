@@ -184,7 +184,9 @@ pub(super) fn compare(expectations: &[Expectation], seen: &Seen) -> Vec<String> 
     }
     // A timer that fails is recorded and nobody is told: a story tells.
     let failing = |entry: &&Entry| {
-        entry.message.is_none() && matches!(entry.code.as_deref(), Some("expression_failed" | "step_limit"))
+        let code = entry.code.as_deref();
+        let failed = matches!(code, Some("expression_failed" | "step_limit" | "invariant_violated"));
+        entry.message.is_none() && failed
     };
     let told = expectations.iter().any(|e| matches!(e.key, "refused" | "history"));
     for entry in seen.new_entries.iter().filter(failing).filter(|_| !told) {

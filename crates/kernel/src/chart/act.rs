@@ -192,6 +192,7 @@ impl Run<'_> {
             active: &active,
             now: self.stepper.now,
             locals: &self.locals,
+            before: None,
         };
         let result = self.budget.spend(|fuel| expression.evaluate_with(scope, fuel));
         result.map_err(|problem| format!("`{}`: {problem}", expression.source))

@@ -6,6 +6,7 @@
 mod act;
 mod budget;
 pub(crate) mod entry;
+pub mod invariant;
 mod run;
 pub mod step;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::chart::entry::Plan;
+use crate::chart::invariant::Invariant;
 use crate::definition::{EXPRESSION_ERROR, TIMER_PREFIX, is_internal};
 use crate::expression::Expression;
 use crate::lookup::Lookup;
@@ -53,6 +55,8 @@ pub struct Chart {
     /// short path is open.
     pub is_flat: bool,
     has_history: bool,
+    /// Anything has to hold after an input.
+    pub has_invariants: bool,
     /// Where an instance stands that has just begun, if nothing eventless leads on.
     initial_leaves: Vec<StateIndex>,
     /// What an expression that fails raises, if anything listens to it.
@@ -81,6 +85,8 @@ pub struct State {
     pub initial_actions: Vec<Action>,
     pub entry: Vec<Action>,
     pub exit: Vec<Action>,
+    /// What holds whenever the state is active.
+    pub invariants: Vec<Invariant>,
     /// Timers that run while the state is active, with their events.
     pub after: Vec<(Delay, EventIndex)>,
     pub calls: Vec<Call>,
@@ -125,6 +131,8 @@ pub struct Transition {
     pub guard: Option<Expression>,
     pub targets: Vec<StateIndex>,
     pub actions: Vec<Action>,
+    /// What holds once it has been taken and the chart is at rest.
+    pub ensures: Vec<Invariant>,
     pub reenter: bool,
     pub reason: Option<Arc<str>>,
     pub loop_normal: bool,
@@ -166,7 +174,7 @@ pub enum Action {
 pub enum Wait {
     Fixed(Delay),
     /// Whole milliseconds.
-    Computed(Expression),
+    Computed(Box<Expression>),
 }
 
 /// A value that is written down, or worked out when it is wanted.
@@ -314,6 +322,8 @@ impl Chart {
         let eventless = self.transitions.iter().any(|t| t.event.is_empty());
         self.error_event = self.event_by_name.get(EXPRESSION_ERROR).copied();
         self.has_history = (0..self.states.len()).any(|n| self.is_history(StateIndex(n as u16)));
+        self.has_invariants = self.states.iter().any(|state| !state.invariants.is_empty())
+            || self.transitions.iter().any(|transition| !transition.ensures.is_empty());
         for state in &mut self.states {
             let waits = !state.after.is_empty() || !state.calls.is_empty();
             state.is_entered_in_silence = state.entry.is_empty() && !waits;

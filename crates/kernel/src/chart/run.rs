@@ -16,6 +16,7 @@ use crate::bound;
 use crate::chart::act::Stopped;
 use crate::chart::budget::Budget;
 use crate::chart::entry::Entered;
+use crate::chart::invariant::Promise;
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
 use crate::expression::Fuel;
@@ -350,6 +351,13 @@ impl<'a> Run<'a> {
         let transition = self.chart.transition(index);
         if transition.reason.is_some() {
             self.reason.clone_from(&transition.reason);
+        }
+        if !transition.ensures.is_empty() {
+            self.trail.promises.push(Promise {
+                transition: index,
+                event_name: self.event_name.into(),
+                payload: self.payload.fields().clone(),
+            });
         }
         self.act(&transition.actions)
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::bound;
 use crate::chart::budget::Budget;
 use crate::chart::entry::History;
+use crate::chart::invariant::Promise;
 use crate::chart::run::Run;
 use crate::chart::{Chart, EventIndex, Kind, ROOT, ReplyIndex, StateIndex, TransitionIndex};
 use crate::definition::FieldDefinition;
@@ -22,7 +23,7 @@ use crate::time::Timestamp;
 /// Transitions that an explanation tells of.
 const CONSIDERED_MAX: usize = 50;
 /// What guards saw, in all transitions of an explanation together, before the rest is left out.
-const EXPLAINED_BYTES_MAX: usize = 32 * 1024;
+pub(super) const EXPLAINED_BYTES_MAX: usize = 32 * 1024;
 
 /// Where an instance stands in its chart.
 #[derive(Clone, Debug, PartialEq, Default)]
@@ -66,7 +67,7 @@ impl Position {
         &self.leaves
     }
 
-    pub(super) fn is_active(&self, state: StateIndex) -> bool {
+    pub(crate) fn is_active(&self, state: StateIndex) -> bool {
         self.active.binary_search(&state).is_ok()
     }
 
@@ -109,6 +110,8 @@ pub struct Trail {
     pub closed: Option<Arc<str>>,
     /// What it has come to.
     pub output: Fields,
+    /// What the transitions taken ensure, until it has been asked.
+    pub promises: Vec<Promise>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -202,7 +205,7 @@ impl<'a> Stepper<'a> {
             let (from, to) = (self.chart.state(from), self.chart.state(to));
             to.kind == Kind::Atomic && from.is_left_in_silence && to.is_entered_in_silence
         });
-        if simple && transition.actions.is_empty() {
+        if simple && transition.actions.is_empty() && transition.ensures.is_empty() {
             trail.taken.push(chosen);
             if let Some(to) = moves {
                 position.leaves[0] = to;
@@ -242,7 +245,15 @@ impl<'a> Stepper<'a> {
         payload: &'s Fields,
         active: &'s [Arc<str>],
     ) -> Scope<'s> {
-        Scope { context: &position.context, event: payload, event_name, active, now: self.now, locals: &[] }
+        Scope {
+            context: &position.context,
+            event: payload,
+            event_name,
+            active,
+            now: self.now,
+            locals: &[],
+            before: None,
+        }
     }
 
     /// The paths of all active states but the top, as expressions see them.

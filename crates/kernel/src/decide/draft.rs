@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::bound;
+use crate::chart::step::{Position, Trail};
+use crate::conversation::Draft;
 use crate::decide::turn::Turn;
 use crate::input::Fields;
 
@@ -17,37 +19,51 @@ impl Turn<'_> {
         let Some(draft) = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref()) else {
             return;
         };
-        let (old, new) = (was.get(&draft.key), self.position.context.get(&draft.key));
-        if old == new || self.trail.closed.is_some() {
-            return;
+        if self.trail.closed.is_none() {
+            exchange(draft, &mut self.session.drafts, was, &mut self.position.context);
         }
-        let key = |value: &serde_json::Value| match value {
-            serde_json::Value::Null => None,
-            serde_json::Value::String(text) => Some(text.clone()),
-            other => Some(other.to_string()),
-        };
-        let new = new.and_then(key);
-        if let Some(old) = old.and_then(key) {
-            let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
-            self.session.drafts.insert(old.clone(), kept.collect());
-            // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
-            let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
-            while self.session.drafts.len() > DRAFTS_MAX
-                || bytes(&self.session.drafts) > bound::CONTEXT_BYTES_MAX
-            {
-                let Some(first) = self.session.drafts.keys().find(|key| **key != old).cloned() else { break };
-                self.session.drafts.remove(&first);
-            }
+    }
+
+    /// The context that `position` has once drafts have been exchanged.
+    pub(super) fn with_draft(&self, position: &Position, trail: &Trail) -> Arc<Fields> {
+        let mut context = Arc::clone(&position.context);
+        let draft = self.machine.conversation.as_ref().and_then(|c| c.draft.as_ref());
+        if let Some(draft) = draft.filter(|_| trail.closed.is_none()) {
+            exchange(draft, &mut self.session.drafts.clone(), &self.after.context, &mut context);
         }
-        let Some((new, kept)) = new.and_then(|new| self.session.drafts.remove_entry(&new)) else { return };
-        let mut context = Fields::clone(&self.position.context);
-        context.extend(kept.clone());
-        // What would not fit stays put aside.
-        match bound::check(&context) {
-            Ok(()) => self.position.context = Arc::new(context),
-            Err(_) => {
-                self.session.drafts.insert(new, kept);
-            }
+        context
+    }
+}
+
+fn exchange(draft: &Draft, drafts: &mut BTreeMap<String, Fields>, was: &Fields, context: &mut Arc<Fields>) {
+    let (old, new) = (was.get(&draft.key), context.get(&draft.key));
+    if old == new {
+        return;
+    }
+    let key = |value: &serde_json::Value| match value {
+        serde_json::Value::Null => None,
+        serde_json::Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    };
+    let new = new.and_then(key);
+    if let Some(old) = old.and_then(key) {
+        let kept = draft.fields.iter().filter_map(|f| Some((f.clone(), was.get(f)?.clone())));
+        drafts.insert(old.clone(), kept.collect());
+        // Nobody works on more at a time; what is let go is the first by name, but never the one just kept.
+        let bytes = |drafts: &BTreeMap<String, Fields>| drafts.values().map(bound::size).sum::<usize>();
+        while drafts.len() > DRAFTS_MAX || bytes(drafts) > bound::CONTEXT_BYTES_MAX {
+            let Some(first) = drafts.keys().find(|key| **key != old).cloned() else { break };
+            drafts.remove(&first);
+        }
+    }
+    let Some((new, kept)) = new.and_then(|new| drafts.remove_entry(&new)) else { return };
+    let mut restored = Fields::clone(context);
+    restored.extend(kept.clone());
+    // What would not fit stays put aside.
+    match bound::check(&restored) {
+        Ok(()) => *context = Arc::new(restored),
+        Err(_) => {
+            drafts.insert(new, kept);
         }
     }
 }

@@ -177,7 +177,7 @@ fn router<'a>(turn: &'a Turn<'_>, conversation: &'a Conversation, message: &'a M
 struct Told {
     outcome: MessageOutcome,
     reply: Vec<Reply>,
-    refusal: Option<Refusal>,
+    refusal: Option<Box<Refusal>>,
 }
 
 impl Told {
@@ -299,7 +299,7 @@ impl Speaker<'_, '_> {
             }
             Err(refusal) => {
                 let reply = self.with_prompt("not_now");
-                Told { outcome: MessageOutcome::Refused, reply, refusal: Some(refusal) }
+                Told { outcome: MessageOutcome::Refused, reply, refusal: Some(Box::new(refusal)) }
             }
         }
     }
@@ -497,6 +497,7 @@ impl Speaker<'_, '_> {
             active: &active,
             now: self.turn.now,
             locals: &[],
+            before: None,
         })
     }
 }

@@ -6,6 +6,7 @@
 mod draft;
 mod explain;
 mod flow;
+mod invariant;
 mod message;
 mod place;
 mod turn;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use crate::bound;
 use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
-use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, is_internal};
+use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, FieldDefinition, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{CallOutcome, Cause, Fields, FlowStart, Input};
 use crate::machine::Machine;
@@ -284,6 +285,10 @@ fn bring_result(
 }
 
 /// Puts the instance into the definition's safe state; fields marked `keep` survive.
+///
+/// Where what survives would break an invariant there, it is given up as well: an operator must get on, and is told what
+/// was replaced. What the creator had to give has nothing to be replaced with, so that because of it a recovery may be
+/// refused.
 fn recover(
     machine: &Machine,
     before: &Snapshot,
@@ -291,14 +296,29 @@ fn recover(
     now: Timestamp,
     reason: &str,
 ) -> Result<Commit, Refusal> {
+    let keeping = recover_with(machine, before, input, now, |f| f.keep || f.must_be_given());
+    let recovered = match keeping {
+        Err(refusal) if refusal.code == RefusalCode::InvariantViolated => {
+            recover_with(machine, before, input, now, FieldDefinition::must_be_given).map_err(|_| refusal)
+        }
+        other => other,
+    };
+    let mut commit = recovered?;
+    commit.entry.reason = Some(reason.to_owned());
+    Ok(commit)
+}
+
+fn recover_with(
+    machine: &Machine,
+    before: &Snapshot,
+    input: &Input,
+    now: Timestamp,
+    survives: impl Fn(&FieldDefinition) -> bool,
+) -> Result<Commit, Refusal> {
     let mut turn = Turn::resume_anywhere(machine, before, input, now);
     turn.open()?;
-    let kept: Vec<&str> = machine
-        .fields
-        .iter()
-        .filter(|f| f.keep || (f.required && f.default.is_none()))
-        .map(|f| f.name.value.as_str())
-        .collect();
+    let kept: Vec<&str> =
+        machine.fields.iter().filter(|f| survives(f)).map(|f| f.name.value.as_str()).collect();
     let mut replaced = Fields::new();
     let mut context = Fields::new();
     for field in &machine.fields {
@@ -323,9 +343,7 @@ fn recover(
     }
     let kept = kept.into_iter().map(str::to_owned).collect();
     let replaced = Replaced { state: before.state(), context: replaced, kept };
-    let mut commit = turn.commit_event("recover", Some(replaced));
-    commit.entry.reason = Some(reason.to_owned());
-    Ok(commit)
+    Ok(turn.commit_event("recover", Some(replaced)))
 }
 
 /// The transition of an entry, if the state or the event says that there was one.

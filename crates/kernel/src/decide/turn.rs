@@ -18,7 +18,7 @@ use crate::id::{InstanceId, Revision, Subject};
 use crate::input::{Cause, Fields, Input};
 use crate::looping::{LOOP_TIMES, Looping};
 use crate::machine::Machine;
-use crate::refusal::{Refusal, RefusalCode};
+use crate::refusal::{Considered, Refusal, RefusalCode};
 use crate::snapshot::{Closure, Snapshot, Timer};
 use crate::time::Timestamp;
 
@@ -163,7 +163,10 @@ impl<'a> Turn<'a> {
     }
 
     pub fn start(&mut self) -> Result<(), Refusal> {
-        self.stepper().start(&mut self.position, &mut self.trail).map_err(|e| self.refusal("create", None, e))
+        self.stepper()
+            .start(&mut self.position, &mut self.trail)
+            .map_err(|e| self.refusal("create", None, e))?;
+        self.hold("create")
     }
 
     /// Puts the chart where it begins, as if nothing had been.
@@ -171,13 +174,15 @@ impl<'a> Turn<'a> {
         self.position = Position::new(Arc::clone(&self.position.context));
         self.stepper()
             .start(&mut self.position, &mut self.trail)
-            .map_err(|e| self.refusal("recover", None, e))
+            .map_err(|e| self.refusal("recover", None, e))?;
+        self.hold("recover")
     }
 
     pub fn jump(&mut self, state: StateIndex) -> Result<(), Refusal> {
         self.stepper()
             .jump(&mut self.position, state, &mut self.trail)
-            .map_err(|e| self.refusal("recover", None, e))
+            .map_err(|e| self.refusal("recover", None, e))?;
+        self.hold("recover")
     }
 
     /// Takes an event. A refusal leaves the turn as it was.
@@ -194,6 +199,10 @@ impl<'a> Turn<'a> {
         };
         match result {
             Ok(()) => {
+                let violations = self.violations(&position, &mut trail);
+                if !violations.is_empty() {
+                    return Err(self.violation(event, Some(payload), violations));
+                }
                 (self.position, self.trail) = (position, trail);
                 self.taken = Some(event.to_owned());
                 Ok(())
@@ -208,8 +217,7 @@ impl<'a> Turn<'a> {
 
     fn refusal(&self, event: &str, payload: Option<&Fields>, error: StepError) -> Refusal {
         let state = self.after.state();
-        let occurrence = payload.and_then(|payload| self.occurrence(event, payload));
-        let considered = occurrence.map(|o| self.stepper().consider(&self.position, o)).unwrap_or_default();
+        let considered = self.considered(event, payload);
         let (code, message) = match error {
             StepError::Expression(problem) => {
                 (RefusalCode::ExpressionFailed, format!("`{event}` failed in `{state}`: {problem}"))
@@ -238,15 +246,19 @@ impl<'a> Turn<'a> {
                 )
             }
         };
-        Refusal {
-            code,
-            message,
-            revision: self.expected,
-            allowed: self.allowed(),
-            explain: considered,
-            timers: self.position.timers.clone(),
-            phase: None,
-        }
+        self.refused(code, message, considered)
+    }
+
+    /// A refusal with what there is instead.
+    pub fn refused(&self, code: RefusalCode, message: String, explain: Vec<Considered>) -> Refusal {
+        let (allowed, timers) = (self.allowed(), self.position.timers.clone());
+        Refusal { allowed, explain, timers, ..Refusal::new(code, self.expected, message) }
+    }
+
+    /// The transitions that an event leads to from here.
+    pub fn considered(&self, event: &str, payload: Option<&Fields>) -> Vec<Considered> {
+        let occurrence = payload.and_then(|payload| self.occurrence(event, payload));
+        occurrence.map(|o| self.stepper().consider(&self.position, o)).unwrap_or_default()
     }
 
     /// The events that some active state has a transition for, whatever its guard says.
@@ -313,7 +325,15 @@ impl<'a> Turn<'a> {
         let active = self.stepper().active_paths(&self.position);
         let no_event = Fields::new();
         let now = self.now;
-        let scope = Scope { context, event: &no_event, event_name: "", active: &active, now, locals: &[] };
+        let scope = Scope {
+            context,
+            event: &no_event,
+            event_name: "",
+            active: &active,
+            now,
+            locals: &[],
+            before: None,
+        };
         let locale = self.locale(conversation);
         let (reply, offered) = conversation.render(template, locale, scope, self.revision());
         self.offered.extend(offered);

@@ -107,6 +107,8 @@ pub struct StateDefinition {
     pub invoke: Vec<InvokeDefinition>,
     pub entry: Vec<ActionDefinition>,
     pub exit: Vec<ActionDefinition>,
+    /// What holds whenever the state is active.
+    pub invariants: Vec<InvariantDefinition>,
     /// What the state takes without an intent being named: kind of input, and the event it becomes.
     pub accepts: Vec<Accept>,
     /// For a history state, where to go when there is nothing to remember.
@@ -171,12 +173,23 @@ pub struct TransitionDefinition {
     pub target: Vec<Placed<String>>,
     pub guard: Option<Placed<String>>,
     pub actions: Vec<ActionDefinition>,
+    /// What holds once it has been taken and the machine is at rest.
+    pub ensures: Vec<InvariantDefinition>,
     /// Leaves and enters the source again, also for a target inside it.
     pub reenter: bool,
     /// The closure reason, if the transition ends the instance.
     pub reason: Option<String>,
     /// Repeating this transition is not a loop worth reporting.
     pub loop_normal: bool,
+}
+
+/// Something that has to be true after an input, else the input is refused.
+#[derive(Clone, Debug)]
+pub struct InvariantDefinition {
+    pub name: Placed<String>,
+    pub check: Placed<String>,
+    /// What whoever is refused is told, beside the name.
+    pub message: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -307,6 +320,11 @@ impl StateDefinition {
             }
         }
         all
+    }
+
+    /// What holds in this state, and after its transitions.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &InvariantDefinition> {
+        self.invariants.iter().chain(self.transitions().flat_map(|transition| &transition.ensures))
     }
 
     /// This state and all within it, in document order.

@@ -1,12 +1,14 @@
 //! From a document tree to a `Definition`: keys, types and shapes. Names are resolved later, by `compile`.
 
 mod actions;
+mod invariants;
 
 use serde_json::Value;
 
 use crate::conversation::definition::read_conversation;
 use crate::definition::document::{Node, NodeKind, Placed};
 use crate::definition::read::actions::{ACTION_KEYS, read_actions, read_inline};
+use crate::definition::read::invariants::read_invariants;
 use crate::definition::reader::{Entries, Reader};
 use crate::definition::{
     Accept, AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvokeDefinition,
@@ -21,7 +23,7 @@ pub(crate) use actions::{ITEM, read_values};
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
 
-const ROOT_KEYS: [&str; 16] = [
+const ROOT_KEYS: [&str; 17] = [
     "machine",
     "version",
     "description",
@@ -36,10 +38,11 @@ const ROOT_KEYS: [&str; 16] = [
     "invoke",
     "entry",
     "exit",
+    "invariants",
     "states",
     "conversation",
 ];
-const STATE_KEYS: [&str; 19] = [
+const STATE_KEYS: [&str; 20] = [
     "type",
     "initial",
     "states",
@@ -50,6 +53,7 @@ const STATE_KEYS: [&str; 19] = [
     "invoke",
     "entry",
     "exit",
+    "invariants",
     "accepts",
     "history",
     "target",
@@ -61,7 +65,8 @@ const STATE_KEYS: [&str; 19] = [
     "tags",
 ];
 /// Beside `ACTION_KEYS`.
-const TRANSITION_KEYS: [&str; 7] = ["target", "guard", "actions", "reenter", "reason", "loop", "description"];
+const TRANSITION_KEYS: [&str; 8] =
+    ["target", "guard", "actions", "ensures", "reenter", "reason", "loop", "description"];
 /// Beside `ACTION_KEYS`.
 const INITIAL_KEYS: [&str; 2] = ["target", "actions"];
 const INVOKE_KEYS: [&str; 7] = ["id", "src", "input", "timeout", "on_done", "on_error", "description"];
@@ -338,6 +343,9 @@ fn read_state_entries(
     }
     state.entry = entries.get("entry").map(|e| read_actions(reader, e)).unwrap_or_default();
     state.exit = entries.get("exit").map(|e| read_actions(reader, e)).unwrap_or_default();
+    if let Some(invariants) = entries.get("invariants") {
+        state.invariants = read_invariants(reader, invariants, "`invariants`");
+    }
     state.accepts = entries.get("accepts").map(|a| read_accepts(reader, a)).unwrap_or_default();
     state.default_target = entries.get("target").map(|t| reader.texts(t, "`target`")).unwrap_or_default();
     state.default_actions = entries.get("actions").map(|a| read_actions(reader, a)).unwrap_or_default();
@@ -441,6 +449,9 @@ fn read_transition(reader: &mut Reader<'_>, node: &Node) -> Option<TransitionDef
     if let Some(actions) = entries.get("actions") {
         transition.actions.extend(read_actions(reader, actions));
     }
+    if let Some(ensures) = entries.get("ensures") {
+        transition.ensures = read_invariants(reader, ensures, "`ensures`");
+    }
     transition.reenter = entries.get("reenter").and_then(|r| reader.boolean(r, "`reenter`")).unwrap_or(false);
     transition.reason =
         entries.get("reason").and_then(|r| reader.text(r, "`reason`")).map(|reason| reason.value);
@@ -486,6 +497,7 @@ impl StateDefinition {
             invoke: Vec::new(),
             entry: Vec::new(),
             exit: Vec::new(),
+            invariants: Vec::new(),
             accepts: Vec::new(),
             default_target: Vec::new(),
             default_actions: Vec::new(),
@@ -502,6 +514,7 @@ impl TransitionDefinition {
             target,
             guard: None,
             actions: Vec::new(),
+            ensures: Vec::new(),
             reenter: false,
             reason: None,
             loop_normal: false,
@@ -520,6 +533,7 @@ pub(super) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
         ("/$defs/initial", with_actions(&INITIAL_KEYS)),
         ("/$defs/transition", with_actions(&TRANSITION_KEYS)),
         ("/$defs/invoke", INVOKE_KEYS.to_vec()),
+        ("/$defs/invariant/anyOf/1", invariants::INVARIANT_KEYS.to_vec()),
         ("/$defs/field", FIELD_KEYS.to_vec()),
         ("/$defs/action", ACTION_KEYS.to_vec()),
         ("/$defs/raised/anyOf/1", actions::RAISE_KEYS.to_vec()),

@@ -127,8 +127,8 @@ mod tests {
             }
         }
         assert_eq!(
-            seen, 9,
-            "context, states, phases, intents, replies, and `on` and `after` of the top and of states"
+            seen, 10,
+            "context, states, phases, invariants, intents, replies, and `on` and `after` of the top and of states"
         );
     }
 }

@@ -4,7 +4,7 @@
 //! `tests/diagnostics`. A code keeps its meaning.
 
 /// A code and its meaning, in the order in which an author meets them.
-pub const CODES: [(&str, &str); 43] = [
+pub const CODES: [(&str, &str); 44] = [
     ("syntax", "The text is not YAML 1.2 or JSON; what follows the place could not be read."),
     (
         "too_large",
@@ -38,6 +38,10 @@ pub const CODES: [(&str, &str); 43] = [
         "type_mismatch",
         "An expression gives another type than is wanted here: a guard that is no boolean, a value that its field does not take.",
     ),
+    (
+        "never_holds",
+        "An invariant that does not hold for an instance that is given nothing, or where a recovery leads: none could begin, or be recovered.",
+    ),
     ("unknown_phase", "What a phase needs, or is rolled back to, is no phase of the flow."),
     (
         "phase_cycle",
@@ -67,7 +71,10 @@ pub const CODES: [(&str, &str); 43] = [
         "Whoever is in the state and sends nothing stays there for ever; or a phase of a flow waits without end for few people to say yes.",
     ),
     ("never_chosen", "A transition that stands behind one that always wins."),
-    ("constant_guard", "A guard, or the `when` of a phase, that reads nothing, and so always says the same."),
+    (
+        "constant_guard",
+        "A guard, the `when` of a phase, or an invariant that reads nothing, and so always says the same.",
+    ),
     (
         "endless_loop",
         "Transitions that follow one another without end. When they run they are stopped and refused as `step_limit`.",

@@ -369,7 +369,8 @@ fn fields() -> impl Strategy<Value = Fields> {
 fn compare_with_cel(written: &Written, context: &Fields, event: &Fields, x: Value) {
     let active: [Arc<str>; 2] = ["a".into(), "b".into()];
     let (now, locals) = (Timestamp::from_millis(3), [x]);
-    let scope = Scope { context, event, event_name: "a", active: &active, now, locals: &locals };
+    let scope =
+        Scope { context, event, event_name: "a", active: &active, now, locals: &locals, before: None };
     let known = [("x".to_owned(), Type::ANY)];
     let names = Names { locals: &known, ..Names::default() };
     for source in [&written.plain, &written.untyped] {

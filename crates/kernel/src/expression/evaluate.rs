@@ -117,6 +117,7 @@ impl<'r, 'a> Run<'r, 'a> {
         match node {
             Node::ContextField(name) => self.scope.context.get(&**name),
             Node::EventField(name) => self.scope.event.get(&**name),
+            Node::BeforeField(name) => self.scope.before?.get(&**name),
             Node::Local(slot, _) => self.scope.locals.get(*slot),
             _ => None,
         }
@@ -177,10 +178,12 @@ impl<'r, 'a> Run<'r, 'a> {
     /// Whatever is no condition. Its own step is paid for.
     fn other(&mut self, node: &'a Node) -> Outcome<Datum<'a>> {
         Ok(match node {
-            Node::ContextField(_) | Node::EventField(_) | Node::Local(..) => match self.read(node) {
-                Some(value) => Datum::from(value),
-                None => return Err(missing(node)),
-            },
+            Node::ContextField(_) | Node::BeforeField(_) | Node::EventField(_) | Node::Local(..) => {
+                match self.read(node) {
+                    Some(value) => Datum::from(value),
+                    None => return Err(missing(node)),
+                }
+            }
             Node::Int(int) => Datum::Int(*int),
             Node::Arithmetic(operator, _, sides) => {
                 let (one, two) = (self.datum(&sides.0)?, self.datum(&sides.1)?);
@@ -197,6 +200,7 @@ impl<'r, 'a> Run<'r, 'a> {
             Node::Text(text) => Datum::Text(text),
             Node::Type(name) => Datum::Type(name),
             Node::Context => Datum::Fields(self.scope.context),
+            Node::Before => Datum::Fields(self.scope.before.ok_or_else(|| missing(node))?),
             Node::Event => Datum::Fields(self.scope.event),
             Node::EventName => Datum::Text(self.scope.event_name),
             Node::Active => Datum::Paths(self.scope.active),

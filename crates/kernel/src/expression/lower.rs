@@ -117,6 +117,10 @@ impl<'n> Lowering<'n> {
                 self.reads.context.whole = true;
                 (Node::Context, Type::of(Kinds::OBJECT))
             }
+            "before" if self.names.before => {
+                self.reads.before.whole = true;
+                (Node::Before, Type::of(Kinds::OBJECT))
+            }
             "event" => {
                 self.reads.event.whole = true;
                 (Node::Event, Type::of(Kinds::OBJECT))
@@ -142,8 +146,9 @@ impl<'n> Lowering<'n> {
 
     fn unknown(&self, name: &str) -> String {
         let locals: String = self.names.locals.iter().map(|(local, _)| format!("{local}, ")).collect();
+        let before = if self.names.before { "before, " } else { "" };
         format!(
-            "`{name}` is unknown; an expression sees {locals}context, event, event_name, active and now \
+            "`{name}` is unknown; an expression sees {locals}{before}context, event, event_name, active and now \
              (a text is written in quotes)"
         )
     }
@@ -161,6 +166,7 @@ impl<'n> Lowering<'n> {
         };
         let (read, whole) = match root {
             "context" => (&mut self.reads.context, Node::Context),
+            "before" if self.names.before => (&mut self.reads.before, Node::Before),
             "event" => (&mut self.reads.event, Node::Event),
             _ => {
                 let (of, whole) = self.lower(&select.operand)?;
@@ -178,6 +184,7 @@ impl<'n> Lowering<'n> {
         }
         Ok(match root {
             "context" => (Node::ContextField(field.into()), self.names.field(field)),
+            "before" => (Node::BeforeField(field.into()), self.names.field(field)),
             _ => (Node::EventField(field.into()), Type::ANY),
         })
     }
@@ -187,9 +194,9 @@ impl<'n> Lowering<'n> {
     fn as_operand(&self, (node, given): (Node, Type)) -> (Node, Type) {
         let as_operand = |node: Node| self.as_operand((node, given)).0;
         match node {
-            Node::ContextField(name) if self.is_number(&name) => {
+            Node::ContextField(ref name) | Node::BeforeField(ref name) if self.is_number(name) => {
                 let kinds = given.kinds.without(Kinds::INTEGER);
-                (Node::Convert(Conversion::Fraction, Box::new(Node::ContextField(name))), Type::of(kinds))
+                (Node::Convert(Conversion::Fraction, Box::new(node)), Type::of(kinds))
             }
             Node::If(of) => {
                 let (test, one, two) = *of;

@@ -20,11 +20,13 @@ pub(super) enum Node {
     Type(&'static str),
 
     Context,
+    Before,
     Event,
     EventName,
     Active,
     Now,
     ContextField(Box<str>),
+    BeforeField(Box<str>),
     EventField(Box<str>),
     /// A variable of the caller, by its slot.
     Local(usize, Box<str>),
@@ -222,11 +224,13 @@ impl fmt::Display for Node {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Context => formatter.write_str("context"),
+            Self::Before => formatter.write_str("before"),
             Self::Event => formatter.write_str("event"),
             Self::EventName => formatter.write_str("event_name"),
             Self::Active => formatter.write_str("active"),
             Self::Now => formatter.write_str("now"),
             Self::ContextField(name) => write!(formatter, "context.{name}"),
+            Self::BeforeField(name) => write!(formatter, "before.{name}"),
             Self::EventField(name) => write!(formatter, "event.{name}"),
             Self::Convert(Conversion::Fraction, of) => write!(formatter, "{of}"),
             Self::Local(_, name) | Self::Item(name) => formatter.write_str(name),

@@ -32,7 +32,8 @@ impl Secrecy {
         if names().next().is_none() {
             return Self::default();
         }
-        let is_read = |name: &&str| reads.context.whole || reads.context.names.contains(*name);
+        let sides = [&reads.context, &reads.before];
+        let is_read = |name: &&str| sides.iter().any(|side| side.whole || side.names.contains(*name));
         let read: BTreeSet<String> = names().filter(is_read).map(str::to_owned).collect();
         let shown = read.iter().find(|name| shows(node, name)).cloned();
         let of_event = reads.event.whole || !reads.event.names.is_empty();
@@ -67,9 +68,9 @@ fn shows(node: &Node, field: &str) -> bool {
     let any = |nodes: &[&Node]| nodes.iter().any(|node| shows(node, field));
     match node {
         _ if node.is_condition() => false,
-        Node::Context => true,
-        Node::ContextField(name) => **name == *field,
-        Node::Select(of) if matches!(of.0, Node::Context) => *of.1 == *field,
+        Node::Context | Node::Before => true,
+        Node::ContextField(name) | Node::BeforeField(name) => **name == *field,
+        Node::Select(of) if matches!(of.0, Node::Context | Node::Before) => *of.1 == *field,
         Node::Select(of) => shows(&of.0, field),
         Node::Index(sides) | Node::Arithmetic(_, _, sides) => any(&[&sides.0, &sides.1]),
         Node::Negate(of) => shows(of, field),

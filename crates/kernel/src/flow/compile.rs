@@ -138,7 +138,7 @@ impl<'a> Compiler<'a, '_> {
         });
         let when = written.when.as_ref().and_then(|when| self.expression(when, false));
         if let (Some(when), Some(source)) = (&when, &written.when)
-            && let Err(problem) = when.check_guard()
+            && let Err(problem) = when.check_truth("a guard")
         {
             let help = "compare it with something, such as `context.count > 3`";
             self.error("type_mismatch", source.place, problem, help);

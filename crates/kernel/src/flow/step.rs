@@ -356,7 +356,15 @@ impl<'a> Step<'a> {
     }
 
     fn scope<'s>(&'s self, event: &'s Fields) -> Scope<'s> {
-        Scope { context: &self.context, event, event_name: "", active: &[], now: self.now, locals: &[] }
+        Scope {
+            context: &self.context,
+            event,
+            event_name: "",
+            active: &[],
+            now: self.now,
+            locals: &[],
+            before: None,
+        }
     }
 
     fn compute(&self, value: &Computed, event: &Fields) -> Result<Value, String> {

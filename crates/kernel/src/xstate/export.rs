@@ -4,6 +4,7 @@
 //! the import finds it; what a program has to supply before the machine runs is noted.
 
 mod action;
+mod held;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -238,6 +239,7 @@ impl Exporter<'_> {
         }
         self.put_initial(state, path, at, map, &mut extra);
         extra.put("accepts", own("accepts"));
+        self.put_held("invariants", &state.invariants, at, &mut extra);
         if !state.accepts.is_empty() {
             self.note(
                 &below(at, "accepts"),
@@ -492,6 +494,7 @@ impl Exporter<'_> {
             );
         }
         extra.put("loop", written.loop_normal.then(|| Json::text("normal")));
+        self.put_held("ensures", &written.ensures, at, &mut extra);
         if let Some(extra) = extra.into_some() {
             transition.put("meta", Json::Map(vec![(EXTRA_KEY.to_owned(), extra)]));
         }

@@ -353,12 +353,14 @@ impl<'j> Importer<'j> {
             self.note(&path, "a region cannot be final itself here: it has the final state `done` inside it");
             map.put("initial", Yaml::text("done"));
             self.put_entry_and_exit(state, map);
+            put_invariants(json, map);
             let mut states = Map::default();
             states.put("done", end);
             map.put("states", states);
         } else {
             map.entries.insert(0, end.entries.remove(0));
             self.put_entry_and_exit(state, map);
+            put_invariants(json, map);
             map.entries.append(&mut end.entries);
         }
     }
@@ -461,6 +463,7 @@ impl<'j> Importer<'j> {
     fn listen(&mut self, state: usize, map: &mut Map) {
         let json = self.states.all[state].json;
         self.put_entry_and_exit(state, map);
+        put_invariants(json, map);
         self.put_invokes(state, map);
         if let Some(accepts) = extra(json).and_then(|extra| extra.get("accepts")) {
             map.put("accepts", accepts);
@@ -515,6 +518,10 @@ impl<'j> Importer<'j> {
             );
         }
     }
+}
+
+fn put_invariants(json: &Json, map: &mut Map) {
+    map.put_some("invariants", extra(json).and_then(|extra| extra.get("invariants")).map(Yaml::from));
 }
 
 /// What an export has put aside of a machine, a state or a transition.

@@ -16,6 +16,7 @@ mod failures;
 mod final_states;
 mod hierarchy;
 mod history;
+mod invariants;
 mod parallel;
 mod raised;
 mod recovery;

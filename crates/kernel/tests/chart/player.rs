@@ -157,8 +157,10 @@ fn told(before: Option<&Snapshot>, result: Result<Commit, Refusal>) -> String {
     let commit = match result {
         Ok(commit) => commit,
         Err(refusal) => {
-            let shown =
-                matches!(refusal.code.as_str(), "expression_failed" | "step_limit" | "invalid_context");
+            let shown = matches!(
+                refusal.code.as_str(),
+                "expression_failed" | "step_limit" | "invalid_context" | "invariant_violated"
+            );
             let message = if shown { refusal.message } else { String::new() };
             return format!("refused {} {message}", refusal.code.as_str()).trim_end().to_owned();
         }
@@ -219,6 +221,13 @@ fn instance() -> InstanceId {
 
 /// A machine of `states`, in which `L(word)` appends a word to the log.
 pub fn machine(states: &str) -> Machine {
+    let source = completed(states);
+    let (machine, diagnostics) = load(&source);
+    let told: Vec<String> = diagnostics.iter().map(|d| d.render("m", &source)).collect();
+    machine.unwrap_or_else(|| panic!("{}", told.join("\n")))
+}
+
+pub fn completed(states: &str) -> String {
     let mut source = HEAD.to_owned();
     let mut rest = states;
     while let Some(at) = rest.find("L(") {
@@ -227,10 +236,7 @@ pub fn machine(states: &str) -> Machine {
         source += &format!("{before}{{ assign: {{ log: 'context.log + [\"{word}\"]' }} }}");
         rest = after;
     }
-    source += rest;
-    let (machine, diagnostics) = load(&source);
-    let told: Vec<String> = diagnostics.iter().map(|d| d.render("m", &source)).collect();
-    machine.unwrap_or_else(|| panic!("{}", told.join("\n")))
+    source + rest
 }
 
 /// Plays the left sides of `script` and compares its right sides.

@@ -1,15 +1,21 @@
 //! What holds for any chart: the short path is no other path, and saving an instance changes nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use kernel::chart::{ROOT, StateIndex};
 use kernel::commit::Commit;
+use kernel::definition::load;
+use kernel::diagnostic::Severity;
+use kernel::expression::Scope;
 use kernel::input::Fields;
 use kernel::machine::Machine;
-use kernel::refusal::Refusal;
+use kernel::refusal::{Refusal, RefusalCode};
+use kernel::snapshot::Snapshot;
 use proptest::prelude::*;
 use serde_json::json;
 
-use crate::player::{Player, machine};
+use crate::player::{Player, completed, machine};
 
 /// One thing that happens: an event by number with a payload, or seconds that pass and what then is due.
 #[derive(Clone, Copy, Debug)]
@@ -196,6 +202,42 @@ states:
     })
 }
 
+/// Conditions that the plays above break now and then, and that an instance begins with.
+const CONDITIONS: [&str; 6] = [
+    "context.n < 3",
+    "context.n % 5 != 4",
+    "size(context.log) < 6",
+    "context.seen == null || context.seen < 1.0",
+    "!('b' in active) || context.n > 0",
+    "context.text != 'e1'",
+];
+
+/// The definition with conditions at the top, and in every `{state}` at the beginning of a line.
+fn with_invariants(definition: &str, top: usize, state: &str, inside: usize) -> String {
+    let held =
+        |number: usize| format!("invariants: {{ held: \"{}\" }}", CONDITIONS[number % CONDITIONS.len()]);
+    let inside = held(inside);
+    let marked = definition.replacen(&format!("  {state}: {{ "), &format!("  {state}: {{ {inside}, "), 1);
+    assert_ne!(marked, definition, "no state {state} in\n{definition}");
+    format!("{}\n{marked}", held(top))
+}
+
+/// Whether an instance is as its definition says: worked out anew from what is saved, by the expressions alone.
+fn holds(machine: &Machine, snapshot: &Snapshot) -> bool {
+    let chart = &machine.chart;
+    let mut active: BTreeSet<StateIndex> = BTreeSet::from([ROOT]);
+    for path in &snapshot.configuration {
+        let leaf = chart.by_path(path).unwrap();
+        active.insert(leaf);
+        active.extend(chart.ancestors(leaf));
+    }
+    let paths: Vec<_> = active.iter().skip(1).map(|state| chart.state(*state).path.clone()).collect();
+    let none = Fields::new();
+    let scope = Scope { context: &snapshot.context, active: &paths, ..Scope::empty(&none) };
+    let mut held = active.iter().flat_map(|state| &chart.state(*state).invariants);
+    held.all(|invariant| invariant.check.test(scope) == Ok(true))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -229,4 +271,42 @@ proptest! {
             prop_assert_eq!(after.closure.is_some(), active == ["f"]);
         }
     }
+    #[test]
+    fn nothing_that_is_saved_violates_an_invariant(
+        definition in prop_oneof![flat(), hierarchical()],
+        (top, inside) in (0..6_usize, 0..6_usize),
+        state in prop::sample::select(vec!["a", "b"]),
+        happenings in happenings(),
+    ) {
+        // One that begins in a broken state is no definition.
+        let loaded = load(&completed(&with_invariants(&definition, top, state, inside)));
+        prop_assert!(loaded.1.iter().all(|diagnostic| diagnostic.code == "never_holds" || diagnostic.severity == Severity::Warning));
+        let Some(machine) = loaded.0 else { return Ok(()) };
+        let played = play(&machine, &happenings, false);
+        for commit in played.iter().flatten() {
+            let after = commit.after.as_ref().unwrap();
+            prop_assert!(holds(&machine, after), "{after:?} in\n{definition}");
+        }
+        // What is refused for it would have violated one: without invariants, or with others, it may be taken.
+        for refusal in played.iter().filter_map(|result| result.as_ref().err()) {
+            prop_assert_eq!(refusal.code == RefusalCode::InvariantViolated, !refusal.violated.is_empty());
+        }
+    }
+
+    #[test]
+    fn invariants_that_hold_change_no_commit(definition in prop_oneof![flat(), hierarchical()], happenings in happenings()) {
+        let plain = play(&machine(&definition), &happenings, false);
+        let held = format!("invariants: {{ held: context.n < 1000000 || true }}\n{definition}");
+        let held: Vec<_> = play(&machine(&held), &happenings, false).into_iter().map(without_hash).collect();
+        prop_assert_eq!(plain.into_iter().map(without_hash).collect::<Vec<_>>(), held);
+    }
+}
+
+fn without_hash(result: Result<Commit, Refusal>) -> Result<Commit, Refusal> {
+    result.map(|mut commit| {
+        if let Some(after) = &mut commit.after {
+            after.definition = kernel::id::DefinitionHash::of("");
+        }
+        commit
+    })
 }

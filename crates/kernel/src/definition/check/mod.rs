@@ -2,10 +2,11 @@
 //!
 //! Looks at the compiled machine and reports at the author's places. Changes nothing. Each file asks one kind of
 //! question: where one can get to (`reach`), which transition is taken (`choice`), what never ends (`loops`),
-//! which names lead nowhere (`names`), and what of all this there is in flows (`flows`).
+//! which names lead nowhere (`names`), what cannot hold (`invariants`), and what of all this there is in flows (`flows`).
 
 mod choice;
 mod flows;
+mod invariants;
 mod loops;
 mod names;
 mod reach;
@@ -34,6 +35,8 @@ pub(crate) fn check(definition: &Definition, machine: Option<&Machine>, diagnost
     checker.never_chosen();
     checker.never_done();
     checker.constant_guards();
+    checker.constant_invariants();
+    checker.violated_from_the_start();
     checker.endless_loops();
     checker.unheard_events();
     checker.unproduced_events();

@@ -152,8 +152,9 @@ impl<'a> Checker<'a, '_> {
         let (mut read, mut written) = (BTreeSet::new(), BTreeSet::new());
         let mut all = false;
         for expression in self.expressions() {
-            all |= expression.reads().context.whole;
-            read.extend(expression.reads().context.names.iter().map(String::as_str));
+            let reads = expression.reads();
+            all |= reads.context.whole || reads.before.whole;
+            read.extend(reads.context.names.iter().chain(&reads.before.names).map(String::as_str));
         }
         for action in self.actions() {
             if let Action::Assign { name, value, .. } = action {
@@ -198,6 +199,8 @@ impl<'a> Checker<'a, '_> {
     fn expressions(&self) -> Vec<&'a Expression> {
         let chart = &self.machine.chart;
         let mut found: Vec<&Expression> = chart.transitions.iter().filter_map(|t| t.guard.as_ref()).collect();
+        found.extend(chart.transitions.iter().flat_map(|t| &t.ensures).map(|ensured| &ensured.check));
+        found.extend(chart.states.iter().flat_map(|s| &s.invariants).map(|invariant| &invariant.check));
         let mut values: Vec<&Computed> = Vec::new();
         for state in &chart.states {
             values.extend(state.output.iter().map(|(_, value)| value));

@@ -87,7 +87,7 @@ impl<'a> Compiler<'a, '_> {
             None => return Some(Action::Raise { event, data }),
             Some(DelayDefinition::Fixed(delay)) => Wait::Fixed(*delay),
             Some(DelayDefinition::Expression(source)) => {
-                Wait::Computed(self.expression(source, Wanted::Milliseconds)?)
+                Wait::Computed(Box::new(self.expression(source, Wanted::Milliseconds)?))
             }
         };
         Some(Action::RaiseLater { event, data, id: written.timer_id().into(), delay })

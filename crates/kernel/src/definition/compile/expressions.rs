@@ -12,6 +12,10 @@ pub(super) enum Wanted<'f> {
     Anything,
     /// A guard, or the condition of an action.
     Truth,
+    /// What holds in a state.
+    Invariant,
+    /// What holds when a transition has been taken; it may ask what was before.
+    Ensured,
     Value(&'f FieldDefinition),
     Milliseconds,
     List,
@@ -19,12 +23,18 @@ pub(super) enum Wanted<'f> {
 
 impl Compiler<'_, '_> {
     pub(super) fn expression(&mut self, source: &Placed<String>, wanted: Wanted<'_>) -> Option<Expression> {
-        let names = Names { context: &self.definition.context, locals: &self.locals };
+        let names = Names {
+            context: &self.definition.context,
+            locals: &self.locals,
+            before: matches!(wanted, Wanted::Ensured),
+        };
         let expression = compile(source, self.definition, &names, self.diagnostics)?;
         let result = expression.result_type();
         let misfit = match wanted {
             Wanted::Anything => Ok(()),
-            Wanted::Truth => expression.check_guard(),
+            Wanted::Truth => expression.check_truth("a guard"),
+            Wanted::Invariant => expression.check_truth("an invariant"),
+            Wanted::Ensured => expression.check_truth("what is ensured"),
             Wanted::Value(field) => expression.check_assignment(field),
             Wanted::Milliseconds if result.may_be_integer() => Ok(()),
             Wanted::Milliseconds => Err(format!("a delay must be whole milliseconds, and this is {result}")),
@@ -33,7 +43,9 @@ impl Compiler<'_, '_> {
         };
         if let Err(problem) = misfit {
             let help = match wanted {
-                Wanted::Truth => "compare it with something, such as `context.count > 3`",
+                Wanted::Truth | Wanted::Invariant | Wanted::Ensured => {
+                    "compare it with something, such as `context.count > 3`"
+                }
                 _ => "change the expression, or the type of the field",
             };
             self.error("type_mismatch", source.place, problem, help);
@@ -69,7 +81,7 @@ pub(crate) fn compile_template_expression(
     locals: &[(String, Type)],
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Expression> {
-    let names = Names { context: &definition.context, locals };
+    let names = Names { context: &definition.context, locals, ..Names::default() };
     let expression = compile(source, definition, &names, diagnostics)?;
     let reads = expression.reads();
     if reads.event != FieldsRead::default() || reads.event_name {
@@ -96,7 +108,7 @@ pub(crate) fn compile_flow_expression(
     event: bool,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Option<Expression> {
-    let names = Names { context: &definition.context, locals: &[] };
+    let names = Names { context: &definition.context, ..Names::default() };
     let expression = compile(source, definition, &names, diagnostics)?;
     let reads = expression.reads();
     let strange = match () {
@@ -135,10 +147,12 @@ fn compile(
         }
     };
     let fields = || definition.context.iter().map(|f| f.name.value.as_str());
-    for name in &expression.reads().context.names {
+    let reads = expression.reads();
+    let named = reads.context.names.iter().map(|name| ("context.", name));
+    for (before, name) in named.chain(reads.before.names.iter().map(|name| ("before.", name))) {
         if !fields().any(|field| field == name) {
             let message = format!("the context has no field `{name}`");
-            let place = place_of_field(source, "context.", name);
+            let place = place_of_field(source, before, name);
             error("unknown_field", place, message, nearest(name, fields()));
         }
     }
@@ -146,7 +160,7 @@ fn compile(
 }
 
 /// Where an expression first names `name` behind `before`.
-fn place_of_field(source: &Placed<String>, before: &str, name: &str) -> Place {
+pub(super) fn place_of_field(source: &Placed<String>, before: &str, name: &str) -> Place {
     let written = format!("{before}{name}");
     let ends = |at: &usize| {
         let rest = source.value[at + written.len()..].chars().next();

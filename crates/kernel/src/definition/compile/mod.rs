@@ -5,6 +5,7 @@
 
 mod actions;
 mod expressions;
+mod invariants;
 mod names;
 mod shape;
 
@@ -122,6 +123,7 @@ fn written_code(definition: &Definition) -> (usize, usize) {
     let (mut bytes, mut count) = (0_usize, 0);
     for state in definition.root.walk() {
         bytes += state.transitions().filter_map(|t| t.guard.as_ref()).map(|g| g.value.len()).sum::<usize>();
+        bytes += state.held().map(|invariant| invariant.check.value.len()).sum::<usize>();
         bytes += values(&state.output);
         bytes += state.invoke.iter().map(|call| values(&call.input)).sum::<usize>();
         for action in state.actions() {
@@ -163,6 +165,7 @@ fn delayed_ids(definition: &Definition) -> BTreeSet<&str> {
 pub(crate) use actions::INDEX;
 use expressions::Wanted;
 pub(crate) use expressions::{compile_flow_expression, compile_template_expression, warn_of_copies};
+use invariants::Held;
 
 struct Compiler<'a, 'd> {
     definition: &'a Definition,
@@ -275,6 +278,7 @@ impl<'a> Compiler<'a, '_> {
             let initial_actions = self.actions(on_the_way);
             let entry = self.actions(&written.entry);
             let exit = self.actions(&written.exit);
+            let invariants = self.invariants(&written.invariants, Held::Always);
             let mut after = Vec::new();
             self.check_delays(written);
             for (delay, transitions) in &written.after {
@@ -305,6 +309,7 @@ impl<'a> Compiler<'a, '_> {
             let state = &mut self.chart.states[number];
             (state.initial, state.initial_actions) = (initial, initial_actions);
             (state.entry, state.exit, state.output) = (entry, exit, output);
+            state.invariants = invariants;
             (state.after, state.done_event, state.calls) = (after, done_event, calls);
         }
     }
@@ -341,12 +346,14 @@ impl<'a> Compiler<'a, '_> {
             let targets = targets.into_iter().map(|(target, _)| target).collect();
             let guard = transition.guard.as_ref().and_then(|guard| self.expression(guard, Wanted::Truth));
             let actions = self.actions(&transition.actions);
+            let ensures = self.invariants(&transition.ensures, Held::Once);
             self.chart.transitions.push(Transition {
                 source,
                 event: event.into(),
                 guard,
                 targets,
                 actions,
+                ensures,
                 reenter: transition.reenter,
                 reason: transition.reason.as_deref().map(Arc::from),
                 loop_normal: transition.loop_normal,

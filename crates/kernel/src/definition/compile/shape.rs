@@ -120,7 +120,8 @@ impl Compiler<'_, '_> {
         let (name, place) = (&written.name.value, written.name.place);
         let acts = !written.entry.is_empty() || !written.exit.is_empty();
         let listens = written.transitions().next().is_some() || !written.invoke.is_empty();
-        if listens || !written.states.is_empty() || acts {
+        let holds = !written.invariants.is_empty();
+        if listens || !written.states.is_empty() || acts || holds {
             let message = format!("the history state `{name}` has more than a `target`");
             self.error("illegal_state", place, message, "a history state only remembers; drop the rest");
         }

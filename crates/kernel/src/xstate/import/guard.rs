@@ -121,7 +121,7 @@ impl Importer<'_> {
             |problem: String| format!("the expression `{}` cannot be used: {problem}", shorten(source));
         let locals: Vec<(String, Type)> = self.locals.iter().map(|name| (name.clone(), Type::ANY)).collect();
         let expression =
-            Expression::compile(source, &Names { context: &[], locals: &locals }).map_err(problem)?;
+            Expression::compile(source, &Names { locals: &locals, ..Names::default() }).map_err(problem)?;
         let unknown =
             expression.reads().context.names.iter().find(|name| !self.fields.is_ours(name)).cloned();
         match unknown {

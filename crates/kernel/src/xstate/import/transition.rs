@@ -220,7 +220,7 @@ impl Importer<'_> {
             self.note(&below(path, "internal"), "`internal: false` of XState 4 is `reenter: true`");
             map.put("reenter", Yaml::Bool(true));
         }
-        for key in ["reason", "loop"] {
+        for key in ["ensures", "reason", "loop"] {
             map.put_some(key, extra(written).and_then(|extra| extra.get(key)).map(Yaml::from));
         }
         map.put_some(
