@@ -25,34 +25,37 @@ const GROUPS: [usize; 2] = [64, 256];
 /// Conversations that are decided on beforehand; more would be measuring how much memory there is.
 const USERS: usize = 3_072;
 
-/// A thing that saves commits in groups, in order.
+/// A thing that saves commits in groups, in order. `bytes` are theirs, one by one.
 trait Sink {
-    fn save(&mut self, group: &[Written]) -> Result<(), Failure>;
+    fn save(&mut self, commits: &[Commit], bytes: &[Bytes]) -> Result<(), Failure>;
 }
 
-/// A commit with the bytes that a bare program would write of it.
-pub(super) struct Written {
-    pub commit: Commit,
-    pub instance_body: String,
-    pub entry_body: String,
+/// What a bare program would write of a commit.
+pub(super) struct Bytes {
+    pub instance: String,
+    pub entry: String,
 }
 
-impl Written {
-    pub fn revision(&self) -> i64 {
-        self.commit.entry.revision.0.cast_signed()
-    }
+/// Commits in the order of saving, each with its bytes.
+struct Work {
+    commits: Vec<Commit>,
+    bytes: Vec<Bytes>,
+}
 
-    pub fn wake_at(&self) -> Option<i64> {
-        self.commit.after.as_ref()?.wake_at().map(Timestamp::as_millis)
-    }
+pub(super) fn revision(commit: &Commit) -> i64 {
+    commit.entry.revision.0.cast_signed()
+}
+
+pub(super) fn wake_at(commit: &Commit) -> Option<i64> {
+    commit.after.as_ref()?.wake_at().map(Timestamp::as_millis)
 }
 
 /// The messages of `USERS` people of a tenant, so that each `group` in a row is of as many people.
-fn conversations(tenant: &str, group: usize) -> Result<Vec<Written>, Failure> {
+fn conversations(tenant: &str, group: usize) -> Result<Work, Failure> {
     let machine = conversation::machine()?;
     let tenant = TenantId::parse(tenant).map_err(Failure)?;
     let now = engine::Clock::System.now();
-    let mut written = Vec::with_capacity(USERS * TURNS);
+    let (mut commits, mut bytes) = (Vec::new(), Vec::new());
     for users in (0..USERS).collect::<Vec<_>>().chunks(group) {
         let mut before = vec![None; users.len()];
         for turn in 0..TURNS {
@@ -62,23 +65,22 @@ fn conversations(tenant: &str, group: usize) -> Result<Vec<Written>, Failure> {
                 let commit = decide(&machine, before.as_ref(), &input, now)
                     .map_err(|refusal| Failure(format!("the machine refused it: {}", refusal.message)))?;
                 before.clone_from(&commit.after);
-                written.push(Written {
-                    instance_body: serde_json::to_string(&commit.after)?,
-                    entry_body: serde_json::to_string(&commit.entry)?,
-                    commit,
+                bytes.push(Bytes {
+                    instance: serde_json::to_string(&commit.after)?,
+                    entry: serde_json::to_string(&commit.entry)?,
                 });
+                commits.push(commit);
             }
         }
     }
-    Ok(written)
+    Ok(Work { commits, bytes })
 }
 
 struct Ours<'a>(&'a dyn Store);
 
 impl Sink for Ours<'_> {
-    fn save(&mut self, group: &[Written]) -> Result<(), Failure> {
-        let commits: Vec<Commit> = group.iter().map(|written| written.commit.clone()).collect();
-        let outcomes = self.0.commit(&commits).map_err(|error| Failure(error.to_string()))?;
+    fn save(&mut self, commits: &[Commit], _: &[Bytes]) -> Result<(), Failure> {
+        let outcomes = self.0.commit(commits).map_err(|error| Failure(error.to_string()))?;
         match outcomes.iter().find(|outcome| **outcome != Outcome::Committed) {
             Some(other) => Err(Failure(format!("a commit of the benchmark came to {other:?}"))),
             None => Ok(()),
@@ -87,15 +89,15 @@ impl Sink for Ours<'_> {
 }
 
 /// Commits a second of one writer, the groups one after the other.
-fn rate(sink: &mut dyn Sink, written: &[Written], group: usize, time: Duration) -> Result<f64, Failure> {
+fn rate(sink: &mut dyn Sink, work: &Work, group: usize, time: Duration) -> Result<f64, Failure> {
     let started = Instant::now();
     let mut done = 0;
-    for group in written.chunks(group) {
+    for (commits, bytes) in work.commits.chunks(group).zip(work.bytes.chunks(group)) {
         if started.elapsed() >= time {
             break;
         }
-        sink.save(group)?;
-        done += group.len();
+        sink.save(commits, bytes)?;
+        done += commits.len();
     }
     Ok(done as f64 / started.elapsed().as_secs_f64())
 }
@@ -130,10 +132,10 @@ fn measure(
     let mut best: f64 = 0.0;
     for group in GROUPS {
         let tenant = format!("commits-{group}");
-        let written = conversations(&tenant, group)?;
+        let work = conversations(&tenant, group)?;
         // By turns, so that whatever else the machine does is shared.
-        let floor = rate(bare, &written, group, time)?;
-        let ours = rate(&mut Ours(&**store), &written, group, time)?;
+        let floor = rate(bare, &work, group, time)?;
+        let ours = rate(&mut Ours(&**store), &work, group, time)?;
         best = best.max(ours);
         let what = format!("{name}: commits by one writer, groups of {group}");
         let group = Some(group as f64);
@@ -158,11 +160,11 @@ fn half_load(
     told: &mut impl FnMut(Line),
 ) -> Result<(), Failure> {
     const IN_TURN: usize = 64;
-    let written = conversations("half-load", IN_TURN)?;
+    let Work { commits, .. } = conversations("half-load", IN_TURN)?;
     let stop = AtomicBool::new(false);
     let (saved, loaded) = std::thread::scope(|scope| {
-        let loads = scope.spawn(|| loads(store, &written, &stop));
-        let saved = saves(store, &written, per_second, IN_TURN, time);
+        let loads = scope.spawn(|| loads(store, &commits, &stop));
+        let saved = saves(store, &commits, per_second, IN_TURN, time);
         stop.store(true, Ordering::Relaxed);
         let lost = || Err(Failure("the reader of the benchmark died".into()));
         (saved, loads.join().unwrap_or_else(|_| lost()))
@@ -182,22 +184,22 @@ type Latencies = Result<(Vec<u32>, Duration), Failure>;
 /// How long each took from when it should have been saved, in microseconds. Of one person's, one is in a group.
 fn saves(
     store: &dyn Store,
-    written: &[Written],
+    commits: &[Commit],
     per_second: f64,
     in_turn: usize,
     time: Duration,
 ) -> Latencies {
     let started = Instant::now();
-    let mut latencies = Vec::with_capacity(written.len());
-    while latencies.len() < written.len() && started.elapsed() < time {
+    let mut latencies = Vec::with_capacity(commits.len());
+    while latencies.len() < commits.len() && started.elapsed() < time {
         let done = latencies.len();
-        let due = ((started.elapsed().as_secs_f64() * per_second) as usize).min(written.len());
+        let due = ((started.elapsed().as_secs_f64() * per_second) as usize).min(commits.len());
         let last = due.min((done / in_turn + 1) * in_turn);
         if last <= done {
             std::thread::sleep(Duration::from_micros(50));
             continue;
         }
-        Ours(store).save(&written[done..last])?;
+        Ours(store).save(&commits[done..last], &[])?;
         let now = started.elapsed().as_secs_f64();
         let waited = (done..last).map(|number| now - number as f64 / per_second);
         latencies.extend(waited.map(|seconds| (seconds.max(0.0) * 1e6) as u32));
@@ -206,14 +208,14 @@ fn saves(
 }
 
 /// Loads of instances one after the other, with a pause that leaves the machine to the writer.
-fn loads(store: &dyn Store, written: &[Written], stop: &AtomicBool) -> Latencies {
+fn loads(store: &dyn Store, commits: &[Commit], stop: &AtomicBool) -> Latencies {
     let started = Instant::now();
     let mut latencies = Vec::new();
     for number in (0..).map(|n: usize| n * 37) {
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let commit = &written[number % written.len()].commit;
+        let commit = &commits[number % commits.len()];
         let asked = Instant::now();
         store.load(&commit.tenant, &commit.instance).map_err(|error| Failure(error.to_string()))?;
         latencies.push(u32::try_from(asked.elapsed().as_micros()).unwrap_or(u32::MAX));

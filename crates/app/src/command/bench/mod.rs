@@ -35,6 +35,9 @@ pub(crate) struct BenchArgs {
     /// Only what runs in memory
     #[arg(long)]
     memory: bool,
+    /// Only the stores on servers
+    #[arg(long, conflicts_with = "memory")]
+    servers: bool,
     #[arg(long)]
     json: bool,
 }
@@ -94,17 +97,19 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
             "allocs"
         );
     }
-    kernel_steps::measure(&mut told)?;
-    flows::measure(&mut told)?;
-    if !args.memory {
-        measure_durable(scratch.path(), time, &mut told)?;
-        flows::measure_durable(scratch.path(), time, &mut told)?;
-        if let Some(url) = &args.postgres {
-            backends::measure_postgres(url, time, &mut told)?;
+    if !args.servers {
+        kernel_steps::measure(&mut told)?;
+        flows::measure(&mut told)?;
+        if !args.memory {
+            measure_durable(scratch.path(), time, &mut told)?;
+            flows::measure_durable(scratch.path(), time, &mut told)?;
         }
-        if let Some(url) = &args.redis {
-            backends::measure_redis(url, time, &mut told)?;
-        }
+    }
+    if let Some(url) = args.postgres.as_ref().filter(|_| !args.memory) {
+        backends::measure_postgres(url, time, &mut told)?;
+    }
+    if let Some(url) = args.redis.as_ref().filter(|_| !args.memory) {
+        backends::measure_redis(url, time, &mut told)?;
     }
     if args.json {
         say!("{}", serde_json::to_string(&lines)?);

@@ -6,11 +6,12 @@
 use std::future::Future;
 use std::time::Duration;
 
+use kernel::commit::Commit;
 use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
-use super::{Sink, Written};
+use super::{Bytes, Sink, revision, wake_at};
 use crate::command::Failure;
 
 const TABLES: &str = "
@@ -120,23 +121,22 @@ impl Bare {
 }
 
 impl Sink for Bare {
-    fn save(&mut self, group: &[Written]) -> Result<(), Failure> {
-        let text = |of: fn(&Written) -> &str| group.iter().map(of).collect::<Vec<&str>>();
-        let number = |of: fn(&Written) -> i64| group.iter().map(of).collect::<Vec<i64>>();
-        let states: Vec<&str> = group.iter().map(|w| w.commit.entry.to.as_str()).collect();
-        let receipts: Vec<[u8; 16]> =
-            group.iter().map(|w| w.commit.entry.receipt.0.0.to_be_bytes()).collect();
+    fn save(&mut self, group: &[Commit], bytes: &[Bytes]) -> Result<(), Failure> {
+        let text = |of: fn(&Commit) -> &str| group.iter().map(of).collect::<Vec<&str>>();
+        let number = |of: fn(&Commit) -> i64| group.iter().map(of).collect::<Vec<i64>>();
+        let states: Vec<&str> = group.iter().map(|c| c.entry.to.as_str()).collect();
+        let receipts: Vec<[u8; 16]> = group.iter().map(|c| c.entry.receipt.0.0.to_be_bytes()).collect();
         let receipts: Vec<&[u8]> = receipts.iter().map(|receipt| &receipt[..]).collect();
         let values: [&(dyn ToSql + Sync); 10] = [
-            &text(|w| w.commit.tenant.as_str()),
-            &text(|w| w.commit.instance.as_str()),
+            &text(|c| c.tenant.as_str()),
+            &text(|c| c.instance.as_str()),
             &text(subject),
-            &number(Written::revision),
+            &number(revision),
             &states,
-            &number(|w| w.commit.entry.at.as_millis()),
-            &group.iter().map(Written::wake_at).collect::<Vec<_>>(),
-            &text(|w| &w.instance_body),
-            &text(|w| &w.entry_body),
+            &number(|c| c.entry.at.as_millis()),
+            &group.iter().map(wake_at).collect::<Vec<_>>(),
+            &bytes.iter().map(|b| b.instance.as_str()).collect::<Vec<_>>(),
+            &bytes.iter().map(|b| b.entry.as_str()).collect::<Vec<_>>(),
             &receipts,
         ];
         let row = self.connection.run(self.connection.client.query_one(&self.save, &values))?;
@@ -148,11 +148,7 @@ impl Sink for Bare {
     }
 }
 
-fn subject(written: &Written) -> &str {
-    written
-        .commit
-        .after
-        .as_ref()
-        .and_then(|after| after.subject.as_ref())
-        .map_or("", |subject| subject.as_str())
+fn subject(commit: &Commit) -> &str {
+    let subject = commit.after.as_ref().and_then(|after| after.subject.as_ref());
+    subject.map_or("", |subject| subject.as_str())
 }

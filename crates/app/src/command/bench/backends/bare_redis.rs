@@ -2,9 +2,10 @@
 //!
 //! The instance as a hash guarded by its revision, its log as a list, a receipt, and a place among the timers.
 
+use kernel::commit::Commit;
 use redis::{Connection, Script};
 
-use super::{Sink, Written};
+use super::{Bytes, Sink, revision, wake_at};
 use crate::command::Failure;
 
 const SAVE: &str = r"
@@ -40,12 +41,12 @@ impl Bare {
 }
 
 impl Sink for Bare {
-    fn save(&mut self, group: &[Written]) -> Result<(), Failure> {
+    fn save(&mut self, group: &[Commit], bytes: &[Bytes]) -> Result<(), Failure> {
         let mut pipeline = redis::pipe();
         let prefix = &self.prefix;
-        for written in group {
-            let entry = &written.commit.entry;
-            let instance = format!("{prefix}:bare:i:{}/{}", written.commit.tenant, written.commit.instance);
+        for (commit, bytes) in group.iter().zip(bytes) {
+            let entry = &commit.entry;
+            let instance = format!("{prefix}:bare:i:{}/{}", commit.tenant, commit.instance);
             pipeline
                 .cmd("EVALSHA")
                 .arg(&self.hash)
@@ -54,13 +55,13 @@ impl Sink for Bare {
                 .arg(format!("{instance}:log"))
                 .arg(format!("{prefix}:bare:r:{:032x}", entry.receipt.0.0))
                 .arg(format!("{prefix}:bare:due"))
-                .arg(written.revision() - 1)
-                .arg(written.revision())
+                .arg(revision(commit) - 1)
+                .arg(revision(commit))
                 .arg(&entry.to)
                 .arg(entry.at.as_millis())
-                .arg(&written.instance_body)
-                .arg(&written.entry_body)
-                .arg(written.wake_at().map(|at| at.to_string()).unwrap_or_default());
+                .arg(&bytes.instance)
+                .arg(&bytes.entry)
+                .arg(wake_at(commit).map(|at| at.to_string()).unwrap_or_default());
         }
         let saved: Vec<i64> = pipeline.query(&mut self.connection).map_err(failed)?;
         match saved.iter().all(|saved| *saved == 1) {
