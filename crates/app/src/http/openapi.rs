@@ -175,7 +175,7 @@ const ROUTES: [(&str, &str, &str, &str); 54] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 59] = [
+const CODES: [(&str, u16); 60] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
