@@ -20,6 +20,9 @@ use crate::Engine;
 const TENANT: &str = "statewright~health";
 const NAME: &str = "probe";
 
+/// Fails with what is wrong.
+type Tried = fn(&Engine) -> Result<(), String>;
+
 /// One thing that was tried.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Check {
@@ -34,12 +37,12 @@ pub struct Check {
 impl Engine {
     /// Whether the store answers, keeps what it is given, and refuses what was decided on something else.
     pub fn probe(&self) -> Vec<Check> {
-        let checks: [(&'static str, fn(&Self) -> Result<(), String>); 3] = [
+        let checks: [(&'static str, Tried); 3] = [
             ("connection", Self::answers),
             ("round_trip", Self::keeps_what_it_is_given),
             ("concurrency", Self::refuses_what_comes_too_late),
         ];
-        let run = |(name, check): (_, fn(&Self) -> Result<(), String>)| {
+        let run = |(name, check): (&'static str, Tried)| {
             let started = Instant::now();
             let problem = check(self).err();
             let took_ms = started.elapsed().as_secs_f64() * 1_000.0;

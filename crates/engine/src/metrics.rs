@@ -1,6 +1,7 @@
 //! What the engine counts, in an explicit registry that is written out as OpenMetrics text.
 
 mod phases;
+mod stored;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use prometheus_client::registry::{Metric, Registry};
 use store::StoreStatistics;
 
 use phases::PhaseMetrics;
+use stored::StoredMetrics;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct OutcomeLabels {
@@ -24,17 +26,6 @@ pub struct OutcomeLabels {
     pub kind: &'static str,
     /// A message's outcome, `taken`, or the code of a refusal.
     pub outcome: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StateLabels {
-    machine: String,
-    state: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct StatusLabels {
-    status: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -71,14 +62,8 @@ pub struct Metrics {
     pub loops: Family<MachineLabels, Counter>,
     pub dead_ends: Family<MachineLabels, Counter>,
     recogniser_calls: Family<RecogniserLabels, Counter>,
-    open: Family<StateLabels, Gauge>,
-    closed: Family<StateLabels, Gauge>,
-    clarifications: Family<StatusLabels, Gauge>,
-    effects: Family<StatusLabels, Gauge>,
     phases: PhaseMetrics,
-    quarantined: Gauge,
-    stored_bytes: Gauge,
-    time_to_live: Gauge,
+    stored: StoredMetrics,
     pub(crate) inputs_waiting: Gauge,
 }
 
@@ -149,19 +134,8 @@ impl Metrics {
                 "Commits that left an instance where nothing leads on from",
                 Family::default(),
             ),
-            open: add(r, "instances_open", "Open instances by state", Family::default()),
-            closed: add(r, "instances_closed", "Closed instances by reason", Family::default()),
-            clarifications: add(r, "clarifications", "Clarifications by status", Family::default()),
-            effects: add(r, "effects", "Effects in the outbox, by status", Family::default()),
             phases: PhaseMetrics::new(r),
-            quarantined: add(r, "quarantined", "Records whose checksum did not fit", Gauge::default()),
-            stored_bytes: add(r, "store_bytes", "What the data takes, as the store tells", Gauge::default()),
-            time_to_live: add(
-                r,
-                "time_to_live_seconds",
-                "Mean time until the next deadline of open instances",
-                Gauge::default(),
-            ),
+            stored: StoredMetrics::new(r),
             inputs_waiting: add(r, "inputs_waiting", "Inputs that wait for their decision", Gauge::default()),
             registry: all,
         }
@@ -190,29 +164,8 @@ impl Metrics {
         stored_bytes: Option<u64>,
         now: Timestamp,
     ) -> String {
-        let labels = |(machine, state): &(String, String)| StateLabels {
-            machine: machine.clone(),
-            state: state.clone(),
-        };
-        self.open.clear();
-        self.closed.clear();
-        for (key, count) in &statistics.open {
-            self.open.get_or_create(&labels(key)).set(as_gauge(*count));
-        }
-        for (key, count) in &statistics.closed {
-            self.closed.get_or_create(&labels(key)).set(as_gauge(*count));
-        }
-        for (status, count) in &statistics.clarifications {
-            self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
-        }
-        for (status, count) in &statistics.effects {
-            self.effects.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
-        }
         self.phases.set_now(statistics);
-        self.quarantined.set(as_gauge(statistics.quarantined));
-        self.stored_bytes.set(as_gauge(stored_bytes.unwrap_or_default()));
-        let left = statistics.mean_deadline.map(|deadline| deadline.since(now).as_millis() / 1_000);
-        self.time_to_live.set(left.unwrap_or_default());
+        self.stored.set_now(statistics, stored_bytes, now);
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,

@@ -310,7 +310,7 @@ fn what_needs_a_key_that_is_not_there_waits_for_it() {
 }
 
 fn keys(store: &KeyedStore) -> Vec<(String, bool)> {
-    store.keys(None).unwrap().into_iter().map(|key| (key.kek, key.current)).collect()
+    store.keys(None).expect("the keys can be read").into_iter().map(|key| (key.kek, key.current)).collect()
 }
 
 #[test]

@@ -94,11 +94,14 @@ impl World {
     }
 }
 
-/// Every kind of store, each with what must outlive it.
-pub fn stores() -> Vec<(&'static str, Arc<dyn Store>, Box<dyn Any>)> {
+/// A store with its name and with what must outlive it.
+type Housed = (&'static str, Arc<dyn Store>, Box<dyn Any>);
+
+/// Every kind of store.
+pub fn stores() -> Vec<Housed> {
     let directory = TempDir::new().unwrap();
     let sqlite = SqliteStore::open(&directory.path().join("shared.db")).unwrap();
-    let mut stores: Vec<(&'static str, Arc<dyn Store>, Box<dyn Any>)> = vec![
+    let mut stores: Vec<Housed> = vec![
         ("memory", Arc::new(MemoryStore::new()), Box::new(())),
         ("sqlite", Arc::new(sqlite), Box::new(directory)),
     ];
