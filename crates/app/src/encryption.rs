@@ -2,21 +2,21 @@
 //!
 //! Owns where master keys come from. What is done with them is the store's vault's business.
 
-use std::fs::File;
+use std::error::Error;
 use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde::Deserialize;
 use store::{KeyedStore, MasterKey, Records, Secrets, Vault};
+use tempfile::NamedTempFile;
 
 use crate::secret::Secret;
 
 /// One key, in base64 or hexadecimal digits: `[encryption]` with an only key of the id `env`.
 const VARIABLE: &str = "STATEWRIGHT_ENCRYPTION_KEY";
 const VARIABLES_ID: &str = "env";
-/// What `dev` makes, beside the file of its store.
+/// What `dev` makes.
 const DEV_FILE: &str = "statewright.key";
 const DEV_ID: &str = "dev";
 
@@ -49,29 +49,22 @@ impl EncryptionConfig {
     }
 }
 
-/// The key in the file beside an SQLite file, made if there is none; and what to say of that. No other store has a place
-/// beside it.
+/// The key in the file beside an SQLite file, or in the working directory for a database, made if there is none; and
+/// what to say of that. What is kept in memory needs none.
 ///
 /// # Errors
 /// A fragment with the file and what is wrong with it.
 pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, String> {
-    let Some(database) = store.strip_prefix("sqlite:") else { return Ok(None) };
-    let path = Path::new(database).with_file_name(DEV_FILE);
-    let told =
-        |error: std::io::Error| format!("failed to make the encryption key {}: {error}", path.display());
-    let made = match File::options().write(true).create_new(true).mode(0o600).open(&path) {
-        Ok(mut file) => {
-            let key = MasterKey::generate()?;
-            file.write_all(key.as_bytes()).and_then(|()| file.write_all(b"\n")).map_err(told)?;
-            file.sync_all().map_err(told)?;
-            Some(format!(
-                "encryption key: {} is new; secret fields cannot be read without it",
-                path.display()
-            ))
-        }
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => None,
-        Err(error) => return Err(told(error)),
+    let path = match store.split_once(':') {
+        Some(("memory", _)) => return Ok(None),
+        Some(("sqlite", database)) => Path::new(database).with_file_name(DEV_FILE),
+        _ => PathBuf::from(DEV_FILE),
     };
+    let made = make_key(&path)
+        .map_err(|error| format!("failed to make the encryption key {}: {error}", path.display()))?;
+    let made = made.then(|| {
+        format!("encryption key: {} is new; secret fields cannot be read without it", path.display())
+    });
     let key = Secret::parse(&format!("file:{}", path.display()))?;
     let key = MasterKey::parse(DEV_ID, key.expose()).map_err(|problem| {
         format!(
@@ -80,6 +73,24 @@ pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, Strin
         )
     })?;
     Ok(Some((key, made)))
+}
+
+/// Whether the file was not there. It comes to be with the key in it and for its owner only: another server that starts
+/// at the same time finds it whole.
+fn make_key(path: &Path) -> Result<bool, Box<dyn Error>> {
+    if path.exists() {
+        return Ok(false);
+    }
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let mut file = NamedTempFile::new_in(directory.unwrap_or(Path::new(".")))?;
+    file.write_all(MasterKey::generate()?.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => Ok(true),
+        Err(failed) if failed.error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(failed) => Err(failed.error.into()),
+    }
 }
 
 /// Opens the store of a URL with these keys.

@@ -1,6 +1,8 @@
 //! Secrets at rest: the contract, kept over sealed records; and what becomes of them without the key, with another
 //! server's, when keys change, and when somebody has the file.
 
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::cell::{Cell, RefCell};
 use std::path::Path;
 use std::sync::Arc;
