@@ -103,7 +103,7 @@ fn a_database_that_does_not_keep_tenants_apart_is_refused() {
 fn a_login_without_privileges_is_enough() {
     let database = Database::empty();
     let login = format!("login_{}", database.name);
-    database.execute(&format!("CREATE ROLE {login} LOGIN"));
+    database.execute(&format!("CREATE ROLE {login} LOGIN PASSWORD '{}'", Database::PASSWORD));
     database.execute(&format!("GRANT CREATE ON DATABASE {} TO {login}", database.name));
     let url = database.url_of(&login);
     let without = PostgresStore::open(&url, Options::default());

@@ -204,9 +204,9 @@ fn names_that_are_taken_are_left_alone() {
         "{notes:?}"
     );
     fill(&store);
-    assert_eq!(database.ask("SELECT count(*) FROM progress_update_sessions"), "0");
+    assert_eq!(database.ask("SELECT count(*) FROM public.progress_update_sessions"), "0");
     assert_eq!(database.ask("SELECT count(*) FROM statewright.progress_update_sessions"), "3");
-    assert_eq!(database.ask("SELECT cleanup_expired_fsm_records()"), "42");
+    assert_eq!(database.ask("SELECT public.cleanup_expired_fsm_records()"), "42");
     drop(store);
     assert_eq!(database.open().info().notes, notes);
 }

@@ -54,12 +54,15 @@ impl Database {
         execute(&self.server, &format!("SELECT pg_terminate_backend(pid, 5000) {others}"));
     }
 
-    /// The URL of the same database for somebody else.
+    /// Of whoever a test lets log in.
+    pub const PASSWORD: &'static str = "only-for-tests";
+
+    /// The URL of the same database for somebody else, whose password is `PASSWORD`.
     pub fn url_of(&self, user: &str) -> String {
         let url = self.url();
         let (scheme, rest) = url.split_once("://").expect("a URL has a scheme");
         let (_, host) = rest.split_once('@').expect("the test server's URL names a user");
-        format!("{scheme}://{user}@{host}")
+        format!("{scheme}://{user}:{}@{host}", Self::PASSWORD)
     }
 
     pub fn url(&self) -> String {
