@@ -30,7 +30,7 @@ const SUBCOMMANDS: &[(&str, &str, &str)] = &[
         "[--install | COMMAND...]",
         "PostgreSQL, Redis and a Redis Cluster for tests, while COMMAND runs or until Ctrl-C",
     ),
-    ("bench", "[ARGS]...", "the benchmark of the release binary"),
+    ("bench", "[ARGS]...", "the benchmark of the release binary, over private servers"),
     (
         "fleet",
         "[--store STORE] [--chaos KINDS] …",
@@ -134,8 +134,14 @@ fn help() -> String {
     text
 }
 
+/// Over servers of its own, for the stores that are on one.
 fn bench(root: &Path, arguments: &[String]) -> bool {
-    cargo_run(root, &["run", "--release", "--features", "count-allocations", "--", "bench"], arguments)
+    let mut cargo = workspace::cargo(root);
+    cargo.args(["run", "--release", "--features", "count-allocations", "--", "bench"]).args(arguments);
+    servers::run_with_servers(&mut cargo).unwrap_or_else(|why| {
+        eprintln!("error: {why}");
+        false
+    })
 }
 
 fn sim(root: &Path, arguments: &[String]) -> bool {
