@@ -72,6 +72,7 @@ macro_rules! store_contract {
             an_instance_keeps_its_subject
             one_pending_clarification_per_session
             a_failing_batch_saves_nothing_of_itself
+            a_large_batch_has_the_outcomes_of_small_ones
             what_is_too_large_is_refused_alone
             a_question_may_replace_another_in_one_commit
             a_second_expired_clarification_of_the_same_user_is_saved

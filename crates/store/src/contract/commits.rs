@@ -301,6 +301,60 @@ pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
     assert_eq!(store.commit(&batch[..2]), Ok(vec![Outcome::Committed, Outcome::Committed]));
 }
 
+/// A backend may share a large batch among several who save it: nobody is to notice.
+pub fn a_large_batch_has_the_outcomes_of_small_ones(open: Open<'_>) {
+    const EACH: usize = 30;
+    let store = open();
+    let named = |what: &str| (0..EACH).map(|number| format!("{what}-{number:02}")).collect::<Vec<_>>();
+    let there = named("there").into_iter().map(|name| Draft::creation(&name).session(&name, 1));
+    let there: Vec<Snapshot> = there.map(|draft| committed(&*store, draft)).collect();
+    let left = named("left").into_iter().map(|name| {
+        let before = committed(&*store, Draft::creation(&name));
+        committed(&*store, Draft::change(&before));
+        before
+    });
+    let left: Vec<Snapshot> = left.collect();
+    let (mut batch, mut expected) = (Vec::new(), Vec::new());
+    for ((before, left), new) in there.iter().zip(&left).zip(named("new")) {
+        let next = Draft::change(before).state("next").asks(&format!("{}:2", before.instance));
+        let last = Draft::change(&next.snapshot()).state("last").effect("e");
+        let stale = Draft::change(left).key(&format!("stale {new}"));
+        let first = Draft::creation(&new).session(&new, 1);
+        let second = Draft::creation(&format!("{new}-again")).session(&new, 1);
+        let repeat = Draft::creation(&format!("{new}-repeat")).key(&format!("{}-1", before.instance));
+        for (draft, outcome) in [
+            (next, Some(Outcome::Committed)),
+            (first, Some(Outcome::Committed)),
+            (last, Some(Outcome::Committed)),
+            (stale, Some(Outcome::Stale)),
+            (second, Some(Outcome::Stale)),
+            (repeat, None),
+        ] {
+            batch.push(draft.build());
+            expected.push(outcome);
+        }
+    }
+    let outcomes = store.commit(&batch).expect("the batch is saved");
+    for ((commit, outcome), expected) in batch.iter().zip(outcomes).zip(expected) {
+        match expected {
+            Some(expected) => assert_eq!(outcome, expected, "{}", commit.entry.key),
+            None => assert!(matches!(outcome, Outcome::Duplicate(_)), "{outcome:?}"),
+        }
+        if outcome == Outcome::Committed {
+            let receipt = store.receipt(&commit.tenant, commit.entry.receipt);
+            assert_eq!(receipt, Ok(Some((commit.instance.clone(), commit.entry.clone()))));
+        }
+    }
+    for (before, new) in there.iter().zip(named("new")) {
+        let t = &before.tenant;
+        assert_eq!(loaded(&*store, t, &before.instance).map(|after| after.state()), Some("last".into()));
+        let revisions: Vec<_> = history(&*store, t, &before.instance).iter().map(|e| e.revision.0).collect();
+        assert_eq!(revisions, [1, 2, 3]);
+        let session = store.load_session(t, &super::machine("order"), &super::subject(&new));
+        assert_eq!(session.map(|found| found.map(|s| s.instance)), Ok(Some(id(&new))));
+    }
+}
+
 /// Anything within the default limit may be saved; this is not. A backend may not be asked with it, and need not be.
 pub fn what_is_too_large_is_refused_alone(open: Open<'_>) {
     let store = open();
