@@ -3,10 +3,9 @@
 //! Owns which database or prefix of a shared server is the campaign's, and what can be done to a private server.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use testbed::{Postgres, Redis, RedisCluster, Settings};
+use testbed::{Lodging, Postgres, Redis, RedisCluster, Settings};
 
 /// A node that is silent for two seconds is taken for lost, and its replica needs a while to be chosen.
 const FAILOVER: Duration = Duration::from_secs(5);
@@ -61,11 +60,8 @@ enum Kind {
         cluster: RedisCluster,
         replicas: bool,
     },
-    /// Somebody's, with what puts it in order afterwards.
-    Theirs {
-        url: String,
-        farewell: Option<Command>,
-    },
+    /// A place of its own on somebody's server.
+    Theirs(Lodging),
 }
 
 /// The store, as long as the campaign runs.
@@ -89,7 +85,14 @@ impl Home {
                 };
                 Kind::Cluster { cluster: started.map_err(said)?, replicas: *replicas }
             }
-            StoreChoice::Url(url) => theirs(url)?,
+            StoreChoice::Url(url) => {
+                let kind = match url.split_once(':') {
+                    Some(("postgres" | "postgresql", _)) => testbed::Kind::Postgres,
+                    Some(("redis+cluster", _)) => testbed::Kind::RedisCluster,
+                    _ => testbed::Kind::Redis,
+                };
+                Kind::Theirs(Lodging::on(kind, url).map_err(said)?)
+            }
         }))
     }
 
@@ -99,7 +102,7 @@ impl Home {
             Kind::Postgres(server) => server.url(),
             Kind::Redis(server) => server.url(),
             Kind::Cluster { cluster, .. } => cluster.url(),
-            Kind::Theirs { url, .. } => url.clone(),
+            Kind::Theirs(lodging) => lodging.url().to_owned(),
         }
     }
 
@@ -151,46 +154,10 @@ impl Home {
                 cluster.wait_until_ok().map_err(said)?;
                 Ok(format!("master {node} {how}, all well after {} ms", began.elapsed().as_millis()))
             }
-            Kind::Own(_) | Kind::Theirs { .. } => {
+            Kind::Own(_) | Kind::Theirs(_) => {
                 Err("only a private database server may be stopped: --store postgres, redis or redis-cluster"
                     .into())
             }
         }
     }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        if let Kind::Theirs { farewell: Some(command), .. } = &mut self.0 {
-            let _ = command.output();
-        }
-    }
-}
-
-/// A database or a prefix that nobody else uses.
-fn theirs(url: &str) -> Result<Kind, String> {
-    let nanos =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let name = format!("fleet_{}_{nanos}", std::process::id());
-    if !url.starts_with("postgres") {
-        let joint = if url.contains('?') { '&' } else { '?' };
-        return Ok(Kind::Theirs { url: format!("{url}{joint}prefix={name}"), farewell: None });
-    }
-    let psql = |statement: String| {
-        let mut command = Command::new("psql");
-        command.args(["--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", "--dbname", url, "--command"]);
-        command.arg(statement);
-        command
-    };
-    let made = psql(format!("CREATE DATABASE {name}")).output();
-    let made = made.map_err(|error| format!("failed to start psql: {error}"))?;
-    if !made.status.success() {
-        return Err(format!("failed to make a database: {}", String::from_utf8_lossy(&made.stderr).trim()));
-    }
-    let (address, query) = url.split_once('?').map_or((url, None), |(address, query)| (address, Some(query)));
-    let at = address.find("://").map_or(0, |at| at + 3);
-    let server = address[at..].find('/').map_or(address, |slash| &address[..at + slash]);
-    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-    let farewell = Some(psql(format!("DROP DATABASE {name} WITH (FORCE)")));
-    Ok(Kind::Theirs { url: format!("{server}/{name}{query}"), farewell })
 }

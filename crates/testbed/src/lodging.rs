@@ -5,6 +5,7 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::Error;
 use crate::postgres::forget_settings;
@@ -70,7 +71,9 @@ impl Lodging {
     /// When a database cannot be made there.
     pub fn on(kind: Kind, server: &str) -> Result<Self, Error> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("lodging_{}_{number}", std::process::id());
+        // Keys stay, and process numbers come again.
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+        let name = format!("lodging_{since}_{}_{number}", std::process::id());
         let (address, query) = server.split_once('?').unwrap_or((server, ""));
         match kind {
             Kind::Postgres => {
