@@ -229,15 +229,10 @@ impl Shard {
         Ok((machine, before))
     }
 
-    /// The machine that an instance is pinned to; another server may have activated it a moment ago.
+    /// The machine that an instance is pinned to.
     fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        match self.machines.of(snapshot) {
-            Err(EngineError::NotFound { .. }) if self.is_shared => {
-                self.machines.pin_stored(&*self.store, &[&snapshot.definition])?;
-                self.machines.of(snapshot)
-            }
-            found => found,
-        }
+        self.machines.learn(&*self.store, snapshot)?;
+        self.machines.of(snapshot)
     }
 
     fn find(&mut self, batch: &Batch, key: &InstanceKey) -> Result<Option<Arc<Snapshot>>, EngineError> {

@@ -309,7 +309,7 @@ impl Engine {
         let before = self.store.load_session(&input.tenant, machine, subject)?;
         let machine = match before.as_ref().filter(|before| !before.is_closed()) {
             Some(open) => {
-                self.know_definition(open)?;
+                self.machines.learn(&*self.store, open)?;
                 self.machines.of(open)?
             }
             None => self.machines.current_for(&input.tenant, machine)?,
@@ -324,7 +324,7 @@ impl Engine {
     pub fn instance(&self, tenant: &TenantId, id: &InstanceId) -> Result<Snapshot, EngineError> {
         let found = self.store.load(tenant, id)?;
         let found = found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })?;
-        self.know_definition(&found)?;
+        self.machines.learn(&*self.store, &found)?;
         Ok(found)
     }
 
@@ -341,16 +341,8 @@ impl Engine {
         self.machines.current_for(tenant, machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
         let found = found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })?;
-        self.know_definition(&found)?;
+        self.machines.learn(&*self.store, &found)?;
         Ok(found)
-    }
-
-    /// Whoever follows an instance from another server is not asked to wait until this one has heard of its definition.
-    fn know_definition(&self, snapshot: &Snapshot) -> Result<(), EngineError> {
-        if self.machines.by_hash(&snapshot.definition).is_none() {
-            self.machines.pin_stored(&*self.store, &[&snapshot.definition])?;
-        }
-        Ok(())
     }
 
     /// All figures as OpenMetrics text, as they are now.

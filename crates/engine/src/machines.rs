@@ -118,6 +118,18 @@ impl Machines {
         Ok(())
     }
 
+    /// Makes the definition of an instance known, if it is not: another server may have activated it a moment ago, and
+    /// nobody is asked to wait until this one has heard of it.
+    ///
+    /// # Errors
+    /// When the store cannot be read. That the definition is nowhere is none.
+    pub(crate) fn learn(&self, store: &dyn Store, snapshot: &Snapshot) -> Result<(), LoadError> {
+        match self.by_hash(&snapshot.definition) {
+            Some(_) => Ok(()),
+            None => self.pin_stored(store, &[&snapshot.definition]),
+        }
+    }
+
     /// Makes those of the definitions known that another server has saved.
     ///
     /// # Errors

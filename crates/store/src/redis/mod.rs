@@ -177,6 +177,7 @@ impl RedisStore {
     fn note_loss(&self, place: Place, count: i64) {
         let key = self.keys().meta(place);
         let detail = format!("about {count} log entries that were acknowledged are not there any more");
+        tracing::error!(bucket = key, "the store has gone back: {detail}");
         self.losses().push(format!("{key}: {detail}"));
         self.quarantine(&[lost("buckets", &format!("{key} {count}"), &detail)]);
     }
