@@ -57,7 +57,11 @@ impl EncryptionConfig {
 pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, String> {
     let path = match store.split_once(':') {
         Some(("memory", _)) => return Ok(None),
-        Some(("sqlite", database)) => Path::new(database).with_file_name(DEV_FILE),
+        Some(("sqlite", database)) => match Path::new(database).parent() {
+            // Whoever opens the store says what is wrong with it.
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => return Ok(None),
+            _ => Path::new(database).with_file_name(DEV_FILE),
+        },
         _ => PathBuf::from(DEV_FILE),
     };
     let made = make_key(&path)
@@ -123,6 +127,7 @@ mod tests {
         assert!(matches!(dev_key(&store), Ok(Some((_, None)))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), made);
         assert!(matches!(dev_key("memory:"), Ok(None)));
+        assert!(matches!(dev_key("sqlite:/nowhere/at/all/a.db"), Ok(None)));
     }
 
     #[test]

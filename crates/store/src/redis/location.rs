@@ -31,13 +31,20 @@ pub(super) struct Location {
     pub shown: String,
 }
 
-/// What a scheme says: how the crate calls it, and whether it is a cluster's.
-pub(super) fn scheme(name: &str) -> Option<(&'static str, bool)> {
+/// What a scheme asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scheme {
+    One,
+    Cluster,
+    /// It is known so that it can be told from a misspelt one.
+    Encrypted,
+}
+
+pub(super) fn scheme(name: &str) -> Option<Scheme> {
     Some(match name {
-        "redis" | "valkey" => ("redis", false),
-        "rediss" | "valkeys" => ("rediss", false),
-        "redis+cluster" | "valkey+cluster" => ("redis", true),
-        "rediss+cluster" | "valkeys+cluster" => ("rediss", true),
+        "redis" | "valkey" => Scheme::One,
+        "redis+cluster" | "valkey+cluster" => Scheme::Cluster,
+        "rediss" | "valkeys" | "rediss+cluster" | "valkeys+cluster" => Scheme::Encrypted,
         _ => return None,
     })
 }
@@ -46,11 +53,17 @@ impl Location {
     pub fn parse(url: &str) -> Result<Self, OpenError> {
         let wrong = |what: &str| {
             let form = "redis://[user:password@]host:port[/db] or redis+cluster://host:port,host:port";
-            OpenError::Location(format!("{what}; a location is {form}, with rediss for TLS"))
+            OpenError::Location(format!("{what}; a location is {form}"))
         };
         let (name, rest) = url.split_once("://").ok_or_else(|| wrong("the URL has no scheme"))?;
         let known = scheme(name).ok_or_else(|| wrong(&format!("the scheme `{name}` is unknown")))?;
-        let (single, is_cluster) = known;
+        let is_cluster = match known {
+            Scheme::One => false,
+            Scheme::Cluster => true,
+            Scheme::Encrypted => {
+                return Err(wrong("TLS to Redis is not spoken here: put a tunnel in between"));
+            }
+        };
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = match authority.rsplit_once('@') {
@@ -65,15 +78,12 @@ impl Location {
         }
         let server = |host: &str| {
             // What is wrong with a URL is never said with the URL: the password is in it.
-            let url = format!("{single}://{user}{host}/{path}");
+            let url = format!("redis://{user}{host}/{path}");
             let info = url.into_connection_info();
             let info =
                 info.map_err(|error| wrong(&format!("the server `{host}` is not understood: {error}")))?;
             let settings = info.redis_settings().clone().set_skip_set_lib_name();
-            if !info.addr().is_supported() {
-                return Err(wrong("this program was built without TLS for Redis"));
-            }
-            Ok(info.set_redis_settings(settings))
+            Ok::<_, OpenError>(info.set_redis_settings(settings))
         };
         let servers = hosts.split(',').map(server).collect::<Result<Vec<_>, _>>()?;
         let slash = if path.is_empty() { "" } else { "/" };
@@ -109,7 +119,8 @@ impl Location {
             "wait" => self.wait = between(name, value, 0, 100)?,
             "closed_ttl" if value == "never" => self.closed_ttl = None,
             "closed_ttl" => self.closed_ttl = Some(duration(value)?),
-            "allow_eviction" => self.allows_eviction = value == "yes",
+            "allow_eviction" if matches!(value, "yes" | "no") => self.allows_eviction = value == "yes",
+            "allow_eviction" => return Err(format!("`allow_eviction` is `yes` or `no`, not `{value}`")),
             _ => {
                 let known = "prefix, buckets, closed_ttl, connections, wait and allow_eviction";
                 return Err(format!("the parameter `{name}` is unknown; known are {known}"));
@@ -176,6 +187,8 @@ mod tests {
             "redis://u:secret@host?closed_ttl=30",
             "redis://u:secret@host?prefix=a%7Bb",
             "redis://u:secret@host?colour=red",
+            "redis://u:secret@host?allow_eviction=true",
+            "rediss://u:secret@host",
         ] {
             let error = Location::parse(url).unwrap_err().to_string();
             assert!(!error.contains("secret"), "{url}: {error}");

@@ -196,6 +196,7 @@ fn saves(
         let due = ((started.elapsed().as_secs_f64() * per_second) as usize).min(commits.len());
         let last = due.min((done / in_turn + 1) * in_turn);
         if last <= done {
+            // Nothing is due yet: so does a writer at half load rest.
             std::thread::sleep(Duration::from_micros(50));
             continue;
         }
