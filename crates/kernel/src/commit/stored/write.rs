@@ -51,7 +51,7 @@ pub(super) struct Body<'e> {
 
 impl<'e> Body<'e> {
     pub fn of(entry: &'e Entry, instance: &'e InstanceId) -> Self {
-        let of_message = entry.message.as_ref().filter(|_| entry.cause.is_none()).map(Message::digest);
+        let of_message = entry.message.as_ref().map(Message::digest);
         Self {
             at: entry.at,
             key: &entry.key,
