@@ -4,6 +4,7 @@
 //! got. Owns shapes only; a commit is made by `decide` and saved by a store.
 
 mod cause;
+mod stored;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
 pub use cause::EntryCause;
+pub use stored::{EntryPlace, StoredEntry};
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Commit {
@@ -71,8 +73,8 @@ pub struct PhaseRow {
     pub worker: Option<String>,
 }
 
-/// One line of the log: what one input did to one instance.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// One line of the log: what one input did to one instance. A store keeps it as `stored` has it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Entry {
     /// The revision that the instance has afterwards.
     pub revision: Revision,
@@ -86,27 +88,27 @@ pub struct Entry {
     pub to: String,
     pub success: bool,
     /// The transitions that were taken, in order, by their place in the definition that the instance is pinned to.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<TransitionIndex>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
     /// How often the transition was taken since the loop began that this one is part of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub looping: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// The message with all that recognisers said of it, so that a replay need not ask them again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
     /// What came with the event; of a creation, the context that was given.
-    #[serde(default, skip_serializing_if = "Fields::is_empty")]
+    #[serde(skip_serializing_if = "Fields::is_empty")]
     pub payload: Fields,
     /// What the input was beyond all that; `input` gives it back whole.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cause: Option<EntryCause>,
     pub answer: Answer,
 }

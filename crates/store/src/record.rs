@@ -6,19 +6,56 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use kernel::commit::{Commit, Effect, PhaseRow};
+use kernel::commit::{Commit, Effect, Entry, EntryPlace, PhaseRow, StoredEntry};
 use kernel::conversation::{Clarification, ClarificationStatus};
-use kernel::id::{InstanceId, Revision, TenantId};
+use kernel::id::{Digest, InstanceId, Revision, TenantId};
+use kernel::input::ReceiptId;
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::seal::{
-    self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, LOG, OUTBOX, PHASES, SETTINGS,
+    self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, Kept, LOG, OUTBOX, PHASES, SETTINGS, Table,
 };
 use crate::vault::parts::{self, Sealer, Secrets};
 use crate::{Setting, StoredDefinition, due_at, is_coherent};
+
+/// What is in its body as a whole.
+macro_rules! kept_whole {
+    ($($name:ty),*) => {
+        $(impl Kept for $name {
+            type Body = Self;
+
+            fn of(body: Self, _: &Table, _: &[Cell<'_>]) -> Result<Self, String> {
+                Ok(body)
+            }
+        })*
+    };
+}
+
+kept_whole!(Snapshot, Clarification, Effect);
+
+/// A log entry's body leaves out whose it is, its revision and its receipt.
+impl Kept for Entry {
+    type Body = StoredEntry;
+
+    fn of(body: StoredEntry, table: &Table, cells: &[Cell<'_>]) -> Result<Self, String> {
+        let place = |column| table.cell(cells, column).unwrap_or(Cell::Null);
+        let (Cell::Text(instance), Cell::Integer(revision), Cell::Blob(receipt)) =
+            (place("instance"), place("revision"), place("receipt"))
+        else {
+            return Err("its columns do not say which entry it is".to_owned());
+        };
+        let instance = std::str::from_utf8(instance).map_err(|error| error.to_string())?;
+        let receipt = receipt.try_into().map_err(|_| "its receipt has not 16 bytes".to_owned())?;
+        body.restore(EntryPlace {
+            instance: InstanceId::parse(instance)?,
+            revision: Revision(revision.cast_unsigned()),
+            receipt: ReceiptId(Digest(u128::from_be_bytes(receipt))),
+        })
+    }
+}
 
 /// A commit with its bodies and what checksums it can have already.
 #[derive(Debug)]
@@ -161,10 +198,11 @@ impl Records {
 
     fn entry(&self, commit: &Commit, receipt: &[u8], sealer: Option<&Sealer>) -> Result<String, String> {
         let Commit { tenant, instance, entry, .. } = commit;
-        self.print(&format_args!("the log entry of `{}`", entry.event), entry, sealer, |sealer, entry| {
+        let what = format_args!("the log entry of `{}`", entry.event);
+        self.print(&what, &entry.stored(instance), sealer, |sealer, stored| {
             let revision = Cell::Integer(number(entry.revision));
             let identity = [text(tenant.as_str()), text(instance.as_str()), revision, Cell::Blob(receipt)];
-            sealer.print(entry, &ENTRIES, &identity, &parts::OF_ENTRY)
+            sealer.print(stored, &ENTRIES, &identity, &parts::OF_ENTRY)
         })
     }
 

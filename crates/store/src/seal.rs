@@ -5,8 +5,12 @@
 //! far an effect's delivery has come. The checksum finds accidents; it is no defence against someone who can write the
 //! records.
 
+use std::io::{self, Write};
+
 use kernel::snapshot::SNAPSHOT_FORMAT;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::ser::Formatter;
 use xxhash_rust::xxh3::{Xxh3, xxh3_64};
 
 use crate::vault::Locked;
@@ -151,6 +155,15 @@ impl<E> From<E> for Fault<E> {
     }
 }
 
+/// What a record is kept for. Its body may leave out what its columns say.
+pub(crate) trait Kept: Sized {
+    type Body: DeserializeOwned;
+
+    /// # Errors
+    /// A fragment that says what of it cannot be read.
+    fn of(body: Self::Body, table: &Table, cells: &[Cell<'_>]) -> Result<Self, String>;
+}
+
 /// A record that is not what was saved.
 #[derive(Debug)]
 pub(crate) struct Damage {
@@ -191,8 +204,20 @@ impl Table {
         Ok(())
     }
 
-    /// The body of a record, its last column, after its checksum has been found to fit; what is sealed in it is opened.
-    pub fn reveal<T: DeserializeOwned, E>(
+    /// What is kept in a record, after its checksum has been found to fit; what is sealed in its body is opened.
+    pub fn reveal<T: Kept, E>(
+        &self,
+        cells: &[Cell<'_>],
+        checksum: Option<i64>,
+        row: i64,
+        secrets: &Secrets,
+    ) -> Result<T, Fault<E>> {
+        let body = self.opened(cells, checksum, row, secrets)?;
+        T::of(body, self, cells).map_err(|problem| self.unreadable(cells, row, &problem))
+    }
+
+    /// The body of a record, its last column.
+    fn opened<T: DeserializeOwned, E>(
         &self,
         cells: &[Cell<'_>],
         checksum: Option<i64>,
@@ -213,17 +238,18 @@ impl Table {
         }
     }
 
-    /// As `reveal`, for what never has a secret. A sealed body is none that it reads.
+    /// The body of a record that never has a secret, after its checksum has been found to fit. A sealed one is none that
+    /// it reads.
     pub fn read<T: DeserializeOwned, E>(
         &self,
         cells: &[Cell<'_>],
         checksum: Option<i64>,
         row: i64,
     ) -> Result<T, Fault<E>> {
-        self.reveal(cells, checksum, row, &Secrets::Refused)
+        self.opened(cells, checksum, row, &Secrets::Refused)
     }
 
-    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    /// As `read`, of a shape that has none of what may be sealed: it needs no key.
     pub fn peek<T: DeserializeOwned, E>(
         &self,
         cells: &[Cell<'_>],
@@ -269,9 +295,13 @@ impl Table {
     /// Which record it is, as what is sealed in it is bound to that: a log line also by its receipt, since several may
     /// have one revision.
     fn identity<'c>(&self, cells: &[Cell<'c>]) -> Vec<Cell<'c>> {
-        let receipt = self.columns.iter().position(|column| *column == "receipt");
-        let receipt = receipt.and_then(|column| cells.get(column).copied());
-        cells.iter().take(self.key_columns).copied().chain(receipt).collect()
+        cells.iter().take(self.key_columns).copied().chain(self.cell(cells, "receipt")).collect()
+    }
+
+    /// The value in the column of this name, if there is one.
+    pub fn cell<'c>(&self, cells: &[Cell<'c>], column: &str) -> Option<Cell<'c>> {
+        let place = self.columns.iter().position(|name| *name == column)?;
+        cells.get(place).copied()
     }
 
     fn key(&self, cells: &[Cell<'_>]) -> String {
@@ -361,35 +391,65 @@ pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> 
     Ok(value)
 }
 
+/// Most records are shorter.
+const USUAL_BYTES: usize = 1 << 9;
+
 /// A record as JSON that `parse` can read again.
 ///
 /// # Errors
 /// A fragment, when it cannot be written or is nested too deeply to be read.
-pub(crate) fn print(record: &impl serde::Serialize) -> Result<String, String> {
-    let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
-    match depth(text.as_bytes()) {
-        0..=DEPTH_MAX => Ok(text),
+pub(crate) fn print(record: &impl Serialize) -> Result<String, String> {
+    let mut depth = Depth::default();
+    let mut bytes = Vec::with_capacity(USUAL_BYTES);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, Counting(&mut depth));
+    record.serialize(&mut serializer).map_err(|error| error.to_string())?;
+    match depth.deepest {
+        0..=DEPTH_MAX => String::from_utf8(bytes).map_err(|error| error.to_string()),
         deeper => Err(format!("the record is nested {deeper} levels deep; {DEPTH_MAX} are allowed")),
     }
 }
 
-fn depth(json: &[u8]) -> usize {
-    let (mut depth, mut deepest) = (0_usize, 0_usize);
-    let (mut in_string, mut is_escaped) = (false, false);
-    for byte in json {
-        match byte {
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                deepest = deepest.max(depth);
-            }
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
+/// How deep lists and objects are nested.
+#[derive(Debug, Default)]
+struct Depth {
+    here: usize,
+    deepest: usize,
+}
+
+impl Depth {
+    fn enter(&mut self) {
+        self.here += 1;
+        self.deepest = self.deepest.max(self.here);
     }
-    deepest
+
+    fn leave(&mut self) {
+        self.here -= 1;
+    }
+}
+
+/// Writes as compactly as serde_json does by itself, and counts.
+struct Counting<'d>(&'d mut Depth);
+
+impl Formatter for Counting<'_> {
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.enter();
+        writer.write_all(b"[")
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.leave();
+        writer.write_all(b"]")
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.enter();
+        writer.write_all(b"{")
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.leave();
+        writer.write_all(b"}")
+    }
 }
 
 #[cfg(test)]
@@ -397,11 +457,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn depth_counts_brackets_outside_strings() {
+    fn depth_counts_lists_and_objects_and_no_brackets_in_strings() {
         for (json, expected) in
-            [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[[[", "\"[[", "\\", [1]]"#, 2)]
+            [("1", 0), ("[]", 1), (r#"{"a":[{"b":1}],"c":[]}"#, 3), (r#"["[[[","\"[[","\\",[1],{}]"#, 2)]
         {
-            assert_eq!(depth(json.as_bytes()), expected, "{json}");
+            let value: serde_json::Value = serde_json::from_str(json).unwrap();
+            let (mut depth, mut bytes) = (Depth::default(), Vec::new());
+            let formatter = Counting(&mut depth);
+            value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, formatter)).unwrap();
+            assert_eq!((depth.here, depth.deepest), (0, expected), "{json}");
+            assert_eq!(String::from_utf8(bytes).unwrap(), json);
         }
     }
 

@@ -11,6 +11,7 @@ pub mod message;
 pub(crate) mod offer;
 pub(crate) mod recognise;
 mod route;
+pub(crate) mod sentence;
 mod state;
 mod texts;
 mod wording;

@@ -17,6 +17,7 @@ use crate::conversation::clarification::{Choice, Clarification, ClarificationSta
 use crate::conversation::message::{Confidence, Message, Rule, TraceStep};
 use crate::conversation::recognise::normalise;
 use crate::conversation::route::reading::Reading;
+use crate::conversation::sentence::Sentence;
 use crate::conversation::{Conversation, ConversationState, Intent, IntentIndex, LadderStep, Priority};
 use crate::definition::AcceptKind;
 use crate::input::Fields;
@@ -140,11 +141,17 @@ impl<'a> Router<'a> {
         }
     }
 
-    fn passed(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
+    fn say(&mut self, sentence: Sentence) {
+        self.trace.push(sentence.step());
+    }
+
+    /// In words that are not always the same.
+    fn passed(&mut self, rule: Rule, because: String) {
         self.trace.push(TraceStep { rule, applied: false, because: because.into() });
     }
 
-    fn applied(&mut self, rule: Rule, because: impl Into<Cow<'static, str>>) {
+    /// As `passed`.
+    fn applied(&mut self, rule: Rule, because: String) {
         self.trace.push(TraceStep { rule, applied: true, because: because.into() });
     }
 
@@ -159,26 +166,26 @@ impl<'a> Router<'a> {
     fn r0_nothing(&mut self, normal: &str) -> Option<Chosen> {
         let empty = normal.is_empty() && self.message.payload.is_none() && self.message.media.is_empty();
         if empty {
-            self.applied(Rule::R0, "no text, no payload, no media");
+            self.say(Sentence::Nothing);
             return Some(Chosen::plain(Act::Ignore));
         }
-        self.passed(Rule::R0, "a message");
+        self.say(Sentence::SomeMessage);
         None
     }
 
     fn r1_handed_over(&mut self, normal: &str) -> Option<Chosen> {
         if !self.session.handed_over {
-            self.passed(Rule::R1, "no person has taken over");
+            self.say(Sentence::NotHandedOver);
             return None;
         }
         let resumes = |intent: IntentIndex| self.intent(intent).resume;
         match self.conversation.lexicon.exact(normal, self.locale, resumes) {
             Some(intent) => {
-                self.applied(Rule::R1, "the resume command");
+                self.say(Sentence::ResumeCommand);
                 Some(Chosen::certain(Act::Resume, intent))
             }
             None => {
-                self.applied(Rule::R1, "a person has taken over; recorded only");
+                self.say(Sentence::RecordedOnly);
                 Some(Chosen::plain(Act::Record))
             }
         }
@@ -193,8 +200,8 @@ impl<'a> Router<'a> {
                     format!("the question expired at {}; routed as new", question.expires_at),
                 );
             }
-            Some(_) => self.passed(Rule::R3, "the pending question lives"),
-            None => self.passed(Rule::R3, "no question is pending"),
+            Some(_) => self.say(Sentence::QuestionLives),
+            None => self.say(Sentence::NoQuestionToExpire),
         }
         None
     }
@@ -202,7 +209,7 @@ impl<'a> Router<'a> {
     fn r4_urgent(&mut self, normal: &str) -> Option<Chosen> {
         let urgent = |intent: IntentIndex| self.intent(intent).priority == Priority::P0;
         let Some(intent) = self.conversation.lexicon.exact(normal, self.locale, urgent) else {
-            self.passed(Rule::R4, "not exactly a P0 phrase");
+            self.say(Sentence::NotUrgent);
             return None;
         };
         self.applied(Rule::R4, format!("exactly a phrase of `{}`", self.intent(intent).name));
@@ -237,18 +244,18 @@ impl<'a> Router<'a> {
 
     fn r5_answer(&mut self, normal: &str) -> Option<Chosen> {
         let Some(text) = self.message.text.as_deref().filter(|_| self.message.quoted.is_none()) else {
-            self.passed(Rule::R5, "no text, or one that quotes another message");
+            self.say(Sentence::NoAnswerByText);
             return None;
         };
         let Some(question) = self.pending() else { return self.r5_menu(normal) };
         match match_answer(self.conversation, question, text, normal, self.locale) {
             Answered::Option(option, how) => Some(self.answered(Rule::R5, question, option, how)),
             Answered::Ambiguous => {
-                self.applied(Rule::R5, "it could be several options");
+                self.say(Sentence::SeveralOptions);
                 Some(self.ask_again(question))
             }
             Answered::Nothing => {
-                self.passed(Rule::R5, "no option matches");
+                self.say(Sentence::NoOption);
                 None
             }
         }
@@ -291,11 +298,11 @@ impl<'a> Router<'a> {
 
     fn r6_superseded(&mut self, readings: &[Reading]) -> Option<Chosen> {
         let Some(question) = self.pending() else {
-            self.passed(Rule::R6, "no question is pending");
+            self.say(Sentence::NoQuestionToSetAside);
             return None;
         };
         if !self.may_answer() {
-            self.passed(Rule::R6, "not meant as an answer");
+            self.say(Sentence::NotMeantAsAnswer);
             return None;
         }
         let sure = |r: &&Reading| r.adjusted >= self.conversation.thresholds.supersede;
@@ -308,7 +315,7 @@ impl<'a> Router<'a> {
                 None
             }
             None => {
-                self.applied(Rule::R6, "neither an answer nor surely something else");
+                self.say(Sentence::NeitherAnswerNorElse);
                 Some(self.ask_again(question))
             }
         }
@@ -334,12 +341,12 @@ impl<'a> Router<'a> {
     }
 
     fn r7_accepted(&mut self, normal: &str, readings: &[Reading]) -> Option<Chosen> {
-        if let Some((chosen, because)) = self.accepted_unread(normal) {
-            self.applied(Rule::R7, because);
+        if let Some((chosen, sentence)) = self.accepted_unread(normal) {
+            self.say(sentence);
             return Some(chosen);
         }
         let Some(event) = self.accepted(AcceptKind::Text) else {
-            self.passed(Rule::R7, "the state takes no free text");
+            self.say(Sentence::NoFreeText);
             return None;
         };
         let asks = |r: &&Reading| self.must_ask(r) && self.intent(r.intent).priority == Priority::P1;
@@ -353,21 +360,21 @@ impl<'a> Router<'a> {
             self.passed(Rule::R7, format!("free text, but surely `{name}` at {}", reading.adjusted));
             return None;
         }
-        self.applied(Rule::R7, "the state takes free text");
+        self.say(Sentence::FreeText);
         Some(self.dispatch_accepted(event))
     }
 
     /// What rule R7 decides whatever the words may mean: about media, and about a number where one is taken.
-    fn accepted_unread(&self, normal: &str) -> Option<(Chosen, &'static str)> {
+    fn accepted_unread(&self, normal: &str) -> Option<(Chosen, Sentence)> {
         if !self.message.media.is_empty() {
             return Some(match self.accepted(AcceptKind::Media) {
-                Some(event) => (self.dispatch_accepted(event), "the state takes media"),
-                None => (Chosen::plain(Act::HoldMedia), "media, which this state does not take; held"),
+                Some(event) => (self.dispatch_accepted(event), Sentence::Media),
+                None => (Chosen::plain(Act::HoldMedia), Sentence::MediaHeld),
             });
         }
         let number = normal.parse::<f64>().is_ok_and(f64::is_finite);
         let event = self.accepted(AcceptKind::Number).filter(|_| number)?;
-        Some((self.dispatch_accepted(event), "the state takes a number"))
+        Some((self.dispatch_accepted(event), Sentence::Number))
     }
 
     fn dispatch_accepted(&self, event: &Arc<str>) -> Chosen {
@@ -406,7 +413,7 @@ impl<'a> Router<'a> {
         message: Message,
     ) -> Chosen {
         let act = if self.intent(index).destructive {
-            self.applied(Rule::R12, "destructive; asked whether to be sure");
+            self.say(Sentence::Destructive);
             confirmation(self.intent(index), message)
         } else {
             self.act_of(index, message)

@@ -5,6 +5,8 @@
 mod combinations;
 mod gates;
 mod going_wrong;
+#[path = "../stored/kept.rs"]
+mod kept;
 mod matrix;
 mod outside;
 mod player;

@@ -54,6 +54,9 @@ impl<'m> Player<'m> {
             trace_id: None,
         };
         let commit = decide(self.machine, self.snapshot.as_ref(), &input, self.now)?;
+        if self.saves {
+            crate::kept::kept(&commit);
+        }
         self.snapshot.clone_from(&commit.after);
         Ok(commit)
     }

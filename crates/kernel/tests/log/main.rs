@@ -1,6 +1,9 @@
 //! The log holds every input whole: what is decided again from its entries alone comes to the same snapshots.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "../stored/kept.rs"]
+mod kept;
+
 use kernel::commit::{Commit, Entry, EntryCause};
 use kernel::conversation::{Candidate, Confidence, Media, Message};
 use kernel::decide::{decide, refused};
@@ -158,8 +161,7 @@ impl Lived {
             self.call.clone_from(&call.key);
         }
         // As it is read back from the disk.
-        let written = serde_json::to_string(&commit.entry).unwrap();
-        self.log.push((serde_json::from_str(&written).unwrap(), after));
+        self.log.push((kept::kept(&commit), after));
     }
 }
 

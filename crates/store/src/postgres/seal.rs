@@ -10,7 +10,7 @@ use tokio_postgres::types::{FromSql, Type};
 
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Link, Step};
-use crate::seal::{self, Cell, Damage, Table};
+use crate::seal::{self, Cell, Damage, Kept, Table};
 
 pub(super) type Fault = seal::Fault<Trouble>;
 
@@ -96,17 +96,17 @@ impl Record<'_> {
         self.table.check(&self.cells(), self.stored_checksum(), self.number())
     }
 
-    /// Its body, after its checksum has been found to fit; what is sealed in it is opened.
-    pub(super) fn reveal<T: DeserializeOwned>(&self, link: &Link) -> Result<T, Fault> {
+    /// What is kept in it, after its checksum has been found to fit; what is sealed in its body is opened.
+    pub(super) fn reveal<T: Kept>(&self, link: &Link) -> Result<T, Fault> {
         self.table.reveal(&self.cells(), self.stored_checksum(), self.number(), link.secrets())
     }
 
-    /// As `reveal`, for what never has a secret.
+    /// The body of one that never has a secret.
     pub(super) fn open<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         self.table.read(&self.cells(), self.stored_checksum(), self.number())
     }
 
-    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    /// As `open`, of a shape that has none of what may be sealed: it needs no key.
     pub(super) fn peek<T: DeserializeOwned>(&self) -> Result<T, Fault> {
         self.table.peek(&self.cells(), self.stored_checksum(), self.number())
     }

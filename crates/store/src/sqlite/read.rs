@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
-use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, Table};
+use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, Kept, LOG, Table};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
@@ -400,7 +400,7 @@ fn unnumbered<T>(part: Part<(i64, T)>) -> Part<T> {
 }
 
 /// Records with their row numbers.
-fn listed<T: DeserializeOwned>(
+fn listed<T: Kept>(
     connection: &Connection,
     (table, secrets): (&Table, &Secrets),
     wanted: &Conditions,

@@ -4,7 +4,7 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, Row, params};
 use serde::de::DeserializeOwned;
 
-use crate::seal::{self, Cell, Damage, Table};
+use crate::seal::{self, Cell, Damage, Kept, Table};
 use crate::vault::parts::Secrets;
 
 pub(super) type Fault = seal::Fault<rusqlite::Error>;
@@ -35,12 +35,8 @@ impl Table {
         self.read(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row))
     }
 
-    /// As `open`, with what is sealed in it.
-    pub(super) fn open_sealed<T: DeserializeOwned>(
-        &self,
-        row: &Row<'_>,
-        secrets: &Secrets,
-    ) -> Result<T, Fault> {
+    /// What is kept in a row of `select`, as `open`, with what is sealed in it.
+    pub(super) fn open_sealed<T: Kept>(&self, row: &Row<'_>, secrets: &Secrets) -> Result<T, Fault> {
         self.reveal(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row), secrets)
     }
 

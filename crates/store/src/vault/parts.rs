@@ -212,4 +212,14 @@ mod tests {
         let read = OUTBOX.read::<kernel::commit::Effect, ()>(&cells, Some(row.checksum), 0);
         assert!(matches!(read, Err(Fault::Locked(_))));
     }
+
+    #[test]
+    fn of_an_entry_nothing_is_read_without_a_key_but_what_operators_look_for() {
+        let commit = Draft::creation("o-1").effect("x").secret("token").build();
+        let body: Value = serde_json::from_str(&records().prepare(&commit).unwrap().entry_body).unwrap();
+        let is_plain = |value: &Value| value.get(MARK).is_none();
+        let plain = body.as_object().unwrap().iter().filter(|(_, value)| is_plain(value));
+        let plain: Vec<&str> = plain.map(|(name, _)| name.as_str()).collect();
+        assert_eq!(plain, [LIST, "at", "by", "event", "from", "key", "success", "t", "to"]);
+    }
 }

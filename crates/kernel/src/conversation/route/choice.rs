@@ -4,6 +4,7 @@ use crate::conversation::clarification::Choice;
 use crate::conversation::message::Rule;
 use crate::conversation::route::reading::Reading;
 use crate::conversation::route::{Act, Chosen, Question, Router};
+use crate::conversation::sentence::Sentence;
 use crate::conversation::{LadderStep, Priority};
 
 /// A question offers at most this many readings, and "none of these".
@@ -17,7 +18,7 @@ impl Router<'_> {
             self.must_ask(r) && best.is_none_or(|best| priority <= best)
         };
         let Some(reading) = readings.iter().find(strong) else {
-            self.passed(Rule::R10, "no strong candidate conflicts");
+            self.say(Sentence::NoStrongConflict);
             return None;
         };
         let name = &self.intent(reading.intent).name;
@@ -31,7 +32,7 @@ impl Router<'_> {
         let mut eligible = self.eligible(readings);
         let Some(first) = eligible.next() else {
             self.passed(Rule::R11, format!("nothing reaches {}", self.conversation.thresholds.confidence));
-            self.passed(Rule::R12, "nothing to choose from");
+            self.say(Sentence::NothingToChoose);
             return None;
         };
         let intent = self.intent(first.intent);
@@ -49,7 +50,7 @@ impl Router<'_> {
             return Some(Chosen::of(first, Act::Ask(Question { sentence: "which_one", choices, original })));
         }
         self.applied(Rule::R11, format!("`{}` at {} is the best", intent.name, first.adjusted));
-        self.passed(Rule::R12, "no rival of the same priority is close");
+        self.say(Sentence::NoRival);
         Some(self.take(first.intent, first.raw, first.adjusted, self.message.clone()))
     }
 

@@ -10,6 +10,7 @@ use crate::conversation::message::{Confidence, Message, Rule};
 use crate::conversation::offer::{Offer, OfferedItem};
 use crate::conversation::recognise::{bare, normalise};
 use crate::conversation::route::{Act, Chosen, Router};
+use crate::conversation::sentence::Sentence;
 use crate::definition::AcceptKind;
 
 /// What can be chosen by its number or its words.
@@ -22,7 +23,7 @@ enum Shown<'a> {
 impl<'a> Router<'a> {
     pub(super) fn r2_payload(&mut self, _: &str) -> Option<Chosen> {
         let Some(token) = self.message.payload.as_deref() else {
-            self.passed(Rule::R2, "no button was pressed");
+            self.say(Sentence::NoButton);
             return None;
         };
         let pending = self.pending().filter(|question| !question.is_expired(self.now));
@@ -44,15 +45,14 @@ impl<'a> Router<'a> {
         let intent = self.conversation.intent_by_name(name).filter(|_| token.starts_with('p'));
         match intent {
             Some(intent) if is_live || (self.intent(intent).when_stale && self.is_open(intent)) => {
-                let because = if is_live { "a live button" } else { "a stale button, still legal" };
-                self.applied(Rule::R2, because);
+                self.say(if is_live { Sentence::LiveButton } else { Sentence::StaleButton });
                 if self.intent(intent).event.is_some() {
                     self.leave_question();
                 }
                 Some(self.take(intent, Confidence::CERTAIN, Confidence::CERTAIN, self.message.clone()))
             }
             _ => {
-                self.applied(Rule::R2, "a button of a menu that has expired");
+                self.say(Sentence::ExpiredButton);
                 Some(Chosen::plain(Act::MenuExpired))
             }
         }
@@ -89,11 +89,11 @@ impl<'a> Router<'a> {
         let (at, how) = match self.match_menu(normal, &shown) {
             Answered::Option(at, how) => (at, how),
             Answered::Ambiguous => {
-                self.passed(Rule::R5, "it could be several of the menu shown last");
+                self.say(Sentence::SeveralOfMenu);
                 return None;
             }
             Answered::Nothing => {
-                self.passed(Rule::R5, "no question waits for this, and it names nothing of the menu");
+                self.say(Sentence::NothingOfMenu);
                 return None;
             }
         };

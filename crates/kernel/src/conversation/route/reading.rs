@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use crate::conversation::definition::ConflictPenalty;
 use crate::conversation::message::{Confidence, Rule};
 use crate::conversation::route::Router;
+use crate::conversation::sentence::Sentence;
 use crate::conversation::{IntentIndex, Priority};
 use crate::input::Fields;
 
@@ -98,11 +99,11 @@ impl<'a> Router<'a> {
             }
         }
         match all.is_empty() {
-            true => self.passed(Rule::R8, "no candidate"),
+            true => self.say(Sentence::NoCandidate),
             false => self.applied(Rule::R8, all),
         }
         match conflicting.is_empty() {
-            true => self.passed(Rule::R9, "nothing conflicts"),
+            true => self.say(Sentence::NoConflict),
             false => self.applied(Rule::R9, conflicting),
         }
     }
