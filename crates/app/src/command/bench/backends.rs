@@ -94,7 +94,7 @@ pub(super) fn measure_postgres(bench: &Bench, told: Told<'_>) -> Result<(), Fail
     let database = Database::create(url)?;
     let mut bare = bare_postgres::Bare::open(database.url())?;
     let store = store::open(database.url(), Records::default()).map_err(Failure)?;
-    measure("postgres", &store, &mut bare, bench.time, told)
+    measure(["postgres", "bare statement"], &store, &mut bare, bench.time, told)
 }
 
 pub(super) fn measure_redis(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
@@ -106,11 +106,11 @@ pub(super) fn measure_redis(bench: &Bench, told: Told<'_>) -> Result<(), Failure
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}prefix={prefix}");
     let store = store::open(&url, Records::default()).map_err(Failure)?;
-    measure("redis", &store, &mut bare, bench.time, told)
+    measure(["redis", "bare script"], &store, &mut bare, bench.time, told)
 }
 
 fn measure(
-    name: &str,
+    [name, floor_name]: [&'static str; 2],
     store: &Arc<dyn Store>,
     bare: &mut dyn Sink,
     time: Duration,
@@ -129,8 +129,8 @@ fn measure(
         }
         best = best.max(ours.per_second());
         let what = format!("{name}: commits by one writer, groups of {group}");
-        told(ours.line(&what).beside("bare statement", floor.per_second()));
-        told(floor.line("  floor: the bare statement with the same bytes"));
+        told(ours.line(&what).beside(floor_name, floor.per_second()));
+        told(floor.line(&format!("  floor: the {floor_name} with the same bytes")));
     }
     half_load(name, &**store, best / 2.0, time, told)?;
     for in_flight in [64, 256] {

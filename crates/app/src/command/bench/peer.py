@@ -6,15 +6,18 @@ words in other languages. Says where it listens, then serves with two workers.
 
 import json
 import os
+import socket
 import sys
+import threading
+import time
 import uuid
 from contextlib import asynccontextmanager
 
+import psycopg
 import uvicorn
 from fastapi import FastAPI
 from psycopg_pool import AsyncConnectionPool
 from pydantic import BaseModel, Field
-from uvicorn.supervisors import Multiprocess
 
 TABLES = """
 CREATE TABLE IF NOT EXISTS sessions (
@@ -102,16 +105,25 @@ async def say(machine: str, user: str, message: Message) -> Answer:
     return answer
 
 
-def main():
-    import psycopg
+def tell_when_there(port):
+    """Says where it listens, once somebody does."""
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except ConnectionRefusedError:
+            time.sleep(0.05)
+    print(f"http://127.0.0.1:{port}", flush=True)
 
+
+def main():
     with psycopg.connect(os.environ["PEER_DATABASE"]) as connection:
         connection.execute(TABLES)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    threading.Thread(target=tell_when_there, args=(port,), daemon=True).start()
     settings = {"loop": "uvloop", "http": "httptools", "access_log": False, "log_level": "warning"}
-    config = uvicorn.Config("peer:app", host="127.0.0.1", port=0, workers=2, **settings)
-    listener = config.bind_socket()
-    print(f"http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
-    Multiprocess(config, target=uvicorn.Server(config).run, sockets=[listener]).run()
+    uvicorn.run("peer:app", host="127.0.0.1", port=port, workers=2, **settings)
     sys.exit(0)
 
 

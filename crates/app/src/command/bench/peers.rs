@@ -1,6 +1,7 @@
 //! The same work as somebody would write it by hand, in Python, beside ours: the same clients, the same messages.
 //!
-//! What it needs is installed with pip into a folder beside this program, once.
+//! What it needs is installed with pip into a folder beside this program, once. Its processor time and memory are those of
+//! its own processes; what its database uses beside that is not among them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
