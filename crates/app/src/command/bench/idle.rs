@@ -20,10 +20,14 @@ pub(super) fn measure(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
     let wake_ups = process.wake_ups().zip(wake_ups).map_or(0, |(now, then)| now.saturating_sub(then));
     let cpu = process.cpu_of_threads().zip(cpu).map(|(now, then)| now.saturating_sub(then));
     let seconds = WATCHED.as_secs_f64();
-    let cpu =
-        cpu.map_or(String::new(), |cpu| format!(", with {:.2} ms of CPU", cpu.as_secs_f64() * 1e3 / seconds));
-    let what = format!("idle: wake-ups a second{cpu}");
-    let line = Line { memory_mb: process.resident_mb(), ..Line::rate(&what, wake_ups as f64 / seconds) };
+    let cpu = cpu.map(|cpu| cpu.as_secs_f64() * 1e3 / seconds);
+    let told_cpu = cpu.map_or(String::new(), |ms| format!(", with {ms:.2} ms of CPU"));
+    let what = format!("idle: wake-ups a second{told_cpu}");
+    let line = Line {
+        memory_mb: process.resident_mb(),
+        cpu_ms_per_second: cpu,
+        ..Line::rate(&what, wake_ups as f64 / seconds)
+    };
     told(line);
     server.end()
 }

@@ -17,6 +17,8 @@ pub(super) struct Line {
     pub p99_ms: Option<f64>,
     /// Of user and system: of the server where that is a process of its own, else of the whole benchmark.
     pub cpu_us_per_event: Option<f64>,
+    /// Of a server that has nothing to do.
+    pub cpu_ms_per_second: Option<f64>,
     /// The peak of the same process.
     pub memory_mb: Option<f64>,
     /// What the files have grown by for each event, when all is closed.
