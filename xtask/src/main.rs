@@ -134,14 +134,34 @@ fn help() -> String {
     text
 }
 
-/// Over servers of its own, for the stores that are on one.
+/// Over servers of its own, if anything that is on one is measured.
 fn bench(root: &Path, arguments: &[String]) -> bool {
+    let command = ["run", "--release", "--features", "count-allocations", "--", "bench"];
+    if !needs_servers(arguments) {
+        return cargo_run(root, &command, arguments);
+    }
     let mut cargo = workspace::cargo(root);
-    cargo.args(["run", "--release", "--features", "count-allocations", "--", "bench"]).args(arguments);
+    cargo.args(command).args(arguments);
     servers::run_with_servers(&mut cargo).unwrap_or_else(|why| {
         eprintln!("error: {why}");
         false
     })
+}
+
+/// Whether a group of the benchmark that is on a server is among those asked for, by a word of its name.
+fn needs_servers(arguments: &[String]) -> bool {
+    const ON_SERVERS: [&str; 3] = ["postgres", "redis", "peers"];
+    let mut words = Vec::new();
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        match argument.strip_prefix("--only") {
+            Some("") => words.extend(arguments.next().map(String::as_str)),
+            Some(word) => words.extend(word.strip_prefix('=')),
+            None if matches!(argument.as_str(), "--help" | "-h") => return false,
+            None => (),
+        }
+    }
+    words.is_empty() || words.iter().any(|word| ON_SERVERS.iter().any(|group| group.contains(word)))
 }
 
 fn sim(root: &Path, arguments: &[String]) -> bool {
@@ -212,6 +232,22 @@ mod tests {
         check("flips", Ok(Invocation::Flips { count: 1_500 }));
         check("flips 60", Ok(Invocation::Flips { count: 60 }));
         check("bench --help", Ok(Invocation::Bench { arguments: vec!["--help".to_owned()] }));
+    }
+
+    #[test]
+    fn the_benchmark_has_servers_when_it_measures_something_on_them() {
+        for (line, expected) in [
+            ("", true),
+            ("--seconds 1", true),
+            ("--only engine", false),
+            ("--only=engine --json", false),
+            ("--only engine --only red", true),
+            ("--only=peers", true),
+            ("--help", false),
+        ] {
+            let arguments: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            assert_eq!(needs_servers(&arguments), expected, "cargo xtask bench {line}");
+        }
     }
 
     #[test]

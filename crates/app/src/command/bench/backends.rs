@@ -6,22 +6,25 @@
 mod bare_postgres;
 mod bare_redis;
 
+pub(super) use self::bare_postgres::Database;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use kernel::commit::Commit;
-use kernel::decide::decide;
-use kernel::id::TenantId;
-use kernel::time::Timestamp;
 use store::{Outcome, Records, Store};
 
 use crate::command::Failure;
-use crate::command::bench::conversation::{self, TURNS};
-use crate::command::bench::{Line, percentiles};
+use crate::command::bench::conversation::{Conversations, TURNS};
+use crate::command::bench::decided::{self, Bytes};
+use crate::command::bench::line::{Line, Round, Rounds, percentiles};
+use crate::command::bench::process::Meter;
+use crate::command::bench::{Bench, Told};
 
 /// What the issue of a turn of the server is at most, and what 64 waiting clients make of it.
 const GROUPS: [usize; 2] = [64, 256];
+const ROUNDS: usize = 3;
 /// Conversations that are decided on beforehand; more would be measuring how much memory there is.
 const USERS: usize = 3_072;
 
@@ -30,49 +33,18 @@ trait Sink {
     fn save(&mut self, commits: &[Commit], bytes: &[Bytes]) -> Result<(), Failure>;
 }
 
-/// What a bare program would write of a commit.
-pub(super) struct Bytes {
-    pub instance: String,
-    pub entry: String,
-}
-
 /// Commits in the order of saving, each with its bytes.
 struct Work {
     commits: Vec<Commit>,
     bytes: Vec<Bytes>,
 }
 
-pub(super) fn revision(commit: &Commit) -> i64 {
-    commit.entry.revision.0.cast_signed()
-}
-
-pub(super) fn wake_at(commit: &Commit) -> Option<i64> {
-    commit.after.as_ref()?.wake_at().map(Timestamp::as_millis)
-}
-
-/// The messages of `USERS` people of a tenant, so that each `group` in a row is of as many people.
 fn conversations(tenant: &str, group: usize) -> Result<Work, Failure> {
-    let machine = conversation::machine()?;
-    let tenant = TenantId::parse(tenant).map_err(Failure)?;
-    let now = engine::Clock::System.now();
     let (mut commits, mut bytes) = (Vec::new(), Vec::new());
-    for users in (0..USERS).collect::<Vec<_>>().chunks(group) {
-        let mut before = vec![None; users.len()];
-        for turn in 0..TURNS {
-            for (user, before) in users.iter().zip(&mut before) {
-                let mut input = conversation::input(*user, turn)?;
-                input.tenant = tenant.clone();
-                let commit = decide(&machine, before.as_ref(), &input, now)
-                    .map_err(|refusal| Failure(format!("the machine refused it: {}", refusal.message)))?;
-                before.clone_from(&commit.after);
-                bytes.push(Bytes {
-                    instance: serde_json::to_string(&commit.after)?,
-                    entry: serde_json::to_string(&commit.entry)?,
-                });
-                commits.push(commit);
-            }
-        }
-    }
+    decided::conversations(tenant, USERS, group, |_, commit, of_commit| {
+        commits.push(commit);
+        bytes.push(of_commit);
+    })?;
     Ok(Work { commits, bytes })
 }
 
@@ -88,65 +60,84 @@ impl Sink for Ours<'_> {
     }
 }
 
-/// Commits a second of one writer, the groups one after the other.
-fn rate(sink: &mut dyn Sink, work: &Work, group: usize, time: Duration) -> Result<f64, Failure> {
+/// One writer saves the groups of its share one after the other.
+fn round(
+    sink: &mut dyn Sink,
+    work: &Work,
+    group: usize,
+    share: usize,
+    time: Duration,
+) -> Result<Round, Failure> {
+    // Whole conversations, so that each share begins with people who have said nothing.
+    let length = work.commits.len() / ROUNDS / (group * TURNS) * (group * TURNS);
+    let range = share * length..(share + 1) * length;
+    let meter = Meter::start_own();
     let started = Instant::now();
-    let mut done = 0;
-    for (commits, bytes) in work.commits.chunks(group).zip(work.bytes.chunks(group)) {
+    let mut round = Round::default();
+    for (commits, bytes) in work.commits[range.clone()].chunks(group).zip(work.bytes[range].chunks(group)) {
         if started.elapsed() >= time {
             break;
         }
+        let began = Instant::now();
         sink.save(commits, bytes)?;
-        done += commits.len();
+        round.events += commits.len();
+        round.latencies_us.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
-    Ok(done as f64 / started.elapsed().as_secs_f64())
+    let groups = Some(round.latencies_us.len() as u64);
+    Ok(Round { elapsed: started.elapsed(), groups, spent: meter.spent(), ..round })
 }
 
-pub(super) fn measure_postgres(
-    url: &str,
-    time: Duration,
-    told: &mut impl FnMut(Line),
-) -> Result<(), Failure> {
-    let database = bare_postgres::Database::create(url)?;
+pub(super) fn measure_postgres(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
+    let Some(url) = &bench.postgres else {
+        return Ok(());
+    };
+    let database = Database::create(url)?;
     let mut bare = bare_postgres::Bare::open(database.url())?;
     let store = store::open(database.url(), Records::default()).map_err(Failure)?;
-    measure("postgres", &store, &mut bare, time, told)
+    measure(["postgres", "bare statement"], &store, &mut bare, bench.time, told)
 }
 
-pub(super) fn measure_redis(url: &str, time: Duration, told: &mut impl FnMut(Line)) -> Result<(), Failure> {
+pub(super) fn measure_redis(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
+    let Some(url) = &bench.redis else {
+        return Ok(());
+    };
     let mut bare = bare_redis::Bare::open(url)?;
     let prefix = bare.prefix();
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}prefix={prefix}");
     let store = store::open(&url, Records::default()).map_err(Failure)?;
-    measure("redis", &store, &mut bare, time, told)
+    measure(["redis", "bare script"], &store, &mut bare, bench.time, told)
 }
 
 fn measure(
-    name: &str,
+    [name, floor_name]: [&'static str; 2],
     store: &Arc<dyn Store>,
     bare: &mut dyn Sink,
     time: Duration,
-    told: &mut impl FnMut(Line),
+    told: Told<'_>,
 ) -> Result<(), Failure> {
     let mut best: f64 = 0.0;
     for group in GROUPS {
         let tenant = format!("commits-{group}");
         let work = conversations(&tenant, group)?;
+        let (mut floor, mut ours) = (Rounds::default(), Rounds::default());
         // By turns, so that whatever else the machine does is shared.
-        let floor = rate(bare, &work, group, time)?;
-        let ours = rate(&mut Ours(&**store), &work, group, time)?;
-        best = best.max(ours);
+        for share in 0..ROUNDS {
+            let time = time / ROUNDS as u32;
+            floor.0.push(round(bare, &work, group, share, time)?);
+            ours.0.push(round(&mut Ours(&**store), &work, group, share, time)?);
+        }
+        best = best.max(ours.per_second());
         let what = format!("{name}: commits by one writer, groups of {group}");
-        let group = Some(group as f64);
-        told(Line { of_floor: Some(ours / floor), group, ..Line::rate(&what, ours) });
-        told(Line { group, ..Line::rate("  floor: the bare statement with the same bytes", floor) });
+        told(ours.line(&what).beside(floor_name, floor.per_second()));
+        told(floor.line(&format!("  floor: the {floor_name} with the same bytes")));
     }
     half_load(name, &**store, best / 2.0, time, told)?;
     for in_flight in [64, 256] {
-        let mut line = conversation::measure(Arc::clone(store), in_flight, time)?;
-        line.what = format!("{name}: {}", line.what);
-        told(line);
+        let mut conversations = Conversations::over(Arc::clone(store), in_flight)?;
+        let rounds = (0..ROUNDS).map(|_| conversations.round(time / ROUNDS as u32));
+        let rounds = Rounds(rounds.collect::<Result<_, _>>()?);
+        told(rounds.line(&format!("{name}: engine in process, {in_flight} in flight")));
     }
     Ok(())
 }
@@ -157,7 +148,7 @@ fn half_load(
     store: &dyn Store,
     per_second: f64,
     time: Duration,
-    told: &mut impl FnMut(Line),
+    told: Told<'_>,
 ) -> Result<(), Failure> {
     const IN_TURN: usize = 64;
     let Work { commits, .. } = conversations("half-load", IN_TURN)?;

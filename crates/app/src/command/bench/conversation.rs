@@ -15,13 +15,17 @@ use kernel::machine::Machine;
 use store::{SqliteStore, Store};
 
 use crate::command::Failure;
-use crate::command::bench::{Line, percentiles};
+use crate::command::bench::floor::Floors;
+use crate::command::bench::line::Round;
+use crate::command::bench::process::Meter;
+use crate::command::bench::{Bench, Told, disk_bytes};
 
+const IN_FLIGHT: [usize; 4] = [1, 32, 256, 1_024];
 /// Messages in a conversation, the first and the last included.
 pub(super) const TURNS: usize = 6;
 const WORDS: [&str; TURNS] =
     ["update", "Task 12", "the wall is painted", "and the door as well", "done", "yes"];
-const DEFINITION: &str = include_str!("../../../../../machines/progress_update.yaml");
+pub(super) const DEFINITION: &str = include_str!("../../../../../machines/progress_update.yaml");
 
 pub(super) fn machine() -> Result<Machine, Failure> {
     let (machine, diagnostics) = definition::load(DEFINITION);
@@ -53,8 +57,9 @@ pub(super) fn input_of(machine: &str, user: usize, text: &str) -> Result<Input, 
     })
 }
 
-pub(super) fn sqlite(path: &Path) -> Result<Arc<dyn Store>, Failure> {
-    let store = SqliteStore::open(path).map_err(|error| Failure(error.to_string()))?;
+pub(super) fn sqlite(folder: &Path) -> Result<Arc<dyn Store>, Failure> {
+    let store =
+        SqliteStore::open(&folder.join("statewright.db")).map_err(|error| Failure(error.to_string()))?;
     Ok(Arc::new(store))
 }
 
@@ -64,33 +69,68 @@ pub(super) fn engine(store: Arc<dyn Store>) -> Result<Engine, Failure> {
     Ok(Engine::start(store, Arc::new(machines), Clock::System, Settings::default()))
 }
 
-/// `in_flight` users at a time, each sending the next message as soon as the last is answered.
-pub(super) fn measure(store: Arc<dyn Store>, in_flight: usize, time: Duration) -> Result<Line, Failure> {
-    let engine = engine(store)?;
-    // Whom an earlier measurement over the same store has not met: their messages would all be repeats.
-    let users = AtomicUsize::new(in_flight * 10_000_000);
-    let stop = AtomicBool::new(false);
-    let threads = in_flight.min(2);
-    let started = Instant::now();
-    let results: Vec<Result<Vec<u32>, Failure>> = std::thread::scope(|scope| {
-        let drivers: Vec<_> = (0..threads)
-            .map(|_| scope.spawn(|| drive(&engine, &users, &stop, in_flight / threads)))
-            .collect();
-        std::thread::sleep(time);
-        stop.store(true, Ordering::Relaxed);
-        let lost = || Err(Failure("a driver of the benchmark died".into()));
-        drivers.into_iter().map(|driver| driver.join().unwrap_or_else(|_| lost())).collect()
-    });
-    let elapsed = started.elapsed().as_secs_f64();
-    let mut latencies = Vec::new();
-    for result in results {
-        latencies.extend(result?);
+/// Conversations with one engine, round after round.
+pub(super) struct Conversations {
+    engine: Engine,
+    users: AtomicUsize,
+    in_flight: usize,
+}
+
+impl Conversations {
+    pub fn over(store: Arc<dyn Store>, in_flight: usize) -> Result<Self, Failure> {
+        // Whom an earlier measurement over the same store has not met: their messages would all be repeats.
+        let users = AtomicUsize::new(in_flight * 10_000_000);
+        Ok(Self { engine: engine(store)?, users, in_flight })
     }
-    let count = latencies.len() as f64;
-    let (p50_ms, p99_ms) = percentiles(&mut latencies);
-    let batches = engine.metrics().batches().max(1) as f64;
-    let what = format!("engine: durable messages in process, {in_flight} in flight");
-    Ok(Line { p50_ms, p99_ms, group: Some(count / batches), ..Line::rate(&what, count / elapsed) })
+
+    /// So many users at a time, each sending the next message as soon as the last is answered.
+    pub fn round(&mut self, time: Duration) -> Result<Round, Failure> {
+        let Self { engine, users, in_flight } = self;
+        let (engine, users) = (&*engine, &*users);
+        let stop = AtomicBool::new(false);
+        let threads = (*in_flight).min(2);
+        let batches = engine.metrics().batches();
+        let meter = Meter::start_own();
+        let started = Instant::now();
+        let results: Vec<Result<Vec<u32>, Failure>> = std::thread::scope(|scope| {
+            let drivers: Vec<_> = (0..threads)
+                .map(|_| scope.spawn(|| drive(engine, users, &stop, *in_flight / threads)))
+                .collect();
+            std::thread::sleep(time);
+            stop.store(true, Ordering::Relaxed);
+            let lost = || Err(Failure("a driver of the benchmark died".into()));
+            drivers.into_iter().map(|driver| driver.join().unwrap_or_else(|_| lost())).collect()
+        });
+        let (elapsed, spent) = (started.elapsed(), meter.spent());
+        let mut latencies_us = Vec::new();
+        for result in results {
+            latencies_us.extend(result?);
+        }
+        let groups = Some(engine.metrics().batches() - batches);
+        let events = latencies_us.len();
+        Ok(Round { events, elapsed, latencies_us, groups, spent, is_awaited: true })
+    }
+}
+
+/// The engine over SQLite, so many in flight, beside the floors.
+pub(super) fn measure(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
+    for in_flight in IN_FLIGHT {
+        let folder = bench.folder(&format!("engine-{in_flight}"))?;
+        let before = prepare(&folder)?;
+        let floors = Floors::open(&bench.scratch, &format!("engine-{in_flight}"), in_flight)?;
+        let mut conversations = Conversations::over(sqlite(&folder)?, in_flight)?;
+        let turns = floors.by_turns(bench.time, |time| conversations.round(time))?;
+        drop(conversations);
+        let what = format!("engine: durable messages in process, {in_flight} in flight");
+        turns.tell(&what, &folder, before, told);
+    }
+    Ok(())
+}
+
+/// A file with the machine and nothing else, closed again: what it takes before the first message.
+pub(super) fn prepare(folder: &Path) -> Result<u64, Failure> {
+    drop(engine(sqlite(folder)?)?);
+    Ok(disk_bytes(folder))
 }
 
 /// One thread keeps `in_flight` conversations going and collects how long each answer took, in microseconds.

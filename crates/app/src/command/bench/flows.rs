@@ -16,10 +16,11 @@ use kernel::id::{InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Fields, FlowStart, Input};
 use kernel::machine::Machine;
 use kernel::time::Timestamp;
-use store::SqliteStore;
 
 use crate::command::Failure;
-use crate::command::bench::{Line, percentiles};
+use crate::command::bench::line::{Line, Round, Rounds};
+use crate::command::bench::process::Meter;
+use crate::command::bench::{Bench, Told, conversation, disk_bytes};
 
 const TIME: Duration = Duration::from_millis(700);
 /// Phases, and how many of those before it each needs at most.
@@ -27,28 +28,20 @@ const SMALL: (usize, usize) = (6, 2);
 const LARGE: (usize, usize) = (500, 4);
 const ROUND: [&str; 3] = ["start", "complete", "rollback"];
 
-pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
+pub(super) fn measure(bench: &Bench, say: Told<'_>) -> Result<(), Failure> {
     let small = in_memory(SMALL)?;
     say(Line::rate("kernel: a phase's transition in a flow of 6 phases", small));
     let large = in_memory(LARGE)?;
-    let line = Line::rate("kernel: the same in a flow of 500 phases, 2,000 needs", large);
-    say(Line { of_floor: Some(large / small), ..line });
-    Ok(())
-}
-
-pub(super) fn measure_durable(
-    scratch: &Path,
-    time: Duration,
-    say: &mut impl FnMut(Line),
-) -> Result<(), Failure> {
+    say(Line::rate("kernel: the same in a flow of 500 phases, 2,000 needs", large).beside("6 phases", small));
     for in_flight in [1, 32] {
-        let small = durable(&scratch.join(format!("flow-6-{in_flight}.db")), SMALL, in_flight, time)?;
         let what = format!("engine: durable transitions of 6 phases, {in_flight} in flight");
+        let folder = bench.folder(&format!("flow-6-{in_flight}"))?;
+        let small = durable(&what, &folder, SMALL, in_flight, bench.time)?;
         let floor = small.per_second;
-        say(Line { what, ..small });
-        let large = durable(&scratch.join(format!("flow-500-{in_flight}.db")), LARGE, in_flight, time)?;
+        say(small);
         let what = format!("engine: the same of 500 phases, {in_flight} in flight");
-        say(Line { what, of_floor: Some(large.per_second / floor), ..large });
+        let folder = bench.folder(&format!("flow-500-{in_flight}"))?;
+        say(durable(&what, &folder, LARGE, in_flight, bench.time)?.beside("6 phases", floor));
     }
     Ok(())
 }
@@ -129,11 +122,33 @@ fn in_memory(shape: (usize, usize)) -> Result<f64, Failure> {
     Ok(done as f64 / started.elapsed().as_secs_f64())
 }
 
-fn durable(path: &Path, shape: (usize, usize), in_flight: usize, time: Duration) -> Result<Line, Failure> {
-    let store = Arc::new(SqliteStore::open(path).map_err(|error| Failure(error.to_string()))?);
+fn durable(
+    what: &str,
+    folder: &Path,
+    shape: (usize, usize),
+    in_flight: usize,
+    time: Duration,
+) -> Result<Line, Failure> {
+    begin(&engine(folder, shape)?, shape, in_flight)?;
+    // All is closed meanwhile, so that the file has what it took to come this far.
+    let before = disk_bytes(folder);
+    let engine = engine(folder, shape)?;
+    let round = transitions(&engine, shape, in_flight, time)?;
+    drop(engine);
+    let grown = disk_bytes(folder).saturating_sub(before) as f64 / round.events.max(1) as f64;
+    Ok(Line { disk_bytes_per_event: Some(grown), ..Rounds(vec![round]).line(what) })
+}
+
+fn engine(folder: &Path, shape: (usize, usize)) -> Result<Engine, Failure> {
+    let store = conversation::sqlite(folder)?;
     let machines = Machines::default();
-    let (machine, _) = machines.activate(&*store, &definition(shape), Clock::System.now())?;
-    let engine = Engine::start(store, Arc::new(machines), Clock::System, Settings::default());
+    machines.activate(&*store, &definition(shape), Clock::System.now())?;
+    Ok(Engine::start(store, Arc::new(machines), Clock::System, Settings::default()))
+}
+
+/// Begins so many flows and completes the first half of each.
+fn begin(engine: &Engine, shape: (usize, usize), in_flight: usize) -> Result<(), Failure> {
+    let machine = load(shape)?;
     for number in 0..in_flight {
         taken(&engine.call(begun(&machine, number)?))?;
     }
@@ -151,6 +166,15 @@ fn durable(path: &Path, shape: (usize, usize), in_flight: usize, time: Duration)
         drop(sender);
         receiver.iter().collect::<Result<Vec<()>, Failure>>()?;
     }
+    Ok(())
+}
+
+fn transitions(
+    engine: &Engine,
+    shape: (usize, usize),
+    in_flight: usize,
+    time: Duration,
+) -> Result<Round, Failure> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let send = |number: usize, step: usize| -> Result<(), Failure> {
         let (sender, at) = (sender.clone(), Instant::now());
@@ -160,27 +184,26 @@ fn durable(path: &Path, shape: (usize, usize), in_flight: usize, time: Duration)
         Ok(())
     };
     let batches = engine.metrics().batches();
+    let meter = Meter::start_own();
     let started = Instant::now();
     for number in 0..in_flight {
         send(number, 0)?;
     }
-    let (mut latencies, mut open) = (Vec::new(), in_flight);
+    let (mut latencies_us, mut open) = (Vec::new(), in_flight);
     while open > 0 {
         let Ok((number, step, took, taken)) = receiver.recv() else { break };
         if !taken {
             return Err(Failure("the engine refused an action of the benchmark".into()));
         }
-        latencies.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
+        latencies_us.push(u32::try_from(took.as_micros()).unwrap_or(u32::MAX));
         match started.elapsed() < time {
             true => send(number, step + 1)?,
             false => open -= 1,
         }
     }
-    let elapsed = started.elapsed().as_secs_f64();
-    let count = latencies.len() as f64;
-    let (p50_ms, p99_ms) = percentiles(&mut latencies);
-    let batches = (engine.metrics().batches() - batches).max(1) as f64;
-    Ok(Line { p50_ms, p99_ms, group: Some(count / batches), ..Line::rate("", count / elapsed) })
+    let (elapsed, spent) = (started.elapsed(), meter.spent());
+    let groups = Some(engine.metrics().batches() - batches);
+    Ok(Round { events: latencies_us.len(), elapsed, latencies_us, groups, spent, is_awaited: true })
 }
 
 fn taken(answered: &engine::Answered) -> Result<(), Failure> {

@@ -13,19 +13,20 @@ use kernel::machine::Machine;
 use kernel::time::Timestamp;
 
 use crate::command::Failure;
-use crate::command::bench::{Line, allocations, conversation};
+use crate::command::bench::line::Line;
+use crate::command::bench::{Bench, Told, allocations, conversation};
 
 const TIME: Duration = Duration::from_millis(700);
 /// Steps between two looks at the clock.
 const ROUND: usize = 10_000;
 const EVENTS: [&str; 3] = ["next", "over", "back"];
 
-pub(super) fn measure(say: &mut impl FnMut(Line)) -> Result<(), Failure> {
+pub(super) fn measure(_: &Bench, say: Told<'_>) -> Result<(), Failure> {
     let flat = load(&flat_definition(""))?;
     let floor = bare_tables(&flat)?;
     let mut tell = |what: &str, machine: &Machine, payload: &Fields| {
         let line = steps(what, machine, payload)?;
-        say(Line { of_floor: Some(line.per_second / floor), ..line });
+        say(line.beside("bare tables", floor));
         Ok::<(), Failure>(())
     };
     tell("kernel: step on a flat machine of 15 transitions", &flat, &Fields::new())?;

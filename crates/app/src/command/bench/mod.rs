@@ -1,27 +1,38 @@
-//! `bench`: what the kernel, the engine and HTTP do, beside a bare floor, all in one run on one machine.
+//! `bench`: what the kernel, the engine and HTTP do, beside bare floors, all in one run on one machine.
 //!
-//! Absolute figures on a shared machine are weather; the ratios between lines of one run are what to compare.
+//! Absolute figures on a shared machine are weather; the ratios between lines of one run are what to compare. So what
+//! is compared takes turns, and of several rounds the one in the middle counts.
 
 mod backends;
+mod clients;
 mod conversation;
+mod decided;
 mod floor;
 mod flows;
+mod host;
+mod hot;
+mod idle;
 mod kernel_steps;
+mod line;
 mod over_http;
+mod peers;
+mod process;
+mod server_process;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use serde::Serialize;
 
+use crate::command::bench::host::Host;
+use crate::command::bench::line::{Line, print_titles};
 use crate::command::{CommandResult, Failure};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
-    /// Seconds for each durable measurement
-    #[arg(long, default_value = "4")]
+    /// Seconds for each durable measurement, in all of its rounds, and for each of its floors
+    #[arg(long, default_value = "6")]
     seconds: u64,
     /// Folder on the disk to measure [default: the system's temporary folder]
     #[arg(long, value_name = "DIR")]
@@ -32,132 +43,133 @@ pub(crate) struct BenchArgs {
     /// A Redis to measure; what is written goes afterwards
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_REDIS", hide_env_values = true)]
     redis: Option<String>,
-    /// Only what runs in memory
-    #[arg(long)]
-    memory: bool,
-    /// Only the stores on servers
-    #[arg(long, conflicts_with = "memory")]
-    servers: bool,
+    /// Only the groups whose name holds the word, of kernel, flows, engine, hot, http, idle, postgres, redis and peers
+    /// (which installs a program of somebody else's in Python, and runs only when it is asked for); may be given several
+    /// times
+    #[arg(long, value_name = "WORD")]
+    only: Vec<String>,
     #[arg(long)]
     json: bool,
 }
 
-/// One measured line.
-#[derive(Debug, Serialize)]
-pub(crate) struct Line {
-    pub what: String,
-    pub per_second: f64,
-    /// Of the floor in the same group size, if there is one.
-    pub of_floor: Option<f64>,
-    pub p50_ms: Option<f64>,
-    pub p99_ms: Option<f64>,
-    /// Commits in one batch, on average.
-    pub group: Option<f64>,
-    /// Requests to the allocator for each, where they are counted.
-    pub allocations: Option<f64>,
+/// Whoever wants to know a line that was measured.
+type Told<'a> = &'a mut dyn FnMut(Line);
+
+/// What every group needs.
+#[derive(Debug)]
+struct Bench {
+    scratch: PathBuf,
+    time: Duration,
+    postgres: Option<String>,
+    redis: Option<String>,
 }
 
-impl Line {
-    fn rate(what: &str, per_second: f64) -> Self {
-        Self {
-            what: what.to_owned(),
-            per_second,
-            of_floor: None,
-            p50_ms: None,
-            p99_ms: None,
-            group: None,
-            allocations: None,
-        }
+impl Bench {
+    /// A new folder on the disk that is measured.
+    fn folder(&self, name: &str) -> Result<PathBuf, Failure> {
+        let folder = self.scratch.join(name);
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
     }
 }
+
+/// Lines that are looked at together.
+struct Group {
+    name: &'static str,
+    measure: fn(&Bench, Told<'_>) -> Result<(), Failure>,
+    needs: Need,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Postgres,
+    Redis,
+    /// To be asked for by name, and PostgreSQL.
+    Asking,
+}
+
+const GROUPS: [Group; 9] = [
+    Group { name: "kernel", measure: kernel_steps::measure, needs: Need::Nothing },
+    Group { name: "flows", measure: flows::measure, needs: Need::Nothing },
+    Group { name: "engine", measure: conversation::measure, needs: Need::Nothing },
+    Group { name: "hot", measure: hot::measure, needs: Need::Nothing },
+    Group { name: "http", measure: over_http::measure, needs: Need::Nothing },
+    Group { name: "idle", measure: idle::measure, needs: Need::Nothing },
+    Group { name: "postgres", measure: backends::measure_postgres, needs: Need::Postgres },
+    Group { name: "redis", measure: backends::measure_redis, needs: Need::Redis },
+    Group { name: "peers", measure: peers::measure, needs: Need::Asking },
+];
 
 pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
     if cfg!(debug_assertions) {
         eprintln!("statewright: this is a debug build; its figures mean nothing (use `cargo xtask bench`)");
     }
-    let time = Duration::from_secs(args.seconds.max(1));
+    let groups = chosen(args)?;
     let base = args.dir.clone().unwrap_or_else(std::env::temp_dir);
     let scratch = tempfile::Builder::new().prefix("statewright-bench").tempdir_in(base)?;
+    let bench = Bench {
+        scratch: scratch.path().to_owned(),
+        time: Duration::from_secs(args.seconds.max(1)),
+        postgres: args.postgres.clone(),
+        redis: args.redis.clone(),
+    };
+    let host = Host::of(scratch.path());
     let mut lines = Vec::new();
+    if !args.json {
+        host.print();
+        print_titles();
+    }
     let mut told = |line: Line| {
         if !args.json {
-            print_line(&line);
+            line.print();
         }
         lines.push(line);
     };
-    if !args.json {
-        say!(
-            "{:58} {:>12} {:>9} {:>8} {:>8} {:>6} {:>7}",
-            "",
-            "per second",
-            "of floor",
-            "p50 ms",
-            "p99 ms",
-            "group",
-            "allocs"
-        );
-    }
-    if !args.servers {
-        kernel_steps::measure(&mut told)?;
-        flows::measure(&mut told)?;
-        if !args.memory {
-            measure_durable(scratch.path(), time, &mut told)?;
-            flows::measure_durable(scratch.path(), time, &mut told)?;
-        }
-    }
-    if let Some(url) = args.postgres.as_ref().filter(|_| !args.memory) {
-        backends::measure_postgres(url, time, &mut told)?;
-    }
-    if let Some(url) = args.redis.as_ref().filter(|_| !args.memory) {
-        backends::measure_redis(url, time, &mut told)?;
+    for group in groups {
+        (group.measure)(&bench, &mut told)?;
     }
     if args.json {
-        say!("{}", serde_json::to_string(&lines)?);
+        say!("{}", serde_json::json!({ "machine": host, "lines": lines }));
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The engine and the server over a disk, each beside bare inserts of the rows that it wrote.
-fn measure_durable(scratch: &Path, time: Duration, told: &mut impl FnMut(Line)) -> Result<(), Failure> {
-    let mut rows = None;
-    for in_flight in [1, 32, 256] {
-        let path = scratch.join(format!("engine-{in_flight}.db"));
-        let mut line = conversation::measure(conversation::sqlite(&path)?, in_flight, time)?;
-        let group = line.group.unwrap_or(1.0).round().max(1.0) as usize;
-        let sample = floor::Rows::read(&path)?;
-        let floor = floor::measure(&sample, &scratch.join(format!("floor-{in_flight}.db")), group, time)?;
-        line.of_floor = Some(line.per_second / floor);
-        told(line);
-        told(Line {
-            group: Some(group as f64),
-            ..Line::rate("  floor: bare inserts of the same rows", floor)
-        });
-        rows.get_or_insert(sample);
+/// All that can be measured, or what was asked for.
+fn chosen(args: &BenchArgs) -> Result<Vec<&'static Group>, Failure> {
+    let holds = |group: &Group, word: &String| group.name.contains(word.as_str());
+    if let Some(unknown) = args.only.iter().find(|word| !GROUPS.iter().any(|group| holds(group, word))) {
+        let names = GROUPS.map(|group| group.name).join(", ");
+        return Err(Failure(format!("no group's name holds `{unknown}`; the groups are {names}")));
     }
-    let http = over_http::measure(conversation::sqlite(&scratch.join("http.db"))?, 32, time)?;
-    let group = http.group.unwrap_or(1.0).round().max(1.0) as usize;
-    let Some(rows) = rows else {
-        return Err(Failure("nothing was measured".into()));
+    let is_there = |group: &Group| match group.needs {
+        Need::Nothing => true,
+        Need::Postgres | Need::Asking => args.postgres.is_some(),
+        Need::Redis => args.redis.is_some(),
     };
-    let floor = floor::measure(&rows, &scratch.join("floor-http.db"), group, time)?;
-    told(Line { of_floor: Some(http.per_second / floor), ..http });
-    told(Line { group: Some(group as f64), ..Line::rate("  floor: bare inserts of the same rows", floor) });
-    Ok(())
+    let mut groups = Vec::new();
+    for group in &GROUPS {
+        let is_asked = args.only.iter().any(|word| holds(group, word));
+        if is_asked && !is_there(group) {
+            let name = group.name;
+            return Err(Failure(format!("{name} needs a server: run `cargo xtask bench`, or give its URL")));
+        }
+        if is_asked || (args.only.is_empty() && group.needs != Need::Asking && is_there(group)) {
+            groups.push(group);
+        }
+    }
+    Ok(groups)
 }
 
-fn print_line(line: &Line) {
-    let optional =
-        |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}"));
-    say!(
-        "{:58} {:>12.0} {:>9} {:>8} {:>8} {:>6} {:>7}",
-        line.what,
-        line.per_second,
-        optional(line.of_floor, 2),
-        optional(line.p50_ms, 2),
-        optional(line.p99_ms, 2),
-        optional(line.group, 1),
-        optional(line.allocations, 1)
-    );
+/// What the files of a folder hold. A file that goes away meanwhile counts for nothing.
+fn disk_bytes(folder: &Path) -> u64 {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let bytes = entries.map(|entry| match entry.metadata() {
+        Ok(about) if about.is_dir() => disk_bytes(&entry.path()),
+        Ok(about) => about.len(),
+        Err(_) => 0,
+    });
+    bytes.sum()
 }
 
 /// Requests to the allocator that `run` makes, where the program was built to count them.
@@ -172,12 +184,50 @@ pub(crate) fn allocations(run: impl FnOnce()) -> Option<f64> {
     None
 }
 
-/// The values at the middle and at the ninety-ninth percentile, in milliseconds.
-pub(crate) fn percentiles(latencies_us: &mut [u32]) -> (Option<f64>, Option<f64>) {
-    latencies_us.sort_unstable();
-    let at = |share: f64| {
-        let index = (latencies_us.len() as f64 * share) as usize;
-        latencies_us.get(index).map(|us| f64::from(*us) / 1000.0)
-    };
-    (at(0.50), at(0.99))
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_is_measured_and_nothing_else() {
+        let all = "kernel flows engine hot http idle postgres redis";
+        for (only, postgres, redis, expected) in [
+            ("", true, true, Ok(all)),
+            ("", false, false, Ok("kernel flows engine hot http idle")),
+            ("hot engine", false, false, Ok("engine hot")),
+            ("pe", true, false, Ok("peers")),
+            ("red", true, true, Ok("redis")),
+            ("red", true, false, Err("redis needs a server")),
+            ("peers", false, true, Err("peers needs a server")),
+            ("engine motor", true, true, Err("no group's name holds `motor`; the groups are kernel, ")),
+        ] {
+            let url = |is_there: bool| is_there.then(String::new);
+            let args = BenchArgs {
+                seconds: 1,
+                dir: None,
+                postgres: url(postgres),
+                redis: url(redis),
+                only: only.split_whitespace().map(str::to_owned).collect(),
+                json: false,
+            };
+            let found =
+                chosen(&args).map(|groups| groups.iter().map(|g| g.name).collect::<Vec<_>>().join(" "));
+            match (found, expected) {
+                (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{only}"),
+                (Err(Failure(found)), Err(expected)) => assert!(found.contains(expected), "{only}: {found}"),
+                (found, _) => panic!("{only}: {found:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_folder_holds_what_its_folders_hold() {
+        let folder = tempfile::TempDir::new().unwrap();
+        std::fs::create_dir(folder.path().join("in")).unwrap();
+        std::fs::write(folder.path().join("one"), [0; 1_000]).unwrap();
+        std::fs::write(folder.path().join("in/two"), [0; 234]).unwrap();
+        assert_eq!(disk_bytes(folder.path()), 1_234);
+    }
 }

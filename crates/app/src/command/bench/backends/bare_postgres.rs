@@ -11,8 +11,9 @@ use tokio::runtime::Runtime;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, NoTls, Statement};
 
-use super::{Bytes, Sink, revision, wake_at};
+use super::{Bytes, Sink};
 use crate::command::Failure;
+use crate::command::bench::decided::{revision, wake_at};
 
 const TABLES: &str = "
     CREATE TABLE bare_instances (
@@ -42,7 +43,7 @@ const SAVE: &str = "
     SELECT (SELECT count(*) FROM saved), (SELECT count(*) FROM logged), (SELECT count(*) FROM received)";
 
 /// A database that goes with the value.
-pub(super) struct Database {
+pub(in crate::command::bench) struct Database {
     name: String,
     administrator: Connection,
     url: String,

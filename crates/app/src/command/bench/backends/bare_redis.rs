@@ -5,8 +5,9 @@
 use kernel::commit::Commit;
 use redis::{Connection, Script};
 
-use super::{Bytes, Sink, revision, wake_at};
+use super::{Bytes, Sink};
 use crate::command::Failure;
+use crate::command::bench::decided::{revision, wake_at};
 
 const SAVE: &str = r"
     if (redis.call('HGET', KEYS[1], 'revision') or '0') ~= ARGV[1] then return 0 end
