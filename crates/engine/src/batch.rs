@@ -1,55 +1,57 @@
-//! One batch: inputs are decided on, one after another, each on what the one before left; then all of it is committed
-//! at once, and everybody is answered.
+//! Deciding: inputs are decided on, one after another, each on what the one before left, and gather in the open batch.
 //!
 //! A repeated key waits for the first of its kind and shares its answer, whether that is in this batch, in memory, or
-//! in the store. A commit that turns out to be stale is decided again, a bounded number of times.
+//! in the store. What concerns something that is on its way into the store waits until that has landed: so a batch
+//! stands on nothing that may not be saved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
 
-use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry, EventAnswer, Notice};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, EventAnswer, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
-use kernel::looping::Looping;
 use kernel::machine::Machine;
-use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
-use store::{CommitError, Outcome};
 
 use crate::delivery::Delivery;
-use crate::hot::{InstanceKey, Receipt, SessionKey, session_key};
-use crate::metrics::{MachineLabels, OutcomeLabels};
+use crate::hot::{InstanceKey, SessionKey, session_key};
+use crate::landing::{key_of, kind_of, receipt_of};
 use crate::shard::Shard;
-use crate::{EngineError, Request, Submitted};
+use crate::{EngineError, Request};
 
 /// Timers of one instance fired in one turn; what is due beyond them waits for the next.
 const INSTANCE_TIMERS_MAX: usize = 64;
 
-/// Commits that are decided but not yet saved, and what the world looks like if they will be.
+/// Commits that are decided but not yet saved, and who waits for them.
 #[derive(Default)]
 pub(crate) struct Batch {
-    commits: Vec<Commit>,
-    owners: Vec<Owner>,
+    pub commits: Vec<Commit>,
+    pub owners: Vec<Owner>,
     /// Repeats of a key whose first is in this batch.
-    followers: Vec<(usize, Request)>,
+    pub followers: Vec<(usize, Request)>,
     /// Refused because of what this batch may or may not save: decided again when that is known.
-    deferred: Vec<Request>,
+    pub deferred: Vec<Request>,
+    pub world: World,
+}
+
+/// What the instances of a batch look like if it will be saved.
+#[derive(Default)]
+pub(crate) struct World {
     snapshots: HashMap<InstanceKey, Arc<Snapshot>>,
     sessions: HashMap<SessionKey, InstanceId>,
     receipts: HashMap<ReceiptId, usize>,
 }
 
 /// Who waits for a commit.
-enum Owner {
+pub(crate) enum Owner {
     Request(Request),
     Timer,
 }
 
 impl Owner {
-    fn kind(&self) -> &'static str {
+    pub fn kind(&self) -> &'static str {
         match self {
             Self::Timer => "timer",
             Self::Request(request) => kind_of(&request.input),
@@ -57,59 +59,74 @@ impl Owner {
     }
 }
 
-/// What a batch of timers did.
-#[derive(Debug, Default)]
-pub(crate) struct Fired {
-    pub timers: usize,
-    pub closed: BTreeMap<String, usize>,
-    /// The store did not do its part; it is tried again later.
-    pub failed: bool,
-    /// Something is still due.
-    pub more: bool,
-}
-
 impl Batch {
     pub fn len(&self) -> usize {
         self.commits.len()
     }
 
-    fn push(&mut self, commit: Commit, owner: Owner) {
-        if let Some(after) = &commit.after {
-            let after = Arc::new(after.clone());
-            if let Some(key) = session_key(&after) {
-                self.sessions.insert(key, after.instance.clone());
-            }
-            self.snapshots.insert((after.tenant.clone(), after.instance.clone()), after);
+    pub fn is_empty(&self) -> bool {
+        self.commits.is_empty()
+    }
+
+    fn push(&mut self, commit: Commit, before: Option<&Arc<Snapshot>>, owner: Owner) {
+        let after = commit.after.as_ref().map(|after| Arc::new(after.clone()));
+        if let Some(state) = after.or_else(|| before.cloned()) {
+            self.world.put(state);
         }
-        self.receipts.insert(commit.entry.receipt, self.commits.len());
+        self.world.receipts.insert(commit.entry.receipt, self.commits.len());
         self.commits.push(commit);
         self.owners.push(owner);
+    }
+}
+
+impl World {
+    fn put(&mut self, snapshot: Arc<Snapshot>) {
+        if let Some(key) = session_key(&snapshot) {
+            self.sessions.insert(key, snapshot.instance.clone());
+        }
+        self.snapshots.insert(key_of(&snapshot), snapshot);
     }
 
     fn session(&self, key: &SessionKey) -> Option<Arc<Snapshot>> {
         let instance = self.sessions.get(key)?;
         self.snapshots.get(&(key.0.clone(), instance.clone())).cloned()
     }
+
+    /// Whether anything that an input may touch is part of this.
+    fn concerns(&self, input: &Input, receipt: ReceiptId) -> bool {
+        let tenant = || input.tenant.clone();
+        let session = |machine: &_, subject: &_| {
+            let (machine, subject) = (Clone::clone(machine), Clone::clone(subject));
+            self.sessions.contains_key(&(tenant(), machine, subject))
+        };
+        let begins_session = match &input.cause {
+            Cause::Create { machine, subject: Some(subject), .. } => session(machine, subject),
+            _ => false,
+        };
+        begins_session
+            || self.receipts.contains_key(&receipt)
+            || match input.target() {
+                Some(Target::Instance(id)) => self.has(&(tenant(), id)),
+                Some(Target::Subject(machine, subject)) => session(&machine, &subject),
+                None => false,
+            }
+    }
+
+    pub fn has(&self, key: &InstanceKey) -> bool {
+        self.snapshots.contains_key(key)
+    }
 }
 
 impl Shard {
-    /// Decides and commits until every request has its answer.
-    pub(crate) fn process(&mut self, mut requests: Vec<Request>) {
-        while !requests.is_empty() {
-            let now = self.clock.now();
-            let mut batch = Batch::default();
-            for request in requests.drain(..) {
-                self.decide_into(&mut batch, request, now);
-            }
-            requests = self.commit(batch).1;
-        }
-    }
-
-    fn decide_into(&mut self, batch: &mut Batch, mut request: Request, now: Timestamp) {
+    /// Decides on an input, or has it wait for what it would have to be decided on.
+    pub(crate) fn decide_into(&mut self, batch: &mut Batch, mut request: Request, now: Timestamp) {
         let receipt = request.input.receipt_id();
-        if let Some(first) = batch.receipts.get(&receipt) {
+        if let Some(first) = batch.world.receipts.get(&receipt) {
             batch.followers.push((*first, request));
             return;
+        }
+        if self.in_air.worlds().any(|world| world.concerns(&request.input, receipt)) {
+            return self.parked.push(request);
         }
         if let Some(receipt) = self.hot.receipt(receipt) {
             return self.replay(request, &receipt);
@@ -119,13 +136,13 @@ impl Shard {
             Err(error) => return (request.answer)(Err(error)),
         };
         match decide(&machine, before.as_deref(), &request.input, now) {
-            Ok(commit) => batch.push(self.noticed(commit), Owner::Request(request)),
+            Ok(commit) => batch.push(self.noticed(commit), None, Owner::Request(request)),
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() => {
                     let commit = refused(&machine, &before, &request.input, &refusal, now);
-                    batch.push(commit, Owner::Request(request));
+                    batch.push(commit, Some(&before), Owner::Request(request));
                 }
-                Some(before) if batch.snapshots.contains_key(&key_of(&before)) => {
+                Some(before) if batch.world.has(&key_of(&before)) => {
                     batch.deferred.push(request);
                 }
                 before => {
@@ -236,7 +253,7 @@ impl Shard {
     }
 
     fn find(&mut self, batch: &Batch, key: &InstanceKey) -> Result<Option<Arc<Snapshot>>, EngineError> {
-        if let Some(found) = batch.snapshots.get(key).cloned().or_else(|| self.hot.snapshot(key)) {
+        if let Some(found) = batch.world.snapshots.get(key).cloned().or_else(|| self.hot.snapshot(key)) {
             return Ok(Some(found));
         }
         let loaded = self.store.load(&key.0, &key.1)?.map(Arc::new);
@@ -251,7 +268,7 @@ impl Shard {
         batch: &Batch,
         key: &SessionKey,
     ) -> Result<Option<Arc<Snapshot>>, EngineError> {
-        if let Some(found) = batch.session(key).or_else(|| self.hot.session(key)) {
+        if let Some(found) = batch.world.session(key).or_else(|| self.hot.session(key)) {
             return Ok(Some(found));
         }
         let loaded = self.store.load_session(&key.0, &key.1, &key.2)?.map(Arc::new);
@@ -281,8 +298,8 @@ impl Shard {
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
-                    batch.push(self.noticed(commit), Owner::Timer);
-                    current = Arc::clone(&batch.snapshots[&key]);
+                    batch.push(self.noticed(commit), None, Owner::Timer);
+                    current = Arc::clone(&batch.world.snapshots[&key]);
                 }
                 Err(refusal) => {
                     tracing::error!(instance = %current.instance, timer = %timer.id, code = refusal.code.as_str(), "failed to fire a timer: {}", refusal.message);
@@ -293,16 +310,19 @@ impl Shard {
         Ok(current)
     }
 
-    /// Fires the timers of instances that the store says are due.
-    pub(crate) fn fire_claimed(&mut self, claimed: Vec<InstanceKey>, now: Timestamp) -> Fired {
-        let mut batch = Batch::default();
+    /// Fires the timers of instances that the store says are due, or later those of what is on its way there.
+    pub(crate) fn fire_claimed(&mut self, batch: &mut Batch, claimed: Vec<InstanceKey>, now: Timestamp) {
         for key in claimed {
+            if self.in_air.worlds().any(|world| world.has(&key)) {
+                self.claimed.push(key);
+                continue;
+            }
             if self.is_shared {
                 // A decision on what another server has moved on would be stale, and the claim would have to run out.
                 self.hot.forget(&key);
             }
-            let fired = match self.find(&batch, &key) {
-                Ok(Some(snapshot)) => self.fire_into(&mut batch, snapshot, now, true).map(|_| ()),
+            let fired = match self.find(batch, &key) {
+                Ok(Some(snapshot)) => self.fire_into(batch, snapshot, now, true).map(|_| ()),
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
@@ -311,264 +331,6 @@ impl Shard {
                 self.hot.forget(&key);
             }
         }
-        self.commit(batch).0
-    }
-
-    /// Commits a batch and answers. Returns what its timers did, and the requests that have to be decided again.
-    fn commit(&mut self, batch: Batch) -> (Fired, Vec<Request>) {
-        let mut fired = Fired::default();
-        let mut again = Vec::new();
-        if batch.commits.is_empty() {
-            return (fired, again);
-        }
-        let started = Instant::now();
-        let saved = self.store.commit(&batch.commits);
-        self.metrics.batches.inc();
-        self.metrics.batch_inputs.observe(batch.commits.len() as f64);
-        self.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        let outcomes = match saved {
-            Ok(outcomes) => outcomes,
-            Err(error) => {
-                self.metrics.commit_errors.inc();
-                tracing::error!(commits = batch.len(), "failed to commit a batch: {error}");
-                fired.failed = true;
-                self.give_back(batch, &error);
-                return (fired, again);
-            }
-        };
-        let mut settled: Vec<Option<Receipt>> = Vec::with_capacity(outcomes.len());
-        for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes) {
-            let receipt = match outcome {
-                Outcome::Committed => Some((self.committed(commit, &owner, &mut fired), true)),
-                Outcome::Duplicate(first) => {
-                    // It was decided on a copy that another server has overtaken.
-                    self.forget(&commit);
-                    Some((receipt_of(*first), false))
-                }
-                Outcome::TooLarge(detail) => {
-                    self.forget(&commit);
-                    tracing::error!(instance = %commit.instance, "failed to save what is too large: {detail}");
-                    match owner {
-                        Owner::Request(request) => (request.answer)(Err(EngineError::TooLarge(detail))),
-                        Owner::Timer => {}
-                    }
-                    settled.push(None);
-                    continue;
-                }
-                Outcome::Stale => {
-                    self.metrics.stale.inc();
-                    self.forget(&commit);
-                    None
-                }
-            };
-            match (owner, &receipt) {
-                (Owner::Timer, _) => {}
-                (Owner::Request(request), Some((receipt, fresh))) if *fresh => {
-                    let answer = Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: false });
-                    (request.answer)(answer);
-                }
-                (Owner::Request(request), Some((receipt, _))) => self.replay(request, receipt),
-                (Owner::Request(request), None) => self.try_again(request, &mut again),
-            }
-            settled.push(receipt.map(|(receipt, _)| receipt));
-        }
-        for (first, request) in batch.followers {
-            match settled.get(first).cloned().flatten() {
-                Some(receipt) => self.replay(request, &receipt),
-                None => self.try_again(request, &mut again),
-            }
-        }
-        for request in batch.deferred {
-            self.try_again(request, &mut again);
-        }
-        (fired, again)
-    }
-
-    /// Decides once more, or says in the end why that leads nowhere.
-    fn try_again(&self, mut request: Request, again: &mut Vec<Request>) {
-        request.attempts += 1;
-        if request.attempts < self.settings.attempts_max {
-            return again.push(request);
-        }
-        match self.store.receipt(&request.input.tenant, request.input.receipt_id()) {
-            Ok(Some(found)) => self.replay(request, &receipt_of(found)),
-            Err(error) => (request.answer)(Err(error.into())),
-            Ok(None) => {
-                let detail = format!(
-                    "the instance changed under {} decisions in a row; repeat it with the same key",
-                    request.attempts
-                );
-                (request.answer)(Err(EngineError::Unavailable(detail)));
-            }
-        }
-    }
-
-    /// Takes a saved commit into memory, the log and the figures.
-    fn committed(&mut self, commit: Commit, owner: &Owner, fired: &mut Fired) -> Receipt {
-        let Commit { tenant, instance, after, entry, effects, .. } = commit;
-        log(&tenant, &instance, &entry);
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
-        // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
-        if !tenant.is_shadow() {
-            let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
-            let machine =
-                after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
-            let machine = machine.unwrap_or_default();
-            if let Some(looping) =
-                after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
-            {
-                self.report_loop(&machine, looping, &entry.trace_id);
-            }
-            if after.as_ref().is_some_and(|after| after.dead_end) {
-                self.report_dead_end(&machine, &entry.to, &entry.trace_id);
-            }
-            if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
-                self.metrics.count_moves(&machine, &flow.moved);
-            }
-            let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
-            self.metrics.inputs.get_or_create(&labels).inc();
-        }
-        if !effects.is_empty() {
-            self.delivery.iter().for_each(|delivery| delivery.wake());
-        }
-        if let Some(after) = after {
-            if matches!(owner, Owner::Timer) {
-                self.metrics.timers_fired.inc();
-                fired.timers += 1;
-                if let Some(closure) = &after.closure {
-                    *fired.closed.entry(closure.reason.clone()).or_default() += 1;
-                }
-            }
-            self.watch(after.wake_at());
-            self.hot.remember(Arc::new(after));
-        }
-        self.hot.remember_receipt(entry.receipt, receipt.clone());
-        receipt
-    }
-
-    fn report_loop(&self, machine: &str, looping: &Looping, trace_id: &Option<String>) {
-        tracing::warn!(
-            trace_id = trace_id.as_deref().unwrap_or(""),
-            machine,
-            count = looping.count,
-            "`{}` from `{}` to `{}` goes round and round",
-            looping.event,
-            looping.from,
-            looping.to
-        );
-        let labels = MachineLabels { machine: machine.to_owned() };
-        self.metrics.loops.get_or_create(&labels).inc();
-    }
-
-    fn report_dead_end(&self, machine: &str, state: &str, trace_id: &Option<String>) {
-        let trace_id = trace_id.as_deref().unwrap_or("");
-        tracing::warn!(trace_id, machine, "nothing leads on from `{state}`: only an operator can");
-        let labels = MachineLabels { machine: machine.to_owned() };
-        self.metrics.dead_ends.get_or_create(&labels).inc();
-    }
-
-    fn forget(&mut self, commit: &Commit) {
-        self.hot.forget(&(commit.tenant.clone(), commit.instance.clone()));
-        if let Some(key) = commit.after.as_ref().and_then(session_key) {
-            self.hot.forget_session(&key);
-        }
-    }
-
-    /// After an error at the commit nobody knows what was saved: the receipts tell, or the caller has to ask again.
-    fn give_back(&mut self, batch: Batch, error: &CommitError) {
-        for commit in &batch.commits {
-            self.forget(commit);
-        }
-        let unknown = matches!(error, CommitError::Unknown(_));
-        let requests = batch.owners.into_iter().filter_map(|owner| match owner {
-            Owner::Request(request) => Some(request),
-            Owner::Timer => None,
-        });
-        let followers = batch.followers.into_iter().map(|(_, request)| request);
-        for request in requests.chain(followers).chain(batch.deferred) {
-            let found = match unknown {
-                true => self.store.receipt(&request.input.tenant, request.input.receipt_id()).ok().flatten(),
-                false => None,
-            };
-            match found {
-                Some((instance, entry)) => self.replay(request, &receipt_of((instance, entry))),
-                None => (request.answer)(Err(error.clone().into())),
-            }
-        }
-    }
-
-    /// Answers a repeated key as its first was answered; with another payload it is refused.
-    fn replay(&self, request: Request, receipt: &Receipt) {
-        if request.input.cause.digest() != receipt.digest {
-            let message = format!("the key `{}` came before with another payload", request.input.key);
-            let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
-            return self.refuse(request, refusal);
-        }
-        self.metrics.replayed.inc();
-        (request.answer)(Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: true }));
-    }
-
-    fn refuse(&self, request: Request, refusal: Refusal) {
-        let answer = Arc::new(Answer::Refused(refusal));
-        (request.answer)(Ok(Submitted { answer, replayed: false }));
-    }
-
-    fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
-        if input.tenant.is_shadow() {
-            return;
-        }
-        let labels = OutcomeLabels {
-            machine: machine.name.to_string(),
-            kind: kind_of(input),
-            outcome: outcome.to_owned(),
-        };
-        self.metrics.inputs.get_or_create(&labels).inc();
-    }
-}
-
-/// One line for each commit, with the trace that it belongs to.
-fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
-    tracing::info!(
-        trace_id = entry.trace_id.as_deref().unwrap_or(""),
-        tenant = %tenant,
-        instance = %instance,
-        key = %entry.key,
-        revision = entry.revision.0,
-        event = entry.event,
-        from = entry.from,
-        to = entry.to,
-        success = entry.success,
-        looping = entry.looping.unwrap_or_default(),
-        code = entry.code.as_deref().unwrap_or(""),
-        "committed"
-    );
-}
-
-fn outcome_of(answer: &Answer) -> String {
-    match answer {
-        Answer::Message(answer) => answer.outcome.as_str().to_owned(),
-        Answer::Event(_) => "taken".to_owned(),
-        Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
-    }
-}
-
-fn key_of(snapshot: &Snapshot) -> InstanceKey {
-    (snapshot.tenant.clone(), snapshot.instance.clone())
-}
-
-fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {
-    Receipt { digest: entry.digest, answer: Arc::new(entry.answer) }
-}
-
-fn kind_of(input: &Input) -> &'static str {
-    match &input.cause {
-        Cause::Create { .. } => "create",
-        Cause::Event { .. } => "event",
-        Cause::Message { .. } => "message",
-        Cause::Answer { .. } => "answer",
-        Cause::Timer { .. } => "timer",
-        Cause::Result { .. } => "result",
-        Cause::Recover { .. } => "recover",
     }
 }
 

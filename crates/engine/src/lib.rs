@@ -8,8 +8,10 @@ mod batch;
 pub mod breaker;
 pub mod clock;
 pub mod delivery;
+mod flight;
 pub mod health;
 mod hot;
+mod landing;
 pub mod machines;
 pub mod metrics;
 pub mod overlays;
@@ -413,20 +415,20 @@ fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("shard".into())
         .spawn(move || {
-            let _end = EndTogether;
+            let _end = EndTogether("the shard");
             shard.run(&waiting);
         })
         .expect("a server that cannot start one thread cannot serve")
 }
 
-/// A server whose shard has panicked would refuse everything and look healthy: the process ends instead, and whoever
-/// started it starts it again. Nothing that was answered is lost by that.
-struct EndTogether;
+/// A server whose shard or writer has panicked would refuse everything and look healthy: the process ends instead, and
+/// whoever started it starts it again. Nothing that was answered is lost by that.
+struct EndTogether(&'static str);
 
 impl Drop for EndTogether {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            tracing::error!("the shard has panicked; the process ends");
+            tracing::error!("{} has panicked; the process ends", self.0);
             std::process::abort();
         }
     }

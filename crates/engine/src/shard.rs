@@ -1,32 +1,46 @@
-//! The shard: the one thread that decides and commits, turn by turn.
+//! The shard: the one thread that decides, turn by turn, while writers save what it has decided.
 //!
-//! A turn is a batch of inputs, then a bounded batch of timers, then now and then a bounded clean-up. It starts with
-//! recovery: everything that came due while no server ran.
+//! A turn takes what has landed and what is waiting, then a bounded batch of timers, then now and then a bounded clean-up.
+//! What is decided gathers in the open batch, which takes off as soon as a writer is free: what is waiting is the batch.
+//! It starts with recovery: everything that came due while no server ran.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError};
+use crossbeam_channel::{Receiver, never, select};
 use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
 use store::Store;
 
-use crate::batch::Fired;
+use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::delivery::Delivery;
-use crate::hot::Hot;
+use crate::flight::{self, InAir, Landed};
+use crate::hot::{Hot, InstanceKey};
+use crate::landing::Fired;
 use crate::machines::Machines;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
 use crate::{Job, Request};
 
-/// Longest nap when nothing is due: other servers over the same store may set timers that this one has not seen.
-const NAP_MAX: Delay = Delay::from_millis(1_000);
+/// Other servers over the same store may set timers that this one has not seen: it is asked again so soon.
+const LOOK_AGAIN: Delay = Delay::from_secs(1);
+/// Longest nap when nothing is due: the machine's clock may have been set, or have gone on while the machine slept.
+const NAP_MAX: Delay = Delay::from_secs(60);
 /// Recovery takes at most this, so that inputs need not wait for long; the rest is caught up between them.
 const RECOVERY_MAX: Duration = Duration::from_millis(500);
 
 const ASK_NOW: Timestamp = Timestamp::EPOCH;
+
+/// What the shard was woken by.
+enum Woken {
+    Job(Job),
+    /// Something has landed, or it is time for something.
+    Sign,
+    /// Nobody is left who could ask for anything.
+    End,
+}
 
 /// What recovery found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -41,7 +55,6 @@ pub struct RecoveryReport {
     pub complete: bool,
 }
 
-#[derive(Debug)]
 pub(crate) struct Shard {
     pub store: Arc<dyn Store>,
     pub machines: Arc<Machines>,
@@ -53,6 +66,15 @@ pub(crate) struct Shard {
     pub is_shared: bool,
     /// Who delivers effects, once there is somebody.
     pub delivery: Option<Arc<Delivery>>,
+    /// What is decided and has not taken off.
+    open: Batch,
+    pub in_air: InAir,
+    /// What waits for something in the air to land, in the order in which it came.
+    pub parked: Vec<Request>,
+    /// Claimed while they were in the air.
+    pub claimed: Vec<InstanceKey>,
+    /// What timers have done since somebody last asked.
+    pub fired: Fired,
     /// When the store next has to be asked for due timers; the beginning of time means now.
     next_due: Timestamp,
     next_clean_up: Timestamp,
@@ -71,7 +93,24 @@ impl Shard {
         let next_clean_up = clock.now().plus(settings.clean_up_every);
         let next_due = ASK_NOW;
         let is_shared = store.info().is_shared;
-        Self { store, machines, clock, metrics, settings, hot, is_shared, delivery, next_due, next_clean_up }
+        let in_air = InAir::new(&store);
+        Self {
+            store,
+            machines,
+            clock,
+            metrics,
+            settings,
+            hot,
+            is_shared,
+            delivery,
+            open: Batch::default(),
+            in_air,
+            parked: Vec::new(),
+            claimed: Vec::new(),
+            fired: Fired::default(),
+            next_due,
+            next_clean_up,
+        }
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>) {
@@ -87,42 +126,113 @@ impl Shard {
         // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
         self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {
-            let first = match waiting.recv_timeout(self.nap()) {
-                Ok(job) => Some(job),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => return,
-            };
-            self.turn(first, waiting);
+            match self.wait(waiting) {
+                Woken::Job(job) => self.turn(Some(job), waiting),
+                Woken::Sign => self.turn(None, waiting),
+                Woken::End => return self.come_to_rest(),
+            }
         }
     }
 
-    /// What is waiting is the batch.
-    ///
+    /// Until there is something to do. Nothing more is taken in while the open batch is full.
+    fn wait(&mut self, waiting: &Receiver<Job>) -> Woken {
+        let none = never();
+        let waiting = if self.has_room() { waiting } else { &none };
+        let nap = self.nap();
+        select! {
+            recv(self.in_air.arrivals()) -> landed => {
+                if let Ok(landed) = landed {
+                    self.arrived(landed);
+                }
+                Woken::Sign
+            }
+            recv(waiting) -> job => job.map_or(Woken::End, Woken::Job),
+            default(nap) => Woken::Sign,
+        }
+    }
+
+    /// What is waiting, if there is room for it.
+    fn next_of(&self, waiting: &Receiver<Job>) -> Option<Job> {
+        if self.has_room() { waiting.try_recv().ok() } else { None }
+    }
+
+    fn has_room(&self) -> bool {
+        self.open.len() + self.parked.len() < self.settings.batch_inputs_max
+    }
+
     /// Its timers are those that are due when it begins: who has an answer and then moves a virtual clock changes
     /// nothing about the turn that is going on.
     fn turn(&mut self, first: Option<Job>, waiting: &Receiver<Job>) {
         let began = self.clock.now();
-        let mut requests: Vec<Request> = Vec::new();
         let mut recoveries = Vec::new();
-        for job in first.into_iter().chain(waiting.try_iter()) {
+        let mut next = first.or_else(|| self.next_of(waiting));
+        while let Some(job) = next.take() {
             match job {
-                Job::Input(request) => requests.push(request),
+                Job::Input(request) => self.decide(request, began),
                 Job::Recover(report) => recoveries.push(report),
             }
-            if requests.len() >= self.settings.batch_inputs_max {
-                break;
-            }
+            next = self.next_of(waiting);
         }
-        self.process(requests);
         if recoveries.is_empty() {
             self.fire_due(began);
         }
+        self.take_off(waiting.is_empty());
         self.clean_up(began);
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {
             // Whoever asked may have gone away.
             let at_most = if self.clock.is_virtual() { Duration::MAX } else { RECOVERY_MAX };
             let _ = recovery.send(self.recover(at_most));
+        }
+    }
+
+    fn decide(&mut self, request: Request, now: Timestamp) {
+        let mut open = std::mem::take(&mut self.open);
+        self.decide_into(&mut open, request, now);
+        self.open = open;
+    }
+
+    /// Has the open batch saved, if there is somebody to do it. One commit that nobody else waits with is saved here: to hand it over would take longer
+    /// than it gains.
+    fn take_off(&mut self, is_alone: bool) {
+        while !self.open.is_empty() && self.in_air.has_room() {
+            let batch = std::mem::take(&mut self.open);
+            if is_alone && batch.len() == 1 && self.in_air.is_empty() {
+                let landed = flight::save(&*self.store, batch);
+                self.settle(landed);
+            } else {
+                self.in_air.take_off(batch);
+            }
+        }
+    }
+
+    fn arrived(&mut self, (flight, landed): (u64, Landed)) {
+        self.in_air.arrived(flight);
+        self.settle(landed);
+    }
+
+    /// Answers a batch, and decides on what had to wait for it.
+    fn settle(&mut self, landed: Landed) {
+        let now = self.clock.now();
+        let again = self.land(landed);
+        let parked = std::mem::take(&mut self.parked);
+        for request in again.into_iter().chain(parked) {
+            self.decide(request, now);
+        }
+        let claimed = std::mem::take(&mut self.claimed);
+        self.fire(claimed, now);
+    }
+
+    /// Until everything that was decided has landed.
+    fn come_to_rest(&mut self) {
+        loop {
+            self.take_off(true);
+            if self.in_air.is_empty() && self.open.is_empty() {
+                return;
+            }
+            if let Ok(landed) = self.in_air.arrivals().recv() {
+                self.arrived(landed);
+            }
         }
     }
 
@@ -137,49 +247,54 @@ impl Shard {
             return Duration::MAX;
         }
         let now = self.clock.now();
-        let until = self.next_due.since(now).as_millis();
-        Duration::from_millis(until.min(NAP_MAX.as_millis()).unsigned_abs())
+        let until = self.next_due.min(self.next_clean_up).since(now).as_millis();
+        Duration::from_millis(until.clamp(0, NAP_MAX.as_millis()).unsigned_abs())
     }
 
-    /// One bounded batch of timers, if any may be due.
-    fn fire_due(&mut self, now: Timestamp) -> Fired {
+    fn fire(&mut self, claimed: Vec<InstanceKey>, now: Timestamp) {
+        let mut open = std::mem::take(&mut self.open);
+        self.fire_claimed(&mut open, claimed, now);
+        self.open = open;
+    }
+
+    /// Decides on one bounded batch of timers, if any may be due. Says whether more are.
+    fn fire_due(&mut self, now: Timestamp) -> bool {
         if self.next_due > now {
-            return Fired::default();
+            return false;
         }
         let lease_until = now.plus(self.settings.claim_lease);
         let claimed = self.store.claim_due(now, lease_until, self.settings.batch_timers_max);
-        // Whatever comes next, the store is asked again soon: other servers may have set timers.
-        let soon = now.plus(NAP_MAX);
-        let mut fired = match claimed {
-            Ok(claimed) => self.fire_claimed(claimed, now),
+        let latest = now.plus(if self.is_shared { LOOK_AGAIN } else { NAP_MAX });
+        match claimed {
+            Ok(claimed) => self.fire(claimed, now),
             Err(error) => {
                 tracing::error!("failed to ask for due timers: {error}");
-                Fired { failed: true, ..Fired::default() }
+                self.fired.failed = true;
             }
-        };
+        }
         self.next_due = match self.store.next_due() {
-            Ok(next) if !fired.failed => next.map_or(soon, |next| next.min(soon)),
-            _ => soon,
+            Ok(next) => next.map_or(latest, |next| next.min(latest)),
+            Err(_) => now.plus(LOOK_AGAIN),
         };
-        fired.more = self.next_due <= now;
-        fired
+        self.next_due <= now
     }
 
     fn recover(&mut self, at_most: Duration) -> RecoveryReport {
         let started = Instant::now();
         let mut report = RecoveryReport::default();
+        self.come_to_rest();
+        self.fired = Fired::default();
         self.next_due = ASK_NOW;
         loop {
-            let fired = self.fire_due(self.clock.now());
-            report.timers_fired += fired.timers;
-            for (reason, count) in fired.closed {
-                *report.closed.entry(reason).or_default() += count;
-            }
-            report.complete = !fired.more && !fired.failed;
-            if !fired.more || started.elapsed() >= at_most {
+            let more = self.fire_due(self.clock.now());
+            self.come_to_rest();
+            report.complete = !more && !self.fired.failed;
+            if !more || self.fired.failed || started.elapsed() >= at_most {
                 break;
             }
         }
+        let Fired { timers, closed, .. } = std::mem::take(&mut self.fired);
+        (report.timers_fired, report.closed) = (timers, closed);
         if let Ok(statistics) = self.store.statistics() {
             report.open = statistics.open.values().sum();
             report.quarantined = statistics.quarantined;

@@ -352,6 +352,8 @@ pub struct StoreInfo {
     pub durability: Durability,
     /// Whether several servers may work over it at once. What one of them has in memory may be overtaken then.
     pub is_shared: bool,
+    /// How many batches it saves at one time to advantage; at least one.
+    pub writers: usize,
     /// What whoever runs it should know: why the durability is no better, what was found in the backend's settings.
     pub notes: Vec<String>,
 }

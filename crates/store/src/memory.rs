@@ -327,6 +327,7 @@ impl Store for MemoryStore {
             durability: Durability::Volatile,
             // By engines of this process.
             is_shared: true,
+            writers: 1,
             notes: Vec::new(),
         }
     }

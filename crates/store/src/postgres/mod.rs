@@ -383,6 +383,7 @@ fn info(link: &Link, address: &Address, mut notes: Vec<String>) -> Result<StoreI
         location: address.location(),
         durability,
         is_shared: true,
+        writers: 2,
         notes,
     })
 }

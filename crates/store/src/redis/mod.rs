@@ -359,6 +359,6 @@ impl Store for RedisStore {
             notes.push(format!("a batch is acknowledged when {} replicas have it", self.location.wait));
         }
         let location = self.location.shown.clone();
-        StoreInfo { backend, version, location, durability, is_shared: true, notes }
+        StoreInfo { backend, version, location, durability, is_shared: true, writers: 2, notes }
     }
 }

@@ -442,6 +442,7 @@ impl Store for SqliteStore {
             location: self.place.name.clone(),
             durability: self.place.durability,
             is_shared: false,
+            writers: 1,
             notes: self.place.notes.iter().cloned().chain(self.notes.texts()).collect(),
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn conversations(
                 before.clone_from(&commit.after);
                 let bytes = Bytes {
                     instance: serde_json::to_string(&commit.after)?,
-                    entry: serde_json::to_string(&commit.entry)?,
+                    entry: serde_json::to_string(&commit.entry.stored(&commit.instance))?,
                 };
                 each(*user, commit, bytes);
             }

@@ -1,0 +1,286 @@
+//! Landing: what became of a batch is taken into memory, the log and the figures, and everybody is answered.
+//!
+//! A commit that turns out to be stale is decided again, a bounded number of times. After an error the receipts tell
+//! what was saved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::commit::{Answer, Commit, Entry, EventAnswer};
+use kernel::id::{InstanceId, TenantId};
+use kernel::input::{Cause, Input};
+use kernel::looping::Looping;
+use kernel::machine::Machine;
+use kernel::refusal::{Refusal, RefusalCode};
+use kernel::snapshot::Snapshot;
+use store::{CommitError, Outcome};
+
+use crate::batch::{Batch, Owner};
+use crate::flight::Landed;
+use crate::hot::{InstanceKey, Receipt, session_key};
+use crate::metrics::{MachineLabels, OutcomeLabels};
+use crate::shard::Shard;
+use crate::{EngineError, Request, Submitted};
+
+/// What a batch of timers did.
+#[derive(Debug, Default)]
+pub(crate) struct Fired {
+    pub timers: usize,
+    pub closed: BTreeMap<String, usize>,
+    /// The store did not do its part; it is tried again later.
+    pub failed: bool,
+}
+
+impl Shard {
+    /// Answers a batch. Returns the requests that have to be decided again.
+    pub(crate) fn land(&mut self, landed: Landed) -> Vec<Request> {
+        let Landed { batch, saved, took } = landed;
+        let mut again = Vec::new();
+        self.metrics.batches.inc();
+        self.metrics.batch_inputs.observe(batch.commits.len() as f64);
+        self.metrics.commit_seconds.observe(took.as_secs_f64());
+        let outcomes = match saved {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                self.metrics.commit_errors.inc();
+                tracing::error!(commits = batch.len(), "failed to commit a batch: {error}");
+                self.fired.failed = true;
+                self.give_back(batch, &error);
+                return again;
+            }
+        };
+        let mut settled: Vec<Option<Receipt>> = Vec::with_capacity(outcomes.len());
+        for ((commit, owner), outcome) in batch.commits.into_iter().zip(batch.owners).zip(outcomes) {
+            let receipt = match outcome {
+                Outcome::Committed => Some((self.committed(commit, &owner), true)),
+                Outcome::Duplicate(first) => {
+                    // It was decided on a copy that another server has overtaken.
+                    self.forget(&commit);
+                    Some((receipt_of(*first), false))
+                }
+                Outcome::TooLarge(detail) => {
+                    self.forget(&commit);
+                    tracing::error!(instance = %commit.instance, "failed to save what is too large: {detail}");
+                    match owner {
+                        Owner::Request(request) => (request.answer)(Err(EngineError::TooLarge(detail))),
+                        Owner::Timer => {}
+                    }
+                    settled.push(None);
+                    continue;
+                }
+                Outcome::Stale => {
+                    self.metrics.stale.inc();
+                    self.forget(&commit);
+                    None
+                }
+            };
+            match (owner, &receipt) {
+                (Owner::Timer, _) => {}
+                (Owner::Request(request), Some((receipt, fresh))) if *fresh => {
+                    let answer = Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: false });
+                    (request.answer)(answer);
+                }
+                (Owner::Request(request), Some((receipt, _))) => self.replay(request, receipt),
+                (Owner::Request(request), None) => self.try_again(request, &mut again),
+            }
+            settled.push(receipt.map(|(receipt, _)| receipt));
+        }
+        for (first, request) in batch.followers {
+            match settled.get(first).cloned().flatten() {
+                Some(receipt) => self.replay(request, &receipt),
+                None => self.try_again(request, &mut again),
+            }
+        }
+        for request in batch.deferred {
+            self.try_again(request, &mut again);
+        }
+        again
+    }
+
+    /// Decides once more, or says in the end why that leads nowhere.
+    fn try_again(&self, mut request: Request, again: &mut Vec<Request>) {
+        request.attempts += 1;
+        if request.attempts < self.settings.attempts_max {
+            return again.push(request);
+        }
+        match self.store.receipt(&request.input.tenant, request.input.receipt_id()) {
+            Ok(Some(found)) => self.replay(request, &receipt_of(found)),
+            Err(error) => (request.answer)(Err(error.into())),
+            Ok(None) => {
+                let detail = format!(
+                    "the instance changed under {} decisions in a row; repeat it with the same key",
+                    request.attempts
+                );
+                (request.answer)(Err(EngineError::Unavailable(detail)));
+            }
+        }
+    }
+
+    /// Takes a saved commit into memory, the log and the figures.
+    fn committed(&mut self, commit: Commit, owner: &Owner) -> Receipt {
+        let Commit { tenant, instance, after, entry, effects, .. } = commit;
+        log(&tenant, &instance, &entry);
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
+        // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
+        if !tenant.is_shadow() {
+            let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
+            let machine =
+                after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
+            let machine = machine.unwrap_or_default();
+            if let Some(looping) =
+                after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
+            {
+                self.report_loop(&machine, looping, &entry.trace_id);
+            }
+            if after.as_ref().is_some_and(|after| after.dead_end) {
+                self.report_dead_end(&machine, &entry.to, &entry.trace_id);
+            }
+            if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
+                self.metrics.count_moves(&machine, &flow.moved);
+            }
+            let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
+            self.metrics.inputs.get_or_create(&labels).inc();
+        }
+        if !effects.is_empty() {
+            self.delivery.iter().for_each(|delivery| delivery.wake());
+        }
+        if let Some(after) = after {
+            if matches!(owner, Owner::Timer) {
+                self.metrics.timers_fired.inc();
+                self.fired.timers += 1;
+                if let Some(closure) = &after.closure {
+                    *self.fired.closed.entry(closure.reason.clone()).or_default() += 1;
+                }
+            }
+            self.watch(after.wake_at());
+            self.hot.remember(Arc::new(after));
+        }
+        self.hot.remember_receipt(entry.receipt, receipt.clone());
+        receipt
+    }
+
+    fn report_loop(&self, machine: &str, looping: &Looping, trace_id: &Option<String>) {
+        tracing::warn!(
+            trace_id = trace_id.as_deref().unwrap_or(""),
+            machine,
+            count = looping.count,
+            "`{}` from `{}` to `{}` goes round and round",
+            looping.event,
+            looping.from,
+            looping.to
+        );
+        let labels = MachineLabels { machine: machine.to_owned() };
+        self.metrics.loops.get_or_create(&labels).inc();
+    }
+
+    fn report_dead_end(&self, machine: &str, state: &str, trace_id: &Option<String>) {
+        let trace_id = trace_id.as_deref().unwrap_or("");
+        tracing::warn!(trace_id, machine, "nothing leads on from `{state}`: only an operator can");
+        let labels = MachineLabels { machine: machine.to_owned() };
+        self.metrics.dead_ends.get_or_create(&labels).inc();
+    }
+
+    fn forget(&mut self, commit: &Commit) {
+        self.hot.forget(&(commit.tenant.clone(), commit.instance.clone()));
+        if let Some(key) = commit.after.as_ref().and_then(session_key) {
+            self.hot.forget_session(&key);
+        }
+    }
+
+    /// After an error at the commit nobody knows what was saved: the receipts tell, or the caller has to ask again.
+    fn give_back(&mut self, batch: Batch, error: &CommitError) {
+        for commit in &batch.commits {
+            self.forget(commit);
+        }
+        let unknown = matches!(error, CommitError::Unknown(_));
+        let requests = batch.owners.into_iter().filter_map(|owner| match owner {
+            Owner::Request(request) => Some(request),
+            Owner::Timer => None,
+        });
+        let followers = batch.followers.into_iter().map(|(_, request)| request);
+        for request in requests.chain(followers).chain(batch.deferred) {
+            let found = match unknown {
+                true => self.store.receipt(&request.input.tenant, request.input.receipt_id()).ok().flatten(),
+                false => None,
+            };
+            match found {
+                Some((instance, entry)) => self.replay(request, &receipt_of((instance, entry))),
+                None => (request.answer)(Err(error.clone().into())),
+            }
+        }
+    }
+
+    /// Answers a repeated key as its first was answered; with another payload it is refused.
+    pub(crate) fn replay(&self, request: Request, receipt: &Receipt) {
+        if request.input.cause.digest() != receipt.digest {
+            let message = format!("the key `{}` came before with another payload", request.input.key);
+            let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
+            return self.refuse(request, refusal);
+        }
+        self.metrics.replayed.inc();
+        (request.answer)(Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: true }));
+    }
+
+    pub(crate) fn refuse(&self, request: Request, refusal: Refusal) {
+        let answer = Arc::new(Answer::Refused(refusal));
+        (request.answer)(Ok(Submitted { answer, replayed: false }));
+    }
+
+    pub(crate) fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+        if input.tenant.is_shadow() {
+            return;
+        }
+        let labels = OutcomeLabels {
+            machine: machine.name.to_string(),
+            kind: kind_of(input),
+            outcome: outcome.to_owned(),
+        };
+        self.metrics.inputs.get_or_create(&labels).inc();
+    }
+}
+
+/// One line for each commit, with the trace that it belongs to.
+fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
+    tracing::info!(
+        trace_id = entry.trace_id.as_deref().unwrap_or(""),
+        tenant = %tenant,
+        instance = %instance,
+        key = %entry.key,
+        revision = entry.revision.0,
+        event = entry.event,
+        from = entry.from,
+        to = entry.to,
+        success = entry.success,
+        looping = entry.looping.unwrap_or_default(),
+        code = entry.code.as_deref().unwrap_or(""),
+        "committed"
+    );
+}
+
+fn outcome_of(answer: &Answer) -> String {
+    match answer {
+        Answer::Message(answer) => answer.outcome.as_str().to_owned(),
+        Answer::Event(_) => "taken".to_owned(),
+        Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
+    }
+}
+
+pub(crate) fn key_of(snapshot: &Snapshot) -> InstanceKey {
+    (snapshot.tenant.clone(), snapshot.instance.clone())
+}
+
+pub(crate) fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {
+    Receipt { digest: entry.digest, answer: Arc::new(entry.answer) }
+}
+
+pub(crate) fn kind_of(input: &Input) -> &'static str {
+    match &input.cause {
+        Cause::Create { .. } => "create",
+        Cause::Event { .. } => "event",
+        Cause::Message { .. } => "message",
+        Cause::Answer { .. } => "answer",
+        Cause::Timer { .. } => "timer",
+        Cause::Result { .. } => "result",
+        Cause::Recover { .. } => "recover",
+    }
+}
