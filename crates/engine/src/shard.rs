@@ -206,8 +206,10 @@ impl Shard {
         }
     }
 
+    /// The next takes off before anybody is answered, so that the writer need not wait for that.
     fn arrived(&mut self, (flight, landed): (u64, Landed)) {
         self.in_air.arrived(flight);
+        self.take_off(false);
         self.settle(landed);
     }
 
