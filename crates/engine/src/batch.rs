@@ -92,8 +92,9 @@ impl World {
         self.snapshots.get(&(key.0.clone(), instance.clone())).cloned()
     }
 
-    /// Whether anything that an input may touch is part of this.
-    fn concerns(&self, input: &Input, receipt: ReceiptId) -> bool {
+    /// Whether anything that an input may touch is part of this. A creation that leaves the id to us touches nothing: a
+    /// repeat of it is found by the store.
+    fn concerns(&self, input: &Input) -> bool {
         let tenant = || input.tenant.clone();
         let session = |machine: &_, subject: &_| {
             let (machine, subject) = (Clone::clone(machine), Clone::clone(subject));
@@ -104,7 +105,6 @@ impl World {
             _ => false,
         };
         begins_session
-            || self.receipts.contains_key(&receipt)
             || match input.target() {
                 Some(Target::Instance(id)) => self.has(&(tenant(), id)),
                 Some(Target::Subject(machine, subject)) => session(&machine, &subject),
@@ -125,7 +125,7 @@ impl Shard {
             batch.followers.push((*first, request));
             return;
         }
-        if self.in_air.worlds().any(|world| world.concerns(&request.input, receipt)) {
+        if self.in_air.worlds().any(|world| world.concerns(&request.input)) {
             return self.parked.push(request);
         }
         if let Some(receipt) = self.hot.receipt(receipt) {

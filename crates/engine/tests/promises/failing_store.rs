@@ -35,6 +35,7 @@ pub struct Wrapped {
     settlements_to_fail: AtomicUsize,
     claims: AtomicUsize,
     settlements_failed: AtomicUsize,
+    writers: AtomicUsize,
     behaviour: Box<Behaviour>,
 }
 
@@ -49,12 +50,18 @@ impl Wrapped {
             settlements_to_fail: AtomicUsize::new(0),
             claims: AtomicUsize::new(0),
             settlements_failed: AtomicUsize::new(0),
+            writers: AtomicUsize::new(1),
             behaviour: Box::new(behaviour),
         })
     }
 
     pub fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
+    }
+
+    /// How many batches an engine that begins from now on saves at one time.
+    pub fn save_at_once(&self, writers: usize) {
+        self.writers.store(writers, Ordering::SeqCst);
     }
 
     pub fn fail_claims(&self, count: usize) {
@@ -199,7 +206,7 @@ impl Store for Wrapped {
         self.inner.statistics()
     }
     fn info(&self) -> StoreInfo {
-        self.inner.info()
+        StoreInfo { writers: self.writers.load(Ordering::SeqCst), ..self.inner.info() }
     }
 }
 

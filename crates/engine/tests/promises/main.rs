@@ -5,6 +5,7 @@
 mod delivery;
 mod failing_store;
 mod flows;
+mod in_air;
 mod keys;
 mod overlays;
 mod pinned;
