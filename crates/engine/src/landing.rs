@@ -193,6 +193,11 @@ impl Shard {
             self.forget(commit);
         }
         let unknown = matches!(error, CommitError::Unknown(_));
+        if unknown {
+            // What may be saved may have timers and effects that nobody here was told of.
+            self.watch(Some(self.clock.now()));
+            self.delivery.iter().for_each(|delivery| delivery.wake());
+        }
         let requests = batch.owners.into_iter().filter_map(|owner| match owner {
             Owner::Request(request) => Some(request),
             Owner::Timer => None,

@@ -20,6 +20,7 @@ pub mod reroute;
 pub mod settings;
 mod shard;
 pub mod story;
+mod weight;
 
 use std::fmt;
 use std::sync::Arc;
@@ -194,6 +195,7 @@ impl Engine {
         let delivering = carrier.map(|carrier| {
             Delivery::start(|events| Courier {
                 store: Arc::clone(&store),
+                is_shared: store.info().is_shared,
                 clock: clock.clone(),
                 metrics: Arc::clone(&metrics),
                 settings,

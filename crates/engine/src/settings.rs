@@ -15,8 +15,8 @@ pub struct Settings {
     /// Decisions on a revision that was no longer current, before the input is given back: several servers may be after
     /// one session, and each time one of them wins.
     pub attempts_max: u32,
-    /// Hot instances, and as many receipts, kept in memory; about 2 KB each.
-    pub cached_instances_max: usize,
+    /// What hot instances and recent receipts may take in memory, as it is estimated: some eight thousand conversations.
+    pub cached_bytes_max: usize,
     /// How long a claimed timer is left to whoever claimed it.
     pub claim_lease: Delay,
     /// What waits for somebody with no way out by time, and has not changed for so long, is listed as stuck.
@@ -44,7 +44,7 @@ impl Default for Settings {
             batch_timers_max: 64,
             queue_inputs_max: 10_000,
             attempts_max: 32,
-            cached_instances_max: 20_000,
+            cached_bytes_max: 24 << 20,
             claim_lease: Delay::from_secs(30),
             silent_after: Delay::from_secs(86_400),
             overdue_after: Delay::from_secs(60),

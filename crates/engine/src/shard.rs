@@ -89,7 +89,7 @@ impl Shard {
         settings: Settings,
         delivery: Option<Arc<Delivery>>,
     ) -> Self {
-        let hot = Hot::new(settings.cached_instances_max);
+        let hot = Hot::new(settings.cached_bytes_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
         let next_due = ASK_NOW;
         let is_shared = store.info().is_shared;

@@ -156,6 +156,14 @@ fn read_stories(path: &Path, source: &str) -> Result<(Option<Stories>, Vec<Diagn
     Ok((sound.then_some(Stories { file, machine, definition }), diagnostics))
 }
 
+/// What the stories of a file leave in their stores.
+#[cfg(test)]
+pub(crate) fn stores_after(path: &Path) -> Vec<Arc<store::MemoryStore>> {
+    let (found, _) = read_stories(path, &read(path).unwrap()).unwrap();
+    let Stories { file, machine, .. } = found.unwrap();
+    file.stories.iter().map(|story| stage::store_after(&machine, story)).collect()
+}
+
 /// A definition that may run.
 fn load(path: &Path) -> Result<Arc<Machine>, StoryFileError> {
     let source = read(path)?;

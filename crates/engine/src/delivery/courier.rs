@@ -21,8 +21,11 @@ use crate::delivery::{Carried, Carrier, EffectId, Endpoint, Event, Route, tell};
 use crate::metrics::DeliveryLabels;
 use crate::{Answered, Clock, EngineError, Job, Metrics, Request, Settings};
 
-/// Longest nap when nothing is due: what another server left behind is found by then.
-const NAP_MAX: Delay = Delay::from_millis(5_000);
+/// Longest nap when nothing is due and other servers use the store: what one of them left behind is found by then.
+const NAP_SHARED_MAX: Delay = Delay::from_secs(5);
+/// Longest nap over a store that nobody else uses, where whoever adds something wakes the courier: the machine's clock
+/// may have been set.
+const NAP_MAX: Delay = Delay::from_secs(60);
 /// Between two looks at a store that has nothing to give, or does not answer.
 const NAP_MIN: Duration = Duration::from_millis(250);
 /// As `NAP_MIN` on a virtual clock, where whoever has moved it waits until what is due has been tried.
@@ -37,6 +40,8 @@ const RESULT_PREFIX: &str = "result:";
 #[derive(Debug)]
 pub(crate) struct Courier {
     pub store: Arc<dyn Store>,
+    /// Whether other servers may add effects.
+    pub is_shared: bool,
     pub clock: Clock,
     pub metrics: Arc<Metrics>,
     pub settings: Settings,
@@ -151,13 +156,17 @@ impl Courier {
         if self.clock.is_virtual() { NAP_VIRTUAL } else { NAP_MIN }
     }
 
+    fn nap_max(&self) -> Delay {
+        if self.is_shared { NAP_SHARED_MAX } else { NAP_MAX }
+    }
+
     /// Sends what is due, as far as there is room.
     fn send_due(&mut self) -> Look {
         let taken = self.under_way.len() + self.unsettled.len();
         let room = self.settings.deliveries_max.saturating_sub(taken);
         let now = self.clock.now();
         if room == 0 {
-            return Look::Nothing(duration(NAP_MAX));
+            return Look::Nothing(duration(self.nap_max()));
         }
         let claimed = match self.store.claim_effects(now, now.plus(self.settings.delivery_lease), room) {
             Ok(claimed) => claimed,
@@ -175,8 +184,9 @@ impl Courier {
         if self.clock.is_virtual() {
             return Look::Nothing(Duration::MAX);
         }
-        let due = self.store.next_effect_due().ok().flatten();
-        let until = due.map_or(NAP_MAX, |due| due.since(now).min(NAP_MAX));
+        let Ok(due) = self.store.next_effect_due() else { return Look::Failed };
+        let nap_max = self.nap_max();
+        let until = due.map_or(nap_max, |due| due.since(now).min(nap_max));
         Look::Nothing(duration(until).max(NAP_MIN))
     }
 

@@ -56,6 +56,14 @@ pub(super) fn play(machine: &Arc<Machine>, story: &Story) -> Played {
     }
 }
 
+/// What a story leaves in its store.
+#[cfg(test)]
+pub(super) fn store_after(machine: &Arc<Machine>, story: &Story) -> Arc<MemoryStore> {
+    let mut stage = Stage::set(machine, story).unwrap();
+    story.steps.iter().for_each(|step| stage.play(step).unwrap());
+    Arc::clone(&stage.store)
+}
+
 struct Stage {
     store: Arc<MemoryStore>,
     clock: Clock,

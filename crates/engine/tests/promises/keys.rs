@@ -1,5 +1,6 @@
 //! A key takes effect once, and everybody who sends it gets the same answer.
 
+use engine::Settings;
 use serde_json::json;
 
 use crate::world::{World, at_once, code, event, revision, says, written};
@@ -75,4 +76,16 @@ fn a_repeat_is_known_when_memory_has_forgotten_it() {
     assert_eq!(written(&again), written(&first));
     let refused = engine.call(says("ana", "k1", "cancel")).unwrap();
     assert_eq!(code(&refused.answer), "key_reused");
+}
+
+#[test]
+fn what_no_memory_is_left_for_is_loaded_again() {
+    let world = World::new();
+    let engine = world.engine_with(Settings { cached_bytes_max: 0, ..Settings::default() });
+    let first = engine.call(says("ana", "k1", "update")).unwrap();
+    assert_eq!(revision(&engine.call(says("ana", "k2", "7")).unwrap().answer), 2);
+    let again = engine.call(says("ana", "k1", "update")).unwrap();
+    assert!(again.replayed);
+    assert_eq!(written(&again), written(&first));
+    assert_eq!(world.session("ana").revision.0, 2);
 }

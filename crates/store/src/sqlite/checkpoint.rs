@@ -90,6 +90,14 @@ impl Checkpointer {
     }
 }
 
+#[cfg(test)]
+impl Checkpointer {
+    /// Whether there is something in the log that it has not looked at yet.
+    pub(super) fn has_to_look(&self) -> bool {
+        self.signal.lock().is_written
+    }
+}
+
 impl Drop for Checkpointer {
     fn drop(&mut self) {
         self.signal.lock().is_stopping = true;

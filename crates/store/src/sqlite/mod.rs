@@ -218,10 +218,15 @@ impl SqliteStore {
             *data_version = found;
             self.notes.put(FOREIGN_WRITE, self.foreign_write());
         }
+        let before = transaction.total_changes();
         let changed = change(&transaction, log_last)?;
+        let has_written = transaction.total_changes() != before;
         transaction.commit().map_err(failure::at_commit)?;
         drop(writer);
-        self.checkpointer.wrote();
+        // Who looks for what is due and finds nothing leaves nothing in the log.
+        if has_written {
+            self.checkpointer.wrote();
+        }
         Ok(changed)
     }
 

@@ -6,6 +6,7 @@ mod outbox;
 mod outsiders;
 mod phases;
 mod reading;
+mod rest;
 mod structure;
 
 use std::path::PathBuf;
