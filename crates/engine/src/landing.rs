@@ -18,7 +18,7 @@ use store::{CommitError, Outcome};
 use crate::batch::{Batch, Owner};
 use crate::flight::Landed;
 use crate::hot::{InstanceKey, Receipt, session_key};
-use crate::metrics::{MachineLabels, OutcomeLabels};
+use crate::metrics::MachineLabels;
 use crate::shard::Shard;
 use crate::{EngineError, Request, Submitted};
 
@@ -123,23 +123,24 @@ impl Shard {
         let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
         // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
         if !tenant.is_shadow() {
-            let decided_on = self.hot.snapshot(&(tenant, instance)).filter(|_| after.is_none());
-            let machine =
-                after.as_ref().or(decided_on.as_deref()).map(|snapshot| snapshot.machine.to_string());
-            let machine = machine.unwrap_or_default();
+            let decided_on = match &after {
+                Some(_) => None,
+                None => self.hot.snapshot(&(tenant, instance)),
+            };
+            let decided_on = after.as_ref().or(decided_on.as_deref());
+            let machine = decided_on.map_or("", |snapshot| snapshot.machine.as_str());
             if let Some(looping) =
                 after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
             {
-                self.report_loop(&machine, looping, &entry.trace_id);
+                self.report_loop(machine, looping, &entry.trace_id);
             }
             if after.as_ref().is_some_and(|after| after.dead_end) {
-                self.report_dead_end(&machine, &entry.to, &entry.trace_id);
+                self.report_dead_end(machine, &entry.to, &entry.trace_id);
             }
             if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
-                self.metrics.count_moves(&machine, &flow.moved);
+                self.metrics.count_moves(machine, &flow.moved);
             }
-            let labels = OutcomeLabels { machine, kind: owner.kind(), outcome: outcome_of(&receipt.answer) };
-            self.metrics.inputs.get_or_create(&labels).inc();
+            self.metrics.count_input(machine, owner.kind(), outcome_of(&receipt.answer));
         }
         if !effects.is_empty() {
             self.delivery.iter().for_each(|delivery| delivery.wake());
@@ -231,16 +232,11 @@ impl Shard {
         (request.answer)(Ok(Submitted { answer, replayed: false }));
     }
 
-    pub(crate) fn count(&self, machine: &Machine, input: &Input, outcome: &str) {
+    pub(crate) fn count(&self, machine: &Machine, input: &Input, outcome: &'static str) {
         if input.tenant.is_shadow() {
             return;
         }
-        let labels = OutcomeLabels {
-            machine: machine.name.to_string(),
-            kind: kind_of(input),
-            outcome: outcome.to_owned(),
-        };
-        self.metrics.inputs.get_or_create(&labels).inc();
+        self.metrics.count_input(machine.name.as_str(), kind_of(input), outcome);
     }
 }
 
@@ -262,11 +258,11 @@ fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
     );
 }
 
-fn outcome_of(answer: &Answer) -> String {
+fn outcome_of(answer: &Answer) -> &'static str {
     match answer {
-        Answer::Message(answer) => answer.outcome.as_str().to_owned(),
-        Answer::Event(_) => "taken".to_owned(),
-        Answer::Refused(refusal) => refusal.code.as_str().to_owned(),
+        Answer::Message(answer) => answer.outcome.as_str(),
+        Answer::Event(_) => "taken",
+        Answer::Refused(refusal) => refusal.code.as_str(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the engine counts, in an explicit registry that is written out as OpenMetrics text.
 
+mod inputs;
 mod phases;
 mod stored;
 
@@ -16,17 +17,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 use store::StoreStatistics;
 
+use inputs::InputMetrics;
 use phases::PhaseMetrics;
 use stored::StoredMetrics;
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub struct OutcomeLabels {
-    pub machine: String,
-    /// `message`, `event`, `timer`, `create`, …
-    pub kind: &'static str,
-    /// A message's outcome, `taken`, or the code of a refusal.
-    pub outcome: String,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RecogniserLabels {
@@ -48,7 +41,7 @@ pub struct MachineLabels {
 
 pub struct Metrics {
     registry: Registry,
-    pub inputs: Family<OutcomeLabels, Counter>,
+    inputs: InputMetrics,
     pub replayed: Counter,
     pub stale: Counter,
     pub overloaded: Counter,
@@ -80,7 +73,7 @@ impl Metrics {
         let seconds = [0.000_5, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0];
         let r = &mut all;
         Self {
-            inputs: add(r, "inputs", "Inputs answered, by what became of them", Family::default()),
+            inputs: InputMetrics::new(r),
             replayed: add(r, "replayed", "Repeated keys that got their first answer", Counter::default()),
             stale: add(
                 r,
@@ -145,6 +138,11 @@ impl Metrics {
     pub fn count_recogniser_call(&self, recogniser: &str, outcome: &'static str) {
         let recogniser = recogniser.to_owned();
         self.recogniser_calls.get_or_create(&RecogniserLabels { recogniser, outcome }).inc();
+    }
+
+    /// An input was answered; `outcome` is a message's outcome, `taken`, or the code of a refusal.
+    pub(crate) fn count_input(&self, machine: &str, kind: &'static str, outcome: &'static str) {
+        self.inputs.count(machine, kind, outcome);
     }
 
     /// What one commit did to the phases of a flow.

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 
 use kernel::conversation::ClarificationStatus;
 use kernel::id::TenantId;
-use rusqlite::Connection;
+use rusqlite::{Connection, StatementStatus};
 use rusqlite::types::Value;
 use serde_json::json;
 use tempfile::TempDir;
@@ -319,6 +319,20 @@ fn commits_are_flushed_and_the_log_is_written_ahead() {
     assert_eq!(pragma("synchronous"), Value::Integer(2));
     assert_eq!(pragma("journal_mode"), Value::Text("wal".into()));
     assert_eq!(pragma("page_size"), Value::Integer(4_096));
+}
+
+#[test]
+fn no_value_has_a_question_planned_anew() {
+    let place = Place::new();
+    let store = place.open();
+    fill(&store);
+    let connection = super::open_reader(&place.path()).unwrap();
+    let sql = "SELECT id FROM instances WHERE tenant = ?1 AND machine = ?2 AND subject = ?3 AND ordinal > 0";
+    let mut select = connection.prepare(sql).unwrap();
+    for subject in ["ana", "bob", "ana"] {
+        select.exists(["t", "order", subject]).unwrap();
+    }
+    assert_eq!(select.get_status(StatementStatus::RePrepare), 0);
 }
 
 #[test]
