@@ -42,9 +42,8 @@ pub(super) fn session(
     subject: &Subject,
     secrets: &Secrets,
 ) -> Result<Option<Snapshot>, Fault> {
-    // With a bare `?` beside an order, SQLite prepares the statement anew at each use, which costs more than the answer.
     let sql = INSTANCES.select(&[])
-        + "WHERE t.tenant = +?1 AND t.machine = +?2 AND t.subject = +?3 AND t.ordinal > 0
+        + "WHERE t.tenant = ?1 AND t.machine = ?2 AND t.subject = ?3 AND t.ordinal > 0
            ORDER BY t.ordinal DESC LIMIT 1";
     let mut select = connection.prepare_cached(&sql)?;
     let mut rows = select.query([tenant.as_str(), machine.as_str(), subject.as_str()])?;
