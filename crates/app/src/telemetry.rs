@@ -4,10 +4,13 @@
 //! no request whether it is traced. Invariant: a trace id that leaves here is 32 lowercase hexadecimal digits,
 //! not all zero.
 
+mod buffer;
+mod json;
+
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Stderr};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,6 +19,9 @@ use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
+
+use buffer::Lines;
+use json::{JsonLine, SpanFields};
 
 /// The variable that sets the filter where the caller names none.
 pub const FILTER_VARIABLE: &str = "STATEWRIGHT_LOG";
@@ -47,7 +53,11 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Starts logging to stderr for the whole process. A second call changes nothing.
+/// The lines that this process has not written yet.
+static WAITING: OnceLock<Lines<Stderr>> = OnceLock::new();
+
+/// Starts logging to stderr for the whole process. A second call changes nothing. Lines may wait for a moment, on a
+/// terminal excepted: whoever ends the process calls `flush` before.
 ///
 /// `filter` goes before `STATEWRIGHT_LOG`, which goes before `info`. A filter that cannot be read is not worth a
 /// server that does not start: it is reported in the log and `info` taken instead.
@@ -62,11 +72,22 @@ pub fn init(format: LogFormat, filter: Option<&str>) {
     };
     // https://no-color.org: any value but the empty one.
     let colour = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let lines = lines(json, colour, std::io::stderr);
+    let writer = Lines::to(std::io::stderr(), terminal);
+    let waiting = writer.lines.clone();
+    let lines = lines(json, colour, writer);
     let started = tracing_subscriber::registry().with(lines.with_filter(filter)).try_init();
+    if started.is_ok() {
+        // Nothing was there before, as nothing was started.
+        let _ = WAITING.set(waiting);
+    }
     if let (Ok(()), Some(complaint)) = (started, complaint) {
         tracing::warn!("{complaint}");
     }
+}
+
+/// Writes what has been logged and is not written yet.
+pub fn flush() {
+    WAITING.get().iter().for_each(|waiting| waiting.flush());
 }
 
 /// The filter, and what is wrong with the one that was asked for.
@@ -89,9 +110,7 @@ where
 {
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     if json {
-        // The innermost span is the last of the list; naming it a second time would double every line.
-        let layer = layer.json().flatten_event(true).with_current_span(false);
-        layer.with_span_list(true).boxed()
+        layer.fmt_fields(SpanFields).event_format(JsonLine).boxed()
     } else {
         layer.with_ansi(colour).boxed()
     }

@@ -39,6 +39,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::telemetry;
+
 #[derive(Debug, Parser)]
 #[command(
     name = "statewright",
@@ -150,6 +152,8 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::keys(&args),
         Command::Bench(args) => bench::bench(&args),
     };
+    // What was logged comes before what went wrong.
+    telemetry::flush();
     result.unwrap_or_else(|Failure(message)| {
         eprintln!("statewright: {message}");
         ExitCode::FAILURE
