@@ -136,7 +136,9 @@ fn help() -> String {
 
 /// Over servers of its own, if anything that is on one is measured.
 fn bench(root: &Path, arguments: &[String]) -> bool {
-    let command = ["run", "--release", "--features", "count-allocations", "--", "bench"];
+    // What counts allocations takes the place of the allocator that a server has, and would make it slower.
+    let counting: &[&str] = if is_of_kernel(arguments) { &["--features", "count-allocations"] } else { &[] };
+    let command = [&["run", "--release"], counting, &["--", "bench"]].concat();
     if !needs_servers(arguments) {
         return cargo_run(root, &command, arguments);
     }
@@ -148,19 +150,33 @@ fn bench(root: &Path, arguments: &[String]) -> bool {
     })
 }
 
-/// Whether a group of the benchmark that is on a server is among those asked for, by a word of its name.
-fn needs_servers(arguments: &[String]) -> bool {
-    const ON_SERVERS: [&str; 3] = ["postgres", "redis", "peers"];
+/// Whether only the kernel is measured, where allocations are counted.
+fn is_of_kernel(arguments: &[String]) -> bool {
+    let words = words_of(arguments);
+    !words.is_empty() && words.iter().all(|word| "kernel".contains(word))
+}
+
+/// What of the benchmark is asked for; nothing stands for all of it.
+fn words_of(arguments: &[String]) -> Vec<&str> {
     let mut words = Vec::new();
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.strip_prefix("--only") {
             Some("") => words.extend(arguments.next().map(String::as_str)),
             Some(word) => words.extend(word.strip_prefix('=')),
-            None if matches!(argument.as_str(), "--help" | "-h") => return false,
             None => (),
         }
     }
+    words
+}
+
+/// Whether a group of the benchmark that is on a server is among those asked for, by a word of its name.
+fn needs_servers(arguments: &[String]) -> bool {
+    const ON_SERVERS: [&str; 3] = ["postgres", "redis", "peers"];
+    if arguments.iter().any(|argument| matches!(argument.as_str(), "--help" | "-h")) {
+        return false;
+    }
+    let words = words_of(arguments);
     words.is_empty() || words.iter().any(|word| ON_SERVERS.iter().any(|group| group.contains(word)))
 }
 
