@@ -16,20 +16,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::BoxError;
 use axum::body::Body;
-use axum::{BoxError, Router};
 use hyper::body::{Body as _, Bytes, Frame, Incoming, SizeHint};
 use hyper::header::{CONNECTION, CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,14 +73,18 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connections, would be a third of a gigabyte for the asking.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Answers requests until `shutdown`, then lets those under way finish. Returns how many connections were cut off
-/// because they did not finish within `limits.drain`.
-pub async fn serve(
+/// Answers requests by `handle` until `shutdown`, then lets those under way finish. Returns how many connections were
+/// cut off because they did not finish within `limits.drain`.
+pub async fn serve<H, F>(
     listener: TcpListener,
-    router: Router,
+    handle: H,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
-) -> usize {
+) -> usize
+where
+    H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Response<Body>> + Send + 'static,
+{
     // Tells each connection to stop by being dropped.
     let (stop, stopping) = watch::channel(());
     // The sets' lengths are the counts that are limited: a connection counts until its task has been reaped.
@@ -97,7 +100,7 @@ pub async fn serve(
             Some(ended) = refusals.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) if connections.len() < limits.connections => {
-                    connections.spawn(converse(stream, router.clone(), limits, stopping.clone()));
+                    connections.spawn(converse(stream, handle.clone(), limits, stopping.clone()));
                 }
                 Ok((stream, _)) if refusals.len() < REFUSALS_MAX => {
                     refusals.spawn(refuse(stream, limits.header_deadline.min(REFUSAL_DEADLINE_MAX)));
@@ -146,12 +149,16 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) -> usize {
 }
 
 /// All requests of one connection.
-async fn converse(stream: TcpStream, router: Router, limits: Limits, mut stopping: watch::Receiver<()>) {
+async fn converse<H, F>(stream: TcpStream, handle: H, limits: Limits, mut stopping: watch::Receiver<()>)
+where
+    H: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
     // Answers are small and whole: waiting to fill a packet only delays them.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }
-    let service = service_fn(|request| answer(router.clone(), request, limits.body_deadline));
+    let service = service_fn(|request| answer(&handle, request, limits.body_deadline));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_deadline)
@@ -170,20 +177,24 @@ async fn converse(stream: TcpStream, router: Router, limits: Limits, mut stoppin
     }
 }
 
-/// The router's answer, or 408 if the body did not arrive in time for one.
-async fn answer(
-    router: Router,
+/// What is made of a request, or 408 if its body did not arrive in time.
+async fn answer<H, F>(
+    handle: &H,
     request: Request<Incoming>,
     body_deadline: Duration,
-) -> Result<Response<Body>, Infallible> {
+) -> Result<Response<Body>, Infallible>
+where
+    H: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let (head, body) = request.into_parts();
+    if body.is_end_stream() {
+        return Ok(handle(Request::from_parts(head, Body::empty())).await);
+    }
     let late = Arc::new(AtomicBool::new(false));
-    let request = request.map(|body| {
-        if body.is_end_stream() {
-            return Body::empty();
-        }
-        Body::new(TimedBody { body, deadline: Box::pin(sleep(body_deadline)), late: Arc::clone(&late) })
-    });
-    let response = TowerToHyperService::new(router).call(request).await?;
+    let body =
+        TimedBody { body, deadline: Instant::now() + body_deadline, alarm: None, late: Arc::clone(&late) };
+    let response = handle(Request::from_parts(head, Body::new(body))).await;
     if !late.load(Ordering::Relaxed) {
         return Ok(response);
     }
@@ -212,7 +223,9 @@ impl Error for BodyTooSlow {}
 /// A body that fails with `BodyTooSlow` once its deadline is past, also if bytes keep coming.
 struct TimedBody {
     body: Incoming,
-    deadline: Pin<Box<Sleep>>,
+    deadline: Instant,
+    /// Wakes whoever waits for bytes when the deadline is past. Nearly all bodies are there when they are asked for.
+    alarm: Option<Pin<Box<Sleep>>>,
     late: Arc<AtomicBool>,
 }
 
@@ -224,12 +237,19 @@ impl hyper::body::Body for TimedBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if self.deadline.as_mut().poll(context).is_ready() {
-            self.late.store(true, Ordering::Relaxed);
-            return Poll::Ready(Some(Err(BodyTooSlow.into())));
+        if Instant::now() < self.deadline {
+            let frame = Pin::new(&mut self.body).poll_frame(context);
+            if frame.is_ready() {
+                return frame.map_err(BoxError::from);
+            }
+            let deadline = self.deadline;
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+            if alarm.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
         }
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        frame.map_err(BoxError::from)
+        self.late.store(true, Ordering::Relaxed);
+        Poll::Ready(Some(Err(BodyTooSlow.into())))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -296,7 +316,10 @@ mod tests {
     use std::net::SocketAddr;
     use std::sync::Mutex;
 
+    use axum::Router;
     use axum::routing::{get, post};
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
 
@@ -324,7 +347,11 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(serve(listener, router, limits, async {
+        let handle = move |request| {
+            let answer = TowerToHyperService::new(router.clone()).call(request);
+            async { answer.await.unwrap() }
+        };
+        let served = tokio::spawn(serve(listener, handle, limits, async {
             let _ = stopped.await;
         }));
         Server { address, stop, served }

@@ -265,11 +265,9 @@ fn run(server: Server) -> CommandResult {
         app.keys = Some(keyed);
         let app = Arc::new(app);
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
-        let shutdown = async {
-            stop_signal().await;
-            tracing::info!("stopping: open requests are finished first");
-        };
-        let cut = accept::serve(listener, http::router(app), Limits::default(), shutdown).await;
+        let router = http::router(app);
+        let handle = move |request| http::answer(router.clone(), request);
+        let cut = accept::serve(listener, handle, Limits::default(), stop_signal()).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });
@@ -419,4 +417,5 @@ async fn stop_signal() {
             let _ = interrupt.await;
         }
     }
+    tracing::info!("stopping: open requests are finished first");
 }

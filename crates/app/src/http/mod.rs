@@ -26,10 +26,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use engine::{Answered, Engine, Submitted};
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use kernel::commit::Answer;
 use kernel::input::Input;
 use kernel::machine::Machine;
@@ -170,6 +172,14 @@ fn answered(submitted: &Submitted) -> Response {
     response
 }
 
+/// Answers a request by a router of `router`, with all that is the same for every route. As layers of the router, each of
+/// these would be copied for each request.
+pub async fn answer(router: Router, mut request: Request) -> Response {
+    DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);
+    request::traced(request, |request| TowerToHyperService::new(router).call(request)).await
+}
+
+/// The routes. Requests come to them by `answer`.
 pub fn router(app: Shared) -> Router {
     Router::new()
         .route("/", get(operations::welcome))
@@ -222,7 +232,5 @@ pub fn router(app: Shared) -> Router {
         .route("/openapi.json", get(openapi::document))
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::wrong_method)
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .layer(axum::middleware::from_fn(request::traced))
         .with_state(app)
 }

@@ -2,11 +2,13 @@
 //!
 //! Each extractor turns its failure into a `Problem`, so that no handler sees a malformed request.
 
+use std::convert::Infallible;
+use std::future::Future;
+
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use kernel::flow::signature;
@@ -184,7 +186,10 @@ impl FromRequest<Shared> for RawBody {
 
 /// Gives every request its trace: the caller's, or a fresh one. It is on every line of the log that the request
 /// causes, stored with its transition, and told in the answer.
-pub async fn traced(mut request: Request, next: Next) -> Response {
+pub async fn traced<F>(mut request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Result<Response, Infallible>>,
+{
     let headers = request.headers_mut();
     let parent = traceparent(headers);
     let trace = parent.unwrap_or_else(Traceparent::fresh);
@@ -193,7 +198,7 @@ pub async fn traced(mut request: Request, next: Next) -> Response {
         headers.insert("traceparent", header);
     }
     let span = tracing::info_span!("request", trace_id = trace.trace_id());
-    let mut response = next.run(request).instrument(span).await;
+    let Ok(mut response) = answer(request).instrument(span).await;
     if let Some(header) = header {
         response.headers_mut().insert("traceparent", header);
     }
