@@ -13,8 +13,8 @@ use std::path::PathBuf;
 
 use kernel::conversation::ClarificationStatus;
 use kernel::id::TenantId;
-use rusqlite::{Connection, StatementStatus};
 use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus};
 use serde_json::json;
 use tempfile::TempDir;
 
