@@ -36,8 +36,9 @@ const ASK_NOW: Timestamp = Timestamp::EPOCH;
 /// What the shard was woken by.
 enum Woken {
     Job(Job),
-    /// Something has landed, or it is time for something.
-    Sign,
+    Landed(u64, Landed),
+    /// It is time for something.
+    Time,
     /// Nobody is left who could ask for anything.
     End,
 }
@@ -126,11 +127,11 @@ impl Shard {
         // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
         self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {
-            match self.wait(waiting) {
-                Woken::Job(job) => self.turn(Some(job), waiting),
-                Woken::Sign => self.turn(None, waiting),
-                Woken::End => return self.come_to_rest(),
+            let woken = self.wait(waiting);
+            if matches!(woken, Woken::End) {
+                return self.come_to_rest();
             }
+            self.turn(woken, waiting);
         }
     }
 
@@ -141,13 +142,10 @@ impl Shard {
         let nap = self.nap();
         select! {
             recv(self.in_air.arrivals()) -> landed => {
-                if let Ok(landed) = landed {
-                    self.arrived(landed);
-                }
-                Woken::Sign
+                landed.map_or(Woken::Time, |(flight, landed)| Woken::Landed(flight, landed))
             }
             recv(waiting) -> job => job.map_or(Woken::End, Woken::Job),
-            default(nap) => Woken::Sign,
+            default(nap) => Woken::Time,
         }
     }
 
@@ -162,10 +160,17 @@ impl Shard {
 
     /// Its timers are those that are due when it begins: who has an answer and then moves a virtual clock changes
     /// nothing about the turn that is going on.
-    fn turn(&mut self, first: Option<Job>, waiting: &Receiver<Job>) {
+    fn turn(&mut self, woken: Woken, waiting: &Receiver<Job>) {
         let began = self.clock.now();
         let mut recoveries = Vec::new();
-        let mut next = first.or_else(|| self.next_of(waiting));
+        let mut next = match woken {
+            Woken::Job(job) => Some(job),
+            Woken::Landed(flight, landed) => {
+                self.arrived(flight, landed, began);
+                self.next_of(waiting)
+            }
+            Woken::Time | Woken::End => self.next_of(waiting),
+        };
         while let Some(job) = next.take() {
             match job {
                 Job::Input(request) => self.decide(request, began),
@@ -176,7 +181,7 @@ impl Shard {
         if recoveries.is_empty() {
             self.fire_due(began);
         }
-        self.take_off(waiting.is_empty());
+        self.take_off(waiting.is_empty(), began);
         self.clean_up(began);
         // Last, so that whoever asked may move a virtual clock afterwards and find the shard at rest.
         for recovery in recoveries {
@@ -194,12 +199,12 @@ impl Shard {
 
     /// Has the open batch saved, if there is somebody to do it. One commit that nobody else waits with is saved here: to hand it over would take longer
     /// than it gains.
-    fn take_off(&mut self, is_alone: bool) {
+    fn take_off(&mut self, is_alone: bool, now: Timestamp) {
         while !self.open.is_empty() && self.in_air.has_room() {
             let batch = std::mem::take(&mut self.open);
             if is_alone && batch.len() == 1 && self.in_air.is_empty() {
                 let landed = flight::save(&*self.store, batch);
-                self.settle(landed);
+                self.settle(landed, now);
             } else {
                 self.in_air.take_off(batch);
             }
@@ -207,15 +212,14 @@ impl Shard {
     }
 
     /// The next takes off before anybody is answered, so that the writer need not wait for that.
-    fn arrived(&mut self, (flight, landed): (u64, Landed)) {
+    fn arrived(&mut self, flight: u64, landed: Landed, now: Timestamp) {
         self.in_air.arrived(flight);
-        self.take_off(false);
-        self.settle(landed);
+        self.take_off(false, now);
+        self.settle(landed, now);
     }
 
     /// Answers a batch, and decides on what had to wait for it.
-    fn settle(&mut self, landed: Landed) {
-        let now = self.clock.now();
+    fn settle(&mut self, landed: Landed, now: Timestamp) {
         let again = self.land(landed);
         let parked = std::mem::take(&mut self.parked);
         for request in again.into_iter().chain(parked) {
@@ -228,12 +232,12 @@ impl Shard {
     /// Until everything that was decided has landed.
     fn come_to_rest(&mut self) {
         loop {
-            self.take_off(true);
+            self.take_off(true, self.clock.now());
             if self.in_air.is_empty() && self.open.is_empty() {
                 return;
             }
-            if let Ok(landed) = self.in_air.arrivals().recv() {
-                self.arrived(landed);
+            if let Ok((flight, landed)) = self.in_air.arrivals().recv() {
+                self.arrived(flight, landed, self.clock.now());
             }
         }
     }
