@@ -17,7 +17,7 @@ use kernel::time::Timestamp;
 
 use crate::delivery::Delivery;
 use crate::hot::{InstanceKey, SessionKey, session_key};
-use crate::landing::{key_of, kind_of, receipt_of};
+use crate::landing::{first_of, key_of, kind_of, receipt_of};
 use crate::shard::Shard;
 use crate::{EngineError, Request};
 
@@ -147,7 +147,7 @@ impl Shard {
                 }
                 before => {
                     // What is refused without a trace may be a repeat, or have been judged by a hot copy.
-                    match self.store.receipt(&request.input.tenant, receipt) {
+                    match first_of(&*self.store, &request.input) {
                         Ok(Some((instance, entry))) => {
                             return self.replay(request, &receipt_of((instance, entry)));
                         }

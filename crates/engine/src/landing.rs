@@ -13,7 +13,7 @@ use kernel::looping::Looping;
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::Snapshot;
-use store::{CommitError, Outcome};
+use store::{CommitError, LoadError, Outcome, Store};
 
 use crate::batch::{Batch, Owner};
 use crate::flight::Landed;
@@ -103,7 +103,7 @@ impl Shard {
         if request.attempts < self.settings.attempts_max {
             return again.push(request);
         }
-        match self.store.receipt(&request.input.tenant, request.input.receipt_id()) {
+        match first_of(&*self.store, &request.input) {
             Ok(Some(found)) => self.replay(request, &receipt_of(found)),
             Err(error) => (request.answer)(Err(error.into())),
             Ok(None) => {
@@ -206,7 +206,7 @@ impl Shard {
         let followers = batch.followers.into_iter().map(|(_, request)| request);
         for request in requests.chain(followers).chain(batch.deferred) {
             let found = match unknown {
-                true => self.store.receipt(&request.input.tenant, request.input.receipt_id()).ok().flatten(),
+                true => first_of(&*self.store, &request.input).ok().flatten(),
                 false => None,
             };
             match found {
@@ -268,6 +268,11 @@ fn outcome_of(answer: &Answer) -> &'static str {
 
 pub(crate) fn key_of(snapshot: &Snapshot) -> InstanceKey {
     (snapshot.tenant.clone(), snapshot.instance.clone())
+}
+
+/// What the first input under the key of this one has left.
+pub(crate) fn first_of(store: &dyn Store, input: &Input) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    store.receipt(&input.tenant, &input.receipt_scope(), input.receipt_id())
 }
 
 pub(crate) fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {

@@ -300,7 +300,7 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read, or the receipt is corrupt.
     pub fn answered_before(&self, input: &Input) -> Result<bool, EngineError> {
-        Ok(self.store.receipt(&input.tenant, input.receipt_id())?.is_some())
+        Ok(landing::first_of(&*self.store, input)?.is_some())
     }
 
     /// What to ask somebody about a message, if it would make a difference to know what it means. By what is saved now: another input may come in between, which then makes the advice worse

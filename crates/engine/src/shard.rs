@@ -34,6 +34,7 @@ const RECOVERY_MAX: Duration = Duration::from_millis(500);
 const ASK_NOW: Timestamp = Timestamp::EPOCH;
 
 /// What the shard was woken by.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, and it is moved once")]
 enum Woken {
     Job(Job),
     Landed(u64, Landed),

@@ -281,6 +281,14 @@ pub struct Notice {
     pub moved: Vec<PhaseMove>,
 }
 
+impl Commit {
+    /// Whether its receipt is that of a creation (`ReceiptScope::Creations`). A message begins sessions too, and leaves
+    /// its receipt with its subject.
+    pub fn is_creation(&self) -> bool {
+        self.expected == Revision(0) && self.entry.message.is_none()
+    }
+}
+
 impl Told {
     /// In a few words, for lists.
     pub fn describe(&self) -> String {

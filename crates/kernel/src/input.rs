@@ -97,6 +97,17 @@ pub enum Target {
 #[serde(transparent)]
 pub struct ReceiptId(pub Digest);
 
+/// Among what a receipt is looked for: nothing else leaves the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReceiptScope {
+    /// What makes an instance, and is no message.
+    Creations,
+    /// All that has happened in the sessions of a subject.
+    Subject(MachineName, Subject),
+    /// All that has happened to an instance; if that is a session, in the subject's others too.
+    Instance(InstanceId),
+}
+
 impl Input {
     /// The instance or the subject that this input is for. `None` for a creation that leaves the id to us: it
     /// touches nothing that exists.
@@ -115,6 +126,15 @@ impl Input {
         }
     }
 
+    /// Where a repeat of this input finds its receipt.
+    pub fn receipt_scope(&self) -> ReceiptScope {
+        match (&self.cause, self.target()) {
+            (Cause::Create { .. }, _) | (_, None) => ReceiptScope::Creations,
+            (_, Some(Target::Subject(machine, subject))) => ReceiptScope::Subject(machine, subject),
+            (_, Some(Target::Instance(instance))) => ReceiptScope::Instance(instance),
+        }
+    }
+
     /// The receipt under which a repeat of this input is found: per subject for messages, per machine for
     /// creations, per instance for everything else.
     pub fn receipt_id(&self) -> ReceiptId {
@@ -128,9 +148,18 @@ impl Input {
             | Cause::Result { instance, .. }
             | Cause::Recover { instance, .. } => ["instance", instance.as_str(), ""],
         };
-        let [kind, name, subject] = scope;
-        let parts = [self.tenant.as_str(), kind, name, subject, self.key.as_str()];
-        ReceiptId(Digest::of_parts(&parts))
+        ReceiptId::of(&self.tenant, scope, &self.key)
+    }
+}
+
+impl ReceiptId {
+    fn of(tenant: &TenantId, [kind, name, subject]: [&str; 3], key: &InputKey) -> Self {
+        Self(Digest::of_parts(&[tenant.as_str(), kind, name, subject, key.as_str()]))
+    }
+
+    /// That of whoever asked for a new instance under this key.
+    pub fn of_creation(tenant: &TenantId, machine: &MachineName, key: &InputKey) -> Self {
+        Self::of(tenant, ["create", machine.as_str(), ""], key)
     }
 }
 

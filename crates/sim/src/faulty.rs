@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
@@ -130,10 +130,11 @@ impl Store for FaultyStore {
     fn receipt(
         &self,
         tenant: &TenantId,
+        scope: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         self.load_fault()?;
-        self.inner.receipt(tenant, receipt)
+        self.inner.receipt(tenant, scope, receipt)
     }
 
     fn claim_due(

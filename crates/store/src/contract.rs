@@ -22,7 +22,7 @@ mod settings;
 mod timers;
 
 pub use commits::*;
-pub use draft::{Draft, at, definition, id, key_of, machine, phase, subject, tenant};
+pub use draft::{Draft, at, definition, id, key_of, left_by, machine, phase, scope_of, subject, tenant};
 pub use durable::*;
 pub use lists::*;
 pub use outbox::*;
@@ -60,6 +60,7 @@ macro_rules! store_contract {
             repeated_key_returns_first_entry
             repeated_key_in_one_batch_is_a_duplicate
             a_repeat_is_a_duplicate_whatever_its_revision
+            a_repeat_is_a_duplicate_in_a_later_session
             a_commit_is_whole
             a_batch_keeps_its_good_commits
             chained_commits_in_one_batch

@@ -25,7 +25,7 @@ use std::time::Duration;
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{DefinitionHash, InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
@@ -74,12 +74,14 @@ pub trait Store: Send + Sync + fmt::Debug {
     ) -> Result<Option<Snapshot>, LoadError>;
 
     /// The log entry that an earlier input of the tenant left under this receipt, with the instance that it belongs to.
+    /// `scope` is that of the input: a backend may look nowhere else.
     ///
     /// # Errors
     /// As `load`.
     fn receipt(
         &self,
         tenant: &TenantId,
+        scope: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError>;
 

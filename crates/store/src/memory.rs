@@ -13,7 +13,7 @@ use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::flow::PhaseState;
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
@@ -126,7 +126,12 @@ impl Store for MemoryStore {
         }))
     }
 
-    fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    fn receipt(
+        &self,
+        _: &TenantId,
+        _: &ReceiptScope,
+        receipt: ReceiptId,
+    ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         Ok(self.tables().receipt(receipt))
     }
 

@@ -165,7 +165,7 @@ impl Records {
         let phases = commit.after.iter();
         let phases = phases.flat_map(|after| commit.phases.iter().map(|row| phase_of(after, row)));
         let instance = commit.after.as_ref();
-        let receipt = commit.entry.receipt.0.0.to_be_bytes();
+        let receipt = receipt(commit.entry.receipt);
         Ok(Prepared {
             commit,
             instance: instance.map(|after| self.instance(after, &commit.secrets, sealer)).transpose()?,
@@ -366,19 +366,25 @@ impl Prepared<'_> {
         ])
     }
 
-    /// The checksum of the log line under `LOG`, once its place in the log and its instance's row are known.
-    pub(crate) fn line_checksum(&self, seq: i64, owner: i64) -> i64 {
+    /// The checksum of the log line under `LOG`, once its place in the log, its instance's row and its lineage are known.
+    pub(crate) fn line_checksum(&self, seq: i64, owner: i64, lineage: i64) -> i64 {
         LOG.checksum(&[
             text(self.commit.tenant.as_str()),
             text(self.commit.instance.as_str()),
             Cell::Integer(number(self.commit.entry.revision)),
             Cell::Integer(seq),
             Cell::Integer(owner),
+            Cell::Integer(lineage),
             time(self.commit.entry.at),
             Cell::Blob(&self.receipt),
             text(&self.entry_body),
         ])
     }
+}
+
+/// A receipt as it is kept.
+pub(crate) fn receipt(id: ReceiptId) -> [u8; 16] {
+    id.0.0.to_be_bytes()
 }
 
 pub(crate) fn number(revision: Revision) -> i64 {

@@ -50,6 +50,13 @@ pub(crate) const INSTANCES: Table = Table {
 /// A log line in a file that one process writes, which numbers it before it is saved.
 pub(crate) const LOG: Table = Table {
     name: "log",
+    columns: &["tenant", "instance", "revision", "seq", "owner", "lineage", "at", "receipt", "body"],
+    key_columns: 3,
+};
+
+/// The same in a file that has no lineages yet.
+pub(crate) const LOG_OF_STEP_4: Table = Table {
+    name: "log",
     columns: &["tenant", "instance", "revision", "seq", "owner", "at", "receipt", "body"],
     key_columns: 3,
 };

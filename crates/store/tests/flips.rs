@@ -13,6 +13,7 @@ use std::time::Instant;
 
 use kernel::conversation::ClarificationStatus;
 use kernel::flow::PhaseState;
+use kernel::input::ReceiptScope;
 use serde_json::json;
 use store::contract::{Draft, at, definition, id, key_of, machine, phase, subject, tenant};
 use store::{
@@ -102,7 +103,11 @@ fn ask(store: &dyn Store) -> Answers {
             let session = store.load_session(t, &machine("order"), &person);
             answers.insert(format!("session {t} {number}"), one(session));
             for revision in 1..5 {
-                let receipt = store.receipt(t, key_of(t, &format!("{name}-{revision}")));
+                let scope = match revision {
+                    1 if number % 3 == 0 => ReceiptScope::Creations,
+                    _ => ReceiptScope::Instance(id(&name)),
+                };
+                let receipt = store.receipt(t, &scope, key_of(t, &format!("{name}-{revision}")));
                 answers.insert(format!("receipt {t} {name} {revision}"), one(receipt));
             }
             let query = HistoryQuery { tenant: t.clone(), instance: id(&name), cursor: None, limit: 100 };

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use kernel::commit::Entry;
 use kernel::conversation::ClarificationStatus;
 use kernel::flow::PhaseState;
+use kernel::input::ReceiptScope;
 use rusqlite::Connection;
 use serde_json::json;
 use store::contract::{Draft, at, definition, id, key_of, machine, phase, subject, tenant};
@@ -67,7 +68,7 @@ fn check(store: &dyn Store, step: u32) {
     let query = HistoryQuery { tenant: t.clone(), instance: id("a"), cursor: None, limit: 10 };
     let history: Vec<_> = store.history(&query).unwrap().data.into_iter().map(causeless).collect();
     assert_eq!(history, entries, "step {step}");
-    let receipt = store.receipt(&t, key_of(&t, "a-2")).unwrap();
+    let receipt = store.receipt(&t, &ReceiptScope::Instance(id("a")), key_of(&t, "a-2")).unwrap();
     let receipt = receipt.map(|(instance, entry)| (instance, causeless(entry)));
     assert_eq!(receipt, Some((id("a"), entries[1].clone())));
     let query = ClarificationQuery { tenant: t.clone(), status: None, id: None, cursor: None, limit: 10 };

@@ -16,7 +16,7 @@ use kernel::id::{InstanceId, TenantId};
 use redis_support::{
     CLUSTER, ONE, Private, Watched, fresh_prefix, fresh_stores, open, server, started, url_of,
 };
-use store::contract::{Draft, at, id, machine, subject, tenant};
+use store::contract::{Draft, at, id, left_by, machine, subject, tenant};
 use store::query::HistoryQuery;
 use store::{
     CommitError, Durability, InstanceQuery, LoadError, Outcome, RedisStore, Settlement, SettlementResult,
@@ -162,7 +162,7 @@ fn a_store_that_was_emptied_says_so() {
     for asked in [
         store.load(&before.tenant, &before.instance).map(|_| ()),
         store.load_session(&before.tenant, &before.machine, &subject("ana")).map(|_| ()),
-        store.receipt(&before.tenant, Draft::creation("a").build().entry.receipt).map(|_| ()),
+        left_by(store, &Draft::creation("a").build()).map(|_| ()),
         store.statistics().map(|_| ()),
         store.next_due().map(|_| ()),
         store.settings().map(|_| ()),
@@ -250,7 +250,7 @@ fn a_closed_instance_goes_by_time_and_its_answers_stay() {
     assert_eq!((figures.closed.len(), figures.open.values().sum::<u64>(), figures.quarantined), (0, 2, 0));
     // What is left of the log goes with the retention.
     assert_eq!(store.clean_up(at(5_000), 100).map(|report| report.entries_deleted), Ok(2));
-    assert_eq!(store.receipt(&t, batch[0].entry.receipt), Ok(None));
+    assert_eq!(left_by(store, &batch[0]), Ok(None));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn flipped_bytes_are_quarantined() {
     let t = tenant("t");
     assert!(matches!(store.load(&t, &id("a")), Err(LoadError::Corrupt { .. })));
     assert_eq!(quarantined(store), 1);
-    assert!(matches!(store.receipt(&t, commit.entry.receipt), Err(LoadError::Corrupt { .. })));
+    assert!(matches!(left_by(store, &commit), Err(LoadError::Corrupt { .. })));
     assert_eq!(
         store.commit(std::slice::from_ref(&commit)),
         Ok(vec![Outcome::Stale]),
@@ -409,7 +409,7 @@ fn a_cluster_goes_on_when_a_replica_takes_over() {
         let saved = || match store.commit(std::slice::from_ref(&change)) {
             Ok(outcomes) => matches!(outcomes[..], [Outcome::Committed | Outcome::Duplicate(_)]),
             // With its replica gone too, `wait=1` cannot be kept, but it is saved.
-            Err(CommitError::Unknown(_)) => store.receipt(&before.tenant, change.entry.receipt) != Ok(None),
+            Err(CommitError::Unknown(_)) => left_by(&store, &change) != Ok(None),
             Err(_) => false,
         };
         assert!(wait_until(Duration::from_secs(60), saved), "{number}");

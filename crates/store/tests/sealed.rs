@@ -11,7 +11,7 @@ use std::time::Duration;
 use kernel::commit::{Commit, EffectKind, Entry};
 use kernel::conversation::{Clarification, Message};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::{Invocation, Snapshot};
 use kernel::time::Timestamp;
 use rusqlite::Connection;
@@ -76,7 +76,7 @@ impl Store for AllSecret {
         fn load(&self, tenant: &TenantId, instance: &InstanceId) -> Result<Option<Snapshot>, LoadError>;
         fn load_session(&self, tenant: &TenantId, machine: &MachineName, subject: &Subject)
             -> Result<Option<Snapshot>, LoadError>;
-        fn receipt(&self, tenant: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError>;
+        fn receipt(&self, tenant: &TenantId, scope: &ReceiptScope, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError>;
         fn claim_due(&self, now: Timestamp, until: Timestamp, limit: usize)
             -> Result<Vec<(TenantId, InstanceId)>, LoadError>;
         fn next_due(&self) -> Result<Option<Timestamp>, LoadError>;
@@ -281,7 +281,7 @@ fn what_needs_a_key_that_is_not_there_waits_for_it() {
         let t = tenant("t");
         for told in [
             detail(store.load(&t, &id("o-1"))),
-            detail(store.receipt(&t, key_of(&t, "o-1-1"))),
+            detail(store.receipt(&t, &ReceiptScope::Instance(id("o-1")), key_of(&t, "o-1-1"))),
             detail(store.instances(&InstanceQuery::of(t.clone()))),
             detail(store.history(&HistoryQuery {
                 tenant: t.clone(),
@@ -371,7 +371,14 @@ fn tenants_have_keys_of_their_own() {
 fn what_another_server_has_sealed_meanwhile_is_opened_at_the_first_time_of_asking() {
     let ask: [fn(&KeyedStore) -> usize; 4] = [
         |store| usize::from(store.load(&tenant("t"), &id("o-1")).unwrap().is_some()),
-        |store| usize::from(store.receipt(&tenant("t"), key_of(&tenant("t"), "o-1-1")).unwrap().is_some()),
+        |store| {
+            usize::from(
+                store
+                    .receipt(&tenant("t"), &ReceiptScope::Instance(id("o-1")), key_of(&tenant("t"), "o-1-1"))
+                    .unwrap()
+                    .is_some(),
+            )
+        },
         |store| store.instances(&InstanceQuery::of(tenant("t"))).unwrap().data.len(),
         |store| store.claim_effects(at(9_000), at(9_500), 10).unwrap().len(),
     ];

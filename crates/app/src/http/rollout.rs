@@ -54,13 +54,12 @@ impl App {
             return Ok(Taken::Decided(self.submit_message(input).await?));
         }
         self.engine.machines().current(machine)?;
-        let (receipt, tenant) = (input.receipt_id(), input.tenant.clone());
-        let (machine, subject) = (machine.clone(), subject.clone());
+        let (machine, subject, asked) = (machine.clone(), subject.clone(), input.clone());
         let begun = self.read(move |app| {
-            if app.engine.store().receipt(&tenant, receipt).map_err(EngineError::from)?.is_some() {
+            if app.engine.answered_before(&asked)? {
                 return Ok(Begun::Answered);
             }
-            let goes_on = app.goes_on(&tenant, &machine, &subject);
+            let goes_on = app.goes_on(&asked.tenant, &machine, &subject);
             Ok(if goes_on { Begun::Session } else { Begun::Nothing })
         });
         match (begun.await?, treatment) {

@@ -9,7 +9,7 @@ use engine::{EngineError, Settings};
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::json;
@@ -124,9 +124,10 @@ impl Store for Wrapped {
     fn receipt(
         &self,
         tenant: &TenantId,
+        scope: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.inner.receipt(tenant, receipt)
+        self.inner.receipt(tenant, scope, receipt)
     }
     fn claim_due(
         &self,

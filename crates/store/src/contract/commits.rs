@@ -5,10 +5,11 @@ use std::slice::from_ref;
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, Revision, TenantId};
+use kernel::input::ReceiptScope;
 use kernel::snapshot::Snapshot;
 use serde_json::json;
 
-use crate::contract::{Draft, Open, id, key_of, tenant};
+use crate::contract::{Draft, Open, id, key_of, left_by, tenant};
 use crate::query::{ClarificationQuery, HistoryQuery};
 use crate::{CommitError, Outcome, Store};
 
@@ -54,9 +55,8 @@ pub fn stale_commit_writes_nothing(open: Open<'_>) {
     let nowhere = Draft::change(&Draft::creation("b").snapshot()).key("nowhere");
     for draft in [late, early, nowhere] {
         let commit = draft.asks("q").effect("e").build();
-        let receipt = commit.entry.receipt;
-        assert_eq!(store.commit(&[commit]), Ok(vec![Outcome::Stale]));
-        assert_eq!(store.receipt(&tenant("t"), receipt), Ok(None));
+        assert_eq!(store.commit(from_ref(&commit)), Ok(vec![Outcome::Stale]));
+        assert_eq!(left_by(&*store, &commit), Ok(None));
     }
     assert_eq!(loaded(&*store, &second.tenant, &second.instance), Some(second));
     assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
@@ -84,13 +84,13 @@ pub fn a_commit_on_what_was_not_saved_is_stale(open: Open<'_>) {
 
 pub fn repeated_key_returns_first_entry(open: Open<'_>) {
     let store = open();
-    let first = Draft::creation("a").key("k");
+    let first = Draft::change(&committed(&*store, Draft::creation("a"))).key("k");
     let after = first.snapshot();
     let first = first.build();
     let repeat = Draft::change(&after).key("k").state("other").effect("e");
     assert_eq!(store.commit(from_ref(&first)), Ok(vec![Outcome::Committed]));
     assert_eq!(store.commit(&[repeat.build()]), Ok(vec![duplicate(&first)]));
-    let found = store.receipt(&first.tenant, first.entry.receipt);
+    let found = left_by(&*store, &first);
     assert_eq!(found, Ok(Some((after.instance.clone(), first.entry))));
     assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
     assert_eq!(effects(&*store), 0);
@@ -98,13 +98,14 @@ pub fn repeated_key_returns_first_entry(open: Open<'_>) {
 
 pub fn repeated_key_in_one_batch_is_a_duplicate(open: Open<'_>) {
     let store = open();
-    let first = Draft::creation("a").key("k");
+    let created = Draft::creation("a").key("new");
+    let first = Draft::change(&created.snapshot()).key("k");
     let second = Draft::change(&first.snapshot()).key("k").state("other");
-    let (after, first) = (first.snapshot(), first.build());
-    let elsewhere = Draft::creation("b").key("k").build();
-    let outcomes = store.commit(&[first.clone(), second.build(), elsewhere]);
-    let repeat = duplicate(&first);
-    assert_eq!(outcomes, Ok(vec![Outcome::Committed, repeat.clone(), repeat]));
+    let (after, created, first) = (first.snapshot(), created.build(), first.build());
+    let elsewhere = Draft::creation("b").key("new").build();
+    let outcomes = store.commit(&[created.clone(), first.clone(), second.build(), elsewhere]);
+    let repeats = [duplicate(&first), duplicate(&created)];
+    assert_eq!(outcomes, Ok([vec![Outcome::Committed; 2], repeats.to_vec()].concat()));
     assert_eq!(loaded(&*store, &after.tenant, &after.instance), Some(after));
     assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
 }
@@ -112,13 +113,49 @@ pub fn repeated_key_in_one_batch_is_a_duplicate(open: Open<'_>) {
 /// Whoever repeats an input has decided on an instance that has moved on, and wants the answer all the same.
 pub fn a_repeat_is_a_duplicate_whatever_its_revision(open: Open<'_>) {
     let store = open();
-    let first = Draft::creation("a");
-    let (after, first) = (first.snapshot(), first.build());
-    assert_eq!(store.commit(from_ref(&first)), Ok(vec![Outcome::Committed]));
+    let created = Draft::creation("a");
+    let first = Draft::change(&created.snapshot());
+    let (after, created, first) = (first.snapshot(), created.build(), first.build());
+    assert_eq!(store.commit(&[created.clone(), first.clone()]), Ok(vec![Outcome::Committed; 2]));
     committed(&*store, Draft::change(&after));
-    assert_eq!(store.commit(from_ref(&first)), Ok(vec![duplicate(&first)]));
-    let refused = Draft::refusal(&after).key("a-1").build();
+    for repeat in [created, first.clone()] {
+        assert_eq!(store.commit(from_ref(&repeat)), Ok(vec![duplicate(&repeat)]));
+    }
+    let refused = Draft::refusal(&after).key("a-2").build();
     assert_eq!(store.commit(&[refused]), Ok(vec![duplicate(&first)]));
+}
+
+/// A message may come again when the session that it belonged to is over, and its subject in the third since.
+pub fn a_repeat_is_a_duplicate_in_a_later_session(open: Open<'_>) {
+    let store = open();
+    let session = |name: &str, ordinal| Draft::creation(name).session("ana", ordinal);
+    let first = session("a", 1);
+    let last = Draft::change(&first.snapshot()).closed("completed");
+    let second = session("b", 2).closed("completed");
+    let third = session("c", 3);
+    let now = third.snapshot();
+    let saved = [first, last, second, third].map(Draft::build);
+    for commit in &saved {
+        assert_eq!(store.commit(from_ref(commit)), Ok(vec![Outcome::Committed]));
+    }
+    let ana = ReceiptScope::Subject(super::machine("order"), super::subject("ana"));
+    for commit in &saved {
+        let key = commit.entry.key.as_str();
+        for repeat in [session("d", 4).key(key), Draft::change(&now).key(key)] {
+            assert_eq!(store.commit(&[repeat.build()]), Ok(vec![duplicate(commit)]), "{key}");
+        }
+        let found = Some((commit.instance.clone(), commit.entry.clone()));
+        for scope in [ana.clone(), ReceiptScope::Instance(id("a")), ReceiptScope::Instance(id("c"))] {
+            assert_eq!(
+                store.receipt(&commit.tenant, &scope, commit.entry.receipt),
+                Ok(found.clone()),
+                "{key}"
+            );
+        }
+    }
+    assert_eq!(loaded(&*store, &tenant("t"), &id("d")), None);
+    let other = Draft::creation("d").session("ben", 1).key("d").build();
+    assert_eq!(store.commit(&[other]), Ok(vec![Outcome::Committed]));
 }
 
 pub fn a_commit_is_whole(open: Open<'_>) {
@@ -130,7 +167,7 @@ pub fn a_commit_is_whole(open: Open<'_>) {
     let t = tenant("t");
     assert_eq!(loaded(&*store, &t, &id("a")), Some(after));
     assert_eq!(history(&*store, &t, &id("a")), from_ref(&commit.entry));
-    assert_eq!(store.receipt(&commit.tenant, commit.entry.receipt), Ok(Some((id("a"), commit.entry))));
+    assert_eq!(left_by(&*store, &commit), Ok(Some((id("a"), commit.entry))));
     assert_eq!(clarifications(&*store, &t), commit.clarifications);
     assert_eq!(effects(&*store), 2);
     let due = store.claim_due(super::at(5_000), super::at(6_000), 10);
@@ -296,7 +333,7 @@ pub fn a_failing_batch_saves_nothing_of_itself(open: Open<'_>) {
     assert_eq!(store.statistics(), figures);
     assert_eq!(store.next_due(), Ok(Some(super::at(5_000))));
     for commit in &batch[..2] {
-        assert_eq!(store.receipt(&commit.tenant, commit.entry.receipt), Ok(None));
+        assert_eq!(left_by(&*store, commit), Ok(None));
     }
     assert_eq!(store.commit(&batch[..2]), Ok(vec![Outcome::Committed, Outcome::Committed]));
 }
@@ -321,7 +358,8 @@ pub fn a_large_batch_has_the_outcomes_of_small_ones(open: Open<'_>) {
         let stale = Draft::change(left).key(&format!("stale {new}"));
         let first = Draft::creation(&new).session(&new, 1);
         let second = Draft::creation(&format!("{new}-again")).session(&new, 1);
-        let repeat = Draft::creation(&format!("{new}-repeat")).key(&format!("{}-1", before.instance));
+        let repeat = Draft::creation(&format!("{new}-repeat")).session(before.instance.as_str(), 2);
+        let repeat = repeat.key(&format!("{}-1", before.instance));
         for (draft, outcome) in [
             (next, Some(Outcome::Committed)),
             (first, Some(Outcome::Committed)),
@@ -341,7 +379,7 @@ pub fn a_large_batch_has_the_outcomes_of_small_ones(open: Open<'_>) {
             None => assert!(matches!(outcome, Outcome::Duplicate(_)), "{outcome:?}"),
         }
         if outcome == Outcome::Committed {
-            let receipt = store.receipt(&commit.tenant, commit.entry.receipt);
+            let receipt = left_by(&*store, commit);
             assert_eq!(receipt, Ok(Some((commit.instance.clone(), commit.entry.clone()))));
         }
     }
@@ -376,7 +414,7 @@ pub fn what_is_too_large_is_refused_alone(open: Open<'_>) {
     assert_eq!(deep, expected);
     assert_eq!(loaded(&*store, &before.tenant, &before.instance), Some(before));
     for refused in [0, 1, 3] {
-        assert_eq!(store.receipt(&tenant("t"), batch[refused].entry.receipt), Ok(None));
+        assert_eq!(left_by(&*store, &batch[refused]), Ok(None));
     }
 }
 
@@ -428,7 +466,8 @@ pub fn concurrent_writers_lose_nothing(open: Open<'_>) {
     for writer in 0..WRITERS {
         for number in 0..COMMITS_EACH {
             let receipt = key_of(t, &format!("{writer}/{number}"));
-            assert_ne!(store.receipt(t, receipt), Ok(None), "{writer}/{number}");
+            let found = store.receipt(t, &ReceiptScope::Instance(a.clone()), receipt);
+            assert_ne!(found, Ok(None), "{writer}/{number}");
         }
     }
 }

@@ -9,12 +9,12 @@ use kernel::commit::{
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::flow::PhaseState;
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
-use kernel::input::{Fields, ReceiptId};
+use kernel::input::{Fields, ReceiptId, ReceiptScope};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Closure, Snapshot, Timer};
 use kernel::time::Timestamp;
 
-use crate::StoredDefinition;
+use crate::{LoadError, Store, StoredDefinition};
 
 pub fn at(ms: i64) -> Timestamp {
     Timestamp::from_millis(ms)
@@ -52,6 +52,22 @@ pub fn key_of(tenant: &TenantId, key: &str) -> ReceiptId {
     ReceiptId(Digest::of_parts(&[tenant.as_str(), "test", key]))
 }
 
+/// Where the receipt of a test's commit is looked for.
+pub fn scope_of(commit: &Commit) -> ReceiptScope {
+    match commit.is_creation() {
+        true => ReceiptScope::Creations,
+        false => ReceiptScope::Instance(commit.instance.clone()),
+    }
+}
+
+/// What a store has under the receipt of a commit.
+///
+/// # Errors
+/// As `Store::receipt`.
+pub fn left_by(store: &dyn Store, commit: &Commit) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+    store.receipt(&commit.tenant, &scope_of(commit), commit.entry.receipt)
+}
+
 /// A phase called `p` and its place, in a state since 1,000 ms, that no worker may take.
 pub fn phase(place: u16, state: PhaseState) -> PhaseRow {
     PhaseRow {
@@ -69,7 +85,7 @@ pub fn phase(place: u16, state: PhaseState) -> PhaseRow {
     }
 }
 
-/// A commit in the making. Unless told otherwise: tenant `t`, machine `order`, at 1,000 ms, in the state `open`, under
+/// A commit in the making, of a message, if it is not the creation of what is no session. Unless told otherwise: tenant `t`, machine `order`, at 1,000 ms, in the state `open`, under
 /// the key `<instance>-<revision>`.
 #[derive(Clone, Debug)]
 pub struct Draft {
@@ -301,7 +317,7 @@ impl Draft {
             looping: None,
             by: Some("a test".to_owned()),
             trace_id: None,
-            message: Some(Message::of_text("go — été")),
+            message: (self.before.is_some() || snapshot.ordinal > 0).then(|| Message::of_text("go — été")),
             payload: Fields::new(),
             cause: Some(EntryCause::Result { call: "o-1:1:0".to_owned() }),
             answer: self.answer(snapshot, &from),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel::conversation::ClarificationStatus;
 use kernel::id::{Revision, TenantId};
+use kernel::input::ReceiptScope;
 
 use crate::contract::commits::{clarifications, committed, history, loaded};
 use crate::contract::{Draft, Open, at, id, key_of, machine, subject, tenant};
@@ -235,7 +236,7 @@ pub fn clean_up_takes_receipts_with_their_entries(open: Open<'_>) {
     let first = committed(&*store, Draft::creation("a").key("k").at(1_000));
     let second = committed(&*store, Draft::change(&first).at(2_000));
     assert_eq!(store.clean_up(at(9_000), 10).map(|r| r.entries_deleted), Ok(1));
-    assert_eq!(store.receipt(&tenant("t"), key_of(&tenant("t"), "k")), Ok(None));
+    assert_eq!(store.receipt(&tenant("t"), &ReceiptScope::Creations, key_of(&tenant("t"), "k")), Ok(None));
     committed(&*store, Draft::change(&second).key("k").at(9_000));
     let revisions: Vec<_> = history(&*store, &tenant("t"), &id("a")).iter().map(|e| e.revision.0).collect();
     assert_eq!(revisions, [2, 3]);

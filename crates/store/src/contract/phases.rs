@@ -95,7 +95,7 @@ pub fn the_last_line_of_a_phase_is_kept(open: Open<'_>) {
 pub fn phases_are_saved_with_their_commit_or_not_at_all(open: Open<'_>) {
     let store = open();
     let before = phase(0, PhaseState::NotStarted);
-    let first = committed(&*store, Draft::creation("a").phase(before));
+    let first = committed(&*store, Draft::creation("a").session("zoe", 1).phase(before));
     committed(&*store, Draft::creation("s").session("ana", 1));
     let as_it_was = all_of(&*store, &tenant("t"));
     let change = |key: &str| {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kernel::conversation::{Address, ConversationState, Media};
 use kernel::flow::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord, PhaseState};
+use kernel::input::ReceiptScope;
 use kernel::looping::Looping;
 use kernel::snapshot::{Invocation, Snapshot, Timer};
 use kernel::time::Delay;
@@ -189,7 +190,7 @@ pub fn tenants_do_not_see_each_other(open: Open<'_>) {
     assert_eq!(clarifications(&*store, &other), []);
     let listed = store.instances(&InstanceQuery::of(other.clone()));
     assert_eq!(listed.map(|page| page.data), Ok(vec![]));
-    assert_eq!(store.receipt(&other, key_of(&other, "a-1")), Ok(None));
+    assert_eq!(store.receipt(&other, &ReceiptScope::Creations, key_of(&other, "a-1")), Ok(None));
     let theirs = Draft::creation("a").session("ana", 1).snapshot();
     let theirs = Draft::change(&theirs).tenant("other").build();
     assert_eq!(store.commit(&[theirs]), Ok(vec![Outcome::Stale]));

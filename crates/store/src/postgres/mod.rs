@@ -26,7 +26,7 @@ use std::time::Duration;
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
@@ -190,6 +190,7 @@ impl Store for PostgresStore {
     fn receipt(
         &self,
         tenant: &TenantId,
+        _: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         self.one(|link| read::receipt(link, tenant, receipt))

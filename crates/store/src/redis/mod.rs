@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use redis::{Cmd, Value, cmd};
@@ -259,6 +259,7 @@ impl Store for RedisStore {
     fn receipt(
         &self,
         tenant: &TenantId,
+        _: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
         self.find_receipt(tenant, receipt)

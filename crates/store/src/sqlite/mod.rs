@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod failure;
+mod lineage;
 mod mount;
 mod notes;
 mod outbox;
@@ -30,7 +31,7 @@ use std::time::Duration;
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use rusqlite::config::DbConfig;
@@ -40,7 +41,7 @@ use crate::chain::Batch;
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
-use crate::record::Records;
+use crate::record::{self, Records};
 use crate::seal::Damage;
 use crate::sqlite::checkpoint::{Care, Checkpointer};
 pub use crate::sqlite::failure::OpenError;
@@ -338,9 +339,16 @@ impl Store for SqliteStore {
         self.one(|connection| read::session(connection, tenant, machine, subject, &self.records.secrets))
     }
 
-    fn receipt(&self, _: &TenantId, receipt: ReceiptId) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.one(|connection| {
-            write::find_receipt(connection, receipt.0.0.to_be_bytes(), &self.records.secrets)
+    fn receipt(
+        &self,
+        tenant: &TenantId,
+        scope: &ReceiptScope,
+        receipt: ReceiptId,
+    ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
+        let (receipt, secrets) = (record::receipt(receipt), &self.records.secrets);
+        self.one(|connection| match lineage::of(connection, tenant, scope)? {
+            Some(lineage) => lineage::find_receipt(connection, lineage, receipt, secrets),
+            None => Ok(None),
         })
     }
 

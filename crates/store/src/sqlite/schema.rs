@@ -9,7 +9,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::sqlite::{OpenError, outbox};
+use crate::sqlite::{OpenError, lineage, outbox};
 
 /// `Stwr`: of a file that this program has made.
 pub(super) const APPLICATION_ID: i32 = 0x5374_7772;
@@ -21,11 +21,12 @@ pub(super) struct Step {
 }
 
 /// Each step takes the file from the version that is its index to the next.
-pub(super) const STEPS: [Step; 4] = [
+pub(super) const STEPS: [Step; 5] = [
     Step { sql: include_str!("schema.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("schema_2.sql"), then: outbox::seal_all },
     Step { sql: include_str!("schema_3.sql"), then: |_| Ok(()) },
     Step { sql: include_str!("schema_4.sql"), then: outbox::seal_progress_of_all },
+    Step { sql: include_str!("schema_5.sql"), then: lineage::seal_all },
 ];
 
 /// The step that brought a table by which a file is known.
@@ -83,13 +84,14 @@ pub(super) fn step_of(connection: &Connection, path: &Path) -> Result<u32, OpenE
     if !is_known && id == 0 && !tables.is_empty() {
         return foreign(format!("it has the tables {}", tables.join(", ")));
     }
-    // What changed no tables is told by a column.
-    let has_progress: bool = connection.query_row(
-        "SELECT count(*) > 0 FROM pragma_table_info('outbox') WHERE name = 'progress'",
+    // What brought no tables is told by a column.
+    let by_column: u32 = connection.query_row(
+        "SELECT CASE WHEN EXISTS (SELECT 1 FROM pragma_table_info('log') WHERE name = 'lineage') THEN 5
+             WHEN EXISTS (SELECT 1 FROM pragma_table_info('outbox') WHERE name = 'progress') THEN 4
+             ELSE 0 END",
         (),
         |row| row.get(0),
     )?;
-    let by_column = if has_progress { 4 } else { 0 };
     let confirmed = KNOWN_BY
         .iter()
         .filter(|(name, _)| has(name))

@@ -1,6 +1,7 @@
 //! What is special about the file: damage to it, who may open it, and what operators see in it.
 
 mod fullness;
+mod lineage;
 mod opening;
 mod outbox;
 mod outsiders;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 
 use kernel::conversation::ClarificationStatus;
 use kernel::id::TenantId;
+use kernel::input::ReceiptScope;
 use rusqlite::types::Value;
 use rusqlite::{Connection, StatementStatus};
 use serde_json::json;
@@ -181,7 +183,7 @@ fn a_flipped_bit_of_a_log_entry_is_found_and_quarantined() {
         let raw = place.raw();
         flip(&raw, "log", column);
         let t = tenant("t");
-        assert_corrupt(store.receipt(&t, key_of(&t, "a-1")), "log ");
+        assert_corrupt(store.receipt(&t, &ReceiptScope::Instance(id("a")), key_of(&t, "a-1")), "log ");
         let page = store.history(&log_of(&t)).unwrap();
         let revisions: Vec<_> = page.data.iter().map(|entry| entry.revision.0).collect();
         assert_eq!(revisions, [2], "{column}");

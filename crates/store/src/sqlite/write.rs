@@ -6,15 +6,15 @@ use std::sync::LazyLock;
 
 use kernel::commit::Entry;
 use kernel::id::{InstanceId, TenantId};
-use kernel::snapshot::SNAPSHOT_FORMAT;
+use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, params};
+use rusqlite::{Connection, params};
 
 use crate::chain::Batch;
 use crate::record::{self, InstanceRow, Prepared, Waiting, number};
-use crate::seal::{INSTANCES, LOG};
+use crate::seal::INSTANCES;
 use crate::sqlite::seal::{self, Fault};
-use crate::sqlite::{failure, outbox, phases};
+use crate::sqlite::{failure, lineage, outbox, phases};
 use crate::vault::parts::Secrets;
 use crate::{CleanupReport, CommitError, Outcome, StoredDefinition};
 
@@ -28,26 +28,61 @@ pub(super) fn commit(
     secrets: &Secrets,
     seq: &mut i64,
 ) -> Result<Vec<Outcome>, CommitError> {
-    batch.all_one_by_one(|prepared, passed_over| match find_receipt(connection, prepared.receipt, secrets) {
-        Ok(None) => save(connection, prepared, passed_over, seq),
-        Ok(Some(found)) => Ok(Outcome::Duplicate(Box::new(found))),
+    batch.all_one_by_one(|prepared, passed_over| match find_footing(connection, prepared, secrets) {
+        // An earlier commit of the batch on this instance was not saved, so this one stands on nothing.
+        Ok(Footing::Of(..)) if passed_over => Ok(Outcome::Stale),
+        Ok(Footing::Of(current, lineage)) => save(connection, prepared, current, lineage, seq),
+        Ok(Footing::Repeat(found)) => Ok(Outcome::Duplicate(found)),
         Err(fault) => give_up(connection, fault),
     })
 }
 
-/// `passed_over`: an earlier commit of the batch on this instance was not saved, so this one stands on nothing.
+/// What a commit finds.
+enum Footing {
+    /// The instance, and the lineage that it belongs to; neither, if it begins both.
+    Of(Option<Current>, Option<i64>),
+    /// Its input was handled before.
+    Repeat(Box<(InstanceId, Entry)>),
+}
+
+fn find_footing(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+    secrets: &Secrets,
+) -> Result<Footing, Fault> {
+    let commit = prepared.commit;
+    let current = find_current(connection, prepared)?;
+    let lineage = match (&current, &commit.after) {
+        (Some(current), _) => Some(current.lineage),
+        (None, Some(Snapshot { tenant, machine, subject: Some(subject), ordinal: 1.., .. })) => {
+            lineage::of_subject(connection, tenant, machine, subject)?
+        }
+        (None, _) => None,
+    };
+    let looked_in = if commit.is_creation() { Some(lineage::OF_CREATIONS) } else { lineage };
+    if let Some(looked_in) = looked_in
+        && let Some(found) = lineage::find_receipt(connection, looked_in, prepared.receipt, secrets)?
+    {
+        return Ok(Footing::Repeat(Box::new(found)));
+    }
+    Ok(Footing::Of(current, lineage))
+}
+
 fn save(
     connection: &Connection,
     prepared: &Prepared<'_>,
-    passed_over: bool,
+    current: Option<Current>,
+    lineage: Option<i64>,
     seq: &mut i64,
 ) -> Result<Outcome, CommitError> {
-    let owner = if passed_over { None } else { save_instance(connection, prepared)? };
-    let Some(owner) = owner else {
+    let saved = save_instance(connection, prepared, current, lineage).map_err(failure::before_commit)?;
+    let Some(owner) = saved else {
         return Ok(Outcome::Stale);
     };
     *seq += 1;
-    append_line(connection, prepared, *seq, owner).map_err(failure::before_commit)?;
+    let lineage =
+        if prepared.commit.is_creation() { lineage::OF_CREATIONS } else { lineage.unwrap_or(owner) };
+    append_line(connection, prepared, *seq, owner, lineage).map_err(failure::before_commit)?;
     save_clarifications(connection, prepared).map_err(failure::before_commit)?;
     for phase in &prepared.phases {
         phases::save(connection, phase, owner).map_err(failure::before_commit)?;
@@ -72,62 +107,63 @@ fn give_up(connection: &Connection, fault: Fault) -> Result<Outcome, CommitError
     }
 }
 
-static FIND_RECEIPT: LazyLock<String> = LazyLock::new(|| LOG.select(&[]) + "WHERE t.receipt = ?1");
-
-pub(super) fn find_receipt(
-    connection: &Connection,
-    receipt: [u8; 16],
-    secrets: &Secrets,
-) -> Result<Option<(InstanceId, Entry)>, Fault> {
-    let mut select = connection.prepare_cached(&FIND_RECEIPT)?;
-    let mut rows = select.query([receipt])?;
-    let Some(row) = rows.next()? else {
-        return Ok(None);
-    };
-    let entry: Entry = LOG.open_sealed(row, secrets)?;
-    let instance: String = row.get(1)?;
-    Ok(InstanceId::parse(&instance).ok().map(|id| (id, entry)))
-}
-
 /// The row of the instance after the commit, or nothing if it is stale.
-fn save_instance(connection: &Connection, prepared: &Prepared<'_>) -> Result<Option<i64>, CommitError> {
-    let commit = prepared.commit;
-    let saved = match &prepared.instance {
-        Some(instance) if commit.expected.0 == 0 => insert_instance(connection, instance),
-        Some(instance) => match find_current(connection, prepared) {
-            Ok(Some(current)) => update_instance(connection, instance, current),
-            other => other.map(|_| None),
-        },
-        None => find_current(connection, prepared).map(|found| found.map(|current| current.row)),
-    };
-    saved.map_err(failure::before_commit)
+fn save_instance(
+    connection: &Connection,
+    prepared: &Prepared<'_>,
+    current: Option<Current>,
+    lineage: Option<i64>,
+) -> rusqlite::Result<Option<i64>> {
+    let expected = number(prepared.commit.expected);
+    let current = current.filter(|current| current.revision == expected);
+    match (&prepared.instance, current) {
+        (Some(instance), _) if expected == 0 => insert_instance(connection, instance, lineage),
+        (Some(instance), Some(current)) => update_instance(connection, instance, current),
+        (None, Some(current)) => Ok(Some(current.row)),
+        (_, None) => Ok(None),
+    }
 }
 
-/// What is indexed of an instance that is there, and where.
+/// What is beside the record of an instance that is there, and where.
 struct Current {
     row: i64,
+    lineage: i64,
+    revision: i64,
     wake_at: Option<i64>,
     looping_until: Option<i64>,
 }
 
-/// The instance, if it is at the expected revision.
-fn find_current(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<Option<Current>> {
-    let mut select = connection.prepare_cached(
-        "SELECT row, wake_at, looping_until FROM instances WHERE tenant = ?1 AND id = ?2 AND revision = ?3",
-    )?;
+static FIND_CURRENT: LazyLock<String> = LazyLock::new(|| {
+    let lineage = lineage::COLUMNS;
+    format!("SELECT {lineage}, revision, wake_at, looping_until FROM instances WHERE tenant = ?1 AND id = ?2")
+});
+
+/// The instance of a commit, at whatever revision. What is new is not looked for.
+fn find_current(connection: &Connection, prepared: &Prepared<'_>) -> Result<Option<Current>, Fault> {
     let commit = prepared.commit;
-    let key = params![commit.tenant.as_str(), commit.instance.as_str(), number(commit.expected)];
-    let current =
-        |row: &Row<'_>| Ok(Current { row: row.get(0)?, wake_at: row.get(1)?, looping_until: row.get(2)? });
-    select.query_row(key, current).optional()
+    if number(commit.expected) == 0 {
+        return Ok(None);
+    }
+    let mut select = connection.prepare_cached(&FIND_CURRENT)?;
+    let mut rows = select.query([commit.tenant.as_str(), commit.instance.as_str()])?;
+    let Some(found) = rows.next()? else {
+        return Ok(None);
+    };
+    let (row, lineage) = lineage::read(found)?;
+    let (revision, wake_at, looping_until) = (found.get(5)?, found.get(6)?, found.get(7)?);
+    Ok(Some(Current { row, lineage, revision, wake_at, looping_until }))
 }
 
 /// An id or a session that exists makes the creation stale.
-fn insert_instance(connection: &Connection, instance: &InstanceRow<'_>) -> rusqlite::Result<Option<i64>> {
+fn insert_instance(
+    connection: &Connection,
+    instance: &InstanceRow<'_>,
+    lineage: Option<i64>,
+) -> rusqlite::Result<Option<i64>> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO instances (tenant, id, format, machine, version, definition, subject, ordinal, revision,
-             state, closure_reason, created_at, updated_at, wake_at, checksum, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)
+             state, closure_reason, created_at, updated_at, wake_at, checksum, body, lineage, lineage_check)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ~?17)
          ON CONFLICT DO NOTHING",
     )?;
     let snapshot = instance.snapshot;
@@ -148,6 +184,7 @@ fn insert_instance(connection: &Connection, instance: &InstanceRow<'_>) -> rusql
         instance.wake_at,
         instance.checksum,
         instance.body,
+        lineage,
     ])?;
     let row = (inserted == 1).then(|| connection.last_insert_rowid());
     if let Some(row) = row.filter(|_| instance.looping_until.is_some()) {
@@ -219,10 +256,11 @@ fn append_line(
     prepared: &Prepared<'_>,
     seq: i64,
     owner: i64,
+    lineage: i64,
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO log (seq, owner, tenant, instance, revision, at, receipt, checksum, body)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        "INSERT INTO log (seq, owner, tenant, instance, revision, at, receipt, checksum, body, lineage)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
     let commit = prepared.commit;
     insert.execute(params![
@@ -233,8 +271,9 @@ fn append_line(
         number(commit.entry.revision),
         commit.entry.at.as_millis(),
         prepared.receipt,
-        prepared.line_checksum(seq, owner),
+        prepared.line_checksum(seq, owner, lineage),
         prepared.entry_body,
+        lineage,
     ])?;
     Ok(())
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::Clarification;
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
-use kernel::input::ReceiptId;
+use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
@@ -160,9 +160,10 @@ impl Store for KeyedStore {
     fn receipt(
         &self,
         tenant: &TenantId,
+        scope: &ReceiptScope,
         receipt: ReceiptId,
     ) -> Result<Option<(InstanceId, Entry)>, LoadError> {
-        self.opened(|| self.inner.receipt(tenant, receipt))
+        self.opened(|| self.inner.receipt(tenant, scope, receipt))
     }
 
     fn claim_due(

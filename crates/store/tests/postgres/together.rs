@@ -6,7 +6,8 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use kernel::commit::Commit;
-use store::contract::{Draft, at, definition, id, key_of, tenant};
+use kernel::input::ReceiptScope;
+use store::contract::{Draft, at, definition, id, key_of, left_by, tenant};
 use store::postgres::{OpenError, Options};
 use store::query::HistoryQuery;
 use store::{CommitError, LoadError, Outcome, PostgresStore, Store};
@@ -182,7 +183,7 @@ fn commits_on_lost_connections_are_told_by_their_receipts() {
 /// How many of them have a receipt; asks until there is an answer.
 fn found(store: &PostgresStore, batch: &[Commit]) -> usize {
     let is_there = |commit: &&Commit| loop {
-        match store.receipt(&commit.tenant, commit.entry.receipt) {
+        match left_by(store, &commit) {
             Ok(found) => return found.is_some(),
             Err(LoadError::Unavailable(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
@@ -292,7 +293,7 @@ fn a_record_that_is_not_what_was_saved_is_quarantined() {
         store
             .load_session(&t, &store::contract::machine("order"), &store::contract::subject("ana"))
             .map(|_| ()),
-        store.receipt(&t, key_of(&t, "a-1")).map(|_| ()),
+        store.receipt(&t, &ReceiptScope::Creations, key_of(&t, "a-1")).map(|_| ()),
     ] {
         let Err(LoadError::Corrupt { detail, .. }) = found else { panic!("{found:?}") };
         assert_eq!(detail, "the checksum does not fit the record");

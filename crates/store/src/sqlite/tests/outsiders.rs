@@ -21,7 +21,7 @@ fn what_somebody_else_writes_is_noticed_once_it_is_there_and_not_before() {
     raw.execute_batch("UPDATE instances SET revision = 7 WHERE id = 'b'").unwrap();
     // A line with the number that is next here: it must not be given twice.
     raw.execute_batch(
-        "INSERT INTO log SELECT seq + 1, owner, tenant, instance, revision, at, randomblob(16), checksum, body
+        "INSERT INTO log SELECT seq + 1, owner, tenant, instance, revision, at, randomblob(16), checksum, body, lineage
          FROM log ORDER BY seq DESC LIMIT 1",
     )
     .unwrap();
