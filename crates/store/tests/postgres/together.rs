@@ -183,7 +183,7 @@ fn commits_on_lost_connections_are_told_by_their_receipts() {
 /// How many of them have a receipt; asks until there is an answer.
 fn found(store: &PostgresStore, batch: &[Commit]) -> usize {
     let is_there = |commit: &&Commit| loop {
-        match left_by(store, &commit) {
+        match left_by(store, commit) {
             Ok(found) => return found.is_some(),
             Err(LoadError::Unavailable(_)) => std::thread::yield_now(),
             Err(error) => panic!("{error}"),
