@@ -40,7 +40,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            batch_inputs_max: 256,
+            batch_inputs_max: 1_024,
             batch_timers_max: 64,
             queue_inputs_max: 10_000,
             attempts_max: 32,

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, never, select};
+use crossbeam_channel::{Receiver, never, select_biased};
 use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
 use store::Store;
@@ -30,6 +30,10 @@ const LOOK_AGAIN: Delay = Delay::from_secs(1);
 const NAP_MAX: Delay = Delay::from_secs(60);
 /// Recovery takes at most this, so that inputs need not wait for long; the rest is caught up between them.
 const RECOVERY_MAX: Duration = Duration::from_millis(500);
+
+/// Inputs of one turn, after which comes what has landed: a writer that is free has so many saved, rather than wait for all that
+/// is waiting. They are worth a write to the disk of their own.
+const TURN_INPUTS_MAX: usize = 64;
 
 const ASK_NOW: Timestamp = Timestamp::EPOCH;
 
@@ -141,7 +145,7 @@ impl Shard {
         let none = never();
         let waiting = if self.has_room() { waiting } else { &none };
         let nap = self.nap();
-        select! {
+        select_biased! {
             recv(self.in_air.arrivals()) -> landed => {
                 landed.map_or(Woken::Time, |(flight, landed)| Woken::Landed(flight, landed))
             }
@@ -172,12 +176,14 @@ impl Shard {
             }
             Woken::Time | Woken::End => self.next_of(waiting),
         };
+        let mut more = TURN_INPUTS_MAX;
         while let Some(job) = next.take() {
             match job {
                 Job::Input(request) => self.decide(request, began),
                 Job::Recover(report) => recoveries.push(report),
             }
-            next = self.next_of(waiting);
+            more -= 1;
+            next = if more > 0 { self.next_of(waiting) } else { None };
         }
         if recoveries.is_empty() {
             self.fire_due(began);
