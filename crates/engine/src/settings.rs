@@ -44,7 +44,7 @@ impl Default for Settings {
             batch_timers_max: 64,
             queue_inputs_max: 10_000,
             attempts_max: 32,
-            cached_bytes_max: 24 << 20,
+            cached_bytes_max: 16 << 20,
             claim_lease: Delay::from_secs(30),
             silent_after: Delay::from_secs(86_400),
             overdue_after: Delay::from_secs(60),

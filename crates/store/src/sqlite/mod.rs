@@ -59,8 +59,8 @@ const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// For the moments in which somebody with a shell holds the file; the server itself never waits for itself.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The pages of some tens of thousands of live instances, so that the writer seldom reads from the file.
-const WRITER_CACHE_KIB: i64 = 64 * 1_024;
+/// The pages that the last batches have touched. What is older is read from the file, which the system has in its memory.
+const WRITER_CACHE_KIB: i64 = 12 * 1_024;
 
 /// Every statement of a connection, so that none is prepared twice.
 const STATEMENTS_MAX: usize = 64;
