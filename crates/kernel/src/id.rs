@@ -289,6 +289,11 @@ impl DefinitionHash {
         Self(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>().into())
     }
 
+    /// One that `of` has made, as a record names it.
+    pub fn stored(text: &str) -> Self {
+        Self(text.into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -45,6 +45,10 @@ impl Recent {
         self.0.is_empty()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (TransitionIndex, i64)> {
+        self.0.iter().copied()
+    }
+
     /// Remembers the transitions that were taken at `now`, and says which of them makes a loop: of several the last.
     pub fn note(
         &mut self,
@@ -74,6 +78,12 @@ impl Recent {
             self.0.push((transition, now.as_millis()));
         }
         repeated
+    }
+}
+
+impl FromIterator<(TransitionIndex, i64)> for Recent {
+    fn from_iter<T: IntoIterator<Item = (TransitionIndex, i64)>>(moments: T) -> Self {
+        Self(moments.into_iter().collect())
     }
 }
 

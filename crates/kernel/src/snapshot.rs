@@ -3,6 +3,8 @@
 //! Plain data under its public names, so that it reads well in a database and needs no machine to be written or
 //! read. The statechart works on indices of these names (`chart`).
 
+mod stored;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -17,8 +19,10 @@ use crate::looping::{Looping, Recent};
 use crate::machine::Machine;
 use crate::time::Timestamp;
 
+pub use stored::{SnapshotPlace, StoredSnapshot, StoredWaiting, pointer_to_payload};
+
 /// The layout of a stored snapshot. A store refuses to read a higher one.
-pub const SNAPSHOT_FORMAT: u32 = 4;
+pub const SNAPSHOT_FORMAT: u32 = 5;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Snapshot {

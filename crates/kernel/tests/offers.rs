@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[path = "stored/restored.rs"]
+mod restored;
+
 use kernel::commit::{Answer, MessageAnswer};
 use kernel::conversation::{Message, MessageOutcome, Offer, Rule};
 use kernel::decide::decide;
@@ -100,8 +103,7 @@ impl Session {
         };
         let commit = decide(&self.machine, self.snapshot.as_ref(), &input, now).unwrap();
         // As it is after a restart: what is saved is what is read.
-        let saved = serde_json::to_string(&commit.after.unwrap()).unwrap();
-        self.snapshot = serde_json::from_str(&saved).unwrap();
+        self.snapshot = commit.after.as_ref().map(restored::restored);
         commit.entry.answer
     }
 

@@ -6,6 +6,7 @@
 
 mod chain;
 pub mod contract;
+mod kept;
 pub mod memory;
 mod open;
 pub mod outbox;

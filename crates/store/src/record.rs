@@ -6,56 +6,19 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use kernel::commit::{Commit, Effect, Entry, EntryPlace, PhaseRow, StoredEntry};
+use kernel::commit::{Commit, Effect, PhaseRow};
 use kernel::conversation::{Clarification, ClarificationStatus};
-use kernel::id::{Digest, InstanceId, Revision, TenantId};
+use kernel::id::Revision;
 use kernel::input::ReceiptId;
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::seal::{
-    self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, Kept, LOG, OUTBOX, PHASES, SETTINGS, Table,
+    self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, LOG, OUTBOX, PHASES, SETTINGS,
 };
 use crate::vault::parts::{self, Sealer, Secrets};
 use crate::{Setting, StoredDefinition, due_at, is_coherent};
-
-/// What is in its body as a whole.
-macro_rules! kept_whole {
-    ($($name:ty),*) => {
-        $(impl Kept for $name {
-            type Body = Self;
-
-            fn of(body: Self, _: &Table, _: &[Cell<'_>]) -> Result<Self, String> {
-                Ok(body)
-            }
-        })*
-    };
-}
-
-kept_whole!(Snapshot, Clarification, Effect);
-
-/// A log entry's body leaves out whose it is, its revision and its receipt.
-impl Kept for Entry {
-    type Body = StoredEntry;
-
-    fn of(body: StoredEntry, table: &Table, cells: &[Cell<'_>]) -> Result<Self, String> {
-        let place = |column| table.cell(cells, column).unwrap_or(Cell::Null);
-        let (Cell::Text(instance), Cell::Integer(revision), Cell::Blob(receipt)) =
-            (place("instance"), place("revision"), place("receipt"))
-        else {
-            return Err("its columns do not say which entry it is".to_owned());
-        };
-        let instance = std::str::from_utf8(instance).map_err(|error| error.to_string())?;
-        let receipt = receipt.try_into().map_err(|_| "its receipt has not 16 bytes".to_owned())?;
-        body.restore(EntryPlace {
-            instance: InstanceId::parse(instance)?,
-            revision: Revision(revision.cast_unsigned()),
-            receipt: ReceiptId(Digest(u128::from_be_bytes(receipt))),
-        })
-    }
-}
 
 /// A commit with its bodies and what checksums it can have already.
 #[derive(Debug)]
@@ -93,33 +56,6 @@ pub(crate) struct EffectRow<'a> {
     pub created_at: Timestamp,
     pub body: String,
     pub checksum: i64,
-}
-
-/// What of an instance says when it next has to be looked at. It is read without a key: what waits is found due also
-/// where nobody can open it.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Waiting {
-    pub tenant: TenantId,
-    pub instance: InstanceId,
-    #[serde(default)]
-    timers: Vec<Deadline>,
-    #[serde(default)]
-    closure: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Deserialize)]
-struct Deadline {
-    deadline: Timestamp,
-}
-
-impl Waiting {
-    /// As `due_at` of its snapshot.
-    pub fn due_at(&self) -> Option<Timestamp> {
-        if self.closure.is_some() {
-            return None;
-        }
-        self.timers.iter().map(|timer| timer.deadline).min()
-    }
 }
 
 /// A line of a phase, with the flow as it is afterwards.
@@ -213,9 +149,9 @@ impl Records {
         sealer: Option<&Sealer>,
     ) -> Result<InstanceRow<'a>, String> {
         let what = format_args!("the instance `{}`", snapshot.instance);
-        let body = self.print(&what, snapshot, sealer, |sealer, snapshot| {
+        let body = self.print(&what, &snapshot.stored(), sealer, |sealer, stored| {
             let identity = [text(snapshot.tenant.as_str()), text(snapshot.instance.as_str())];
-            sealer.print(snapshot, &INSTANCES, &identity, &parts::of_instance(snapshot, secrets))
+            sealer.print(stored, &INSTANCES, &identity, &parts::of_instance(snapshot, secrets))
         })?;
         let mut row = InstanceRow {
             snapshot,

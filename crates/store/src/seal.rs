@@ -256,15 +256,16 @@ impl Table {
         self.opened(cells, checksum, row, &Secrets::Refused)
     }
 
-    /// As `read`, of a shape that has none of what may be sealed: it needs no key.
-    pub fn peek<T: DeserializeOwned, E>(
+    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    pub fn peek<T: Kept, E>(
         &self,
         cells: &[Cell<'_>],
         checksum: Option<i64>,
         row: i64,
     ) -> Result<T, Fault<E>> {
         let bytes = self.checked_body(cells, checksum, row)?;
-        self.parsed(bytes, cells, row)
+        let body = self.parsed(bytes, cells, row)?;
+        T::of(body, self, cells).map_err(|problem| self.unreadable(cells, row, &problem))
     }
 
     fn checked_body<'c, E>(

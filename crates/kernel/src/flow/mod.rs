@@ -30,7 +30,7 @@ pub use definition::{FlowDefinition, PhaseDefinition};
 pub(crate) use definition::{keys_by_place, words_by_place};
 pub use options::{RecoveryOption, options_for_all};
 pub use phase_state::PhaseState;
-pub use record::{FlowState, Lease, ParentCall, PhaseDetails, PhaseError, PhaseRecord, Records};
+pub use record::{FlowState, Lease, ParentCall, Pause, PhaseDetails, PhaseError, PhaseRecord, Records};
 pub(crate) use row::row;
 pub use row::rows;
 pub(crate) use status::Standing;

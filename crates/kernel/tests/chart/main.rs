@@ -7,6 +7,8 @@
 
 mod player;
 mod properties;
+#[path = "../stored/restored.rs"]
+mod restored;
 
 mod actions;
 mod calls;

@@ -1,6 +1,6 @@
 //! Plays inputs on a machine, by hand and by text, and says in one line what each did.
 //!
-//! `check` compares a transcript. Every play runs twice, once with the snapshot written as JSON and read back
+//! `check` compares a transcript. Every play runs twice, once with the snapshot written and read back, as stores do,
 //! between every two inputs; that makes no difference.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ context:
 
 pub struct Player<'m> {
     machine: &'m Machine,
-    /// Write and read the snapshot as JSON before each input.
+    /// Write and read the snapshot, as stores do, before each input.
     saves: bool,
     pub snapshot: Option<Snapshot>,
     now: Timestamp,
@@ -56,8 +56,7 @@ impl<'m> Player<'m> {
     pub fn give(&mut self, cause: Cause) -> Result<Commit, Refusal> {
         self.count += 1;
         if self.saves {
-            let json = serde_json::to_string(&self.snapshot).unwrap();
-            self.snapshot = serde_json::from_str(&json).unwrap();
+            self.snapshot = self.snapshot.as_ref().map(crate::restored::restored);
         }
         let input = Input {
             tenant: TenantId::default_tenant(),

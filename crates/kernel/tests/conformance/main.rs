@@ -10,6 +10,8 @@
 mod case;
 mod document;
 mod play;
+#[path = "../stored/restored.rs"]
+mod restored;
 
 use std::fmt::Write;
 use std::fs;

@@ -20,7 +20,7 @@ const TIMERS_MAX: usize = 50;
 
 struct Player<'m> {
     machine: &'m Machine,
-    /// Write and read the snapshot as JSON before each input.
+    /// Write and read the snapshot, as stores do, before each input.
     saves: bool,
     snapshot: Option<Snapshot>,
     now: Timestamp,
@@ -61,8 +61,7 @@ impl Player<'_> {
     fn give(&mut self, cause: Cause) -> Result<Commit, Refusal> {
         self.count += 1;
         if self.saves {
-            let json = serde_json::to_string(&self.snapshot).unwrap();
-            self.snapshot = serde_json::from_str(&json).unwrap();
+            self.snapshot = self.snapshot.as_ref().map(crate::restored::restored);
         }
         let input = Input {
             tenant: TenantId::default_tenant(),

@@ -11,5 +11,7 @@ mod matrix;
 mod outside;
 mod player;
 mod properties;
+#[path = "../stored/restored.rs"]
+mod restored;
 mod whole;
 mod workers;

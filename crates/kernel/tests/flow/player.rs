@@ -3,7 +3,7 @@
 //! A play is lines of `input => what came of it`; `check` compares all of it. Inputs are an event with who sends it
 //! (`a.approve by ann {"reason": "fine"}`), seconds since the beginning (`@60`, which fires what is due then), the result
 //! of what a phase has called (`a.done {…}`, `a.failed {…}`), or `create {…}`. Every play runs twice, once with the
-//! snapshot written as JSON and read back between every two inputs; that makes no difference.
+//! snapshot written and read back, as stores do, between every two inputs; that makes no difference.
 
 use kernel::commit::{Answer, Commit, EffectKind, FlowAnswer};
 use kernel::decide::decide;
@@ -42,8 +42,7 @@ impl<'m> Player<'m> {
     pub fn give(&mut self, cause: Cause, by: Option<&str>) -> Result<Commit, Refusal> {
         self.count += 1;
         if self.saves {
-            let json = serde_json::to_string(&self.snapshot).unwrap();
-            self.snapshot = serde_json::from_str(&json).unwrap();
+            self.snapshot = self.snapshot.as_ref().map(crate::restored::restored);
         }
         let input = Input {
             tenant: TenantId::default_tenant(),

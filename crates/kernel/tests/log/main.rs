@@ -3,6 +3,8 @@
 
 #[path = "../stored/kept.rs"]
 mod kept;
+#[path = "../stored/restored.rs"]
+mod restored;
 
 use kernel::commit::{Commit, Entry, EntryCause};
 use kernel::conversation::{Candidate, Confidence, Media, Message};
@@ -161,7 +163,7 @@ impl Lived {
             self.call.clone_from(&call.key);
         }
         // As it is read back from the disk.
-        self.log.push((kept::kept(&commit), after));
+        self.log.push((kept::kept(&commit), restored::restored(&after)));
     }
 }
 

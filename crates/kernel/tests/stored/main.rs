@@ -1,7 +1,9 @@
-//! What a store keeps of a log entry is short, and is the whole entry again when it is read.
+//! What a store keeps of a log entry or a snapshot is short, and is the whole of it again when it is read.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod kept;
+mod restored;
+mod snapshots;
 
 use kernel::commit::{Answer, Commit, Entry, EntryCause, EntryPlace, MessageAnswer, StoredEntry, Transition};
 use kernel::conversation::{Media, Message, MessageOutcome, Reply, ReplyOption, Rule, TraceStep};

@@ -106,8 +106,8 @@ impl Record<'_> {
         self.table.read(&self.cells(), self.stored_checksum(), self.number())
     }
 
-    /// As `open`, of a shape that has none of what may be sealed: it needs no key.
-    pub(super) fn peek<T: DeserializeOwned>(&self) -> Result<T, Fault> {
+    /// As `reveal`, of a shape that has none of what may be sealed: it needs no key.
+    pub(super) fn peek<T: Kept>(&self) -> Result<T, Fault> {
         self.table.peek(&self.cells(), self.stored_checksum(), self.number())
     }
 

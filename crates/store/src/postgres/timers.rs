@@ -6,10 +6,10 @@ use kernel::id::{InstanceId, TenantId};
 
 use kernel::time::Timestamp;
 
+use crate::kept::Waiting;
 use crate::postgres::failure::Trouble;
 use crate::postgres::link::{Link, Step};
 use crate::postgres::seal::{Fault, Listed};
-use crate::record::Waiting;
 use crate::seal::{Damage, INSTANCES};
 
 /// What is to be done with an instance that may be due.

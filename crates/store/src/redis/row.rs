@@ -135,7 +135,7 @@ pub(super) fn instance(
         let mut cells = vec![Cell::Null; INSTANCES.columns.len()];
         (cells[0], cells[1], cells[3], cells[13]) =
             (text(tenant.as_str()), text(id), Cell::Text(head), Cell::Text(body));
-        return INSTANCES.read(&cells, None, 0);
+        return INSTANCES.reveal(&cells, None, 0, secrets);
     };
     let cells = [
         text(tenant.as_str()),

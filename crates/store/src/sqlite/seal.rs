@@ -40,8 +40,8 @@ impl Table {
         self.reveal(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row), secrets)
     }
 
-    /// As `open`, of what is never sealed in it.
-    pub(super) fn open_unsealed<T: DeserializeOwned>(&self, row: &Row<'_>) -> Result<T, Fault> {
+    /// As `open_sealed`, of what is never sealed in it.
+    pub(super) fn open_unsealed<T: Kept>(&self, row: &Row<'_>) -> Result<T, Fault> {
         self.peek(&self.cells(row)?, self.stored_checksum(row)?, self.row_number(row))
     }
 

@@ -17,6 +17,7 @@ use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, LOG, OUTBOX, P
 use crate::sqlite::place::RESTORE;
 use crate::sqlite::seal::{self, Fault};
 use crate::sqlite::{OpenError, failure, outbox, phases};
+use crate::vault::parts::Secrets;
 
 /// A file that is no larger is looked at before it is used: some tenths of a second.
 pub(super) const BYTES_AT_ONCE: u64 = 64 << 20;
@@ -229,7 +230,7 @@ fn correct_hints(connection: &Connection, table: &str) -> rusqlite::Result<()> {
     let mut rows = select.query(())?;
     let mut corrections = Vec::new();
     while let Some(row) = rows.next()? {
-        let snapshot: Snapshot = match INSTANCES.open(row) {
+        let snapshot: Snapshot = match INSTANCES.open_sealed(row, &Secrets::Refused) {
             Ok(snapshot) => snapshot,
             Err(Fault::Backend(error)) => return Err(error),
             Err(_) => continue,

@@ -11,7 +11,8 @@ use kernel::time::Timestamp;
 use rusqlite::{Connection, params};
 
 use crate::chain::Batch;
-use crate::record::{self, InstanceRow, Prepared, Waiting, number};
+use crate::kept::Waiting;
+use crate::record::{self, InstanceRow, Prepared, number};
 use crate::seal::INSTANCES;
 use crate::sqlite::seal::{self, Fault};
 use crate::sqlite::{failure, lineage, outbox, phases};

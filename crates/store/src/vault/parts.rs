@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use kernel::id::TenantId;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, pointer_to_payload};
 use serde::Serialize;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
@@ -51,7 +51,7 @@ pub(crate) enum Closed {
 /// The values themselves, and all that may hold copies of them. What operators find instances by stays as it is.
 pub(crate) fn of_instance(snapshot: &Snapshot, secrets: &[Arc<str>]) -> Vec<String> {
     let mut parts: Vec<String> = secrets.iter().map(|field| format!("/context/{field}")).collect();
-    parts.extend((0..snapshot.timers.len()).map(|timer| format!("/timers/{timer}/payload")));
+    parts.extend((0..snapshot.timers.len()).map(pointer_to_payload));
     parts.extend(["/invocations", "/conversation", "/flow", "/closure/output"].map(str::to_owned));
     parts
 }
@@ -144,6 +144,10 @@ impl Sealer {
 
 #[cfg(test)]
 mod tests {
+    use kernel::conversation::{ConversationState, Message};
+    use kernel::flow::FlowState;
+    use kernel::snapshot::Invocation;
+
     use super::*;
     use crate::contract::{Draft, at};
     use crate::record::Records;
@@ -160,10 +164,9 @@ mod tests {
     }
 
     /// The body of an instance as it is found in the row of another.
-    fn found(body: &str, tenant: &str, id: &str, records: &Records) -> Result<Snapshot, Closed> {
+    fn found(body: &str, tenant: &str, id: &str, records: &Records) -> Result<Value, Closed> {
         let identity = [Cell::Text(tenant.as_bytes()), Cell::Text(id.as_bytes())];
-        let body = records.secrets.open(body.as_bytes(), &INSTANCES, &identity)?;
-        Ok(serde_json::from_value(body).unwrap())
+        records.secrets.open(body.as_bytes(), &INSTANCES, &identity)
     }
 
     #[test]
@@ -174,7 +177,8 @@ mod tests {
         let prepared = records.prepare(&commit).unwrap();
         let body = prepared.instance.unwrap().body;
         assert!(body.starts_with("{\"$sealed\":[\"/context/other\",\"/context/token\"],"), "{body}");
-        assert_eq!(found(&body, "t", "o-1", &records).unwrap(), commit.after.unwrap());
+        let stored = serde_json::to_value(commit.after.unwrap().stored()).unwrap();
+        assert_eq!(found(&body, "t", "o-1", &records).unwrap(), stored);
         // Elsewhere.
         assert!(matches!(found(&body, "t", "o-2", &records), Err(Closed::Damaged(_))));
         assert!(matches!(found(&body, "u", "o-1", &records), Err(Closed::Locked(_))));
@@ -221,5 +225,35 @@ mod tests {
         let plain = body.as_object().unwrap().iter().filter(|(_, value)| is_plain(value));
         let plain: Vec<&str> = plain.map(|(name, _)| name.as_str()).collect();
         assert_eq!(plain, [LIST, "at", "by", "event", "from", "key", "success", "t", "to"]);
+    }
+
+    #[test]
+    fn of_an_instance_nothing_is_read_without_a_key_but_what_operators_look_for() {
+        const SECRET: &str = "hunter2";
+        let secret = json!({ "token": SECRET }).as_object().unwrap().clone();
+        let draft = Draft::creation("o-1").session("ana", 1).context("token", json!(SECRET));
+        let draft =
+            draft.context("stage", json!("paid")).timer(5_000).closed("done").secret("token").asks("q");
+        let mut commit = draft.build();
+        let after = commit.after.as_mut().unwrap();
+        after.timers[0].payload = secret.clone();
+        after.closure.as_mut().unwrap().output = secret.clone();
+        let key = "o-1:1:0".to_owned();
+        after.invocations = vec![Invocation { id: "c".into(), src: "s".into(), input: secret.clone(), key }];
+        let mut pending = commit.clarifications[0].clone();
+        pending.original = Message::of_text(SECRET);
+        let drafts = [("task".to_owned(), secret)].into_iter().collect();
+        let talk = ConversationState { pending: Some(pending), drafts, ..ConversationState::default() };
+        after.conversation = Some(Arc::new(talk));
+        after.flow = Some(Arc::new(FlowState::new(1, at(1))));
+        let body = records().prepare(&commit).unwrap().instance.unwrap().body;
+        assert!(!body.contains(SECRET), "{body}");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        let sealed: Vec<&str> = body[LIST].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let expected =
+            ["/context/token", "/due/0/3", "/invocations", "/conversation", "/flow", "/closure/output"];
+        assert_eq!(sealed, expected);
+        assert_eq!(body["context"]["stage"], "paid");
+        assert_eq!(body["closure"]["at"], "1970-01-01T00:00:01.000Z");
     }
 }

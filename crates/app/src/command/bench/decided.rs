@@ -3,6 +3,7 @@
 use kernel::commit::Commit;
 use kernel::decide::decide;
 use kernel::id::TenantId;
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::command::Failure;
@@ -43,7 +44,7 @@ pub(super) fn conversations(
                     .map_err(|refusal| Failure(format!("the machine refused it: {}", refusal.message)))?;
                 before.clone_from(&commit.after);
                 let bytes = Bytes {
-                    instance: serde_json::to_string(&commit.after)?,
+                    instance: serde_json::to_string(&commit.after.as_ref().map(Snapshot::stored))?,
                     entry: serde_json::to_string(&commit.entry.stored(&commit.instance))?,
                 };
                 each(*user, commit, bytes);
