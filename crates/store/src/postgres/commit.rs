@@ -21,16 +21,13 @@ use crate::{CommitError, Outcome};
 /// How often the same is tried again when another server was in the way.
 const COLLISIONS_MAX: usize = 5;
 
-/// From so many chains on, two connections share them: two of the server's processes are at it then.
-const SHARED_FROM: usize = 32;
-
 pub(super) fn commit(pool: &Pool, batch: &Batch<'_>) -> Result<Vec<Outcome>, CommitError> {
     let mut outcomes = vec![None; batch.commits.len()];
     if outcomes.is_empty() {
         return Ok(Vec::new());
     }
     let lease = pool.take(Hat::Writer).map_err(Trouble::before_commit)?;
-    let is_saved = save_chains(pool, &lease, batch, &mut outcomes)?;
+    let is_saved = save_chains(&lease, batch, &mut outcomes)?;
     let left: Vec<usize> = (0..outcomes.len()).filter(|place| outcomes[*place].is_none()).collect();
     if !left.is_empty() {
         save_one_by_one(lease, batch, &left, &mut outcomes).map_err(|error| match error {
@@ -45,8 +42,7 @@ pub(super) fn commit(pool: &Pool, batch: &Batch<'_>) -> Result<Vec<Outcome>, Com
 
 /// Saves what can be saved at once, and says whether anything was.
 fn save_chains(
-    pool: &Pool,
-    lease: &Lease<'_>,
+    link: &Link,
     batch: &Batch<'_>,
     outcomes: &mut [Option<Outcome>],
 ) -> Result<bool, CommitError> {
@@ -57,46 +53,20 @@ fn save_chains(
         let first = &batch.commits[chain.places[0]];
         (first.expected.0 > 0).then_some((&first.tenant, &first.instance))
     });
-    let created = chains.iter().take_while(|chain| batch.commits[chain.places[0]].expected.0 == 0).count();
-    // Of what is created, who comes first has the session: so it stays together.
-    let (first, second) = chains.split_at(match chains.len() {
-        many if many >= SHARED_FROM => created.max(many / 2),
-        few => few,
-    });
-    let helper = if second.is_empty() { None } else { pool.take(Hat::Writer).ok() };
-    let saved = match &helper {
-        None => vec![(&chains[..], save_group(lease, batch, &chains))],
-        Some(helper) => std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| save_group(helper, batch, second));
-            let ours = save_group(lease, batch, first);
-            let lost = |_| Err(Trouble::Lost("the thread that saved it has ended".to_owned()));
-            vec![(first, ours), (second, theirs.join().unwrap_or_else(lost))]
-        }),
+    let saved = match save_group(link, batch, &chains) {
+        Ok(saved) => saved,
+        // What one of them has broken, the others are not to suffer from.
+        Err(trouble) if trouble.is_constraint() || trouble.is_collision() => return Ok(false),
+        Err(trouble) => return Err(trouble.at_commit()),
     };
     let mut is_saved = false;
-    let mut failed = None;
-    for (chains, saved) in saved {
-        match saved {
-            Ok(saved) => {
-                for (chain, _) in chains.iter().zip(saved).filter(|(_, saved)| *saved) {
-                    is_saved = true;
-                    for place in &chain.places {
-                        outcomes[*place] = Some(Outcome::Committed);
-                    }
-                }
-            }
-            // What one of them has broken, the others are not to suffer from.
-            Err(trouble) if trouble.is_constraint() || trouble.is_collision() => {}
-            Err(trouble) => failed = Some(trouble),
+    for (chain, _) in chains.iter().zip(saved).filter(|(_, saved)| *saved) {
+        is_saved = true;
+        for place in &chain.places {
+            outcomes[*place] = Some(Outcome::Committed);
         }
     }
-    match failed {
-        None => Ok(is_saved),
-        Some(trouble) if is_saved => {
-            Err(CommitError::Unknown(format!("a part of the batch was saved: {trouble}")))
-        }
-        Some(trouble) => Err(trouble.at_commit()),
-    }
+    Ok(is_saved)
 }
 
 /// Saves chains with one statement; in their order, whether each was saved.
