@@ -10,6 +10,7 @@ mod workspace;
 
 mod fleet;
 mod servers;
+mod shards;
 mod suite;
 
 mod documents;
@@ -19,6 +20,7 @@ mod tidy;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use crate::workspace::Profile;
 
@@ -39,6 +41,11 @@ const SUBCOMMANDS: &[(&str, &str, &str)] = &[
     ("sim", "[--from N] [--seeds N] [--steps N]", "a long campaign of simulations over a failing store"),
     ("flips", "[COUNT]", "single bits flipped in a SQLite file, 1,500 unless told: nothing wrong is served"),
     (
+        "shards",
+        "[SESSIONS]",
+        "how evenly so many sessions lie over many databases, a hundred million unless told",
+    ),
+    (
         "tidy",
         "[--update-ratchet]",
         "only the style checks; lowers xtask/ratchet.txt on demand, never raises it",
@@ -56,6 +63,7 @@ enum Invocation {
     Fleet { arguments: Vec<String> },
     Sim { arguments: Vec<String> },
     Flips { count: u32 },
+    Shards { sessions: u64 },
     Tidy { update_ratchet: bool },
     Docs { fast: bool },
 }
@@ -74,6 +82,7 @@ fn main() -> ExitCode {
         Ok(Invocation::Fleet { arguments }) => fleet::run(&root, &arguments),
         Ok(Invocation::Sim { arguments }) => sim(&root, &arguments),
         Ok(Invocation::Flips { count }) => flips(&root, count),
+        Ok(Invocation::Shards { sessions }) => shards::run(sessions),
         Ok(Invocation::Tidy { update_ratchet }) => tidy::run(&root, update_ratchet),
         Ok(Invocation::Docs { fast }) => documents::run(&root, Profile::chosen(fast)),
         Err(message) => {
@@ -95,7 +104,8 @@ fn interpret(arguments: &[String]) -> Result<Invocation, String> {
         "sim" => Ok(Invocation::Sim { arguments: rest.to_vec() }),
         "servers" => servers_asked(rest),
         _ if rest.iter().any(|argument| argument == "--help" || argument == "-h") => Ok(Invocation::Help),
-        "flips" => Ok(Invocation::Flips { count: flip_count(rest)? }),
+        "flips" => Ok(Invocation::Flips { count: count(name, rest, 1_500)? }),
+        "shards" => Ok(Invocation::Shards { sessions: count(name, rest, 100_000_000)? }),
         "test" => Ok(Invocation::Test { fast: only_flag(name, rest, "--fast")? }),
         "tidy" => Ok(Invocation::Tidy { update_ratchet: only_flag(name, rest, "--update-ratchet")? }),
         "docs" => Ok(Invocation::Docs { fast: only_flag(name, rest, "--fast")? }),
@@ -184,14 +194,18 @@ fn sim(root: &Path, arguments: &[String]) -> bool {
     cargo_run(root, &["run", "--release", "--package", "sim", "--"], arguments)
 }
 
-/// How many bits; one argument at most.
-fn flip_count(arguments: &[String]) -> Result<u32, String> {
+/// How many of whatever it is; one argument at most.
+fn count<N: FromStr + Default + PartialOrd>(
+    subcommand: &str,
+    arguments: &[String],
+    unless_told: N,
+) -> Result<N, String> {
     match arguments {
-        [] => Some(1_500),
-        [count] => count.parse().ok().filter(|count| *count > 0),
+        [] => Some(unless_told),
+        [count] => count.parse().ok().filter(|count| *count > N::default()),
         _ => None,
     }
-    .ok_or_else(|| format!("`cargo xtask flips` takes a number, not `{}`", arguments.join(" ")))
+    .ok_or_else(|| format!("`cargo xtask {subcommand}` takes a number, not `{}`", arguments.join(" ")))
 }
 
 fn flips(root: &Path, count: u32) -> bool {
