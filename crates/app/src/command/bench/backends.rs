@@ -93,8 +93,7 @@ pub(super) fn measure_postgres(bench: &Bench, told: Told<'_>) -> Result<(), Fail
     };
     let database = Database::create(url)?;
     let mut bare = bare_postgres::Bare::open(database.url())?;
-    let store = store::open(database.url(), Records::default()).map_err(Failure)?;
-    measure(["postgres", "bare statement"], &store, &mut bare, bench.time, told)
+    measure(["postgres", "bare statement"], database.url(), &mut bare, bench.time, told)
 }
 
 pub(super) fn measure_redis(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
@@ -105,17 +104,18 @@ pub(super) fn measure_redis(bench: &Bench, told: Told<'_>) -> Result<(), Failure
     let prefix = bare.prefix();
     let separator = if url.contains('?') { '&' } else { '?' };
     let url = format!("{url}{separator}prefix={prefix}");
-    let store = store::open(&url, Records::default()).map_err(Failure)?;
-    measure(["redis", "bare script"], &store, &mut bare, bench.time, told)
+    measure(["redis", "bare script"], &url, &mut bare, bench.time, told)
 }
 
 fn measure(
     [name, floor_name]: [&'static str; 2],
-    store: &Arc<dyn Store>,
+    url: &str,
     bare: &mut dyn Sink,
     time: Duration,
     told: Told<'_>,
 ) -> Result<(), Failure> {
+    let open = || store::open(url, Records::default()).map_err(Failure);
+    let store = &open()?;
     let mut best: f64 = 0.0;
     for group in GROUPS {
         let tenant = format!("commits-{group}");
@@ -139,7 +139,49 @@ fn measure(
         let rounds = Rounds(rounds.collect::<Result<_, _>>()?);
         told(rounds.line(&format!("{name}: engine in process, {in_flight} in flight")));
     }
+    two_engines(name, [Arc::clone(store), open()?], time, told)
+}
+
+/// What two servers do together, beside one with as many waiting. They share this machine, and the database shares it
+/// with them: it shows what they cost each other, and no more than that where no core is left over.
+fn two_engines(
+    name: &str,
+    [first, second]: [Arc<dyn Store>; 2],
+    time: Duration,
+    told: Told<'_>,
+) -> Result<(), Failure> {
+    const IN_FLIGHT: usize = 64;
+    let mut one = Conversations::over(Arc::clone(&first), IN_FLIGHT)?;
+    let mut two = [Conversations::over(first, IN_FLIGHT / 2)?, Conversations::over(second, IN_FLIGHT / 2)?];
+    let (mut alone, mut together) = (Rounds::default(), Rounds::default());
+    for _ in 0..ROUNDS {
+        let time = time / ROUNDS as u32;
+        alone.0.push(one.round(time)?);
+        together.0.push(at_once(&mut two, time)?);
+    }
+    let what = format!("{name}: two engines, {} in flight each", IN_FLIGHT / 2);
+    told(together.line(&what).beside("one engine", alone.per_second()));
+    told(alone.line(&format!("  one engine, {IN_FLIGHT} in flight")));
     Ok(())
+}
+
+/// A round of each at the same time, as one. What was spent is that of this process, and so of both.
+fn at_once(all: &mut [Conversations; 2], time: Duration) -> Result<Round, Failure> {
+    let rounds: Vec<Result<Round, Failure>> = std::thread::scope(|scope| {
+        let running: Vec<_> = all.iter_mut().map(|each| scope.spawn(|| each.round(time))).collect();
+        let lost = |_| Err(Failure("a round of the benchmark died".into()));
+        running.into_iter().map(|round| round.join().unwrap_or_else(lost)).collect()
+    });
+    let mut sum = Round { is_awaited: true, groups: Some(0), ..Round::default() };
+    for round in rounds {
+        let round = round?;
+        sum.events += round.events;
+        sum.elapsed = sum.elapsed.max(round.elapsed);
+        sum.latencies_us.extend(round.latencies_us);
+        sum.groups = sum.groups.zip(round.groups).map(|(sum, groups)| sum + groups);
+        sum.spent = round.spent;
+    }
+    Ok(sum)
 }
 
 /// Saves `per_second` commits as they come, whatever is waiting in one group, while another thread loads.

@@ -69,24 +69,24 @@ pub(super) fn engine(store: Arc<dyn Store>) -> Result<Engine, Failure> {
     Ok(Engine::start(store, Arc::new(machines), Clock::System, Settings::default()))
 }
 
+/// Whoever has spoken to an engine of this process: with anybody else over the same store, a message is no repeat.
+static USERS: AtomicUsize = AtomicUsize::new(0);
+
 /// Conversations with one engine, round after round.
 pub(super) struct Conversations {
     engine: Engine,
-    users: AtomicUsize,
     in_flight: usize,
 }
 
 impl Conversations {
     pub fn over(store: Arc<dyn Store>, in_flight: usize) -> Result<Self, Failure> {
-        // Whom an earlier measurement over the same store has not met: their messages would all be repeats.
-        let users = AtomicUsize::new(in_flight * 10_000_000);
-        Ok(Self { engine: engine(store)?, users, in_flight })
+        Ok(Self { engine: engine(store)?, in_flight })
     }
 
     /// So many users at a time, each sending the next message as soon as the last is answered.
     pub fn round(&mut self, time: Duration) -> Result<Round, Failure> {
-        let Self { engine, users, in_flight } = self;
-        let (engine, users) = (&*engine, &*users);
+        let Self { engine, in_flight } = self;
+        let engine = &*engine;
         let stop = AtomicBool::new(false);
         let threads = (*in_flight).min(2);
         let batches = engine.metrics().batches();
@@ -94,7 +94,7 @@ impl Conversations {
         let started = Instant::now();
         let results: Vec<Result<Vec<u32>, Failure>> = std::thread::scope(|scope| {
             let drivers: Vec<_> = (0..threads)
-                .map(|_| scope.spawn(|| drive(engine, users, &stop, *in_flight / threads)))
+                .map(|_| scope.spawn(|| drive(engine, &USERS, &stop, *in_flight / threads)))
                 .collect();
             std::thread::sleep(time);
             stop.store(true, Ordering::Relaxed);
