@@ -57,6 +57,7 @@ pub(super) fn measure(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
         told(starts(folder, size, what, |_| {})?);
     }
     told(starts(&folder, size, "as it grew, none of it in memory", forget)?);
+    told(counted(&folder)?);
     loads(bench, (&folder, &empty), size, told)
 }
 
@@ -227,9 +228,7 @@ fn starts(folder: &Path, size: Size, what: &str, before: impl Fn(&Path)) -> Resu
         took_us.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
         server.end()?;
     }
-    let (p50_ms, _) = percentiles(&mut took_us);
-    let rate = p50_ms.map_or(0.0, |ms| 1_000.0 / ms);
-    Ok(Line { p50_ms, ..Line::rate(&format!("growth: start, {what}"), rate) })
+    Ok(lasting(&format!("growth: start, {what}"), &mut took_us))
 }
 
 /// Has the system forget what it keeps of the file in memory, where it can be asked to.
@@ -262,10 +261,11 @@ fn loads(bench: &Bench, (folder, empty): (&Path, &Path), size: Size, told: Told<
     told(at_first.line("growth: new people, right after the start").beside("empty", floor));
     told(news.line(&format!("growth: new people, {CLIENTS} clients{beside}")).beside("empty", floor));
     told(
-        lives.line(&format!("growth: anybody of the live, {CLIENTS} clients{beside}")).beside("empty", floor),
+        lives.line(&format!("growth: random live people, {CLIENTS} clients{beside}")).beside("empty", floor),
     );
     told(empties.line("  floor: new people, an empty file"));
-    told(figures(&of_grown)?);
+    // A server that has much to count tells what it has counted last.
+    told(asked("growth: figures, of a server", || of_grown.get("/metrics").map(drop))?);
     small.end()?;
     grown.end()
 }
@@ -289,17 +289,28 @@ fn look_ends(clients: &Clients) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// What the figures of a server take that has much to count.
-fn figures(clients: &Clients) -> Result<Line, Failure> {
+/// What counting takes.
+fn counted(folder: &Path) -> Result<Line, Failure> {
+    let store = sqlite(folder)?;
+    let counts = || store.statistics().map(drop).map_err(|error| Failure(error.to_string()));
+    asked("growth: all counted, in process", counts)
+}
+
+/// One after the other, how long each takes.
+fn asked(what: &str, ask: impl Fn() -> Result<(), Failure>) -> Result<Line, Failure> {
     let mut took_us = Vec::new();
     for _ in 0..STARTS {
         let began = Instant::now();
-        clients.get("/metrics")?;
+        ask()?;
         took_us.push(u32::try_from(began.elapsed().as_micros()).unwrap_or(u32::MAX));
     }
-    let (p50_ms, _) = percentiles(&mut took_us);
-    let rate = p50_ms.map_or(0.0, |ms| 1_000.0 / ms);
-    Ok(Line { p50_ms, ..Line::rate("growth: figures, asked for in a row", rate) })
+    Ok(lasting(what, &mut took_us))
+}
+
+/// The line of something that is done seldom: how long it takes is the figure, and the rate only follows from it.
+fn lasting(what: &str, took_us: &mut [u32]) -> Line {
+    let (p50_ms, _) = percentiles(took_us);
+    Line { p50_ms, ..Line::rate(what, p50_ms.map_or(0.0, |ms| 1_000.0 / ms)) }
 }
 
 #[cfg(test)]
