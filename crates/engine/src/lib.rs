@@ -8,6 +8,7 @@ mod batch;
 pub mod breaker;
 pub mod clock;
 pub mod delivery;
+mod figures;
 mod flight;
 pub mod health;
 mod hot;
@@ -39,6 +40,7 @@ use store::{CommitError, LoadError, Store};
 pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
 use delivery::{Carrier, Courier, Delivery};
+use figures::Figures;
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
 pub use overlays::{Misfit, Overlay};
@@ -160,6 +162,7 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
+    figures: Arc<Figures>,
     delivery: Option<Arc<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -218,9 +221,10 @@ impl Engine {
             settings,
             delivery.clone(),
         );
-        let thread = spawn(shard, waiting);
+        let figures = Arc::new(Figures::new(Arc::clone(&store)));
+        let thread = spawn(shard, waiting, Arc::clone(&figures));
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Self { store, machines, clock, metrics, settings, delivery, jobs, thread, courier }
+        Self { store, machines, clock, metrics, settings, figures, delivery, jobs, thread, courier }
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.
@@ -260,8 +264,9 @@ impl Engine {
         receiver.recv().unwrap_or(Err(EngineError::Stopping))
     }
 
-    /// Fires what is due and reports it; for operators, and after the virtual clock was moved. On the machine's clock it
-    /// takes no longer than half a second, and the report says whether that was enough.
+    /// Fires what is due and reports it; for operators, and after the virtual clock was moved. On the machine's clock that
+    /// takes no longer than half a second, and the report says whether that was enough. What is stored is counted
+    /// afterwards, on the thread that asks: inputs need not wait for it.
     ///
     /// # Errors
     /// When the engine is stopping.
@@ -269,7 +274,10 @@ impl Engine {
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let jobs = self.jobs.as_ref().ok_or(EngineError::Stopping)?;
         jobs.send(Job::Recover(sender)).map_err(|_| EngineError::Stopping)?;
-        let report = receiver.recv().map_err(|_| EngineError::Stopping)?;
+        let mut report = receiver.recv().map_err(|_| EngineError::Stopping)?;
+        if let Ok(statistics) = self.store.statistics() {
+            (report.open, report.quarantined) = (figures::open(&statistics), statistics.quarantined);
+        }
         if self.clock.is_virtual() {
             self.delivery.iter().for_each(|delivery| delivery.rest());
         }
@@ -349,12 +357,13 @@ impl Engine {
         Ok(found)
     }
 
-    /// All figures as OpenMetrics text, as they are now.
+    /// All figures as OpenMetrics text, as they are now. Those of a store that takes its time to count what it holds may be
+    /// older, by twenty times of that.
     ///
     /// # Errors
     /// When the store cannot be read.
     pub fn figures(&self) -> Result<String, EngineError> {
-        let statistics = self.store.statistics()?;
+        let statistics = self.figures.now()?;
         let waiting = self.jobs.as_ref().map_or(0, Sender::len);
         self.metrics.inputs_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         Ok(self.metrics.render(&statistics, self.store.stored_bytes(), self.clock.now()))
@@ -404,6 +413,7 @@ impl Engine {
             // A shard that panicked has said so; there is nothing more to do about it here.
             let _ = thread.join();
         }
+        self.figures.end();
     }
 }
 
@@ -413,12 +423,12 @@ impl Drop for Engine {
     }
 }
 
-fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>) -> JoinHandle<()> {
+fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>, figures: Arc<Figures>) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("shard".into())
         .spawn(move || {
             let _end = EndTogether("the shard");
-            shard.run(&waiting);
+            shard.run(&waiting, &figures);
         })
         .expect("a server that cannot start one thread cannot serve")
 }

@@ -16,6 +16,7 @@ use store::Store;
 use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::delivery::Delivery;
+use crate::figures::Figures;
 use crate::flight::{self, InAir, Landed};
 use crate::hot::{Hot, InstanceKey};
 use crate::landing::Fired;
@@ -56,6 +57,7 @@ pub struct RecoveryReport {
     pub closed: BTreeMap<String, usize>,
     pub open: u64,
     pub quarantined: u64,
+    /// To deal with what was due.
     pub took_ms: u64,
     /// Whether all that was due has been dealt with.
     pub complete: bool,
@@ -119,16 +121,8 @@ impl Shard {
         }
     }
 
-    pub fn run(&mut self, waiting: &Receiver<Job>) {
-        let report = self.recover(RECOVERY_MAX);
-        tracing::info!(
-            timers_fired = report.timers_fired,
-            open = report.open,
-            quarantined = report.quarantined,
-            complete = report.complete,
-            took_ms = report.took_ms,
-            "recovered"
-        );
+    pub fn run(&mut self, waiting: &Receiver<Job>, figures: &Arc<Figures>) {
+        figures.tell(self.recover(RECOVERY_MAX));
         // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
         self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {
@@ -292,6 +286,7 @@ impl Shard {
         self.next_due <= now
     }
 
+    /// What there is then is for others to count: it may take longer than inputs can wait.
     fn recover(&mut self, at_most: Duration) -> RecoveryReport {
         let started = Instant::now();
         let mut report = RecoveryReport::default();
@@ -308,10 +303,6 @@ impl Shard {
         }
         let Fired { timers, closed, .. } = std::mem::take(&mut self.fired);
         (report.timers_fired, report.closed) = (timers, closed);
-        if let Ok(statistics) = self.store.statistics() {
-            report.open = statistics.open.values().sum();
-            report.quarantined = statistics.quarantined;
-        }
         report.took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         report
     }

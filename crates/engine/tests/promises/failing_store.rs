@@ -1,8 +1,8 @@
 //! A store that fails at the commit: what was saved is found out, and what was not is said.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use engine::{EngineError, Settings};
@@ -37,6 +37,8 @@ pub struct Wrapped {
     settlements_failed: AtomicUsize,
     writers: AtomicUsize,
     behaviour: Box<Behaviour>,
+    counts: AtomicUsize,
+    before_count: OnceLock<Box<dyn Fn(usize) + Send + Sync>>,
 }
 
 impl Wrapped {
@@ -52,7 +54,19 @@ impl Wrapped {
             settlements_failed: AtomicUsize::new(0),
             writers: AtomicUsize::new(1),
             behaviour: Box::new(behaviour),
+            counts: AtomicUsize::new(0),
+            before_count: OnceLock::new(),
         })
+    }
+
+    /// What happens before it counts what it holds, given the number of the call, from 1.
+    pub fn before_count(&self, run: impl Fn(usize) + Send + Sync + 'static) {
+        assert!(self.before_count.set(Box::new(run)).is_ok());
+    }
+
+    /// How often it was asked to count what it holds.
+    pub fn counts(&self) -> usize {
+        self.counts.load(Ordering::SeqCst)
     }
 
     pub fn calls(&self) -> usize {
@@ -204,6 +218,8 @@ impl Store for Wrapped {
         self.inner.clean_up(before, limit)
     }
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
+        let call = self.counts.fetch_add(1, Ordering::SeqCst) + 1;
+        self.before_count.get().iter().for_each(|run| run(call));
         self.inner.statistics()
     }
     fn info(&self) -> StoreInfo {

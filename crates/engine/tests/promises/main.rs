@@ -4,6 +4,7 @@
 
 mod delivery;
 mod failing_store;
+mod figures;
 mod flows;
 mod in_air;
 mod keys;

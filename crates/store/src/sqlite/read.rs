@@ -3,12 +3,14 @@
 //! Every record is checked before it is served. What a list finds damaged is left out and handed to the caller, who has
 //! the writer to put it into quarantine.
 
+use std::collections::HashMap;
+
 use kernel::commit::Entry;
 use kernel::conversation::{Clarification, ClarificationStatus};
 use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::snapshot::{Snapshot, StuckBy};
 use kernel::time::Timestamp;
-use rusqlite::types::{Type, Value};
+use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params_from_iter};
 use serde::de::{DeserializeOwned, IntoDeserializer};
 
@@ -288,12 +290,12 @@ pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStati
     for status in ClarificationStatus::ALL {
         figures.clarifications.insert(status.as_str(), 0);
     }
-    let mut deadlines = (0, 0);
-    in_windows(connection, "instances", |from, until| {
-        count_instances(connection, &mut figures, &mut deadlines, from, until)
-    })?;
-    let (seconds, count) = deadlines;
-    figures.mean_deadline = (count > 0).then(|| Timestamp::from_millis(seconds / count * 1_000));
+    let mut tally = Tally::default();
+    let mut from = Some(i64::MIN);
+    while let Some(last) = from {
+        from = tally.count(connection, last)?;
+    }
+    tally.tell(&mut figures);
     in_windows(connection, "clarifications", |from, until| {
         let mut select = connection.prepare_cached(
             "SELECT status, count(*) FROM clarifications
@@ -335,41 +337,71 @@ pub(super) fn in_windows(
     }
 }
 
-/// `deadlines`: the sum of their seconds, and how many there are.
-fn count_instances(
-    connection: &Connection,
-    figures: &mut StoreStatistics,
-    deadlines: &mut (i64, i64),
-    from: i64,
-    until: i64,
-) -> rusqlite::Result<()> {
-    let mut select = connection.prepare_cached(
-        "SELECT machine, closure_reason, iif(closure_reason IS NULL, state, NULL), count(*)
-         FROM instances WHERE tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2 GROUP BY 1, 2, 3",
-    )?;
-    let mut rows = select.query([from, until])?;
-    while let Some(row) = rows.next()? {
-        let machine: String = row.get(0)?;
-        let closure_reason: Option<String> = row.get(1)?;
-        let count = row.get::<_, i64>(3)?.unsigned_abs();
-        *match closure_reason {
-            None => figures.open.entry((machine, row.get(2)?)).or_default(),
-            Some(reason) => figures.closed.entry((machine, reason)).or_default(),
-        } += count;
+/// What is counted of instances. There may be millions of them: each is read once, and nothing is allocated or sorted for
+/// it.
+#[derive(Default)]
+struct Tally {
+    /// Open ones by state and closed ones by reason, of each machine.
+    machines: HashMap<String, [HashMap<String, u64>; 2]>,
+    latest_change: Option<i64>,
+    /// The sum of the seconds at which they are due, and how many that are.
+    deadlines: (i64, i64),
+}
+
+impl Tally {
+    /// Counts the instances behind a row, as many as one read transaction may, and says where it ended if there were any.
+    fn count(&mut self, connection: &Connection, from: i64) -> rusqlite::Result<Option<i64>> {
+        let mut select = connection.prepare_cached(
+            "SELECT row, tenant, machine, closure_reason, state, updated_at, wake_at
+             FROM instances WHERE row > ?1 ORDER BY row LIMIT ?2",
+        )?;
+        let mut rows = select.query([from, ROWS_COUNTED])?;
+        let mut last = None;
+        while let Some(row) = rows.next()? {
+            last = Some(row.get(0)?);
+            self.latest_change = self.latest_change.max(row.get(5)?);
+            if text(row, 1)?.ends_with("~shadow") {
+                continue;
+            }
+            let (place, by) = match row.get_ref(3)? {
+                ValueRef::Null => (0, 4),
+                _ => (1, 3),
+            };
+            let name = text(row, by)?;
+            with(&mut self.machines, text(row, 2)?, |machine| {
+                with(&mut machine[place], name, |count| *count += 1);
+            });
+            if let Some(wake_at) = row.get::<_, Option<i64>>(6)? {
+                self.deadlines.0 += wake_at / 1_000;
+                self.deadlines.1 += 1;
+            }
+        }
+        Ok(last)
     }
-    let mut latest =
-        connection.prepare_cached("SELECT max(updated_at) FROM instances WHERE row > ?1 AND row <= ?2")?;
-    let latest: Option<i64> = latest.query_row([from, until], |row| row.get(0))?;
-    figures.latest_change = figures.latest_change.max(latest.map(Timestamp::from_millis));
-    let mut sum = connection.prepare_cached(
-        "SELECT coalesce(sum(wake_at / 1000), 0), count(*) FROM instances
-         WHERE wake_at IS NOT NULL AND tenant NOT GLOB '*~shadow' AND row > ?1 AND row <= ?2",
-    )?;
-    let (seconds, count) =
-        sum.query_row([from, until], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-    deadlines.0 += seconds;
-    deadlines.1 += count;
-    Ok(())
+
+    fn tell(self, figures: &mut StoreStatistics) {
+        for (machine, [open, closed]) in self.machines {
+            let named = |(name, count)| ((machine.clone(), name), count);
+            figures.open.extend(open.into_iter().map(named));
+            figures.closed.extend(closed.into_iter().map(named));
+        }
+        figures.latest_change = self.latest_change.map(Timestamp::from_millis);
+        let (seconds, count) = self.deadlines;
+        figures.mean_deadline = (count > 0).then(|| Timestamp::from_millis(seconds / count * 1_000));
+    }
+}
+
+fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
+    let text = row.get_ref(column)?.as_str();
+    text.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
+}
+
+/// Changes what is under the name, which is copied only when it is new.
+fn with<T: Default>(map: &mut HashMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
+    match map.get_mut(name) {
+        Some(found) => change(found),
+        None => change(map.entry(name.to_owned()).or_default()),
+    }
 }
 
 /// Conditions of a statement with the values of their `?`, in order.

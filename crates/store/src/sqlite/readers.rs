@@ -3,6 +3,7 @@
 //! Who reads keeps the log from being rewound, so that nobody may read for long: a question can be given a budget,
 //! after which it comes back without an answer, and whoever looks after the log can cut short what has none.
 
+use std::panic::RefUnwindSafe;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,6 +19,9 @@ const IDLE_READERS_MAX: usize = 8;
 const STEPS_BETWEEN: i32 = 1_000;
 
 const NEVER: u64 = u64::MAX;
+
+/// Who rests looks so often whether that is over.
+const REST: Duration = Duration::from_millis(1);
 
 #[derive(Debug)]
 pub(super) struct Readers {
@@ -99,6 +103,27 @@ impl Readers {
         if idle.len() < IDLE_READERS_MAX {
             idle.push(reader);
         }
+        answer
+    }
+
+    /// Runs `question` on a connection of its own, which rests while others are busy. It can be cut short like any.
+    pub fn ask_aside<T>(
+        &self,
+        mut are_busy: impl FnMut() -> bool + Send + RefUnwindSafe + 'static,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> rusqlite::Result<T> {
+        let mut reader = self.open()?;
+        let clock = Arc::clone(&reader.clock);
+        let is_over = move || {
+            while !clock.is_over() && are_busy() {
+                std::thread::sleep(REST);
+            }
+            clock.is_over()
+        };
+        reader.connection.progress_handler(STEPS_BETWEEN, Some(is_over))?;
+        reader.clock.begin(None);
+        let answer = question(&reader.connection);
+        reader.clock.end();
         answer
     }
 

@@ -1,10 +1,11 @@
 //! The thread that looks at a large file while it is used already.
 //!
 //! Owns when that is done and what follows from it; `verify` owns the looking. While it looks it reads, so that it is cut
-//! short like any reader when the log grows too long, and begins again later.
+//! short like any reader when the log grows too long, and begins again later. Whoever waits for something to be saved comes
+//! first: meanwhile it rests.
 
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -81,7 +82,7 @@ impl Task {
         self.notes
             .mention(DAMAGE, format!("whether its indices lead to all records of {file} is being looked at"));
         while !stop.wait(Duration::ZERO) {
-            let verdict = match self.readers.ask(|reader| verify::look(&reader.connection)) {
+            let verdict = match self.look() {
                 Ok(lines) if lines.is_empty() => Verdict::Whole,
                 Ok(_) => self.examine(),
                 Err(error) if is_interrupted(&error) => {
@@ -99,6 +100,12 @@ impl Task {
             };
             return self.tell(&verdict);
         }
+    }
+
+    fn look(&self) -> rusqlite::Result<Vec<String>> {
+        let writer = Arc::clone(&self.writer);
+        self.readers
+            .ask_aside(move || matches!(writer.try_lock(), Err(TryLockError::WouldBlock)), verify::look)
     }
 
     /// Nothing can be saved meanwhile.

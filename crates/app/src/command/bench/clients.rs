@@ -1,7 +1,8 @@
 //! Clients over HTTP: a connection each, one message at a time, as cheap as they can be made.
 //!
 //! They share the machine with the server, so all of them are tasks of one thread, with bare sockets and a search for
-//! the end of an answer. They send the six messages of a conversation, then begin another as somebody else.
+//! the end of an answer. They send the six messages of a conversation, then begin another as somebody else; or one message
+//! as anybody whose conversation has stopped in the middle.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -24,23 +25,79 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// What of all the time each client must have spent waiting, or it is not the server that is measured.
 const WAITING_MIN: f64 = 0.9;
 
+/// Who says something.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum People {
+    /// Somebody new for each conversation, numbered from `first`.
+    New { first: usize },
+    /// Of so many people, whose numbers are multiples of `every`, anybody for each message.
+    Met { every: usize, count: usize },
+}
+
+/// A message with whom it is from; its key is the letter with the number.
+#[derive(Debug, PartialEq, Eq)]
+struct Said {
+    user: usize,
+    key: (char, usize),
+    text: &'static str,
+}
+
+impl People {
+    /// What is said in one go, the `number`th of all.
+    fn messages(self, number: usize) -> impl Iterator<Item = Said> {
+        let turns = match self {
+            Self::New { .. } => 0..TURNS,
+            // What they can say any number of times.
+            Self::Met { .. } => 3..4,
+        };
+        turns.map(move |turn| match self {
+            Self::New { first } => Said { user: first + number, key: ('m', turn), text: words(turn) },
+            Self::Met { every, count } => {
+                let user = scattered(number) % count * every;
+                Said { user, key: ('r', number), text: words(turn) }
+            }
+        })
+    }
+}
+
+/// Numbers in a row become numbers all over the place (the finalizer of SplitMix64).
+fn scattered(number: usize) -> usize {
+    let mut z = (number as u64).wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((z ^ (z >> 31)) >> 1) as usize
+}
+
 #[derive(Debug)]
 pub(super) struct Clients {
     runtime: Runtime,
     address: SocketAddr,
     count: usize,
-    users: Arc<AtomicUsize>,
+    people: People,
+    said: Arc<AtomicUsize>,
 }
 
 impl Clients {
     pub fn of(address: SocketAddr, count: usize) -> Result<Self, Failure> {
+        Self::among(address, count, People::New { first: 0 })
+    }
+
+    pub fn among(address: SocketAddr, count: usize, people: People) -> Result<Self, Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        Ok(Self { runtime, address, count, users: Arc::default() })
+        Ok(Self { runtime, address, count, people, said: Arc::default() })
+    }
+
+    /// One message, and its answer.
+    pub fn first(&self) -> Result<(), Failure> {
+        self.runtime.block_on(async {
+            let stream = TcpStream::connect(self.address).await?;
+            client(stream, self.people, Arc::clone(&self.said), Instant::now()).await.map(drop)
+        })
     }
 
     /// All connect, and then all send at once. What was spent and how it was grouped is for the caller to say.
     pub fn round(&mut self, time: Duration) -> Result<Round, Failure> {
-        let Self { runtime, address, count, users } = self;
+        let Self { runtime, address, count, people, said } = self;
         runtime.block_on(async {
             let mut streams = Vec::new();
             for _ in 0..*count {
@@ -51,7 +108,7 @@ impl Clients {
             let started = Instant::now();
             let mut clients = JoinSet::new();
             for stream in streams {
-                clients.spawn(client(stream, Arc::clone(users), started + time));
+                clients.spawn(client(stream, *people, Arc::clone(said), started + time));
             }
             let mut latencies_us = Vec::new();
             while let Some(ended) = clients.join_next().await {
@@ -92,17 +149,22 @@ fn check_waiting(round: &Round, clients: usize) -> Result<(), Failure> {
     }
 }
 
-async fn client(mut stream: TcpStream, users: Arc<AtomicUsize>, until: Instant) -> Result<Vec<u32>, Failure> {
+async fn client(
+    mut stream: TcpStream,
+    people: People,
+    said: Arc<AtomicUsize>,
+    until: Instant,
+) -> Result<Vec<u32>, Failure> {
     let (mut latencies, mut request, mut answer) = (Vec::new(), Vec::new(), Vec::with_capacity(8_192));
     loop {
-        let user = users.fetch_add(1, Ordering::Relaxed);
-        for turn in 0..TURNS {
+        for Said { user, key: (letter, number), text } in
+            people.messages(said.fetch_add(1, Ordering::Relaxed))
+        {
             request.clear();
-            let text = words(turn);
             write!(
                 request,
-                "POST /v1/machines/progress_update/sessions/user-{user}/messages HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{{\"message_id\":\"m{turn}\",\"text\":\"{text}\"}}",
-                r#"{"message_id":"m","text":""}"#.len() + decimals(turn) + text.len()
+                "POST /v1/machines/progress_update/sessions/user-{user}/messages HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n{{\"message_id\":\"{letter}{number}\",\"text\":\"{text}\"}}",
+                r#"{"message_id":"m","text":""}"#.len() + decimals(number) + text.len()
             )?;
             let sent = Instant::now();
             stream.write_all(&request).await?;
@@ -169,6 +231,18 @@ mod tests {
         ] {
             assert_eq!(is_whole(answer.as_bytes()), expected, "{answer:?}");
         }
+    }
+
+    #[test]
+    fn new_people_hold_conversations_and_others_are_found_all_over_the_place() {
+        let new: Vec<Said> = People::New { first: 40 }.messages(2).collect();
+        assert_eq!(new.len(), TURNS);
+        assert_eq!(new[4], Said { user: 42, key: ('m', 4), text: words(4) });
+        let met = People::Met { every: 11, count: 100 };
+        let met: Vec<Said> = (0..1_000).flat_map(|number| met.messages(number)).collect();
+        assert!(met.iter().all(|said| said.user % 11 == 0 && said.user < 1_100));
+        let users: std::collections::BTreeSet<usize> = met.iter().map(|said| said.user).collect();
+        assert!(met.len() == 1_000 && users.len() > 95, "{} of {}", users.len(), met.len());
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod conversation;
 mod decided;
 mod floor;
 mod flows;
+mod growth;
 mod host;
 mod hot;
 mod idle;
@@ -43,11 +44,14 @@ pub(crate) struct BenchArgs {
     /// A Redis to measure; what is written goes afterwards
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_REDIS", hide_env_values = true)]
     redis: Option<String>,
-    /// Only the groups whose name holds the word, of kernel, flows, engine, hot, http, idle, postgres, redis and peers
-    /// (which installs a program of somebody else's in Python, and runs only when it is asked for); may be given several
-    /// times
+    /// Only the groups whose name holds the word, of kernel, flows, engine, hot, http, idle, postgres and redis, and of
+    /// those that run only when they are asked for: growth (which fills a file first), and peers (which installs a program
+    /// of somebody else's in Python); may be given several times
     #[arg(long, value_name = "WORD")]
     only: Vec<String>,
+    /// For growth: the share that is generated of 10 million closed and 1 million live instances
+    #[arg(long, value_name = "SHARE", default_value = "0.01", value_parser = share)]
+    growth: f64,
     #[arg(long)]
     json: bool,
 }
@@ -62,6 +66,8 @@ struct Bench {
     time: Duration,
     postgres: Option<String>,
     redis: Option<String>,
+    /// How much of all that may grow is generated.
+    growth: f64,
 }
 
 impl Bench {
@@ -85,11 +91,25 @@ enum Need {
     Nothing,
     Postgres,
     Redis,
-    /// To be asked for by name, and PostgreSQL.
+    /// To be asked for by name.
     Asking,
+    /// To be asked for by name, and PostgreSQL.
+    AskingAndPostgres,
 }
 
-const GROUPS: [Group; 9] = [
+impl Need {
+    fn is_asking(self) -> bool {
+        matches!(self, Self::Asking | Self::AskingAndPostgres)
+    }
+}
+
+/// The value of `--growth`.
+fn share(text: &str) -> Result<f64, String> {
+    let found = text.parse().ok().filter(|share| *share > 0.0 && *share <= 10.0);
+    found.ok_or_else(|| "a share is a number above 0 and at most 10, such as 0.01".to_owned())
+}
+
+const GROUPS: [Group; 10] = [
     Group { name: "kernel", measure: kernel_steps::measure, needs: Need::Nothing },
     Group { name: "flows", measure: flows::measure, needs: Need::Nothing },
     Group { name: "engine", measure: conversation::measure, needs: Need::Nothing },
@@ -98,7 +118,8 @@ const GROUPS: [Group; 9] = [
     Group { name: "idle", measure: idle::measure, needs: Need::Nothing },
     Group { name: "postgres", measure: backends::measure_postgres, needs: Need::Postgres },
     Group { name: "redis", measure: backends::measure_redis, needs: Need::Redis },
-    Group { name: "peers", measure: peers::measure, needs: Need::Asking },
+    Group { name: "growth", measure: growth::measure, needs: Need::Asking },
+    Group { name: "peers", measure: peers::measure, needs: Need::AskingAndPostgres },
 ];
 
 pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
@@ -113,6 +134,7 @@ pub(crate) fn bench(args: &BenchArgs) -> CommandResult {
         time: Duration::from_secs(args.seconds.max(1)),
         postgres: args.postgres.clone(),
         redis: args.redis.clone(),
+        growth: args.growth,
     };
     let host = Host::of(scratch.path());
     let mut lines = Vec::new();
@@ -143,8 +165,8 @@ fn chosen(args: &BenchArgs) -> Result<Vec<&'static Group>, Failure> {
         return Err(Failure(format!("no group's name holds `{unknown}`; the groups are {names}")));
     }
     let is_there = |group: &Group| match group.needs {
-        Need::Nothing => true,
-        Need::Postgres | Need::Asking => args.postgres.is_some(),
+        Need::Nothing | Need::Asking => true,
+        Need::Postgres | Need::AskingAndPostgres => args.postgres.is_some(),
         Need::Redis => args.redis.is_some(),
     };
     let mut groups = Vec::new();
@@ -154,7 +176,7 @@ fn chosen(args: &BenchArgs) -> Result<Vec<&'static Group>, Failure> {
             let name = group.name;
             return Err(Failure(format!("{name} needs a server: run `cargo xtask bench`, or give its URL")));
         }
-        if is_asked || (args.only.is_empty() && group.needs != Need::Asking && is_there(group)) {
+        if is_asked || (args.only.is_empty() && !group.needs.is_asking() && is_there(group)) {
             groups.push(group);
         }
     }
@@ -198,6 +220,7 @@ mod tests {
             ("", false, false, Ok("kernel flows engine hot http idle")),
             ("hot engine", false, false, Ok("engine hot")),
             ("pe", true, false, Ok("peers")),
+            ("growth", false, false, Ok("growth")),
             ("red", true, true, Ok("redis")),
             ("red", true, false, Err("redis needs a server")),
             ("peers", false, true, Err("peers needs a server")),
@@ -210,6 +233,7 @@ mod tests {
                 postgres: url(postgres),
                 redis: url(redis),
                 only: only.split_whitespace().map(str::to_owned).collect(),
+                growth: 0.01,
                 json: false,
             };
             let found =
@@ -219,6 +243,15 @@ mod tests {
                 (Err(Failure(found)), Err(expected)) => assert!(found.contains(expected), "{only}: {found}"),
                 (found, _) => panic!("{only}: {found:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn a_share_is_of_something() {
+        for (text, expected) in
+            [("0.01", Some(0.01)), ("1", Some(1.0)), ("0", None), ("NaN", None), ("-1", None), ("all", None)]
+        {
+            assert_eq!(share(text).ok(), expected, "{text}");
         }
     }
 

@@ -11,8 +11,8 @@ use crate::Secrets;
 use crate::contract::{Draft, at, machine, phase, tenant};
 use crate::phase::{PhaseQuery, WorkerQuery};
 use crate::query::{ClarificationQuery, InstanceQuery};
-use crate::sqlite::failure;
 use crate::sqlite::scan::{self, List};
+use crate::sqlite::{failure, readers};
 use crate::{EffectQuery, LoadError, Outcome, SqliteOptions, SqliteStore, Store};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -177,4 +177,37 @@ fn a_reader_outside_is_told_of_and_afterwards_the_log_is_cut() {
     }
     assert_eq!(store.commit(&[Draft::creation("last").build()]), Ok(vec![Outcome::Committed]));
     assert_eq!(store.info().notes, [""; 0], "the cut is none of somebody else's commits");
+}
+
+/// More steps than are between two looks at the clock.
+fn much(connection: &rusqlite::Connection) -> rusqlite::Result<i64> {
+    let much =
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 10000) SELECT count(*) FROM n";
+    connection.query_row(much, (), |row| row.get(0))
+}
+
+#[test]
+fn who_reads_aside_rests_while_others_are_busy_and_can_be_cut_short() {
+    let place = Place::new();
+    let store = place.open();
+    let (looked, looks) = std::sync::mpsc::channel();
+    let mut left = 3;
+    let are_busy = move || {
+        let _ = looked.send(left);
+        left = (left - 1).max(0);
+        left > 0
+    };
+    assert_eq!(store.readers.ask_aside(are_busy, much), Ok(10_000));
+    assert_eq!(looks.try_iter().take(3).collect::<Vec<_>>(), [3, 2, 1]);
+    std::thread::scope(|scope| {
+        let resting = scope.spawn(|| store.readers.ask_aside(|| true, much));
+        let began = Instant::now();
+        while !resting.is_finished() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it was never cut short");
+            store.readers.cut_short(Duration::ZERO);
+            std::thread::yield_now();
+        }
+        assert!(resting.join().unwrap().is_err_and(|error| readers::is_interrupted(&error)));
+    });
+    assert!(!store.readers.has_older_than(Duration::ZERO));
 }
