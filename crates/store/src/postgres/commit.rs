@@ -18,6 +18,8 @@ use crate::record::Prepared;
 use crate::seal::ENTRIES;
 use crate::{CommitError, Outcome};
 
+/// What a statement fails of when a receipt is there.
+const RECEIPT_IS_THERE: &str = "receipts_pkey";
 /// How often the same is tried again when another server was in the way.
 const COLLISIONS_MAX: usize = 5;
 
@@ -80,7 +82,11 @@ fn save_group(link: &Link, batch: &Batch<'_>, chains: &[Chain]) -> Result<Vec<bo
     if group.is_empty() {
         return Ok(Vec::new());
     }
-    colliding(|| group.save(link))
+    // Whoever decided on them has looked for their receipts, so one that is there now has come to be since.
+    match colliding(|| group.save(link, false)) {
+        Err(trouble) if trouble.has_constraint(RECEIPT_IS_THERE) => colliding(|| group.save(link, true)),
+        other => other,
+    }
 }
 
 /// Tries again while others are in the way.
@@ -121,7 +127,7 @@ fn save_one_by_one(
             return Err(trouble.before_commit());
         }
         // A receipt that another server has saved meanwhile is found the next time.
-        let may_pass = trouble.is_collision() || trouble.has_constraint("receipts_pkey");
+        let may_pass = trouble.is_collision() || trouble.has_constraint(RECEIPT_IS_THERE);
         if !may_pass || tries == COLLISIONS_MAX {
             return Err(trouble.before_commit());
         }
@@ -154,7 +160,7 @@ fn save(
     }
     let mut group = Group::default();
     group.add(&[prepared]);
-    let saved = group.save(link)?;
+    let saved = group.save(link, false)?;
     Ok(if saved == [true] { Outcome::Committed } else { Outcome::Stale })
 }
 

@@ -164,8 +164,9 @@ impl<'a> Group<'a> {
         self.count == 0
     }
 
-    fn parts(&self) -> Parts {
+    fn parts(&self, repeats: bool) -> Parts {
         Parts {
+            repeats,
             inserts: !self.inserts.of.n.is_empty(),
             updates: !self.updates.of.n.is_empty(),
             locks: !self.locks.n.is_empty(),
@@ -175,9 +176,10 @@ impl<'a> Group<'a> {
         }
     }
 
-    /// Saves the chains; in their order, whether each was saved.
-    pub(super) fn save(&self, link: &Link) -> Result<Vec<bool>, Trouble> {
-        let (sql, values) = self.statement();
+    /// Saves the chains; in their order, whether each was saved. A receipt that is there fails all of them, unless
+    /// `repeats` are looked for.
+    pub(super) fn save(&self, link: &Link, repeats: bool) -> Result<Vec<bool>, Trouble> {
+        let (sql, values) = self.statement(repeats);
         let rows = link.query(&sql, &values)?;
         let owners: Option<Vec<i64>> = rows.first().and_then(|row| row.try_get(0).ok());
         let owners = owners.filter(|owners| i64::try_from(owners.len()) == Ok(self.count));
@@ -186,8 +188,8 @@ impl<'a> Group<'a> {
         Ok(owners.into_iter().map(|owner| owner > 0).collect())
     }
 
-    pub(super) fn statement(&self) -> (String, Values<'_>) {
-        let parts = self.parts();
+    fn statement(&self, repeats: bool) -> (String, Values<'_>) {
+        let parts = self.parts(repeats);
         let mut values: Values<'_> = vec![&self.count];
         values.extend(self.lines.values());
         if parts.inserts {

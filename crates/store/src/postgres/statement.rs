@@ -4,13 +4,17 @@
 //! All of it is one statement with parts that see one snapshot and tell each other what they did, so that it is saved
 //! whole or not at all, in one round trip. The parts that a group has nothing for are left out.
 //!
-//! A chain that was not saved is one that met something else than it expected: its receipt is there, its instance is at
-//! another revision or exists. It leaves no trace, and the others are saved. That nothing joins one array to another by
-//! nested loops is taken care of by looking things up in arrays and by grouping.
+//! A chain that was not saved is one that met something else than it expected: its instance is at another revision or
+//! exists, or its receipt is there. It leaves no trace, and the others are saved. A receipt that is there is one that came
+//! to be since the commit was decided on, which is so rare that it is looked for only after the whole statement has failed
+//! of it. That nothing joins one array to another by nested loops is taken care of by looking things up in arrays and by
+//! grouping.
 
 /// Which of the parts a group needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Parts {
+    /// Whether receipts that are there are looked for. Otherwise the statement fails of the first.
+    pub repeats: bool,
     pub inserts: bool,
     pub updates: bool,
     pub locks: bool,
@@ -26,6 +30,10 @@ WITH repeated AS MATERIALIZED (
     FROM unnest($2::bigint[], $6::bytea[]) AS l (chain, receipt)
     WHERE EXISTS (SELECT 1 FROM receipts AS r WHERE r.receipt = l.receipt)
 )";
+
+/// None is looked for.
+const UNREPEATED: &str = "
+WITH repeated AS (SELECT '{}'::bigint[] AS chains)";
 
 /// Their numbers are drawn before, so that it is known whose row has come to be.
 const INSERTS: &str = ", fresh AS MATERIALIZED (
@@ -203,7 +211,7 @@ const PHASE_VALUES: usize = 16;
 
 /// The values are those of the lines, then of each part in the order of `Parts`.
 pub(super) fn sql(parts: Parts) -> String {
-    let mut sql = REPEATED.to_owned();
+    let mut sql = if parts.repeats { REPEATED } else { UNREPEATED }.to_owned();
     let [owners, inserted, updated, locked, end] = OWNERS;
     let mut owners = owners.to_owned();
     let mut given = BASE_VALUES;
