@@ -231,7 +231,8 @@ local function write_instance(P, chain, found)
     call('ZADD', found.sessions, instance[5], chain[3])
   end
   if instance[9] then
-    call('ZADD', P .. 'due', instance[9], found.about)
+    -- A score that is too low costs one look at the instance; moving it later costs every commit a place in the set.
+    call('ZADD', P .. 'due', 'LT', instance[9], found.about)
   elseif head then
     call('ZREM', P .. 'due', found.about)
   end
