@@ -229,13 +229,6 @@ impl Pair {
         self.same("next effect", |store| store.next_effect_due());
     }
 
-    /// After all that was due is claimed: a time to come, and no later than the first deadline.
-    fn next_due(&self) {
-        let (told, first) = (self.redis.next_due().unwrap(), self.model.next_due().unwrap());
-        assert_eq!(told.is_some(), first.is_some(), "next due at {}", self.now);
-        assert!(told <= first && told.is_none_or(|told| told > at(self.now)), "{told:?} for {first:?}");
-    }
-
     fn run(&mut self) {
         for _ in 0..STEPS {
             self.now += self.dice.roll(20) as i64;
@@ -251,7 +244,7 @@ impl Pair {
                             due
                         })
                     });
-                    self.next_due();
+                    self.same("next due", |store| store.next_due());
                 }
                 _ if self.dice.roll(6) == 0 => {
                     let before = at(self.now - 100);

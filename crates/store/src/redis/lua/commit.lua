@@ -231,8 +231,7 @@ local function write_instance(P, chain, found)
     call('ZADD', found.sessions, instance[5], chain[3])
   end
   if instance[9] then
-    -- A score that is too low costs one look at the instance; moving it later costs every commit a place in the set.
-    call('ZADD', P .. 'due', 'LT', instance[9], found.about)
+    call('ZADD', P .. 'due', instance[9], found.about)
   elseif head then
     call('ZREM', P .. 'due', found.about)
   end

@@ -4,8 +4,7 @@
 -- ARGV[2]   { now, lease_until, members }: members of `due`, `<tenant>:<id>`
 -- Replies   for each: its deadline; false if it is not due any more; `lost` if it was saved and is gone
 --
--- The score in `due` is that of the deadline or an earlier one, since a deadline that moves later leaves it where it is. While
--- the instance is claimed, it is the end of the lease if that is later.
+-- The score in `due` is the deadline or, while the instance is claimed, the end of the lease if that is later.
 
 local is_foreign = foreign()
 if is_foreign then
@@ -20,9 +19,7 @@ for i, member in ipairs(members) do
   if score and tonumber(score) <= now then
     local head = call('HGET', P .. 'i:' .. member, 'head')
     local wake_at = head and present(cjson.decode(head)[WAKE_AT])
-    if wake_at and wake_at > now then
-      call('ZADD', P .. 'due', whole(wake_at), member)
-    elseif wake_at then
+    if wake_at then
       call('ZADD', P .. 'due', whole(lease_until), member)
       replies[i] = whole(wake_at)
     else
