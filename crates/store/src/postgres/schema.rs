@@ -9,7 +9,7 @@ use crate::postgres::failure::{OpenError, Trouble};
 use crate::postgres::link::{Hat, Link};
 
 /// Each step takes the database from the version that is its index to the next.
-const STEPS: [&str; 1] = [include_str!("schema_1.sql")];
+const STEPS: [&str; 2] = [include_str!("schema_1.sql"), include_str!("schema_2.sql")];
 
 /// Who holds it may change the schema. The number has no meaning but to be ours.
 const LOCK: &str = "SELECT pg_advisory_lock(7308891523614029172)";

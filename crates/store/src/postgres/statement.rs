@@ -5,10 +5,13 @@
 //! whole or not at all, in one round trip. The parts that a group has nothing for are left out.
 //!
 //! A chain that was not saved is one that met something else than it expected: its instance is at another revision or
-//! exists, or its receipt is there. It leaves no trace, and the others are saved. A receipt that is there is one that came
-//! to be since the commit was decided on, which is so rare that it is looked for only after the whole statement has failed
-//! of it. That nothing joins one array to another by nested loops is taken care of by looking things up in arrays and by
-//! grouping.
+//! exists, or its receipt is there. It leaves no trace, and the others are saved. A receipt that is there is one that
+//! came to be since the commit was decided on, which is so rare that it is looked for only after the whole statement
+//! has failed of it.
+//!
+//! Arrays are taken apart in the list of a `SELECT`, which goes through all of them side by side; in a `FROM`, each of
+//! them is first written to a table of its own, which takes four times as long. That nothing joins one array to another
+//! by nested loops is taken care of by looking things up in arrays and by grouping.
 
 /// Which of the parts a group needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -27,7 +30,7 @@ pub(super) struct Parts {
 const REPEATED: &str = "
 WITH repeated AS MATERIALIZED (
     SELECT coalesce(array_agg(DISTINCT l.chain), '{}') AS chains
-    FROM unnest($2::bigint[], $6::bytea[]) AS l (chain, receipt)
+    FROM (SELECT unnest($2::bigint[]) AS chain, unnest($6::bytea[]) AS receipt) AS l
     WHERE EXISTS (SELECT 1 FROM receipts AS r WHERE r.receipt = l.receipt)
 )";
 
@@ -37,18 +40,22 @@ WITH repeated AS (SELECT '{}'::bigint[] AS chains)";
 
 /// Their numbers are drawn before, so that it is known whose row has come to be.
 const INSERTS: &str = ", fresh AS MATERIALIZED (
-    SELECT array_agg(nextval('instance_numbers')) AS numbers FROM unnest($a::bigint[]) AS c (n)
+    SELECT array_agg(nextval('instance_numbers')) AS numbers FROM generate_subscripts($a::bigint[], 1)
 ), inserted AS (
     INSERT INTO instances (number, tenant, id, machine, version, definition, subject, ordinal, revision, state,
         closure_reason, created_at, updated_at, wake_at, looping_until, format, checksum, body)
     SELECT (SELECT numbers FROM fresh)[c.place], c.tenant, c.id, c.machine, c.version, c.definition, c.subject, c.ordinal,
         c.revision, c.state, c.closure_reason, c.created_at, c.updated_at, c.wake_at, c.looping_until, c.format,
         c.checksum, c.body
-    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[], $e::text[], $f::bigint[], $g::text[], $h::text[],
-        $i::bigint[], $j::bigint[], $k::text[], $l::text[], $m::bigint[], $n::bigint[], $o::bigint[], $p::bigint[],
-        $q::bigint[], $r::bigint[], $s::text[]) WITH ORDINALITY
-        AS c (n, tenant, id, expected, machine, version, definition, subject, ordinal, revision, state, closure_reason,
-            created_at, updated_at, wake_at, looping_until, format, checksum, body, place)
+    FROM (
+        SELECT unnest($a::bigint[]) AS n, unnest($b::text[]) AS tenant, unnest($c::text[]) AS id,
+            unnest($d::bigint[]) AS expected, unnest($e::text[]) AS machine, unnest($f::bigint[]) AS version,
+            unnest($g::text[]) AS definition, unnest($h::text[]) AS subject, unnest($i::bigint[]) AS ordinal,
+            unnest($j::bigint[]) AS revision, unnest($k::text[]) AS state, unnest($l::text[]) AS closure_reason,
+            unnest($m::bigint[]) AS created_at, unnest($n::bigint[]) AS updated_at, unnest($o::bigint[]) AS wake_at,
+            unnest($p::bigint[]) AS looping_until, unnest($q::bigint[]) AS format, unnest($r::bigint[]) AS checksum,
+            unnest($s::text[]) AS body, generate_subscripts($a::bigint[], 1) AS place
+    ) AS c
     WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[])
     ORDER BY c.place
     ON CONFLICT DO NOTHING
@@ -65,11 +72,15 @@ const UPDATES: &str = ", updated AS (
         -- Machine, subject and ordinal are for life, because sessions are found by them: the table refuses a null.
         ordinal = CASE WHEN i.machine = c.machine AND i.subject IS NOT DISTINCT FROM c.subject
             AND i.ordinal = c.ordinal THEN i.ordinal END
-    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[], $e::text[], $f::bigint[], $g::text[], $h::text[],
-        $i::bigint[], $j::bigint[], $k::text[], $l::text[], $m::bigint[], $n::bigint[], $o::bigint[], $p::bigint[],
-        $q::bigint[], $r::bigint[], $s::text[])
-        AS c (n, tenant, id, expected, machine, version, definition, subject, ordinal, revision, state, closure_reason,
-            created_at, updated_at, wake_at, looping_until, format, checksum, body)
+    FROM (
+        SELECT unnest($a::bigint[]) AS n, unnest($b::text[]) AS tenant, unnest($c::text[]) AS id,
+            unnest($d::bigint[]) AS expected, unnest($e::text[]) AS machine, unnest($f::bigint[]) AS version,
+            unnest($g::text[]) AS definition, unnest($h::text[]) AS subject, unnest($i::bigint[]) AS ordinal,
+            unnest($j::bigint[]) AS revision, unnest($k::text[]) AS state, unnest($l::text[]) AS closure_reason,
+            unnest($m::bigint[]) AS created_at, unnest($n::bigint[]) AS updated_at, unnest($o::bigint[]) AS wake_at,
+            unnest($p::bigint[]) AS looping_until, unnest($q::bigint[]) AS format, unnest($r::bigint[]) AS checksum,
+            unnest($s::text[]) AS body
+    ) AS c
     WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[])
         AND i.tenant = c.tenant AND i.id = c.id AND i.revision = c.expected
     RETURNING i.number, c.n
@@ -78,7 +89,10 @@ const UPDATES: &str = ", updated AS (
 /// Of chains that change nothing: their instances stay at that revision until the end.
 const LOCKS: &str = ", locked AS (
     SELECT i.number, c.n
-    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::bigint[]) AS c (n, tenant, id, expected)
+    FROM (
+        SELECT unnest($a::bigint[]) AS n, unnest($b::text[]) AS tenant, unnest($c::text[]) AS id,
+            unnest($d::bigint[]) AS expected
+    ) AS c
     JOIN instances AS i ON i.tenant = c.tenant AND i.id = c.id
     WHERE c.n <> ALL ((SELECT chains FROM repeated)::bigint[]) AND i.revision = c.expected
     FOR NO KEY UPDATE OF i
@@ -93,7 +107,7 @@ const OWNERS: [&str; 5] = [
     "
             UNION ALL SELECT max(made.n), made.number FROM (
                 SELECT c.n, (SELECT numbers FROM fresh)[c.place] AS number, 0 AS times
-                FROM unnest($a::bigint[]) WITH ORDINALITY AS c (n, place)
+                FROM (SELECT unnest($a::bigint[]) AS n, generate_subscripts($a::bigint[], 1) AS place) AS c
                 UNION ALL SELECT NULL, number, 1 FROM inserted
             ) AS made GROUP BY made.number HAVING sum(made.times) > 0",
     "
@@ -112,8 +126,12 @@ const LINES: &str = ", appended AS (
     SELECT nextval('log_numbers'), l.owner, l.tenant, l.instance, l.revision, l.at, l.receipt, l.checksum, l.body
     FROM (
         SELECT m.*, (SELECT numbers FROM owners)[m.chain] AS owner
-        FROM unnest($2::bigint[], $3::text[], $4::text[], $5::bigint[], $6::bytea[], $7::bigint[], $8::bigint[],
-            $9::text[]) WITH ORDINALITY AS m (chain, tenant, instance, revision, receipt, at, checksum, body, place)
+        FROM (
+            SELECT unnest($2::bigint[]) AS chain, unnest($3::text[]) AS tenant, unnest($4::text[]) AS instance,
+                unnest($5::bigint[]) AS revision, unnest($6::bytea[]) AS receipt, unnest($7::bigint[]) AS at,
+                unnest($8::bigint[]) AS checksum, unnest($9::text[]) AS body,
+                generate_subscripts($2::bigint[], 1) AS place
+        ) AS m
         ORDER BY m.place
     ) AS l
     WHERE l.owner > 0
@@ -126,8 +144,11 @@ const LINES: &str = ", appended AS (
 /// One that ends makes room for the one that begins, so all that end are done before the first that begins.
 const CLARIFICATIONS: &str = ", question AS MATERIALIZED (
     SELECT q.*
-    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::text[], $e::text[], $f::bigint[], $g::bigint[], $h::text[])
-        AS q (chain, tenant, id, instance, status, created_at, checksum, body)
+    FROM (
+        SELECT unnest($a::bigint[]) AS chain, unnest($b::text[]) AS tenant, unnest($c::text[]) AS id,
+            unnest($d::text[]) AS instance, unnest($e::text[]) AS status, unnest($f::bigint[]) AS created_at,
+            unnest($g::bigint[]) AS checksum, unnest($h::text[]) AS body
+    ) AS q
     WHERE (SELECT numbers FROM owners)[q.chain] > 0
 ), ended AS (
     INSERT INTO clarifications (tenant, id, instance, status, created_at, checksum, body)
@@ -148,10 +169,14 @@ const PHASES: &str = ", phase_line AS (
         kind, lease, worker, checksum)
     SELECT (SELECT numbers FROM owners)[p.chain], p.place, p.tenant, p.instance, p.machine, p.phase, p.state, p.since,
         p.attempts, p.retries, p.error, p.offered_at, p.kind, p.lease, p.worker, p.checksum
-    FROM unnest($a::bigint[], $b::bigint[], $c::text[], $d::text[], $e::text[], $f::text[], $g::text[], $h::bigint[],
-        $i::bigint[], $j::bigint[], $k::text[], $l::bigint[], $m::text[], $n::text[], $o::text[], $p::bigint[])
-        AS p (chain, place, tenant, instance, machine, phase, state, since, attempts, retries, error, offered_at, kind,
-            lease, worker, checksum)
+    FROM (
+        SELECT unnest($a::bigint[]) AS chain, unnest($b::bigint[]) AS place, unnest($c::text[]) AS tenant,
+            unnest($d::text[]) AS instance, unnest($e::text[]) AS machine, unnest($f::text[]) AS phase,
+            unnest($g::text[]) AS state, unnest($h::bigint[]) AS since, unnest($i::bigint[]) AS attempts,
+            unnest($j::bigint[]) AS retries, unnest($k::text[]) AS error, unnest($l::bigint[]) AS offered_at,
+            unnest($m::text[]) AS kind, unnest($n::text[]) AS lease, unnest($o::text[]) AS worker,
+            unnest($p::bigint[]) AS checksum
+    ) AS p
     WHERE (SELECT numbers FROM owners)[p.chain] > 0
     ON CONFLICT (owner, place) DO UPDATE SET tenant = excluded.tenant, instance = excluded.instance,
         machine = excluded.machine, phase = excluded.phase, state = excluded.state, since = excluded.since,
@@ -164,10 +189,13 @@ const PHASES: &str = ", phase_line AS (
 /// and only if nobody of the lane was unsettled before.
 const EFFECTS: &str = ", effect AS MATERIALIZED (
     SELECT e.*, (SELECT numbers FROM owners)[e.chain] * e.times + e.added AS lane
-    FROM unnest($a::bigint[], $b::text[], $c::text[], $d::text[], $e::text[], $f::text[], $g::bigint[], $h::bigint[],
-        $i::bigint[], $j::bigint[], $k::text[])
-        WITH ORDINALITY AS e (chain, tenant, key, instance, machine, subject, times, added, created_at, checksum, body,
-            place)
+    FROM (
+        SELECT unnest($a::bigint[]) AS chain, unnest($b::text[]) AS tenant, unnest($c::text[]) AS key,
+            unnest($d::text[]) AS instance, unnest($e::text[]) AS machine, unnest($f::text[]) AS subject,
+            unnest($g::bigint[]) AS times, unnest($h::bigint[]) AS added, unnest($i::bigint[]) AS created_at,
+            unnest($j::bigint[]) AS checksum, unnest($k::text[]) AS body,
+            generate_subscripts($a::bigint[], 1) AS place
+    ) AS e
     WHERE (SELECT numbers FROM owners)[e.chain] > 0
 ), laned AS (
     INSERT INTO lanes AS l (lane, unsettled)

@@ -200,7 +200,19 @@ fn several_servers_may_start_at_once_in_an_empty_database() {
             scope.spawn(|| drop(database.open()));
         }
     });
-    assert_eq!(database.ask("SELECT count(*) FROM statewright.schema_steps"), "1");
+    assert_eq!(database.ask("SELECT count(*) FROM statewright.schema_steps"), "2");
+}
+
+#[test]
+fn a_database_of_the_first_step_is_taken_to_this_one() {
+    let database = Database::new();
+    let table =
+        "SELECT array_to_string(reloptions, ',') FROM pg_class WHERE oid = 'statewright.instances'::regclass";
+    database.execute("DELETE FROM statewright.schema_steps WHERE step > 1");
+    database.execute("ALTER TABLE statewright.instances SET (fillfactor = 75)");
+    drop(database.open());
+    assert_eq!(database.ask("SELECT max(step) FROM statewright.schema_steps"), "2");
+    assert_eq!(database.ask(table), "fillfactor=45");
 }
 
 #[test]
