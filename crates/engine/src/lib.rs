@@ -16,7 +16,7 @@ mod landing;
 pub mod machines;
 pub mod metrics;
 pub mod overlays;
-mod replay;
+pub mod replay;
 pub mod reroute;
 pub mod settings;
 mod shard;

@@ -1,36 +1,80 @@
-//! What a store still knows of an instance's past: its log, whole or not, and the session before it.
+//! An instance's past, decided on again from its log.
 //!
-//! Reads only. What is made of it is for whoever asks: a story, or a second decision.
+//! Reads only. `retrace` goes through a log from its beginning, and whoever asks looks on: a story, a second decision by
+//! other settings, or `check`, which says whether the past still comes out as it was stored.
 
-use kernel::commit::{Answer, Entry};
+mod check;
+
+use kernel::commit::{Answer, Commit, Entry};
+use kernel::decide::decide;
 use kernel::id::Revision;
+use kernel::input::Input;
+use kernel::machine::Machine;
+use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
 use store::{HistoryQuery, InstanceQuery, LoadError, Store};
+
+pub use check::{
+    Difference, INSTANCES, INSTANCES_MAX, PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay,
+    replay_all,
+};
 
 /// Read at a time.
 const PAGE: usize = 1_000;
 
-/// The log up to the snapshot's revision, oldest first, at most so many entries.
-pub(crate) fn log(store: &dyn Store, of: &Snapshot, most: usize) -> Result<Vec<Entry>, LoadError> {
-    let mut entries = Vec::new();
-    let mut cursor = None;
-    while entries.len() < most {
+/// The log up to the snapshot's revision, oldest first, read as it is needed.
+pub(crate) struct Log<'s> {
+    store: &'s dyn Store,
+    of: &'s Snapshot,
+    page: std::vec::IntoIter<Entry>,
+    cursor: Option<String>,
+    is_over: bool,
+}
+
+impl<'s> Log<'s> {
+    pub fn of(store: &'s dyn Store, of: &'s Snapshot) -> Self {
+        Self { store, of, page: Vec::new().into_iter(), cursor: None, is_over: false }
+    }
+
+    fn turn(&mut self) -> Result<(), LoadError> {
         let query = HistoryQuery {
-            tenant: of.tenant.clone(),
-            instance: of.instance.clone(),
-            cursor,
-            limit: PAGE.min(most - entries.len()),
+            tenant: self.of.tenant.clone(),
+            instance: self.of.instance.clone(),
+            cursor: self.cursor.take(),
+            limit: PAGE,
         };
-        let page = store.history(&query)?;
-        entries.extend(page.data);
-        cursor = page.next;
-        if cursor.is_none() {
-            break;
+        let page = self.store.history(&query)?;
+        self.page = page.data.into_iter();
+        self.cursor = page.next;
+        self.is_over = self.cursor.is_none();
+        Ok(())
+    }
+}
+
+impl Iterator for Log<'_> {
+    type Item = Result<Entry, LoadError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            match self.page.next() {
+                // It may have gone on since the snapshot was loaded.
+                Some(entry) if entry.revision > self.of.revision => {}
+                Some(entry) => return Some(Ok(entry)),
+                None if self.is_over => return None,
+                None => {
+                    if let Err(error) = self.turn() {
+                        self.is_over = true;
+                        return Some(Err(error));
+                    }
+                }
+            }
         }
     }
-    // It may have gone on since the snapshot was loaded.
-    entries.retain(|entry| entry.revision <= of.revision);
-    Ok(entries)
+}
+
+/// The log up to the snapshot's revision, oldest first, at most so many entries.
+pub(crate) fn log(store: &dyn Store, of: &Snapshot, most: usize) -> Result<Vec<Entry>, LoadError> {
+    Log::of(store, of).take(most).collect()
 }
 
 /// Whether the input changed nothing but the log.
@@ -38,13 +82,22 @@ pub(crate) fn is_refused(entry: &Entry) -> bool {
     matches!(entry.answer, Answer::Refused(_))
 }
 
-/// Why a session cannot be told or decided again from these entries alone.
-pub(crate) fn missing(of: &Snapshot, entries: &[Entry]) -> Option<String> {
-    let mut revision = Revision::NONE;
-    for entry in entries {
-        let expected = if is_refused(entry) { revision } else { revision.next() };
+/// Goes along a log and sees to it that nothing of it is missing.
+struct Along<'s> {
+    of: &'s Snapshot,
+    revision: Revision,
+}
+
+impl<'s> Along<'s> {
+    fn new(of: &'s Snapshot) -> Self {
+        Self { of, revision: Revision::NONE }
+    }
+
+    /// The input that left the next entry, or why the past cannot be had from here on.
+    fn step(&mut self, entry: &Entry) -> Result<Input, String> {
+        let expected = if is_refused(entry) { self.revision } else { self.revision.next() };
         if entry.revision != expected || expected == Revision::NONE {
-            return Some(match revision {
+            return Err(match self.revision {
                 Revision::NONE => {
                     format!(
                         "its log begins at revision {}; what was before is no longer kept",
@@ -54,15 +107,65 @@ pub(crate) fn missing(of: &Snapshot, entries: &[Entry]) -> Option<String> {
                 last => format!("its log has nothing between revisions {last} and {}", entry.revision),
             });
         }
-        if entry.input(of).is_none() {
-            return Some(format!(
-                "the entry of revision {} was written before inputs were kept whole",
-                entry.revision
-            ));
-        }
-        revision = expected;
+        self.revision = expected;
+        entry.input(self.of).ok_or_else(|| {
+            format!("the entry of revision {} was written before inputs were kept whole", entry.revision)
+        })
     }
-    (revision == Revision::NONE).then(|| "nothing of its log is kept".to_owned())
+
+    fn end(&self) -> Result<(), String> {
+        match self.revision {
+            Revision::NONE => Err("nothing of its log is kept".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Why a session cannot be told or decided again from these entries alone.
+pub(crate) fn missing(of: &Snapshot, entries: &[Entry]) -> Option<String> {
+    let mut along = Along::new(of);
+    let steps = entries.iter().try_for_each(|entry| along.step(entry).map(drop));
+    steps.and_then(|()| along.end()).err()
+}
+
+/// One entry of a log, with what its input is decided to come to again.
+pub(crate) struct Step<'s> {
+    pub entry: &'s Entry,
+    pub input: &'s Input,
+    pub before: Option<&'s Snapshot>,
+    pub decided: &'s Result<Commit, Refusal>,
+}
+
+/// Decides a log again from its beginning and shows every step; `look` may say why it is no use to go on. Gives where the
+/// log leads. The inner error says why the past cannot be had, or what `look` said.
+pub(crate) fn retrace(
+    store: &dyn Store,
+    machine: &Machine,
+    of: &Snapshot,
+    log: impl Iterator<Item = Result<Entry, LoadError>>,
+    mut look: impl FnMut(Step<'_>) -> Result<(), String>,
+) -> Result<Result<Option<Snapshot>, String>, LoadError> {
+    let mut along = Along::new(of);
+    let mut before = former(store, of)?;
+    if before.is_none() && of.ordinal > 1 {
+        return Ok(Err("the session before it is not known".to_owned()));
+    }
+    for entry in log {
+        let entry = entry?;
+        let input = match along.step(&entry) {
+            Ok(input) => input,
+            Err(why) => return Ok(Err(why)),
+        };
+        let decided = decide(machine, before.as_ref(), &input, entry.at);
+        let step = Step { entry: &entry, input: &input, before: before.as_ref(), decided: &decided };
+        if let Err(why) = look(step) {
+            return Ok(Err(why));
+        }
+        if let Ok(Commit { after: Some(after), .. }) = decided {
+            before = Some(after);
+        }
+    }
+    Ok(along.end().map(|()| before))
 }
 
 /// The session of the same subject before this one, as it ended.

@@ -23,7 +23,8 @@ use serde::Serialize;
 use serde_json::Value;
 use store::{InstanceQuery, LoadError};
 
-use crate::{Engine, EngineError, replay};
+use crate::replay::{self, Step};
+use crate::{Engine, EngineError};
 
 /// Messages that are looked at for one question, if nothing is said and at most.
 pub const MESSAGES: usize = 10_000;
@@ -447,9 +448,6 @@ fn retrace(
     if log.len() == LOG_MAX {
         return Ok(Err(format!("its log has more than {LOG_MAX} entries")));
     }
-    if let Some(why) = replay::missing(snapshot, log) {
-        return Ok(Err(why));
-    }
     let Some(pinned) = changed.engine.machines().by_hash(&snapshot.definition) else {
         return Ok(Err("the definition that it is pinned to is not known here".to_owned()));
     };
@@ -457,25 +455,21 @@ fn retrace(
         Ok(machine) => machine,
         Err(why) => return Ok(Err(why)),
     };
-    let mut before = replay::former(changed.engine.store(), snapshot)?;
-    if before.is_none() && snapshot.ordinal > 1 {
-        return Ok(Err("the session before it is not known".to_owned()));
-    }
-    for entry in log {
-        let Some(input) = entry.input(snapshot) else { continue };
-        let decided = decide(&pinned, before.as_ref(), &input, entry.at);
-        if !is_as_stored(&decided, entry) {
-            return Ok(Err(format!("revision {} does not come out as it was stored", entry.revision)));
+    let entries = log.iter().cloned().map(Ok);
+    let led = replay::retrace(changed.engine.store(), &pinned, snapshot, entries, |step| {
+        let Step { entry, input, before, decided } = step;
+        if !is_as_stored(decided, entry) {
+            return Err(format!("revision {} does not come out as it was stored", entry.revision));
         }
         if matches!(input.cause, Cause::Message { .. }) && entry.at >= since {
-            findings.compare(&machine, before.as_ref(), &input, entry, snapshot);
+            findings.compare(&machine, before, input, entry, snapshot);
         }
-        if let Ok(Commit { after: Some(after), .. }) = decided {
-            before = Some(after);
-        }
-    }
-    let found = before.as_ref() == Some(snapshot);
-    Ok(found.then_some(()).ok_or_else(|| "its log does not lead to what is stored of it".to_owned()))
+        Ok(())
+    })?;
+    Ok(led.and_then(|led| {
+        let found = led.as_ref() == Some(snapshot);
+        found.then_some(()).ok_or_else(|| "its log does not lead to what is stored of it".to_owned())
+    }))
 }
 
 /// Whether the past can be believed: the same input still comes to the same.

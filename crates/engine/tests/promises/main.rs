@@ -11,6 +11,7 @@ mod keys;
 mod overlays;
 mod pinned;
 mod post;
+mod replay;
 mod rules;
 mod shared_store;
 mod story_files;
