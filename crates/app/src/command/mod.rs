@@ -26,6 +26,7 @@ mod machine_files;
 mod output;
 mod overlay_files;
 mod paths;
+mod replay;
 mod reroute;
 mod rollout;
 mod schema;
@@ -82,6 +83,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
+    /// Decide the past of instances of a running server again, and compare it with what is stored
+    Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
     Reroute(reroute::RerouteArgs),
     /// Say what an event or a message would do to an instance, and why
@@ -143,6 +146,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
+        Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),

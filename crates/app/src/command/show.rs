@@ -14,7 +14,8 @@ use crate::outgoing::escaped;
 
 #[derive(Debug, Args)]
 pub(crate) struct ShowArgs {
-    /// An instance's id; or a subject, whose active session is shown, or else the last
+    /// An instance's id, or ID@REVISION for what it was then; or a subject, whose active session is shown, or else the
+    /// last
     id: String,
     #[command(flatten)]
     server: ServerArgs,
@@ -26,9 +27,19 @@ const TEXT_CHARS_MAX: usize = 100;
 const COLUMN_CHARS_MAX: usize = 32;
 
 pub(crate) fn show(args: &ShowArgs) -> CommandResult {
-    let instance = find(args)?;
+    let instance = match (find(args), past(&args.id)) {
+        // Only what is nobody's name as it is.
+        (Err(_), Some((id, revision))) => {
+            let query = [("revision", revision.to_owned())];
+            args.server.get(&format!("/v1/instances/{}", escaped(id)), &query)?
+        }
+        (found, _) => found?,
+    };
     let path = format!("/v1/instances/{}/history", escaped(&text(&instance["id"])));
-    let history = args.server.get(&path, &[("limit", "1000".to_owned())])?;
+    let mut history = args.server.get(&path, &[("limit", "1000".to_owned())])?;
+    if let Some(entries) = history["data"].as_array_mut() {
+        entries.retain(|entry| entry["revision"].as_u64() <= instance["revision"].as_u64());
+    }
     if args.server.json {
         say!("{}", json!({"instance": instance, "history": history["data"]}));
         return Ok(ExitCode::SUCCESS);
@@ -76,6 +87,13 @@ pub(crate) fn show(args: &ShowArgs) -> CommandResult {
         say!("… there are more; /v1/instances/ID/history has them all");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The id and the revision of `ID@REVISION`.
+fn past(id: &str) -> Option<(&str, &str)> {
+    let (id, revision) = id.rsplit_once('@')?;
+    let is_number = !revision.is_empty() && revision.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then_some((id, revision))
 }
 
 /// The instance of that id, else the session of that subject.

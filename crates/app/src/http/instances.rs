@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use engine::{Engine, EngineError};
+use engine::{Engine, EngineError, replay};
 use kernel::commit::{Answer, Entry, EntryCause};
 use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
@@ -57,9 +57,18 @@ pub struct InstanceView {
 
 impl InstanceView {
     pub fn of(engine: &Engine, snapshot: &Snapshot) -> Self {
+        let stuck = snapshot.stuck(engine.stuck_by());
+        Self { stuck, ..Self::at(engine, snapshot, engine.clock().now()) }
+    }
+
+    /// As it was seen when it had just become so.
+    fn of_past(engine: &Engine, snapshot: &Snapshot) -> Self {
+        Self::at(engine, snapshot, snapshot.updated_at)
+    }
+
+    fn at(engine: &Engine, snapshot: &Snapshot, now: Timestamp) -> Self {
         let machine = engine.machines().of(snapshot).ok();
         let closure = snapshot.closure.as_ref();
-        let now = engine.clock().now();
         Self {
             id: snapshot.instance.clone(),
             machine: snapshot.machine.clone(),
@@ -76,7 +85,7 @@ impl InstanceView {
             output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),
             closed_at: closure.map(|c| c.at),
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
-            stuck: snapshot.stuck(engine.stuck_by()),
+            stuck: None,
             looping: snapshot.looping.clone().filter(|looping| looping.until > now),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
@@ -116,12 +125,25 @@ pub async fn create(
     Ok(response)
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowQuery {
+    /// As it was then; as it is if absent.
+    revision: Option<Revision>,
+}
+
 pub async fn show(
     State(app): State<Shared>,
     Segments(id): Segments<InstanceId>,
     caller: Caller,
+    Asked(asked): Asked<ShowQuery>,
 ) -> Result<Response, Problem> {
     app.read(move |app| {
+        if let Some(revision) = asked.revision {
+            let past = replay::at(&app.engine, &caller.tenant, &id, revision)?;
+            // No tag: nothing can be made to depend on a revision that is over.
+            return Ok(request::json(200, &InstanceView::of_past(&app.engine, &past), None));
+        }
         let snapshot = app.engine.instance(&caller.tenant, &id)?;
         Ok(request::json(200, &InstanceView::of(&app.engine, &snapshot), Some(snapshot.revision)))
     })

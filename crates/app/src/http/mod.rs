@@ -16,6 +16,7 @@ mod overlays;
 mod phases;
 pub mod problem;
 mod receipts;
+mod replay;
 mod request;
 mod reroute;
 mod rollout;
@@ -194,6 +195,8 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/dead-letters/{id}/retry", post(deliveries::retry))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/story", get(stories::of_instance))
+        .route("/v1/instances/{id}/replay", get(replay::of_instance))
+        .route("/v1/replay", get(replay::of_all))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/flows", post(flows::create).get(flows::list))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 54] = [
+const ROUTES: [(&str, &str, &str, &str); 56] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -27,7 +27,19 @@ const ROUTES: [(&str, &str, &str, &str); 54] = [
         "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
-    ("get", "/v1/instances/{id}", "One instance, with its revision as ETag", ""),
+    (
+        "get",
+        "/v1/instances/{id}",
+        "One instance, with its revision as ETag; with revision, as it was then",
+        "",
+    ),
+    ("get", "/v1/instances/{id}/replay", "Whether its log, decided on again, comes out as it was stored", ""),
+    (
+        "get",
+        "/v1/replay",
+        "Whether the logs of all instances do: machine, cursor, limit. Changes nothing",
+        "",
+    ),
     ("post", "/v1/instances/{id}/events", "Send an event; If-Match names the expected revision", "Event"),
     (
         "post",

@@ -62,13 +62,17 @@ pub(super) fn measure(bench: &Bench, told: Told<'_>) -> Result<(), Failure> {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Size {
+pub(super) struct Size {
     people: usize,
 }
 
 impl Size {
-    fn of(share: f64) -> Self {
+    pub(super) fn of(share: f64) -> Self {
         Self { people: ((PEOPLE * share).round() as usize).max(LIVE_EVERY) }
+    }
+
+    pub(super) fn people(self) -> usize {
+        self.people
     }
 
     fn live(self) -> usize {
@@ -104,7 +108,7 @@ fn free_bytes(told: &str) -> Option<u64> {
 }
 
 /// Makes the file, and says what is in it. One thread decides while another saves.
-fn generate(folder: &Path, size: Size) -> Result<Line, Failure> {
+pub(super) fn generate(folder: &Path, size: Size) -> Result<Line, Failure> {
     conversation::prepare(folder)?;
     let machine = conversation::machine()?;
     let store = sqlite(folder)?;
@@ -136,7 +140,7 @@ fn generate(folder: &Path, size: Size) -> Result<Line, Failure> {
 }
 
 /// What these people say, turn by turn, until `save` wants no more, which is told.
-fn talk(
+pub(super) fn talk(
     machine: &Machine,
     users: Range<usize>,
     mut save: impl FnMut(Vec<Commit>) -> bool,

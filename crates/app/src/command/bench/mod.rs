@@ -18,6 +18,7 @@ mod line;
 mod over_http;
 mod peers;
 mod process;
+mod replay;
 mod server_process;
 
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub(crate) struct BenchArgs {
     /// A Redis to measure; what is written goes afterwards
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_REDIS", hide_env_values = true)]
     redis: Option<String>,
-    /// Only the groups whose name holds the word, of kernel, flows, engine, hot, http, idle, postgres and redis, and of
+    /// Only the groups whose name holds the word, of kernel, flows, engine, hot, http, idle, replay, postgres and redis, and of
     /// those that run only when they are asked for: growth (which fills a file first), and peers (which installs a program
     /// of somebody else's in Python); may be given several times
     #[arg(long, value_name = "WORD")]
@@ -109,13 +110,14 @@ fn share(text: &str) -> Result<f64, String> {
     found.ok_or_else(|| "a share is a number above 0 and at most 10, such as 0.01".to_owned())
 }
 
-const GROUPS: [Group; 10] = [
+const GROUPS: [Group; 11] = [
     Group { name: "kernel", measure: kernel_steps::measure, needs: Need::Nothing },
     Group { name: "flows", measure: flows::measure, needs: Need::Nothing },
     Group { name: "engine", measure: conversation::measure, needs: Need::Nothing },
     Group { name: "hot", measure: hot::measure, needs: Need::Nothing },
     Group { name: "http", measure: over_http::measure, needs: Need::Nothing },
     Group { name: "idle", measure: idle::measure, needs: Need::Nothing },
+    Group { name: "replay", measure: replay::measure, needs: Need::Nothing },
     Group { name: "postgres", measure: backends::measure_postgres, needs: Need::Postgres },
     Group { name: "redis", measure: backends::measure_redis, needs: Need::Redis },
     Group { name: "growth", measure: growth::measure, needs: Need::Asking },

@@ -1,0 +1,184 @@
+//! `replay`: whether the past of instances of a running server still comes out as it was stored.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{ArgGroup, Args};
+use serde_json::{Value, json};
+
+use crate::command::CommandResult;
+use crate::command::client::{ServerArgs, text};
+use crate::outgoing::escaped;
+
+/// A value is shown up to here.
+const VALUE_CHARS_MAX: usize = 100;
+/// Named of those that are different and of those that are not replayable.
+const NAMED_MAX: usize = 100;
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
+pub(crate) struct ReplayArgs {
+    /// An instance's id
+    id: Option<String>,
+    /// Every instance of the tenant
+    #[arg(long)]
+    all: bool,
+    /// With --all, only those of one machine or flow
+    #[arg(long, value_name = "NAME", requires = "all")]
+    machine: Option<String>,
+    #[command(flatten)]
+    server: ServerArgs,
+}
+
+/// Ends with 1 if anything comes out otherwise, or if the past of the one that was asked for is not known.
+pub(crate) fn replay(args: &ReplayArgs) -> CommandResult {
+    let server = &args.server;
+    if let Some(id) = &args.id {
+        let replay = server.get(&format!("/v1/instances/{}/replay", escaped(id)), &[])?;
+        match server.json {
+            true => say!("{replay}"),
+            false => tell(&replay),
+        }
+        return Ok(ended(replay["verdict"] == json!("same")));
+    }
+    let began = Instant::now();
+    let mut whole: Option<Value> = None;
+    loop {
+        let mut query: Vec<(&str, String)> =
+            args.machine.iter().map(|name| ("machine", name.clone())).collect();
+        if let Some(cursor) = whole.as_ref().and_then(|whole| whole["next_cursor"].as_str()) {
+            query.push(("cursor", cursor.to_owned()));
+        }
+        let slice = server.get("/v1/replay", &query)?;
+        let merged = match whole {
+            None => slice,
+            Some(whole) => merge(whole, slice),
+        };
+        let is_done = merged["next_cursor"].is_null();
+        show_progress(&merged, is_done, began);
+        if is_done {
+            match server.json {
+                true => say!("{merged}"),
+                false => tell_all(&merged, began),
+            }
+            return Ok(ended(merged["different"] == json!(0)));
+        }
+        whole = Some(merged);
+    }
+}
+
+fn ended(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn count(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_default()
+}
+
+fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+/// The reports of two slices as one.
+fn merge(mut whole: Value, slice: Value) -> Value {
+    for name in ["instances", "entries", "same", "different", "not_replayable"] {
+        whole[name] = json!(count(&whole, name) + count(&slice, name));
+    }
+    let both = || list(&whole, "found").chain(list(&slice, "found"));
+    let of =
+        |verdict: &'static str| both().filter(move |replay| replay["verdict"] == verdict).take(NAMED_MAX);
+    whole["found"] = of("different").chain(of("not_replayable")).cloned().collect();
+    whole["next_cursor"] = slice["next_cursor"].clone();
+    whole
+}
+
+fn show_progress(report: &Value, is_done: bool, began: Instant) {
+    let mut stderr = std::io::stderr();
+    if !stderr.is_terminal() {
+        return;
+    }
+    let _ = match is_done {
+        true => write!(stderr, "\r\u{1b}[K"),
+        false => write!(
+            stderr,
+            "\r{} instances, {} entries, {} different; {:.0} s\u{1b}[K",
+            report["instances"],
+            report["entries"],
+            report["different"],
+            began.elapsed().as_secs_f64()
+        ),
+    };
+    let _ = stderr.flush();
+}
+
+fn tell_all(report: &Value, began: Instant) {
+    say!(
+        "{} instances, {} entries in {:.1} s: {} the same, {} different, {} not replayable",
+        report["instances"],
+        report["entries"],
+        began.elapsed().as_secs_f64(),
+        report["same"],
+        report["different"],
+        report["not_replayable"]
+    );
+    for replay in list(report, "found") {
+        say!("");
+        tell(replay);
+    }
+    if count(report, "different") > NAMED_MAX as u64 || count(report, "not_replayable") > NAMED_MAX as u64 {
+        say!("\n… of each kind, {NAMED_MAX} are named");
+    }
+}
+
+fn tell(replay: &Value) {
+    let told = match replay["verdict"].as_str() {
+        Some("same") => format!("all of its {} entries come out as they were stored", replay["entries"]),
+        Some("different") => "it does not come out as it was stored".to_owned(),
+        _ => format!("not replayable: {}", text(&replay["reason"])),
+    };
+    say!(
+        "{}  {} {}, revision {}: {told}",
+        text(&replay["id"]),
+        text(&replay["machine"]),
+        replay["version"],
+        replay["revision"]
+    );
+    for difference in list(replay, "differences") {
+        say!("  revision {}, {}", difference["revision"], text(&difference["part"]));
+        if difference["stored"].is_null() && difference["decided"].is_null() {
+            continue;
+        }
+        say!("    stored   {}", shortened(&difference["stored"]));
+        say!("    decided  {}", shortened(&difference["decided"]));
+    }
+}
+
+fn shortened(value: &Value) -> String {
+    let told = value.to_string();
+    match told.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &told[..end]),
+        None => told,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slices_add_up_and_what_is_different_comes_first() {
+        let slice = |id: &str, verdict: &str, cursor: Value| {
+            json!({"instances": 2, "entries": 9, "same": 1, "different": u8::from(verdict == "different"),
+                "not_replayable": u8::from(verdict == "not_replayable"),
+                "found": [{"id": id, "verdict": verdict}], "next_cursor": cursor})
+        };
+        let merged = merge(slice("a", "not_replayable", json!("x")), slice("b", "different", Value::Null));
+        assert_eq!(
+            merged,
+            json!({"instances": 4, "entries": 18, "same": 2, "different": 1, "not_replayable": 1,
+                "found": [{"id": "b", "verdict": "different"}, {"id": "a", "verdict": "not_replayable"}],
+                "next_cursor": null})
+        );
+    }
+}
