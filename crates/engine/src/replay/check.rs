@@ -3,6 +3,7 @@
 //! Every input of a log is decided on again by the definition that its instance is pinned to, at the time at which it was
 //! decided on first. What that gives has to be the log, entry by entry, and in the end the instance, all of it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZero;
@@ -252,15 +253,15 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
     let led = retrace(engine.store(), &machine, snapshot, log, |step| {
         replay.entries += 1;
         let again = again(&machine, &step);
-        if again.as_ref() != Some(step.entry) {
-            replay.differ(&machine, step.entry.revision, "entry", step.entry, &again);
+        if again.as_deref() != Some(step.entry) {
+            replay.differ(&machine, step.entry.revision, "entry", step.entry, again.as_deref());
         }
         Ok(())
     })?;
     match led {
         Err(why) => replay.lose(why),
         Ok(led) if led.as_ref() != Some(snapshot) => {
-            replay.differ(&machine, snapshot.revision, "instance", snapshot, &led);
+            replay.differ(&machine, snapshot.revision, "instance", snapshot, led.as_ref());
         }
         Ok(_) => {}
     }
@@ -268,11 +269,11 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
 }
 
 /// The entry that the input leaves now; `None` when it would leave none.
-fn again(machine: &Machine, step: &Step<'_>) -> Option<Entry> {
+fn again<'s>(machine: &Machine, step: &Step<'s>) -> Option<Cow<'s, Entry>> {
     match (step.decided, step.before) {
-        (Ok(commit), _) => Some(commit.entry.clone()),
+        (Ok(commit), _) => Some(Cow::Borrowed(&commit.entry)),
         (Err(refusal), Some(before)) if refusal.code.is_recorded() => {
-            Some(refused(machine, before, step.input, refusal, step.entry.at).entry)
+            Some(Cow::Owned(refused(machine, before, step.input, refusal, step.entry.at).entry))
         }
         (Err(_), _) => None,
     }
@@ -291,10 +292,10 @@ impl Replay {
         revision: Revision,
         what: &str,
         stored: &T,
-        decided: &Option<T>,
+        decided: Option<&T>,
     ) {
         self.verdict = Verdict::Different;
-        let (stored, decided) = (parts(stored), decided.as_ref().map(parts).unwrap_or_default());
+        let (stored, decided) = (parts(stored), decided.map(parts).unwrap_or_default());
         let mut names: Vec<&String> = stored.keys().chain(decided.keys()).collect();
         names.sort();
         names.dedup();
