@@ -10,6 +10,7 @@ pub mod command;
 pub mod config;
 pub mod connections;
 pub mod encryption;
+pub mod export;
 pub mod http;
 pub mod outgoing;
 pub mod receipts;

@@ -75,6 +75,10 @@ fn nothing_of_a_secret_is_in_the_files_of_a_store() {
     event("e-3", "check", SECRET);
     let closed = server.get("/v1/instances/i-1").json();
     assert_eq!(closed["output"]["token"], json!(SECRET), "{closed}");
+    for table in ["sessions", "transitions"] {
+        let rows = server.get(&format!("/v1/export/{table}")).body;
+        assert!(rows.contains("i-1") && !rows.contains(SECRET), "{table}: {rows}");
+    }
     let again = event("e-1", "sign_in", SECRET);
     assert_eq!(again["state"], json!("asking"), "the first answer");
     assert!(!contains(directory.path(), SECRET), "while it runs");

@@ -153,14 +153,30 @@ impl ServerArgs {
         self.read(sent)?.map_err(|problem| self.failed(&problem))
     }
 
-    /// The answer's text, or the problem document that came in its place.
-    fn read(&self, sent: Sent) -> Result<Result<String, Value>, Failure> {
-        let mut response = sent.map_err(|error| {
+    /// The body of an answer that is not to be held whole.
+    pub fn stream(&self, path: &str, query: &[(&str, String)]) -> Result<ureq::Body, Failure> {
+        let response = self.reached(self.getting(path, query))?;
+        if response.status().is_success() {
+            return Ok(response.into_body());
+        }
+        Err(match self.read(Ok(response))? {
+            Ok(text) => Failure(text),
+            Err(problem) => self.failed(&problem),
+        })
+    }
+
+    fn reached(&self, sent: Sent) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        sent.map_err(|error| {
             Failure(format!(
                 "failed to reach {}: {error}; start it with `statewright dev`, or name another with --server",
                 self.server
             ))
-        })?;
+        })
+    }
+
+    /// The answer's text, or the problem document that came in its place.
+    fn read(&self, sent: Sent) -> Result<Result<String, Value>, Failure> {
+        let mut response = self.reached(sent)?;
         let text = response.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string()?;
         if response.status().is_success() {
             return Ok(Ok(text));

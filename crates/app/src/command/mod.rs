@@ -19,6 +19,7 @@ mod dead_letters;
 mod definition_formats;
 mod diagram;
 mod doctor;
+mod export;
 mod flow;
 mod greeting;
 mod keys;
@@ -83,6 +84,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
+    /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
+    Export(export::ExportArgs),
     /// Decide the past of instances of a running server again, and compare it with what is stored
     Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
@@ -146,6 +149,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
+        Command::Export(args) => export::export(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),

@@ -5,6 +5,7 @@
 mod channels;
 mod clarifications;
 mod deliveries;
+mod export;
 mod flows;
 mod instances;
 mod keys;
@@ -197,6 +198,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}/story", get(stories::of_instance))
         .route("/v1/instances/{id}/replay", get(replay::of_instance))
         .route("/v1/replay", get(replay::of_all))
+        .route("/v1/export/{table}", get(export::get))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/flows", post(flows::create).get(flows::list))

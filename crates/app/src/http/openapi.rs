@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 56] = [
+const ROUTES: [(&str, &str, &str, &str); 57] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -59,6 +59,12 @@ const ROUTES: [(&str, &str, &str, &str); 56] = [
         "/v1/instances/{id}/explain",
         "What an event or a message would do and why; changes nothing",
         "Explain",
+    ),
+    (
+        "get",
+        "/v1/export/{table}",
+        "Rows for analysis, one line of JSON each: sessions, flows, transitions, clarifications or phases; machine, since, until",
+        "",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
     ("post", "/v1/flows", "Begin a flow", "CreateFlow"),
