@@ -12,7 +12,7 @@ use engine::{Clock, Engine, Machines, Settings};
 use kernel::commit::Answer;
 use kernel::decide::{Placement, place};
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
@@ -87,7 +87,7 @@ impl Bank {
             id: Some(InstanceId::parse(id).unwrap()),
             subject: None,
             context: fields(context),
-            flow: FlowStart::default(),
+            start: Start::default(),
         })
     }
 }

@@ -36,8 +36,8 @@ pub enum Cause {
         id: Option<InstanceId>,
         subject: Option<Subject>,
         context: Fields,
-        /// For a flow, what is there when it begins.
-        flow: FlowStart,
+        /// What is there when it begins.
+        start: Start,
     },
     /// An event for one instance, by name.
     Event { instance: InstanceId, event: String, payload: Fields },
@@ -53,20 +53,49 @@ pub enum Cause {
     Recover { instance: InstanceId, reason: String },
 }
 
-/// What a flow begins with, beside its context.
+/// What an instance begins with, beside its context.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct FlowStart {
+pub struct Start {
     /// From a record with one boolean a phase, by the booleans' names: what is true has been completed elsewhere.
     #[serde(default, skip_serializing_if = "Fields::is_empty")]
     pub booleans: Fields,
     /// The phase of another flow that this one is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<ParentCall>,
+    /// Of an instance that comes from another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub former: Option<Box<Former>>,
 }
 
-impl FlowStart {
+/// How an instance stood in the system that it comes from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Former {
+    /// A state by its dotted path; of one with children, its initial ones. States of several regions have commas between
+    /// them.
+    pub state: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_at: Option<Timestamp>,
+    /// When it came to be as it is: delays count from then. `began_at` if absent, else now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changed_at: Option<Timestamp>,
+    /// When it would be over if nothing more happened, in the place of what the top's `after` makes of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Why it ended, if its state is final.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The language of a conversation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub locale: Option<String>,
+    /// What a conversation is about: the `starts` of the intent that would have begun it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
+impl Start {
     pub fn is_empty(&self) -> bool {
-        self.booleans.is_empty() && self.parent.is_none()
+        self.booleans.is_empty() && self.parent.is_none() && self.former.is_none()
     }
 }
 
@@ -169,15 +198,15 @@ impl Cause {
     pub fn digest(&self) -> Digest {
         let fields = |fields: &Fields| serde_json::to_string(fields).unwrap_or_default();
         match self {
-            Cause::Create { machine, id, subject, context, flow } => {
+            Cause::Create { machine, id, subject, context, start } => {
                 let id = id.as_ref().map_or("", InstanceId::as_str);
                 let subject = subject.as_ref().map_or("", Subject::as_str);
                 let context = fields(context);
                 let parts = ["create", machine.as_str(), id, subject, &context];
-                if flow.is_empty() {
+                if start.is_empty() {
                     return Digest::of_parts(&parts);
                 }
-                let start = serde_json::to_string(flow).unwrap_or_default();
+                let start = serde_json::to_string(start).unwrap_or_default();
                 Digest::of_parts(&[&parts[..], &[&start]].concat())
             }
             Cause::Event { event, payload, .. } => Digest::of_parts(&["event", event, &fields(payload)]),

@@ -7,7 +7,7 @@ use kernel::conversation::{Message, MessageOutcome};
 use kernel::decide::{decide, explain};
 use kernel::definition::{load, overlay};
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -34,13 +34,8 @@ fn input(key: &str, cause: Cause) -> Input {
 
 fn begin(machine: &Machine, context: Value) -> Result<Commit, Refusal> {
     let (name, id) = (machine.name.clone(), InstanceId::parse("a-1").ok());
-    let cause = Cause::Create {
-        machine: name,
-        id,
-        subject: None,
-        context: fields(context),
-        flow: FlowStart::default(),
-    };
+    let cause =
+        Cause::Create { machine: name, id, subject: None, context: fields(context), start: Start::default() };
     decide(machine, None, &input("create", cause), now())
 }
 

@@ -10,7 +10,7 @@ use kernel::conversation::{Message, MessageOutcome, Offer, Rule};
 use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::id::{InputKey, Subject, TenantId};
-use kernel::input::{Cause, FlowStart, Input};
+use kernel::input::{Cause, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -81,7 +81,7 @@ impl Session {
         let mut session = Self { machine: machine(), snapshot: None, steps: 0 };
         let context = serde_json::from_value(json!({ "tasks": tasks })).unwrap();
         let (machine, subject) = (session.machine.name.clone(), Subject::parse("ann").ok());
-        session.take(Cause::Create { machine, id: None, subject, context, flow: FlowStart::default() });
+        session.take(Cause::Create { machine, id: None, subject, context, start: Start::default() });
         session
     }
 

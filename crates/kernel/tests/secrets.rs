@@ -6,7 +6,7 @@ use kernel::commit::Commit;
 use kernel::decide::{decide, explain, refused};
 use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -60,8 +60,8 @@ fn input(key: &str, cause: Cause) -> Input {
 
 fn begin(machine: &Machine, context: Value) -> Result<Commit, Refusal> {
     let (name, id) = (machine.name.clone(), InstanceId::parse("a-1").ok());
-    let flow = FlowStart::default();
-    let cause = Cause::Create { machine: name, id, subject: None, context: fields(context), flow };
+    let flow = Start::default();
+    let cause = Cause::Create { machine: name, id, subject: None, context: fields(context), start: flow };
     decide(machine, None, &input("create", cause), now())
 }
 

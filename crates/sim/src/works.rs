@@ -10,7 +10,7 @@ use kernel::commit::{Answer, Entry, EventAnswer, PhaseRow};
 use kernel::decide::decide;
 use kernel::flow::{Flow, FlowState, PhaseRecord, PhaseState};
 use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
@@ -60,9 +60,9 @@ impl Works {
         self.inputs += 1;
         let id = InstanceId::parse(&format!("works-{}", random.below(WORKS)))?;
         if open.iter().all(|flow| flow.instance != id) {
-            let (context, flow) = (Fields::new(), FlowStart::default());
+            let (context, flow) = (Fields::new(), Start::default());
             let machine = MachineName::parse("works")?;
-            return self.input(Cause::Create { machine, id: Some(id), subject: None, context, flow });
+            return self.input(Cause::Create { machine, id: Some(id), subject: None, context, start: flow });
         }
         let flow = random.choose(open);
         let (event, payload) = match random.below(40) {

@@ -9,7 +9,7 @@ use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::Message;
 use kernel::id::{InputKey, InstanceId, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::refusal::RefusalCode;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -180,7 +180,7 @@ impl World {
             id: Some(instance.clone()),
             subject: None,
             context,
-            flow: FlowStart::default(),
+            start: Start::default(),
         };
         self.submit(&input(&format!("open-{desk}"), create)?)?;
         let cause = Cause::Event { instance, event: event.to_owned(), payload: Fields::new() };

@@ -10,7 +10,7 @@ use kernel::commit::{Answer, Entry, EntryCause, EventAnswer, FlowAnswer, LeaseGi
 use kernel::diagnostic::nearest;
 use kernel::flow::{FlowView, PhaseState, progress};
 use kernel::id::{InputKey, InstanceId, MachineName, Revision, TenantId};
-use kernel::input::{Cause, Fields, FlowStart};
+use kernel::input::{Cause, Fields, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
@@ -149,8 +149,8 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let CreateBody { flow: machine, id, context, booleans, key, by } = body;
     definition(&app, &machine)?;
-    let flow = FlowStart { booleans, parent: None };
-    let input = caller.input("key", key, by, Cause::Create { machine, id, subject: None, context, flow })?;
+    let start = Start { booleans, ..Start::default() };
+    let input = caller.input("key", key, by, Cause::Create { machine, id, subject: None, context, start })?;
     let submitted = app.submit(input).await?;
     let answer = match &*submitted.answer {
         Answer::Event(answer) => answer,

@@ -11,7 +11,7 @@ use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
 use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart};
+use kernel::input::{CallOutcome, Cause, Fields, Start};
 use kernel::looping::Looping;
 use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, Stuck, Timer};
@@ -115,7 +115,7 @@ pub async fn create(
         "key",
         key,
         by,
-        Cause::Create { machine, id, subject, context, flow: FlowStart::default() },
+        Cause::Create { machine, id, subject, context, start: Start::default() },
     )?;
     let submitted = app.submit(input).await?;
     let mut response = answered(&submitted);

@@ -10,7 +10,7 @@ use std::fmt::Write;
 use engine::{Machines, MachinesError};
 use kernel::definition;
 use kernel::id::{InputKey, InstanceId, MachineName};
-use kernel::input::{Cause, Fields, FlowStart};
+use kernel::input::{Cause, Fields, Start};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::Value;
@@ -130,7 +130,7 @@ pub fn creation(key: &InputKey, payload_digest: &str, claim: &Claim, until: Time
         id: Some(instance_of(key)),
         subject: None,
         context,
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     (input_key("begin", &claim.digest()), cause)
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kernel::commit::{Answer, EffectKind, Told};
 use kernel::flow::signature;
 use kernel::id::{Digest, InputKey, InstanceId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::Timestamp;
 use store::{LoadError, OutboxEffect, Settlement, SettlementResult};
@@ -60,7 +60,7 @@ pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
             id: Some(id),
             subject: None,
             context,
-            flow: FlowStart { parent: Some(parent), ..FlowStart::default() },
+            start: Start { parent: Some(parent), ..Start::default() },
         },
         Told::Event { instance, event, payload } => Cause::Event { instance, event, payload },
         Told::Result { to, done, fields } => {

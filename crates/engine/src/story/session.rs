@@ -238,12 +238,16 @@ impl<'e> Teller<'e> {
     ) -> Result<String, SessionStoryError> {
         let mut given = vec![("time", scalar(&start.to_string()))];
         let first = self.log.first().and_then(|entry| entry.input(self.snapshot));
-        if let Some(Cause::Create { context, flow, .. }) = first.map(|input| input.cause) {
+        if let Some(Cause::Create { context, start, .. }) = first.map(|input| input.cause) {
             given.push(("context", map(&context)));
-            if !flow.booleans.is_empty() {
-                given.push(("booleans", map(&flow.booleans)));
+            if !start.booleans.is_empty() {
+                given.push(("booleans", map(&start.booleans)));
             }
-            if let Some(parent) = &flow.parent {
+            if let Some(former) = &start.former {
+                self.note("It came from another system; in a story, it does what is done on the way in.");
+                given.push(("state", scalar(&former.state)));
+            }
+            if let Some(parent) = &start.parent {
                 self.note(format!(
                     "It is a phase of the flow {}, which a story does not have.",
                     parent.instance

@@ -12,7 +12,7 @@ use kernel::decide::{Placement, decide, place};
 use kernel::diagnostic::Place;
 use kernel::flow::{FlowView, teller_of};
 use kernel::id::{InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::{Closure, Invocation, Snapshot};
 use kernel::time::{Delay, Timestamp};
@@ -158,7 +158,7 @@ impl Stage {
             id: Some(self.instance.clone()),
             subject: Some(self.subject.clone()),
             context: given.map(|given| given.context.clone()).unwrap_or_default(),
-            flow: FlowStart { booleans: self.booleans(given), parent: None },
+            start: Start { booleans: self.booleans(given), ..Start::default() },
         };
         let input = keyed(InputKey::parse("given")?, cause);
         let submitted = self.engine.call(input).map_err(|error| error.to_string())?;
@@ -429,7 +429,7 @@ fn leave(
         id: Some(InstanceId::parse(FORMER)?),
         subject: Some(subject.clone()),
         context: Fields::new(),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     let input = keyed(InputKey::parse(FORMER)?, cause);
     let mut commit = decide(machine, None, &input, now).map_err(|refusal| refusal.message)?;

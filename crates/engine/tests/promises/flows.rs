@@ -10,7 +10,7 @@ use engine::Settings;
 use kernel::commit::Answer;
 use kernel::flow::{FlowView, PhaseState, PhaseView};
 use kernel::id::{InputKey, InstanceId, MachineName};
-use kernel::input::{Cause, FlowStart, Input};
+use kernel::input::{Cause, Input, Start};
 use kernel::snapshot::Snapshot;
 use serde_json::{Value, json};
 use store::EffectStatus::{Cancelled, Dead, Delivered};
@@ -102,7 +102,7 @@ impl Site {
             id: Some(id_of(id)),
             subject: None,
             context: fields(context),
-            flow: FlowStart::default(),
+            start: Start::default(),
         };
         let key = InputKey::parse(&format!("begin {id}")).unwrap();
         let input = Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None };
@@ -400,7 +400,7 @@ fn what_is_only_tried_out_begins_no_flow() {
         id: Some(id_of("g1")),
         subject: None,
         context: fields(json!({ "host": "strange" })),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     let key = InputKey::parse("k").unwrap();
     site.office.call(Input {

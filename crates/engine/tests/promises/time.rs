@@ -6,7 +6,7 @@ use engine::{Clock, Engine, Machines, Settings};
 use kernel::commit::Commit;
 use kernel::conversation::{Media, Message};
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, FlowStart, Input};
+use kernel::input::{Cause, Input, Start};
 use kernel::time::{Delay, Timestamp};
 use store::{SqliteStore, Store};
 use tempfile::TempDir;
@@ -154,7 +154,7 @@ fn a_backlog_is_fired_whole_also_when_its_timers_set_new_ones() {
             id: Some(InstanceId::parse(&format!("lamp-{lamp}")).unwrap()),
             subject: None,
             context: Default::default(),
-            flow: FlowStart::default(),
+            start: Start::default(),
         };
         let key = InputKey::parse(&format!("k{lamp}")).unwrap();
         let tenant = TenantId::default_tenant();

@@ -305,6 +305,19 @@ impl Chart {
         std::iter::successors(Some(state), |s| (*s != ROOT).then(|| self.state(*s).parent)).skip(1)
     }
 
+    /// Whether two states lie in different regions; a history state lies where its parent does.
+    pub(crate) fn are_orthogonal(&self, one: StateIndex, other: StateIndex) -> bool {
+        let stands_for = |state: StateIndex| match self.is_history(state) {
+            true => self.state(state).parent,
+            false => state,
+        };
+        let (one, other) = (stands_for(one), stands_for(other));
+        let nested = one == other || self.is_descendant(one, other) || self.is_descendant(other, one);
+        let mut above = self.ancestors(one);
+        let common = above.find(|a| self.is_descendant(other, *a));
+        !nested && common.is_some_and(|c| self.state(c).kind == Kind::Parallel)
+    }
+
     pub fn is_atomic(&self, state: StateIndex) -> bool {
         matches!(self.state(state).kind, Kind::Atomic | Kind::Final)
     }

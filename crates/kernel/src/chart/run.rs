@@ -22,6 +22,7 @@ use crate::chart::{Chart, EventIndex, Kind, ROOT, StateIndex, TransitionIndex};
 use crate::expression::Fuel;
 use crate::input::Fields;
 use crate::snapshot::{Invocation, Timer};
+use crate::time::Timestamp;
 
 /// More small steps than any sensible chart takes for one event; what reaches it goes round in a circle.
 pub const SMALL_STEPS_MAX: usize = 256;
@@ -83,6 +84,8 @@ pub(super) struct Run<'a> {
     reason: Option<Arc<str>>,
     /// States with calls that have been entered; the calls are made when the chart comes to rest.
     calling: Vec<StateIndex>,
+    /// States are entered as if that had been done at that time: no action is carried out.
+    silent_since: Option<Timestamp>,
     /// Guards that have failed: each says so once.
     failing: Vec<TransitionIndex>,
 }
@@ -103,6 +106,7 @@ impl<'a> Run<'a> {
             assigned: false,
             reason: None,
             calling: Vec::new(),
+            silent_since: None,
             failing: Vec::new(),
         }
     }
@@ -112,6 +116,14 @@ impl<'a> Run<'a> {
         self.position.active.clear();
         self.position.leaves.clear();
         self.enter(&self.chart.beginning(targets, by_default))?;
+        self.settle()
+    }
+
+    /// `begin`, but nothing is done on the way in, and delays count from `since`.
+    pub fn stand(mut self, states: &[StateIndex], since: Timestamp) -> Result<(), StepError> {
+        self.silent_since = Some(since);
+        self.enter(&self.chart.beginning(states, false))?;
+        self.silent_since = None;
         self.settle()
     }
 
@@ -443,17 +455,20 @@ impl<'a> Run<'a> {
             let entering = chart.state(state);
             for (delay, event) in &entering.after {
                 let id = Arc::clone(chart.event_name(*event));
-                self.position.timers.push(Timer::new(id, self.stepper.now.plus(*delay)));
+                let since = self.silent_since.unwrap_or(self.stepper.now);
+                self.position.timers.push(Timer::new(id, since.plus(*delay)));
             }
             if !entering.calls.is_empty() {
                 self.calling.push(state);
             }
-            self.act(&entering.entry)?;
-            if *by_default {
-                self.act(&entering.initial_actions)?;
-            }
-            if let Some(history) = history {
-                self.act(&chart.state(*history).initial_actions)?;
+            if self.silent_since.is_none() {
+                self.act(&entering.entry)?;
+                if *by_default {
+                    self.act(&entering.initial_actions)?;
+                }
+                if let Some(history) = history {
+                    self.act(&chart.state(*history).initial_actions)?;
+                }
             }
             if entering.kind == Kind::Final {
                 self.finish(state)?;

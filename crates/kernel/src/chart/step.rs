@@ -176,6 +176,21 @@ impl<'a> Stepper<'a> {
         Run::new(self, position, trail).begin(&[state], false)
     }
 
+    /// Puts an empty chart into `states`, which lie in different regions, as if it had entered them at `since` and done
+    /// there what there was to do: nothing is done on the way in, and delays count from then. Calls of theirs are made.
+    ///
+    /// # Errors
+    /// As `take`, of what follows at once.
+    pub fn stand(
+        self,
+        position: &mut Position,
+        states: &[StateIndex],
+        since: Timestamp,
+        trail: &mut Trail,
+    ) -> Result<(), StepError> {
+        Run::new(self, position, trail).stand(states, since)
+    }
+
     /// The short path: one active state, no hierarchy, nothing eventless.
     fn take_flat(
         self,

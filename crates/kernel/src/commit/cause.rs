@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Entry;
-use crate::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use crate::input::{CallOutcome, Cause, Fields, Input, Start};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
 
@@ -20,8 +20,8 @@ pub enum EntryCause {
     Timer { id: String, deadline: Timestamp },
     /// A call came to what is in the payload; this is the key of its effect.
     Result { call: String },
-    /// A flow that had something to begin with.
-    Begun(FlowStart),
+    /// A creation with more to begin with than a context.
+    Begun(Start),
     /// Only of a recovery that was refused: the entry's reason then is the refusal's.
     Recover { reason: String },
 }
@@ -54,7 +54,7 @@ impl EntryCause {
             }
             Cause::Result { call, .. } => Some(Self::Result { call: call.clone() }),
             Cause::Recover { reason, .. } => Some(Self::Recover { reason: reason.clone() }),
-            Cause::Create { flow, .. } if !flow.is_empty() => Some(Self::Begun(flow.clone())),
+            Cause::Create { start, .. } if !start.is_empty() => Some(Self::Begun(start.clone())),
             Cause::Create { .. } | Cause::Event { .. } | Cause::Message { .. } => None,
         }
     }
@@ -80,12 +80,12 @@ impl Entry {
     fn causes(&self, of: &Snapshot) -> Vec<Cause> {
         let instance = of.instance.clone();
         let recover = |reason: &str| Cause::Recover { instance: of.instance.clone(), reason: reason.into() };
-        let create = |id, flow: &FlowStart| Cause::Create {
+        let create = |id, start: &Start| Cause::Create {
             machine: of.machine.clone(),
             id,
             subject: of.subject.clone(),
             context: self.payload.clone(),
-            flow: flow.clone(),
+            start: start.clone(),
         };
         match (&self.cause, &self.message, &of.subject) {
             (Some(EntryCause::Answer { clarification, option }), ..) => {
@@ -109,7 +109,7 @@ impl Entry {
             }
             (None, Some(_), None) => Vec::new(),
             (None, None, _) => {
-                let nothing = FlowStart::default();
+                let nothing = Start::default();
                 let event = self.event.clone();
                 let event = Cause::Event { instance: instance.clone(), event, payload: self.payload.clone() };
                 match self.event.as_str() {

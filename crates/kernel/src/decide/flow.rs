@@ -112,10 +112,14 @@ pub(super) fn begin_flow(
     instance: InstanceId,
     subject: Option<Subject>,
 ) -> Result<Commit, Refusal> {
-    let (Some(flow), Cause::Create { context: given, flow: start, .. }) = (&machine.flow, &input.cause)
-    else {
+    let (Some(flow), Cause::Create { context: given, start, .. }) = (&machine.flow, &input.cause) else {
         return Err(Refusal::new(RefusalCode::NotFound, Revision::NONE, "there is no such flow"));
     };
+    if start.former.is_some() {
+        let message =
+            "a flow has no state of its own to begin in; say by `booleans` which of its phases are done";
+        return Err(Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message));
+    }
     bound::check(&start.booleans).map_err(|problem| {
         let message = format!("the booleans are too much: they are {problem}");
         Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message)

@@ -6,6 +6,7 @@
 mod draft;
 mod explain;
 mod flow;
+mod import;
 mod invariant;
 mod message;
 mod place;
@@ -18,7 +19,7 @@ use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
 use crate::conversation::ClarificationStatus;
 use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, FieldDefinition, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
-use crate::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use crate::input::{CallOutcome, Cause, Fields, Input, Start};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::snapshot::Snapshot;
@@ -53,8 +54,8 @@ pub fn decide(
     }
     check_payload(input, revision)?;
     match (&input.cause, before) {
-        (Cause::Create { id, subject, context, flow, .. }, before) => {
-            let wanted = Wanted { id: id.clone(), subject: subject.clone(), context, flow };
+        (Cause::Create { id, subject, context, start, .. }, before) => {
+            let wanted = Wanted { id: id.clone(), subject: subject.clone(), context, start };
             create(machine, before, input, now, wanted)
         }
         (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
@@ -158,7 +159,7 @@ struct Wanted<'a> {
     id: Option<InstanceId>,
     subject: Option<Subject>,
     context: &'a Fields,
-    flow: &'a FlowStart,
+    start: &'a Start,
 }
 
 fn create(
@@ -168,7 +169,7 @@ fn create(
     now: Timestamp,
     wanted: Wanted<'_>,
 ) -> Result<Commit, Refusal> {
-    let Wanted { id, subject, context, flow: start } = wanted;
+    let Wanted { id, subject, context, start } = wanted;
     let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
     if let Some(before) = before.filter(taken) {
         let message = format!("the instance `{}` exists and is in `{}`", before.instance, before.state());
@@ -179,7 +180,7 @@ fn create(
     if machine.flow.is_some() {
         return flow::begin_flow(machine, input, now, instance, subject);
     }
-    if !start.is_empty() {
+    if !start.booleans.is_empty() || start.parent.is_some() {
         let message = format!("`{}` is no flow, so that it has no phases to begin with", machine.name);
         return Err(Refusal::new(RefusalCode::InvalidContext, Revision::NONE, message));
     }
@@ -188,6 +189,9 @@ fn create(
         _ => 0,
     };
     let mut turn = Turn::begin(machine, input, now, instance, subject, ordinal, context)?;
+    if let Some(former) = &start.former {
+        return import::bring_in(turn, former);
+    }
     turn.start()?;
     Ok(turn.commit_event("create", None))
 }

@@ -8,7 +8,7 @@ use crate::commit::Commit;
 use crate::decide::turn::Turn;
 use crate::diagnostic::nearest;
 use crate::id::{Digest, InputKey, InstanceId, Revision, Subject, TenantId};
-use crate::input::{Cause, Fields, FlowStart, Input};
+use crate::input::{Cause, Fields, Input, Start};
 use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::time::Timestamp;
@@ -57,7 +57,7 @@ pub fn place(machine: &Machine, placement: &Placement<'_>, now: Timestamp) -> Re
             id: Some(placement.instance.clone()),
             subject: subject.clone(),
             context: placement.context.clone(),
-            flow: FlowStart::default(),
+            start: Start::default(),
         },
         expected: None,
         by: None,

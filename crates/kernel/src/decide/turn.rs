@@ -185,6 +185,14 @@ impl<'a> Turn<'a> {
         self.hold("recover")
     }
 
+    /// Puts the chart into states that were entered elsewhere.
+    pub fn stand(&mut self, states: &[StateIndex], since: Timestamp) -> Result<(), Refusal> {
+        self.stepper()
+            .stand(&mut self.position, states, since, &mut self.trail)
+            .map_err(|e| self.refusal("import", None, e))?;
+        self.hold("import")
+    }
+
     /// Takes an event. A refusal leaves the turn as it was.
     pub fn take(&mut self, event: &str, payload: &Fields) -> Result<(), Refusal> {
         if let Some(reason) = &self.trail.closed {

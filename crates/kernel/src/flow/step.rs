@@ -25,7 +25,7 @@ use crate::flow::{
     PhaseState, Standing,
 };
 use crate::id::{InstanceId, Revision};
-use crate::input::{Fields, FlowStart};
+use crate::input::{Fields, Start};
 use crate::machine::Machine;
 use crate::refusal::{PhaseStanding, RefusalCode};
 use crate::snapshot::{Invocation, Snapshot, Timer};
@@ -108,7 +108,7 @@ impl<'a> Step<'a> {
     ///
     /// # Errors
     /// When a boolean is not that of a phase.
-    pub fn begin(&mut self, start: &FlowStart) -> Taken {
+    pub fn begin(&mut self, start: &Start) -> Taken {
         self.state.parent.clone_from(&start.parent);
         for (name, value) in &start.booleans {
             let phase = self.flow.indices().find(|phase| *self.phase(*phase).boolean == **name);

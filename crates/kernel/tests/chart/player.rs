@@ -9,7 +9,7 @@ use kernel::commit::{Answer, Commit, EffectKind};
 use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -82,7 +82,7 @@ impl<'m> Player<'m> {
             id: Some(instance()),
             subject: None,
             context,
-            flow: FlowStart::default(),
+            start: Start::default(),
         })
     }
 

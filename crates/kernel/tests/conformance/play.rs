@@ -7,7 +7,7 @@ use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::diagnostic::Severity;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -48,7 +48,7 @@ pub fn play(play: &Play, saves: bool) -> Result<(), String> {
         id: Some(instance()),
         subject: None,
         context: Fields::new(),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     player.give(create).map_err(|refusal| format!("the creation is refused: {}", said(&refusal)))?;
     for step in &play.script {

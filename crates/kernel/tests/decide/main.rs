@@ -12,7 +12,7 @@ use kernel::conversation::{Candidate, Confidence, Message};
 use kernel::decide::{decide, refused};
 use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, Revision, Subject, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -54,7 +54,7 @@ fn create() -> Input {
     let machine = machine().name;
     let context = fields(json!({ "door": "back" }));
     let id = Some(instance());
-    input("k-create", Cause::Create { machine, id, subject: None, context, flow: FlowStart::default() })
+    input("k-create", Cause::Create { machine, id, subject: None, context, start: Start::default() })
 }
 
 fn event(event: &str, payload: Value) -> Input {

@@ -1,7 +1,7 @@
 //! Every combination of states of four phases, 4,096 in all, against rules that are written down a second time here.
 
 use kernel::flow::{FlowState, FlowView, PhaseState};
-use kernel::input::{Fields, FlowStart};
+use kernel::input::{Fields, Start};
 
 use crate::player::{Player, machine};
 
@@ -87,7 +87,7 @@ fn options(states: [&str; 4]) -> Vec<String> {
 fn status_progress_and_options_follow_from_the_phases_in_every_combination() {
     let machine = machine(FLOW);
     let mut player = Player::new(&machine, false);
-    player.create(Fields::new(), FlowStart::default()).unwrap();
+    player.create(Fields::new(), Start::default()).unwrap();
     let mut seen = std::collections::BTreeSet::new();
     let mut count = 0;
     for number in 0..8_usize.pow(4) {

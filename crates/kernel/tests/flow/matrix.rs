@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kernel::flow::{Action, FlowState, PhaseState};
-use kernel::input::{Fields, FlowStart};
+use kernel::input::{Fields, Start};
 use serde_json::json;
 
 use crate::player::{Player, answer, machine};
@@ -61,7 +61,7 @@ fn every_action_in_every_state_leads_where_the_table_says() {
         assert!(Action::parse(action).is_some(), "{action}");
         for from in PhaseState::ALL {
             let mut player = Player::new(&machine, false);
-            player.create(Fields::new(), FlowStart::default()).unwrap();
+            player.create(Fields::new(), Start::default()).unwrap();
             let snapshot = player.snapshot.as_mut().unwrap();
             let mut state = FlowState::clone(snapshot.flow.as_ref().unwrap());
             state.phases[0].state = from;

@@ -168,7 +168,7 @@ fn a_flow_does_not_begin_again_below_itself() {
         call: "o-1:1:0".into(),
         above: vec![kernel::id::MachineName::parse("outer").unwrap()],
     };
-    let start = kernel::input::FlowStart { parent: Some(parent), ..Default::default() };
+    let start = kernel::input::Start { parent: Some(parent), ..Default::default() };
     let commit = player.create(Default::default(), start).unwrap();
     let error = crate::player::answer(&commit).moved[1].error.clone().unwrap();
     assert_eq!(error.message, "the flow `outer` would be a phase of itself, without end");

@@ -9,7 +9,7 @@ use kernel::commit::{Answer, Commit, EffectKind, FlowAnswer};
 use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -60,9 +60,9 @@ impl<'m> Player<'m> {
         Ok(commit)
     }
 
-    pub fn create(&mut self, context: Fields, flow: FlowStart) -> Result<Commit, Refusal> {
+    pub fn create(&mut self, context: Fields, flow: Start) -> Result<Commit, Refusal> {
         let machine = self.machine.name.clone();
-        let cause = Cause::Create { machine, id: Some(instance()), subject: None, context, flow };
+        let cause = Cause::Create { machine, id: Some(instance()), subject: None, context, start: flow };
         self.give(cause, None)
     }
 
@@ -112,7 +112,7 @@ impl<'m> Player<'m> {
             Some((phase, "done")) => self.result(phase, CallOutcome::Done(payload)),
             Some((phase, "failed")) => self.result(phase, CallOutcome::Failed(payload)),
             _ if event == "create" => {
-                let mut start = FlowStart::default();
+                let mut start = Start::default();
                 let (mut context, mut booleans) = (payload, Fields::new());
                 context.retain(|name, value| {
                     let boolean = name.ends_with("_completed");
@@ -172,7 +172,7 @@ pub fn check(source: &str, lines: &str) {
         let mut player = Player::new(&machine, saves);
         let begins = lines.trim_start().starts_with("create");
         if !begins {
-            player.create(Fields::new(), FlowStart::default()).unwrap();
+            player.create(Fields::new(), Start::default()).unwrap();
         }
         let inputs = lines.lines().map(str::trim).filter(|line| !line.is_empty());
         let mut transcript = String::new();

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use kernel::commit::PhaseRow;
 use kernel::flow::{Action, FlowStatus, FlowView, PhaseState};
-use kernel::input::{Cause, Fields, FlowStart};
+use kernel::input::{Cause, Fields, Start};
 use kernel::machine::Machine;
 use proptest::prelude::*;
 use serde_json::json;
@@ -104,7 +104,7 @@ fn leads_back(moved: &[kernel::commit::PhaseMove]) -> bool {
 
 fn run(machine: &Machine, happenings: &[Happening]) -> Result<(), TestCaseError> {
     let mut player = Player::new(machine, true);
-    let created = player.create(Fields::new(), FlowStart::default()).unwrap();
+    let created = player.create(Fields::new(), Start::default()).unwrap();
     let mut rows: Vec<PhaseRow> = created.phases;
     prop_assert_eq!(rows.len(), machine.flow.as_ref().unwrap().phases.len());
     for happening in happenings {

@@ -11,7 +11,7 @@ use kernel::conversation::{Candidate, Confidence, Media, Message};
 use kernel::decide::{decide, refused};
 use kernel::definition::load;
 use kernel::id::{Digest, InputKey, InstanceId, Subject, TenantId};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -117,7 +117,7 @@ impl Lived {
                 id: (choice == 19).then(|| InstanceId::parse(&format!("given-{}", self.inputs)).unwrap()),
                 subject: Some(Subject::parse("+15550001").unwrap()),
                 context: fields(json!({ "topic": "roof" })),
-                flow: FlowStart::default(),
+                start: Start::default(),
             },
             // Whatever is due is fired first, as the engine does it.
             _ => self.say("hello there"),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kernel::conversation::{Address, Clarification, ClarificationStatus, ConversationState, Media, Offer};
 use kernel::flow::{FlowState, ParentCall, Pause};
 use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::looping::{Looping, Recent};
 use kernel::machine::Machine;
 use kernel::snapshot::{Closure, Invocation, Snapshot, StoredSnapshot, Timer, pointer_to_payload};
@@ -250,7 +250,7 @@ fn flow() -> Snapshot {
         id: Some(id.clone()),
         subject: None,
         context: Fields::new(),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     let start = Cause::Event { instance: id, event: "a.start".into(), payload: Fields::new() };
     let mut last = None;

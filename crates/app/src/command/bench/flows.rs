@@ -13,7 +13,7 @@ use kernel::commit::Answer;
 use kernel::decide::decide;
 use kernel::definition;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::time::Timestamp;
 
@@ -79,7 +79,7 @@ fn begun(machine: &Machine, number: usize) -> Result<Input, Failure> {
         id: Some(instance(number)?),
         subject: None,
         context: Fields::new(),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     input(format!("begin-{number}"), cause)
 }

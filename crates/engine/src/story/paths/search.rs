@@ -12,7 +12,7 @@ use kernel::conversation::{Media, Message, MessageOutcome, Offer};
 use kernel::decide::decide;
 use kernel::definition::AcceptKind;
 use kernel::id::{Digest, InputKey, InstanceId, Subject};
-use kernel::input::{CallOutcome, Cause, Fields, FlowStart};
+use kernel::input::{CallOutcome, Cause, Fields, Start};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
@@ -135,7 +135,7 @@ impl<'m> Search<'m> {
             id: Some(self.instance.clone()),
             subject: Some(self.subject.clone()),
             context: context.clone(),
-            flow: FlowStart::default(),
+            start: Start::default(),
         };
         let _ = self.attempt(None, Came::Begun(Beginning::Created(context)), cause);
     }

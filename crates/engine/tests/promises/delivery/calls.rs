@@ -7,7 +7,7 @@ use std::time::Duration;
 use engine::Settings;
 use engine::delivery::{Carried, Route};
 use kernel::id::{InputKey, InstanceId, MachineName};
-use kernel::input::{CallOutcome, Cause, FlowStart, Input};
+use kernel::input::{CallOutcome, Cause, Input, Start};
 use kernel::snapshot::Snapshot;
 use serde_json::json;
 use store::CommitError;
@@ -54,7 +54,7 @@ fn asked(office: &Office) -> (InstanceId, String) {
         id: Some(instance.clone()),
         subject: None,
         context: fields(json!({})),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     let key = InputKey::parse("create").unwrap();
     office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });
@@ -221,7 +221,7 @@ fn a_failure_that_nobody_listens_to_is_still_said_of_the_call() {
         id: Some(instance.clone()),
         subject: None,
         context: fields(json!({})),
-        flow: FlowStart::default(),
+        start: Start::default(),
     };
     let key = InputKey::parse("create").unwrap();
     office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });

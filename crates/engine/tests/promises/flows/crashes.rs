@@ -73,7 +73,7 @@ fn a_store_that_fails_while_flows_are_told_loses_nothing() {
                 id: Some(id_of("s1")),
                 subject: None,
                 context: Default::default(),
-                flow: Default::default(),
+                start: Default::default(),
             };
             let mut input = crate::world::event(&id_of("s1"), "begin", "", json!({}));
             input.cause = create;

@@ -146,20 +146,6 @@ impl Compiler<'_, '_> {
         self.chart.state(self.chart.state(state).parent).kind
     }
 
-    /// Whether two states lie in different regions; a history state lies where its parent does.
-    fn are_orthogonal(&self, one: StateIndex, other: StateIndex) -> bool {
-        let stands_for = |state: StateIndex| match self.chart.is_history(state) {
-            true => self.chart.state(state).parent,
-            false => state,
-        };
-        let (one, other) = (stands_for(one), stands_for(other));
-        let nested =
-            one == other || self.chart.is_descendant(one, other) || self.chart.is_descendant(other, one);
-        let mut above = self.chart.ancestors(one);
-        let common = above.find(|a| self.chart.is_descendant(other, *a));
-        !nested && common.is_some_and(|c| self.chart.state(c).kind == Kind::Parallel)
-    }
-
     /// Several targets must be in different regions of a parallel state.
     pub(super) fn check_targets(&mut self, targets: &[(StateIndex, Place)]) {
         if let Some((_, place)) = targets.get(TARGETS_MAX) {
@@ -169,7 +155,7 @@ impl Compiler<'_, '_> {
         }
         for (at, (one, place)) in targets.iter().enumerate() {
             for (other, _) in &targets[..at] {
-                if !self.are_orthogonal(*one, *other) {
+                if !self.chart.are_orthogonal(*one, *other) {
                     let path = |state: StateIndex| &self.chart.state(state).path;
                     let message =
                         format!("`{}` and `{}` cannot be active together", path(*other), path(*one));

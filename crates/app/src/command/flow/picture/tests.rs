@@ -9,7 +9,7 @@ use kernel::decide::decide;
 use kernel::definition::load;
 use kernel::flow::FlowView;
 use kernel::id::{InputKey, InstanceId, TenantId};
-use kernel::input::{Cause, Fields, FlowStart, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 
@@ -43,13 +43,13 @@ fn played(definition: &str, id: &str, booleans: Value, story: Story<'_>, minutes
         trace_id: None,
     };
     let instance = InstanceId::parse(id).unwrap();
-    let flow = FlowStart { booleans: fields(booleans), parent: None };
+    let start = Start { booleans: fields(booleans), ..Start::default() };
     let create = Cause::Create {
         machine: machine.name.clone(),
         id: Some(instance.clone()),
         subject: None,
         context: Fields::new(),
-        flow,
+        start,
     };
     let commit = decide(&machine, None, &input("create".into(), "ann", create), after_minutes(0)).unwrap();
     let mut snapshot: Snapshot = commit.after.unwrap();
