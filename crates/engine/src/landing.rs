@@ -218,9 +218,7 @@ impl Shard {
 
     /// Answers a repeated key as its first was answered; with another payload it is refused.
     pub(crate) fn replay(&self, request: Request, receipt: &Receipt) {
-        if request.input.cause.digest() != receipt.digest {
-            let message = format!("the key `{}` came before with another payload", request.input.key);
-            let refusal = Refusal::new(RefusalCode::KeyReused, Default::default(), message);
+        if let Some(refusal) = reused(&request.input, receipt) {
             return self.refuse(request, refusal);
         }
         self.metrics.replayed.inc();
@@ -273,6 +271,13 @@ pub(crate) fn key_of(snapshot: &Snapshot) -> InstanceKey {
 /// What the first input under the key of this one has left.
 pub(crate) fn first_of(store: &dyn Store, input: &Input) -> Result<Option<(InstanceId, Entry)>, LoadError> {
     store.receipt(&input.tenant, &input.receipt_scope(), input.receipt_id())
+}
+
+/// The refusal of an input whose key was used for something else.
+pub(crate) fn reused(input: &Input, first: &Receipt) -> Option<Refusal> {
+    let message = || format!("the key `{}` came before with another payload", input.key);
+    let is_another = input.cause.digest() != first.digest;
+    is_another.then(|| Refusal::new(RefusalCode::KeyReused, Default::default(), message()))
 }
 
 pub(crate) fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {

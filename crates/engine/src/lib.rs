@@ -303,6 +303,39 @@ impl Engine {
         Ok(decided.map_or_else(Answer::Refused, |commit| commit.entry.answer))
     }
 
+    /// The answer that a creation would get, without its doing anything. By what is saved now, and by nothing else that
+    /// is only tried out.
+    ///
+    /// # Errors
+    /// When there is no such machine, the store cannot be read, or what is there is corrupt.
+    pub fn try_creation(&self, input: &Input) -> Answered {
+        let Cause::Create { machine, id, subject, .. } = &input.cause else {
+            return Err(EngineError::NotFound { what: "creation in this input".into() });
+        };
+        if let Some(found) = landing::first_of(&*self.store, input)? {
+            let first = landing::receipt_of(found);
+            let (answer, replayed) = match landing::reused(input, &first) {
+                Some(refusal) => (Arc::new(Answer::Refused(refusal)), false),
+                None => (first.answer, true),
+            };
+            return Ok(Submitted { answer, replayed });
+        }
+        let current = self.machines.current_for(&input.tenant, machine)?;
+        let by_id = match id {
+            Some(id) => self.store.load(&input.tenant, id)?,
+            None => None,
+        };
+        let before = match (by_id, subject) {
+            (None, Some(subject)) if current.conversation.is_some() => {
+                self.store.load_session(&input.tenant, machine, subject)?
+            }
+            (by_id, _) => by_id,
+        };
+        let decided = decide(&current, before.as_ref(), input, self.clock.now());
+        let answer = decided.map_or_else(Answer::Refused, |commit| commit.entry.answer);
+        Ok(Submitted { answer: Arc::new(answer), replayed: false })
+    }
+
     /// Whether an input is a repeat of one that has its answer, so that nothing needs to be found out for it.
     ///
     /// # Errors

@@ -69,7 +69,6 @@ pub struct Start {
 
 /// How an instance stood in the system that it comes from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Former {
     /// A state by its dotted path; of one with children, its initial ones. States of several regions have commas between
     /// them.

@@ -7,6 +7,7 @@ mod clarifications;
 mod deliveries;
 mod export;
 mod flows;
+mod imports;
 mod instances;
 mod keys;
 mod machines;
@@ -188,6 +189,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{machine}/sessions/{subject}/messages", post(messages::post_message))
         .route("/v1/machines/{machine}/sessions/{subject}", get(messages::get_session))
         .route("/v1/instances", post(instances::create).get(instances::list))
+        .route("/v1/imports", post(imports::post))
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 57] = [
+const ROUTES: [(&str, &str, &str, &str); 58] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -26,6 +26,12 @@ const ROUTES: [(&str, &str, &str, &str); 57] = [
         "/v1/instances",
         "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
         "",
+    ),
+    (
+        "post",
+        "/v1/imports",
+        "Bring in up to 1000 sessions of another system as they stood there. With dry_run, say what would become of each",
+        "Import",
     ),
     (
         "get",
@@ -311,6 +317,13 @@ fn schemas() -> Value {
             "media": {"type": "array", "items": media},
             "candidates": {"type": "array", "items": candidate},
             "parameters": fields,
+        })),
+        "Import": object(&["machine", "records"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "by": text,
+            "records": {"type": "array", "maxItems": 1000, "items": object(&["state"], json!({
+                "state": text, "key": text, "id": text, "subject": text, "context": fields,
+                "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
+            }))},
         })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),

@@ -23,7 +23,7 @@ use crate::http::problem::Problem;
 use crate::telemetry::{Traceparent, fresh_trace_id};
 
 /// Who asks, and what the headers say about the input.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Caller {
     pub tenant: TenantId,
     pub trace_id: String,
