@@ -136,6 +136,16 @@ fn what_a_tenant_has_made_of_a_version_counts_as_that_version() {
 }
 
 #[test]
+fn instances_are_counted_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = start(dir.path());
+    for number in 0..251 {
+        live(&server, "default", &format!("i-{number}"), &[]);
+    }
+    assert_eq!(instances(&server.post(DIFF, &second()).json()), json!([251, {"shut": 251}, 0]));
+}
+
+#[test]
 fn a_definition_is_compared_before_it_is_uploaded() {
     let dir = tempfile::tempdir().unwrap();
     let server = start(dir.path());

@@ -24,7 +24,7 @@ use crate::{Engine, EngineError};
 /// Open instances that are looked at for one question. With those, an answer takes a second or two.
 const INSTANCES_MAX: usize = 100_000;
 /// Instances that are loaded at a time.
-const PAGE: usize = 1_000;
+const PAGE: usize = 250;
 /// Whoever asks gets an answer this soon, of as many as were looked at by then.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Fewer digits of a hash name nothing for sure.

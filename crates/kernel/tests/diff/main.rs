@@ -123,6 +123,20 @@ const PARCELS: &[Case] = &[
         ],
     ),
     (
+        "of_several_transitions_the_first_that_is_left_is_not_taken_for_another_that_is_more_alike",
+        &[
+            ("        - { guard: context.count > 5, target: lost }\n", ""),
+            (
+                "        - { guard: context.count > 2, target: idle }",
+                "        - { guard: context.count > 3, target: idle }",
+            ),
+        ],
+        &[
+            r#"- transition moving on.stop {"guard":"context.count > 5","target":"lost"}"#,
+            r#"~ transition moving on.stop {"guard":"context.count > 2"} -> {"guard":"context.count > 3"}"#,
+        ],
+    ),
+    (
         "which_of_several_is_asked_first_matters",
         &[
             ("        - { guard: context.count > 5, target: lost }\n", ""),
@@ -174,6 +188,15 @@ const PARCELS: &[Case] = &[
             r#"+ transition resting on.send {"target":"moving"}"#,
             r#"+ transition waiting on.send {"target":"moving"}"#,
             r#"~ transition moving on.stop {"target":"idle"} -> {"target":"waiting"}"#,
+        ],
+    ),
+    (
+        "a_state_with_nothing_in_it_is_like_any_and_not_guessed_at",
+        &[("far: {}", "away: {}"), ("arrive: far", "arrive: away")],
+        &[
+            r#"- state moving.far {"type":"atomic"}"#,
+            r#"+ state moving.away {"type":"atomic"}"#,
+            r#"~ transition moving.near on.arrive {"target":"far"} -> {"target":"away"}"#,
         ],
     ),
     (
@@ -267,16 +290,17 @@ const TALKS: &[Case] = &[
 ];
 
 const HOUSES: &[Case] = &[
+    ("in_which_order_needs_are_written_does_not_matter", &[("[walls, base]", "[base, walls]")], &[]),
     (
         "phases_are_added_and_removed",
         &[
             ("  walls: { needs: base }\n", ""),
-            ("  roof: { needs: walls", "  beams: { needs: base }\n  roof: { needs: beams"),
+            ("  roof: { needs: [walls, base]", "  beams: { needs: base }\n  roof: { needs: [base, beams]"),
         ],
         &[
             r#"- phase walls {"needs":["base"]}"#,
             r#"+ phase beams {"needs":["base"]}"#,
-            r#"~ phase roof {"needs":["walls"]} -> {"needs":["beams"]}"#,
+            r#"~ phase roof {"needs":["base","walls"]} -> {"needs":["base","beams"]}"#,
         ],
     ),
     (
@@ -396,6 +420,19 @@ fn a_customised_machine_differs_from_its_base_by_what_the_overlay_wants() {
     let (base, own) = (machine(PARCEL), machine(&combine(PARCEL, overlay)));
     let lines: Vec<String> = diff(&base, &own).changes.iter().map(line).collect();
     assert_eq!(lines, [r#"~ state lost {"reason":"lost"} -> {"reason":"stolen"}"#]);
+}
+
+#[test]
+fn a_state_that_leads_to_itself_and_has_others_in_it_may_have_been_renamed() {
+    let text = "machine: m\ninitial: out\nevents: [go, stop]\nstates:\n  out: { on: { go: moving.near } }\n  moving:\n    \
+                initial: near\n    on: { stop: { target: moving, reenter: true }, go: moving.far }\n    \
+                states: { near: { on: { go: far } }, far: {} }\n";
+    let difference = diff(&machine(text), &machine(&text.replace("moving", "going")));
+    let hints = difference
+        .changes
+        .iter()
+        .filter_map(|change| Some((&*change.name, change.maybe_renamed.as_deref()?)));
+    assert_eq!(hints.collect::<Vec<_>>(), [("moving", "going"), ("going", "moving")]);
 }
 
 #[test]

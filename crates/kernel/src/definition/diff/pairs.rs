@@ -3,7 +3,8 @@
 //! Transitions have no names. Those that are equal belong together, then those that have most in common, then those that
 //! stand in the same order.
 
-use std::collections::{HashMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::definition::diff::items::Item;
 
@@ -15,19 +16,30 @@ pub(super) fn pairs(before: &[Item], were: &[usize], after: &[Item], are: &[usiz
     if let ([was], [is]) = (were, are) {
         return vec![(*was, *is)];
     }
-    let (mut paired, were, mut are) = equal(before, were, after, are);
-    let few = were.len().saturating_mul(are.len()) <= COMPARED_MAX;
-    for was in were {
-        let score = |is: &usize| before[was].in_common(&after[*is]);
-        let best = match few {
-            // Of several that are as much alike, the first.
-            true => (0..are.len()).rev().max_by_key(|at| score(&are[*at])),
-            false => (!are.is_empty()).then_some(0),
-        };
-        paired.extend(best.and_then(|best| are.remove(best)).map(|is| (was, is)));
+    let (mut paired, were, are) = equal(before, were, after, are);
+    match were.len().saturating_mul(are.len()) <= COMPARED_MAX {
+        true => paired.extend(most_alike(before, &were, after, &are)),
+        false => paired.extend(were.into_iter().zip(are)),
     }
     paired.sort_unstable();
     paired
+}
+
+/// Those that have most in common first; of several that are as much alike, the first.
+fn most_alike(before: &[Item], were: &[usize], after: &[Item], are: &[usize]) -> Vec<(usize, usize)> {
+    let each = were.iter().flat_map(|was| are.iter().map(move |is| (*was, *is)));
+    let mut ranked: Vec<(usize, usize)> = each.collect();
+    ranked.sort_by_cached_key(|(was, is)| Reverse(before[*was].in_common(&after[*is])));
+    let (mut gone, mut new) = (HashSet::new(), HashSet::new());
+    ranked.retain(|(was, is)| {
+        let free = !gone.contains(was) && !new.contains(is);
+        if free {
+            gone.insert(*was);
+            new.insert(*is);
+        }
+        free
+    });
+    ranked
 }
 
 /// Those that are equal, and what is left over on both sides.
@@ -36,7 +48,7 @@ fn equal(
     were: &[usize],
     after: &[Item],
     are: &[usize],
-) -> (Vec<(usize, usize)>, Vec<usize>, VecDeque<usize>) {
+) -> (Vec<(usize, usize)>, Vec<usize>, Vec<usize>) {
     let mut known: HashMap<String, VecDeque<usize>> = HashMap::new();
     for is in are {
         known.entry(after[*is].fingerprint()).or_default().push_back(*is);
@@ -50,7 +62,7 @@ fn equal(
     }
     let mut unknown: Vec<usize> = known.into_values().flatten().collect();
     unknown.sort_unstable();
-    (paired, left, unknown.into())
+    (paired, left, unknown)
 }
 
 /// Whether any two of the pairs stand the other way round afterwards. Those of different delays come at different times,
