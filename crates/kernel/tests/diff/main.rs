@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use kernel::definition::diff::{Change, ChangeKind, diff};
+use kernel::definition::document::read;
 use kernel::definition::load;
 use kernel::definition::overlay::combine;
 use kernel::machine::Machine;
@@ -453,6 +454,91 @@ fn shipped_machines_differ_from_nothing_but_each_other() {
             assert_eq!(mirrored(&difference.changes), told(&diff(other, one).changes));
         }
     }
+}
+
+/// What is only for people, or tells definitions apart.
+const UNTOLD: [&str; 4] = ["version", "description", "meta", "tags"];
+
+/// Everything in a document, by its path.
+fn places(value: &Value, path: &str, found: &mut Vec<String>) {
+    let within = |key: &str| format!("{path}/{}", key.replace('~', "~0").replace('/', "~1"));
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields.iter().filter(|(key, _)| !UNTOLD.contains(&key.as_str())) {
+                found.push(within(key));
+                places(value, &within(key), found);
+            }
+        }
+        Value::Array(items) => {
+            for (at, item) in items.iter().enumerate() {
+                found.push(within(&at.to_string()));
+                places(item, &within(&at.to_string()), found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// Some other values that might be allowed there.
+fn others(value: &Value) -> Vec<Value> {
+    let words =
+        ["P3", "menu", "deep", "final", "number", "choice", "multiply", "completed", "fail", "person"];
+    match value {
+        Value::Bool(flag) => vec![json!(!flag)],
+        Value::Number(number) => {
+            let number = number.as_f64().unwrap();
+            vec![json!(number as i64 + 1), json!(number / 2.0), json!((number + 1.0) / 2.0)]
+        }
+        Value::String(text) => {
+            let made =
+                [format!("{text} || true"), format!("{text}x"), format!("1{text}"), format!("{text} + 1")];
+            made.into_iter()
+                .chain(words.map(str::to_owned))
+                .filter(|other| other != text)
+                .map(Value::from)
+                .collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+#[test]
+fn whatever_is_written_otherwise_is_told() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let files = ["diff/rich_talk.yaml", "diff/rich_house.yaml", "xstate/everything.yaml"];
+    let texts = files.map(|file| fs::read_to_string(tests.join(file)).unwrap());
+    let (mut tried, mut silent) = (0, Vec::new());
+    for text in &texts {
+        let document = read(text).unwrap().to_json();
+        let before = machine(&document.to_string());
+        let mut paths = Vec::new();
+        places(&document, "", &mut paths);
+        for path in paths {
+            let was = document.pointer(&path).unwrap();
+            // One other value that is allowed there is enough.
+            let mut otherwise = others(was).into_iter().filter_map(|other| {
+                let mut changed = document.clone();
+                *changed.pointer_mut(&path)? = other.clone();
+                Some((load(&changed.to_string()).0?, other.to_string()))
+            });
+            let mut without = document.clone();
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            match without.pointer_mut(parent).unwrap() {
+                Value::Object(fields) => _ = fields.remove(&key.replace("~1", "/").replace("~0", "~")),
+                Value::Array(items) => _ = items.remove(key.parse().unwrap()),
+                _ => {}
+            }
+            let without = load(&without.to_string()).0.map(|machine| (machine, "nothing".to_owned()));
+            for (after, other) in otherwise.next().into_iter().chain(without) {
+                tried += 1;
+                if diff(&before, &after).is_empty() {
+                    silent.push(format!("{} {path}: {was} -> {other}", before.name));
+                }
+            }
+        }
+    }
+    assert!(tried > 250, "{tried}");
+    assert!(silent.is_empty(), "{tried} tried, of which nothing was told:\n{}", silent.join("\n"));
 }
 
 #[test]
