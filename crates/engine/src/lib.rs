@@ -8,6 +8,7 @@ mod batch;
 pub mod breaker;
 pub mod clock;
 pub mod delivery;
+pub mod diff;
 mod figures;
 mod flight;
 pub mod health;

@@ -128,6 +128,17 @@ impl ServerArgs {
         })
     }
 
+    /// `post`, with a body that is no JSON.
+    pub fn post_text(&self, path: &str, query: &[(&str, String)], body: &str) -> Result<Value, Failure> {
+        let mut request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
+        for (name, value) in query {
+            request = request.query(*name, value);
+        }
+        let request = self.identify(request).header("content-type", "application/yaml");
+        let text = self.answer(request.send(body))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let request = self.agent().put(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);

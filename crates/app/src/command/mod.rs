@@ -1,5 +1,6 @@
 //! The command line: one file a command. Each has `--json` where a script would want it, and ends with 0 when all
-//! is well, 1 when something was refused or failed, and 2 when the command line itself is wrong.
+//! is well, 1 when something was refused or failed, and 2 when the command line itself is wrong. `diff` ends as others of
+//! its name do: with 1 when something differs, and with 2 when that cannot be said.
 #![allow(clippy::print_stdout, reason = "a command's standard output is its result")]
 
 /// Writes a line to standard output. Whoever reads it may have gone away (`statewright ls | head`): a server must not
@@ -18,6 +19,7 @@ mod client;
 mod dead_letters;
 mod definition_formats;
 mod diagram;
+mod diff;
 mod doctor;
 mod export;
 mod flow;
@@ -64,6 +66,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Draw a definition as a Mermaid or Graphviz diagram
     Diagram(diagram::DiagramArgs),
+    /// Say what changed between two definitions, and which instances of a running server that touches
+    Diff(diff::DiffArgs),
     /// Print the JSON Schema of definitions, by which editors complete and check them
     Schema,
     /// Make a definition of a machine of XState (JSON); what cannot be carried over is listed
@@ -139,6 +143,7 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::serve(args),
         Command::Check(args) => check::check(&args),
         Command::Diagram(args) => diagram::diagram(&args),
+        Command::Diff(args) => Ok(diff::diff(&args)),
         Command::Schema => schema::schema(),
         Command::ImportDefinition(args) => definition_formats::import(&args),
         Command::ExportDefinition(args) => definition_formats::export(&args),

@@ -5,6 +5,7 @@
 mod channels;
 mod clarifications;
 mod deliveries;
+mod diff;
 mod export;
 mod flows;
 mod imports;
@@ -217,6 +218,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/diff", get(diff::show).post(diff::post))
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))

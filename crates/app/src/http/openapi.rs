@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 58] = [
+const ROUTES: [(&str, &str, &str, &str); 60] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -119,6 +119,18 @@ const ROUTES: [(&str, &str, &str, &str); 58] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    (
+        "get",
+        "/v1/machines/{name}/diff",
+        "What changed between two versions (from, to), and how many open instances run by the earlier one",
+        "",
+    ),
+    (
+        "post",
+        "/v1/machines/{name}/diff",
+        "What a definition (YAML or JSON) changes in the current one, or in from; as the earlier one with to. Changes nothing",
+        "Definition",
+    ),
     ("get", "/v1/machines/{name}/overlay", "What the caller's tenant has made of a machine", ""),
     (
         "put",

@@ -5,6 +5,7 @@
 
 mod check;
 mod compile;
+pub mod diff;
 pub mod document;
 pub mod overlay;
 mod places;

@@ -26,6 +26,7 @@ pub(crate) use action::alarm_of;
 pub use action::{Action, ActionInput, Control, FlowEvent};
 pub(crate) use definition::{FLOW_KEYS, read_flow};
 pub use definition::{FlowDefinition, PhaseDefinition};
+pub(crate) use definition::{RecipeDefinition, RunDefinition};
 #[cfg(test)]
 pub(crate) use definition::{keys_by_place, words_by_place};
 pub use options::{RecoveryOption, options_for_all};

@@ -4,7 +4,7 @@
 
 /// How a piece looks where there is colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Paint {
+pub(in crate::command) enum Paint {
     Plain,
     Bold,
     Dim,
@@ -16,7 +16,7 @@ pub(super) enum Paint {
 }
 
 #[derive(Clone, Debug, Default)]
-pub(super) struct Line(Vec<(Paint, String)>);
+pub(in crate::command) struct Line(Vec<(Paint, String)>);
 
 impl Paint {
     fn code(self) -> &'static str {
@@ -82,7 +82,7 @@ pub(super) fn width_of(text: &str) -> usize {
 }
 
 /// The text, or as much of it as there is room for.
-pub(super) fn cut(text: &str, width: usize) -> String {
+pub(in crate::command) fn cut(text: &str, width: usize) -> String {
     if width_of(text) <= width { text.to_owned() } else { cut_always(text, width) }
 }
 

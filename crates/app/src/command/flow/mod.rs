@@ -6,13 +6,13 @@ mod act;
 mod export;
 mod history;
 mod import;
-mod line;
+pub(super) mod line;
 mod list;
 mod picture;
 mod records;
 mod show;
 mod start;
-mod terminal;
+pub(super) mod terminal;
 mod watch;
 
 use std::io::Write;

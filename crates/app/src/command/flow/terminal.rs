@@ -15,7 +15,7 @@ pub(super) fn can_redraw() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-pub(super) fn wants_colour() -> bool {
+pub(in crate::command) fn wants_colour() -> bool {
     can_redraw() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
 }
 
