@@ -18,6 +18,7 @@ pub mod input;
 pub mod lookup;
 pub mod looping;
 pub mod machine;
+pub mod mapping;
 pub mod refusal;
 pub mod snapshot;
 pub mod time;

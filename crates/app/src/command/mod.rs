@@ -24,6 +24,7 @@ mod doctor;
 mod export;
 mod flow;
 mod greeting;
+mod import;
 mod keys;
 mod machine_files;
 mod output;
@@ -88,6 +89,8 @@ enum Command {
     Show(show::ShowArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
+    /// Bring in sessions of another system from a file, by a mapping, each once
+    Import(import::ImportArgs),
     /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
     Export(export::ExportArgs),
     /// Decide the past of instances of a running server again, and compare it with what is stored
@@ -154,6 +157,7 @@ pub fn main() -> ExitCode {
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
+        Command::Import(args) => import::import(&args),
         Command::Export(args) => export::export(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
