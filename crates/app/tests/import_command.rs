@@ -1,0 +1,176 @@
+//! `import`: a file of another system's sessions, by a mapping, each accounted for once.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod harness;
+
+use std::path::Path;
+use std::process::Command;
+
+use harness::Server;
+use serde_json::{Value, json};
+
+const MAPPING: &str = "
+machine: progress_update
+id: record.session_id
+subject: record.user_id
+state: record.fsm_state
+states: { AWAITING_ACTION: awaiting_action, DONE: completed }
+skip: record.user_id == 'nobody'
+context: { task_id: record.task }
+began_at: record.created
+expires_at: \"'2999-01-01T00:00:00Z'\"
+topic: \"record.fsm_state == 'AWAITING_ACTION' ? 'update' : null\"
+";
+
+fn server(dir: &tempfile::TempDir) -> Server {
+    Server::dev(&dir.path().join("s.db"), &["--clock", "virtual"])
+}
+
+/// With its exit code, what it said on standard output, and on standard error.
+fn run(server: &Server, dir: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    std::fs::write(dir.join("mapping.yaml"), MAPPING).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_statewright"));
+    command.current_dir(dir).arg("import").args(arguments).args(["--server", &server.url]);
+    let output = command.output().unwrap();
+    let [told, said] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (output.status.code(), told, said)
+}
+
+fn record(number: usize) -> Value {
+    let state = if number.is_multiple_of(5) { "DONE" } else { "AWAITING_ACTION" };
+    json!({ "session_id": format!("old-{number}"), "user_id": format!("user-{number}"), "fsm_state": state,
+        "task": format!("T{number}"), "created": "2026-01-05T09:00:00Z" })
+}
+
+/// One of each way in which a record can be no session, with a part of the reason.
+const BROKEN: [(&str, &str); 10] = [
+    ("{\"session_id\": \"x\"", "no JSON"),
+    ("[1, 2]", "no object"),
+    (
+        r#"{"session_id": null, "user_id": "x", "fsm_state": "DONE", "task": null, "created": null}"#,
+        "neither an `id`",
+    ),
+    (
+        r#"{"session_id": "x1", "user_id": "x1", "fsm_state": "LOST", "task": null, "created": null}"#,
+        "no state `LOST`",
+    ),
+    (
+        r#"{"session_id": "x2", "user_id": "x2", "fsm_state": "DONE", "task": 7, "created": null}"#,
+        "context.task_id",
+    ),
+    (
+        r#"{"session_id": "x3", "user_id": "x3", "fsm_state": "DONE", "task": null, "created": "soon"}"#,
+        "no time",
+    ),
+    (
+        r#"{"session_id": "x4", "user_id": "x4", "fsm_state": "DONE", "task": null, "created": "2999-01-01T00:00:00Z"}"#,
+        "to come",
+    ),
+    (
+        r#"{"session_id": "x5", "user_id": ["x"], "fsm_state": "DONE", "task": null, "created": null}"#,
+        "`subject` must be text",
+    ),
+    (r#"{"session_id": "x6", "user_id": "x6", "fsm_state": "DONE", "created": null}"#, "record.task"),
+    (
+        r#"{"session_id": "x7", "user_id": "user-1", "fsm_state": "AWAITING_ACTION", "task": null, "created": null}"#,
+        "exists",
+    ),
+];
+const GOOD: usize = 990;
+
+/// A thousand lines, one in a hundred of them broken, and one that is skipped.
+fn old_sessions() -> String {
+    let mut lines: Vec<String> = (0..GOOD).map(|number| record(number).to_string()).collect();
+    for (place, (broken, _)) in BROKEN.iter().enumerate() {
+        lines.insert(place * 40 + 60, (*broken).to_owned());
+    }
+    lines.push(json!({ "user_id": "nobody" }).to_string());
+    lines.join("\n") + "\n\n"
+}
+
+fn counts(report: &Value) -> [u64; 5] {
+    ["records", "imported", "existed", "skipped", "rejected"].map(|name| report[name].as_u64().unwrap())
+}
+
+#[test]
+fn every_record_of_a_file_is_accounted_for_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    std::fs::write(dir.path().join("old.jsonl"), old_sessions()).unwrap();
+    let import = |more: &[&str]| {
+        let mut arguments = vec!["old.jsonl", "--mapping", "mapping.yaml", "--json"];
+        arguments.extend(more);
+        let (code, told, said) = run(&server, dir.path(), &arguments);
+        assert_eq!(code, Some(1), "{said}");
+        serde_json::from_str::<Value>(&told).unwrap()
+    };
+    // Of those that are tried out, none is in the way of another.
+    let dry = import(&["--dry-run"]);
+    assert_eq!(counts(&dry), [1_001, 991, 0, 1, 9], "{dry:#}");
+    assert_eq!(server.get("/v1/instances").json()["data"], json!([]));
+    let first = import(&["--rejects", "rejects.jsonl"]);
+    assert_eq!(counts(&first), [1_001, 990, 0, 1, 10], "{first:#}");
+    assert_eq!(first["states"], json!({ "awaiting_action": 792, "completed": 198 }));
+    let rejects = std::fs::read_to_string(dir.path().join("rejects.jsonl")).unwrap();
+    let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (place, (broken, reason)) in BROKEN.iter().enumerate() {
+        let line = place * 40 + 61;
+        let found = rejects.iter().find(|reject| reject["line"] == json!(line)).unwrap();
+        assert!(found["reason"].as_str().unwrap().contains(reason), "{reason}: {found}");
+        let is_kept = serde_json::from_str::<Value>(broken)
+            .ok()
+            .filter(Value::is_object)
+            .map_or_else(|| found["record"] == json!(broken), |record| found["record"] == record);
+        assert!(is_kept, "{broken}: {found}");
+    }
+    assert_eq!(rejects.len(), BROKEN.len());
+    let again = import(&[]);
+    assert_eq!(counts(&again), [1_001, 0, 990, 1, 10], "{again:#}");
+    let replay = server.get("/v1/replay").json();
+    assert_eq!((&replay["instances"], &replay["same"]), (&json!(990), &json!(990)), "{replay:#}");
+}
+
+#[test]
+fn a_table_is_read_by_its_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let table = "session_id,user_id,fsm_state,task,created\n\
+                 a,ana,AWAITING_ACTION,\"T1, the wall\",2026-01-05T09:00:00Z\n\
+                 b,ben,DONE,T2,\n\
+                 c,cleo,DONE\n";
+    std::fs::write(dir.path().join("old.csv"), table).unwrap();
+    let (code, told, said) = run(&server, dir.path(), &["old.csv", "--mapping", "mapping.yaml"]);
+    assert_eq!(code, Some(1), "{said}");
+    for part in [
+        "3 records in ",
+        ": imported 2, existed already 0, skipped 0, rejected 1\n",
+        "1  in awaiting_action\n",
+        "line 4: the line has 3 cells, and there are 5 columns",
+    ] {
+        assert!(told.contains(part), "{part} is missing in\n{told}");
+    }
+    assert_eq!(server.get("/v1/instances/a").json()["context"]["task_id"], json!("T1, the wall"));
+}
+
+#[test]
+fn what_is_wrong_is_said_before_anything_is_brought_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    write("old.jsonl", &record(1).to_string());
+    write("broken.yaml", &MAPPING.replace("completed", "complete"));
+    write("other.yaml", &MAPPING.replace("machine: progress_update", "machine: nothing"));
+    write("none.yaml", "id: record.id\n");
+    for (file, mapping, part) in [
+        ("nothing.jsonl", "mapping.yaml", "failed to read nothing.jsonl"),
+        ("old.jsonl", "nothing.yaml", "failed to read nothing.yaml"),
+        ("old.jsonl", "broken.yaml", "did you mean `completed`"),
+        ("old.jsonl", "other.yaml", "unknown_machine"),
+        ("old.jsonl", "none.yaml", "machine: NAME"),
+    ] {
+        let (code, _, said) = run(&server, dir.path(), &[file, "--mapping", mapping]);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains(part), "{file} {mapping}: {said}");
+    }
+    assert_eq!(server.get("/v1/instances").json()["data"], json!([]));
+}
