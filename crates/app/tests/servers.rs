@@ -319,6 +319,24 @@ fn settle_in(server: &Server) -> Vec<(&'static str, String)> {
     ]
 }
 
+/// The addresses of a route that something of acme's is behind.
+fn paths_of(route: &str, session: &str, known: &[(&str, String)]) -> Vec<String> {
+    let ids = if route.starts_with("/v1/flows") {
+        vec![format!("{MARK}-flow")]
+    } else if route.contains("{table}") {
+        ["sessions", "flows", "transitions", "clarifications", "phases"].map(str::to_owned).into()
+    } else {
+        vec![session.to_owned(), format!("{MARK}-i")]
+    };
+    let path = |id: &String| {
+        let mut path = route.replace("{id}", id).replace("{table}", id);
+        known.iter().for_each(|(name, value)| path = path.replace(&format!("{{{name}}}"), value));
+        assert!(!path.contains('{'), "what is the parameter of {route}?");
+        path
+    };
+    ids.iter().map(path).collect()
+}
+
 fn no_tenant_sees_anything_of_another_wherever_and_whatever_is_asked(kind: Kind) {
     let fleet = Fleet::of(2, kind, "");
     let known = settle_in(&fleet.servers[0]);
@@ -331,17 +349,7 @@ fn no_tenant_sees_anything_of_another_wherever_and_whatever_is_asked(kind: Kind)
         if methods.get("get").is_none() || route.starts_with("/v1/channels") {
             continue;
         }
-        let ids = if route.starts_with("/v1/flows") {
-            vec![format!("{MARK}-flow")]
-        } else if route.contains("{table}") {
-            ["sessions", "flows", "transitions", "clarifications", "phases"].map(str::to_owned).into()
-        } else {
-            vec![session.clone(), format!("{MARK}-i")]
-        };
-        for id in ids {
-            let mut path = route.replace("{id}", &id).replace("{table}", &id);
-            known.iter().for_each(|(name, value)| path = path.replace(&format!("{{{name}}}"), value));
-            assert!(!path.contains('{'), "what is the parameter of {route}?");
+        for path in paths_of(route, &session, &known) {
             for server in &fleet.servers {
                 for query in ["", &format!("?subject={MARK}-ann"), "?status=pending"] {
                     let path = format!("{path}{query}");
