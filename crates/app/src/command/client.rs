@@ -1,5 +1,6 @@
 //! Commands that ask a running server: `send`, `ls`, `explain`; and how all that do ask it.
 
+use std::io::{BufRead, BufReader};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -164,11 +165,12 @@ impl ServerArgs {
         self.read(sent)?.map_err(|problem| self.failed(&problem))
     }
 
-    /// The body of an answer that is not to be held whole.
-    pub fn stream(&self, path: &str, query: &[(&str, String)]) -> Result<ureq::Body, Failure> {
+    /// What is too long to be held: to be read line by line, as it comes.
+    pub fn get_lines(&self, path: &str, query: &[(&str, String)]) -> Result<impl BufRead + use<>, Failure> {
         let response = self.reached(self.getting(path, query))?;
         if response.status().is_success() {
-            return Ok(response.into_body());
+            let body = response.into_body().into_with_config().limit(u64::MAX);
+            return Ok(BufReader::new(body.reader()));
         }
         Err(match self.read(Ok(response))? {
             Ok(text) => Failure(text),

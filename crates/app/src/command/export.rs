@@ -3,7 +3,7 @@
 mod parquet;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{BufRead, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -197,14 +197,6 @@ impl Progress {
         if self.is_shown {
             eprint!("\r\u{1b}[K");
         }
-    }
-}
-
-impl ServerArgs {
-    /// What is too long to be held: line by line, as it comes.
-    fn get_lines(&self, path: &str, query: &[(&str, String)]) -> Result<impl BufRead + use<>, Failure> {
-        let body = self.stream(path, query)?;
-        Ok(BufReader::new(body.into_with_config().limit(u64::MAX).reader()))
     }
 }
 
