@@ -8,6 +8,7 @@ use std::process::Command;
 
 use harness::Server;
 use serde_json::{Value, json};
+use testbed::{Kind, Lodging};
 
 const MAPPING: &str = "
 machine: progress_update
@@ -114,8 +115,8 @@ fn every_record_of_a_file_is_accounted_for_once() {
     let rejects = std::fs::read_to_string(dir.path().join("rejects.jsonl")).unwrap();
     let rejects: Vec<Value> = rejects.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for (place, (broken, reason)) in BROKEN.iter().enumerate() {
-        let line = place * 40 + 61;
-        let found = rejects.iter().find(|reject| reject["line"] == json!(line)).unwrap();
+        let line = format!("line {}", place * 40 + 61);
+        let found = rejects.iter().find(|reject| reject["place"] == json!(line)).unwrap();
         assert!(found["reason"].as_str().unwrap().contains(reason), "{reason}: {found}");
         let is_kept = serde_json::from_str::<Value>(broken)
             .ok()
@@ -173,4 +174,99 @@ fn what_is_wrong_is_said_before_anything_is_brought_in() {
         assert!(said.contains(part), "{file} {mapping}: {said}");
     }
     assert_eq!(server.get("/v1/instances").json()["data"], json!([]));
+}
+
+/// The same three sessions, wherever they are.
+fn found(server: &Server, dir: &Path, arguments: &[&str]) -> Value {
+    let mut all = arguments.to_vec();
+    all.extend(["--mapping", "mapping.yaml", "--json"]);
+    let (code, told, said) = run(server, dir, &all);
+    assert_eq!(code, Some(1), "{said}");
+    serde_json::from_str(&told).unwrap()
+}
+
+#[test]
+fn the_rows_of_a_table_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let lodging = Lodging::new(Kind::Postgres);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let client = runtime.block_on(async {
+        let (client, connection) =
+            tokio_postgres::connect(lodging.url(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let rows =
+            "CREATE SCHEMA old; CREATE TABLE old.\"Sessions\" (session_id text, user_id text, fsm_state text,
+            task text, created timestamptz);
+            INSERT INTO old.\"Sessions\" VALUES ('a', 'ana', 'AWAITING_ACTION', 'T1', '2026-01-05 10:00+01'),
+            ('b', 'ben', 'DONE', NULL, NULL), ('c', 'cleo', 'LOST', NULL, NULL)";
+        client.batch_execute(rows).await.unwrap();
+        client
+    });
+    let report = found(&server, dir.path(), &[lodging.url(), "--table", "old.Sessions"]);
+    assert_eq!(counts(&report), [3, 2, 0, 0, 1], "{report:#}");
+    assert_eq!(report["first_rejected"][0]["place"], json!("row 3"));
+    let session = server.get("/v1/instances/a").json();
+    assert_eq!(session["created_at"], json!("2026-01-05T09:00:00.000Z"), "{session:#}");
+    // One that has gone on there since is here as it was.
+    let moved = "UPDATE old.\"Sessions\" SET task = 'T2' WHERE session_id = 'a'";
+    runtime.block_on(client.batch_execute(moved)).unwrap();
+    let again = found(&server, dir.path(), &[lodging.url(), "--table", "old.Sessions"]);
+    assert_eq!((counts(&again), &again["changed"]), ([3, 0, 1, 0, 1], &json!(1)), "{again:#}");
+    let (code, _, said) =
+        run(&server, dir.path(), &[lodging.url(), "--table", "none", "--mapping", "mapping.yaml"]);
+    assert!(code == Some(1) && said.contains("relation \"none\" does not exist"), "{said}");
+    let (code, _, said) = run(&server, dir.path(), &[lodging.url(), "--mapping", "mapping.yaml"]);
+    assert!(code == Some(1) && said.contains("--table is missing"), "{said}");
+}
+
+const KEYS: &str = "
+machine: progress_update
+id: record.parts[2]
+subject: record.parts[2]
+state: record.value.state
+states: { AWAITING_ACTION: awaiting_action }
+context: { task_id: 'has(record.value.task) ? record.value.task : null' }
+expires_at: record.expires_at
+";
+
+#[test]
+fn the_keys_of_a_redis_are_read_with_their_end_of_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let lodging = Lodging::new(Kind::Redis);
+    let url = lodging.url().split(['?', '#']).next().unwrap();
+    let mut redis = redis::Client::open(url).unwrap().get_connection().unwrap();
+    let prefix = format!("old{}", std::process::id());
+    let key = |name: &str| format!("{prefix}:user:{name}:state");
+    let text = json!({ "state": "AWAITING_ACTION", "task": "T1" }).to_string();
+    let () = redis::cmd("SET").arg(key("ana")).arg(text).arg("EX").arg(3_600).query(&mut redis).unwrap();
+    let () = redis::cmd("HSET").arg(key("ben")).arg("state").arg("idle").query(&mut redis).unwrap();
+    let () = redis::cmd("SET").arg(key("cleo")).arg("no json").query(&mut redis).unwrap();
+    let () = redis::cmd("RPUSH").arg(key("dan")).arg("idle").query(&mut redis).unwrap();
+    let () = redis::cmd("SET").arg(format!("{prefix}:other")).arg("x").query(&mut redis).unwrap();
+    std::fs::write(dir.path().join("keys.yaml"), KEYS).unwrap();
+    let import = || {
+        let pattern = key("*");
+        let (code, told, said) =
+            run(&server, dir.path(), &[url, "--keys", &pattern, "--mapping", "keys.yaml", "--json"]);
+        assert_eq!(code, Some(1), "{said}");
+        serde_json::from_str::<Value>(&told).unwrap()
+    };
+    let report = import();
+    assert_eq!(counts(&report), [4, 2, 0, 0, 2], "{report:#}");
+    let rejected = report["first_rejected"].to_string();
+    assert!(
+        rejected.contains(&format!("key {}", key("dan"))) && rejected.contains("holds a list"),
+        "{rejected}"
+    );
+    let session = server.get("/v1/instances/ana").json();
+    let timer =
+        |id: &str| session["timers"].as_array().unwrap().iter().find(|t| t["id"] == json!(id)).cloned();
+    assert!(timer("after.2h").is_some(), "{session:#}");
+    let again = import();
+    assert_eq!(counts(&again), [4, 0, 2, 0, 2], "{again:#}");
+    for name in ["ana", "ben", "cleo", "dan"] {
+        let () = redis::cmd("DEL").arg(key(name)).query(&mut redis).unwrap();
+    }
 }

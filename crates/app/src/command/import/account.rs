@@ -20,14 +20,19 @@ const BAR_CHARS: usize = 24;
 /// What has become of a record, or would.
 #[derive(Debug, PartialEq)]
 pub(super) enum Fate {
-    Imported { state: String },
+    Imported {
+        state: String,
+    },
     Existed,
+    /// It is there, from a record that said something else.
+    Changed,
     Skipped,
     Rejected(String),
 }
 
 struct Rejected {
-    line: u64,
+    number: u64,
+    place: String,
     reason: String,
 }
 
@@ -35,34 +40,37 @@ pub(super) struct Account {
     /// By the state in which they came to stand.
     imported: BTreeMap<String, u64>,
     existed: u64,
+    changed: u64,
     skipped: u64,
     rejected: u64,
     /// The first of those that were rejected.
     named: Vec<Rejected>,
     rejects: Option<BufWriter<File>>,
     stopped: Option<Failure>,
-    bytes: u64,
-    of_bytes: u64,
+    done: u64,
+    /// 0 where nobody knows.
+    total: u64,
     began: Instant,
     told: Option<Instant>,
 }
 
 impl Account {
-    pub fn new(rejects: Option<&Path>, of_bytes: u64) -> Result<Self, Failure> {
+    pub fn new(rejects: Option<&Path>, total: u64) -> Result<Self, Failure> {
         let create = |path: &Path| {
             File::create(path)
-                .map_err(|error| Failure(format!("failed to write {}: {error}", super::shown(path))))
+                .map_err(|error| Failure(format!("failed to write {}: {error}", path.display())))
         };
         Ok(Self {
             imported: BTreeMap::new(),
             existed: 0,
+            changed: 0,
             skipped: 0,
             rejected: 0,
             named: Vec::new(),
             rejects: rejects.map(create).transpose()?.map(BufWriter::new),
             stopped: None,
-            bytes: 0,
-            of_bytes,
+            done: 0,
+            total,
             began: Instant::now(),
             told: None,
         })
@@ -77,10 +85,11 @@ impl Account {
     }
 
     pub fn add(&mut self, found: &Found, fate: Fate) {
-        self.bytes += found.bytes as u64;
+        self.done += found.weight;
         match fate {
             Fate::Imported { state } => *self.imported.entry(state).or_default() += 1,
             Fate::Existed => self.existed += 1,
+            Fate::Changed => self.changed += 1,
             Fate::Skipped => self.skipped += 1,
             Fate::Rejected(reason) => self.reject(found, reason),
         }
@@ -97,36 +106,34 @@ impl Account {
                 (Ok(record), _) => record.clone(),
                 (Err(_), raw) => json!(raw),
             };
-            let line = json!({ "line": found.line, "reason": reason, "record": record });
+            let line = json!({ "place": found.place, "reason": reason, "record": record });
             if let Err(error) = writeln!(file, "{line}") {
                 self.stop(Failure(format!("failed to write what was rejected: {error}")));
             }
         }
         // Threads are done with their lines in no order.
-        let place = self.named.partition_point(|rejected| rejected.line < found.line);
-        self.named.insert(place, Rejected { line: found.line, reason });
+        let at = self.named.partition_point(|rejected| rejected.number < found.number);
+        self.named.insert(at, Rejected { number: found.number, place: found.place.clone(), reason });
         self.named.truncate(NAMED_MAX);
     }
 
     fn records(&self) -> u64 {
-        self.imported.values().sum::<u64>() + self.existed + self.skipped + self.rejected
+        self.imported.values().sum::<u64>() + self.existed + self.changed + self.skipped + self.rejected
     }
 
-    /// A bar, how many records a second, and how much time there is to go.
+    /// How many records a second, and, where it is known how many there are, a bar and the time to go.
     fn progress(&self) -> String {
-        let share = (self.bytes as f64 / self.of_bytes.max(1) as f64).min(1.0);
         let elapsed = self.began.elapsed().as_secs_f64();
+        let rate = self.records() as f64 / elapsed.max(1e-3);
+        let told = format!("{} records, {rate:.0} a second, {} rejected", self.records(), self.rejected);
+        if self.total == 0 {
+            return told;
+        }
+        let share = (self.done as f64 / self.total as f64).min(1.0);
         let left = elapsed * (1.0 - share) / share.max(1e-6);
         let full = (share * BAR_CHARS as f64) as usize;
-        format!(
-            "[{}{}] {:.0} %  {} records, {:.0} a second, {} rejected, {left:.0} s left",
-            "=".repeat(full),
-            " ".repeat(BAR_CHARS - full),
-            share * 100.0,
-            self.records(),
-            self.records() as f64 / elapsed.max(1e-3),
-            self.rejected
-        )
+        let bar = "=".repeat(full) + &" ".repeat(BAR_CHARS - full);
+        format!("[{bar}] {:.0} %  {told}, {left:.0} s left", share * 100.0)
     }
 
     /// Tells what came of it all. Ends with 1 if anything was rejected.
@@ -150,13 +157,14 @@ impl Account {
 
     fn report(&self, is_dry: bool) -> Value {
         let named = self.named.iter();
-        let named = named.map(|rejected| json!({ "line": rejected.line, "reason": rejected.reason }));
+        let named = named.map(|rejected| json!({ "place": rejected.place, "reason": rejected.reason }));
         json!({
             "dry_run": is_dry,
             "complete": self.stopped.is_none(),
             "records": self.records(),
             "imported": self.imported.values().sum::<u64>(),
             "existed": self.existed,
+            "changed": self.changed,
             "skipped": self.skipped,
             "rejected": self.rejected,
             "states": self.imported,
@@ -178,9 +186,15 @@ impl Account {
             self.skipped,
             self.rejected
         ));
+        if self.changed > 0 {
+            lines.push(format!(
+                "{:>9}  were imported before from records that said something else; they stay as they are",
+                self.changed
+            ));
+        }
         lines.extend(self.imported.iter().map(|(state, count)| format!("{count:>9}  in {state}")));
         let named = self.named.iter();
-        lines.extend(named.map(|rejected| format!("line {}: {}", rejected.line, rejected.reason)));
+        lines.extend(named.map(|rejected| format!("{}: {}", rejected.place, rejected.reason)));
         let more = self.rejected - self.named.len() as u64;
         if more > 0 {
             lines.push(format!("… and {more} more; --rejects FILE has them all"));

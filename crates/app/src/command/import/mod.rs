@@ -1,6 +1,6 @@
-//! `import`: sessions of another system, from a file, by a mapping, each once.
+//! `import`: sessions of another system, from a file, a table or the keys of a Redis, by a mapping, each once.
 //!
-//! Owns the going through a file and what is asked of the server. Whoever is interrupted begins again from the top: what was
+//! Owns the going through what there is and what is asked of the server. Whoever is interrupted begins again from the top: what was
 //! brought in is not brought in again.
 
 mod account;
@@ -34,12 +34,18 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
-    /// JSON lines, or a CSV whose first line names the columns
-    file: PathBuf,
+    /// A file of JSON lines, a CSV whose first line names the columns, postgres://… with --table, or redis://… with --keys
+    from: String,
+    /// The table or view of a PostgreSQL database, as SCHEMA.NAME or NAME
+    #[arg(long, value_name = "NAME")]
+    table: Option<String>,
+    /// The keys of a Redis, such as user:*:state
+    #[arg(long, value_name = "PATTERN")]
+    keys: Option<String>,
     /// How a record becomes a session: see docs/moving.md
     #[arg(long, value_name = "FILE")]
     mapping: PathBuf,
-    /// [default: by the end of the file's name, else jsonl]
+    /// Of a file [default: by the end of its name, else jsonl]
     #[arg(long)]
     format: Option<Format>,
     /// Bring in nothing, and say what would become of each record
@@ -60,10 +66,8 @@ enum Format {
 
 pub(crate) fn import(args: &ImportArgs) -> CommandResult {
     let (machine, mapping) = load(args)?;
-    let end = args.file.extension().and_then(|end| end.to_str());
-    let of_end = end.and_then(|end| Format::from_str(end, true).ok());
-    let source = Source::open(&args.file, args.format.or(of_end).unwrap_or(Format::Jsonl))?;
-    let account = Account::new(args.rejects.as_deref(), source.bytes())?;
+    let source = Source::open(args)?;
+    let account = Account::new(args.rejects.as_deref(), source.total)?;
     let task =
         Task { args, mapping: &mapping, machine: machine.name.as_str(), now: engine::Clock::System.now() };
     let (source, account) = (Mutex::new(source), Mutex::new(account));
@@ -164,12 +168,13 @@ impl Task<'_> {
     /// # Errors
     /// What would become of all others as well.
     fn bring(&self, batch: &Batch) -> Result<Vec<Fate>, Failure> {
-        let file = self.args.file.file_name().unwrap_or_default().to_string_lossy();
+        let from = source::shown(&self.args.from);
+        let from = Path::new(&from).file_name().unwrap_or_default().to_string_lossy();
         let body = json!({
             "machine": self.machine,
             "records": batch.arrivals,
             "dry_run": self.args.dry_run,
-            "by": format!("import of {file}"),
+            "by": format!("import of {from}"),
         });
         for _ in 0..ATTEMPTS_MAX {
             match self.args.server.try_post("/v1/imports", &body)? {
@@ -199,12 +204,9 @@ fn fates(report: &Value, count: usize) -> Result<Vec<Fate>, Failure> {
     let fate = |record: &Value| match record["outcome"].as_str() {
         Some("imported") => Fate::Imported { state: text(&record["state"]) },
         Some("existed") => Fate::Existed,
+        // It came before and said something else then: what is here has gone on since.
+        Some("rejected") if record["code"] == json!("key_reused") => Fate::Changed,
         _ => Fate::Rejected(format!("{} ({})", text(&record["detail"]), text(&record["code"]))),
     };
     Ok(records.iter().map(fate).collect())
-}
-
-/// The name of a file as the report has it.
-fn shown(path: &Path) -> String {
-    path.display().to_string()
 }
