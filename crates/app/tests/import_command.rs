@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use harness::Server;
+use kernel::time::Timestamp;
 use serde_json::{Value, json};
 use testbed::{Kind, Lodging};
 
@@ -176,7 +177,7 @@ fn what_is_wrong_is_said_before_anything_is_brought_in() {
     assert_eq!(server.get("/v1/instances").json()["data"], json!([]));
 }
 
-/// The same three sessions, wherever they are.
+/// What comes of rows of which some are rejected.
 fn found(server: &Server, dir: &Path, arguments: &[&str]) -> Value {
     let mut all = arguments.to_vec();
     all.extend(["--mapping", "mapping.yaml", "--json"]);
@@ -261,9 +262,11 @@ fn the_keys_of_a_redis_are_read_with_their_end_of_life() {
         "{rejected}"
     );
     let session = server.get("/v1/instances/ana").json();
-    let timer =
-        |id: &str| session["timers"].as_array().unwrap().iter().find(|t| t["id"] == json!(id)).cloned();
-    assert!(timer("after.2h").is_some(), "{session:#}");
+    let time = |value: &Value| Timestamp::parse(value.as_str().unwrap()).unwrap();
+    let mut timers = session["timers"].as_array().unwrap().iter();
+    let silence = timers.find(|timer| timer["id"] == json!("after.2h")).unwrap();
+    let left = time(&silence["deadline"]).since(time(&session["updated_at"])).as_millis();
+    assert!((3_500_000..3_700_000).contains(&left), "{left}: {session:#}");
     let again = import();
     assert_eq!(counts(&again), [4, 0, 2, 0, 2], "{again:#}");
     for name in ["ana", "ben", "cleo", "dan"] {
