@@ -107,6 +107,22 @@ impl<'a> Turn<'a> {
         Self::new(machine, input, now, before.clone(), position)
     }
 
+    /// An instance of another definition, nowhere yet, with its context as it is here.
+    pub fn migrate(
+        machine: &'a Machine,
+        before: &Snapshot,
+        input: &'a Input,
+        now: Timestamp,
+        context: Fields,
+    ) -> Self {
+        let context = Arc::new(context);
+        let position = Position::new(Arc::clone(&context));
+        let mut turn = Self::new(machine, input, now, before.clone(), position);
+        turn.after.context = context;
+        turn.after.pin(machine);
+        turn
+    }
+
     fn new(
         machine: &'a Machine,
         input: &'a Input,
@@ -178,19 +194,19 @@ impl<'a> Turn<'a> {
         self.hold("recover")
     }
 
-    pub fn jump(&mut self, state: StateIndex) -> Result<(), Refusal> {
+    pub fn jump(&mut self, state: StateIndex, event: &str) -> Result<(), Refusal> {
         self.stepper()
             .jump(&mut self.position, state, &mut self.trail)
-            .map_err(|e| self.refusal("recover", None, e))?;
-        self.hold("recover")
+            .map_err(|e| self.refusal(event, None, e))?;
+        self.hold(event)
     }
 
     /// Puts the chart into states that were entered elsewhere.
-    pub fn stand(&mut self, states: &[StateIndex], since: Timestamp) -> Result<(), Refusal> {
+    pub fn stand(&mut self, states: &[StateIndex], since: Timestamp, event: &str) -> Result<(), Refusal> {
         self.stepper()
             .stand(&mut self.position, states, since, &mut self.trail)
-            .map_err(|e| self.refusal("import", None, e))?;
-        self.hold("import")
+            .map_err(|e| self.refusal(event, None, e))?;
+        self.hold(event)
     }
 
     /// Takes an event. A refusal leaves the turn as it was.
@@ -376,9 +392,11 @@ impl<'a> Turn<'a> {
             Cause::Timer { .. } | Cause::Result { .. } => true,
             Cause::Message { message, .. } => message.deliver,
             // Hosts and operators do not know how somebody on a channel is reached; we do.
-            Cause::Create { .. } | Cause::Event { .. } | Cause::Answer { .. } | Cause::Recover { .. } => {
-                address.is_some()
-            }
+            Cause::Create { .. }
+            | Cause::Event { .. }
+            | Cause::Answer { .. }
+            | Cause::Recover { .. }
+            | Cause::Migrate { .. } => address.is_some(),
         };
         if delivered {
             let (address, locale) = (address.clone(), self.session.locale.clone());
