@@ -8,6 +8,7 @@ mod figures;
 mod flows;
 mod in_air;
 mod keys;
+mod migrations;
 mod overlays;
 mod pinned;
 mod post;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::bound;
 use crate::chart::{ROOT, StateIndex};
-use crate::commit::Commit;
+use crate::commit::{Commit, Replaced};
 use crate::conversation::ClarificationStatus;
 use crate::decide::turn::Turn;
 use crate::definition::FieldDefinition;
@@ -153,7 +153,11 @@ impl Move<'_> {
             turn.trail.replies.push((reply, context));
         }
         turn.jump(otherwise.target, PARK)?;
-        Ok(turn.commit_event(PARK, None))
+        let same = |(name, value): &(&String, &Value)| turn.position.context.get(*name) == Some(*value);
+        let kept = self.before.context.iter().filter(same).map(|(name, _)| name.clone()).collect();
+        // Values are not told: which of them were secret, only the other definition knows.
+        let replaced = Replaced { state: self.before.state(), context: Fields::new(), kept };
+        Ok(turn.commit_event(PARK, Some(replaced)))
     }
 
     fn turn(&self, context: Fields) -> Turn<'_> {
