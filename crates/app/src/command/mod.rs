@@ -36,6 +36,7 @@ mod reroute;
 mod rollout;
 mod schema;
 mod serve;
+mod shadow;
 mod show;
 mod stories;
 mod story;
@@ -100,6 +101,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
     Reroute(reroute::RerouteArgs),
+    /// Say what a version of a definition would have made of a running server's history
+    Shadow(shadow::ShadowArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
@@ -165,6 +168,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::export(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
+        Command::Shadow(args) => shadow::shadow(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),

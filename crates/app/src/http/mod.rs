@@ -24,6 +24,7 @@ mod replay;
 mod request;
 mod reroute;
 mod rollout;
+mod shadow;
 mod stories;
 mod work;
 
@@ -224,7 +225,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
-        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow).post(shadow::post))
         .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
         .route("/v1/receipts/{key}/begin", post(receipts::begin))
         .route("/v1/receipts/{key}/complete", post(receipts::complete))

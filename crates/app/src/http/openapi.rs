@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 61] = [
+const ROUTES: [(&str, &str, &str, &str); 62] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -168,6 +168,12 @@ const ROUTES: [(&str, &str, &str, &str); 61] = [
         "/v1/machines/{machine}/shadow",
         "What would have happened, session by session: subject, cursor, limit",
         "",
+    ),
+    (
+        "post",
+        "/v1/machines/{machine}/shadow",
+        "What a version or a definition would have made of the stored history, the current one if none is named. Changes nothing",
+        "Shadow",
     ),
     (
         "get",
@@ -348,6 +354,9 @@ fn schemas() -> Value {
         "Migrate": object(&[], json!({
             "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
             "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "Shadow": object(&[], json!({
+            "definition": text, "version": text, "since": text, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
         })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
