@@ -203,7 +203,7 @@ impl<'a> Playing<'a> {
     fn instance(&mut self, engine: &Engine, snapshot: &Snapshot) -> Result<(), LoadError> {
         let mut found = Findings::default();
         let log = Log::of(engine.store(), snapshot);
-        let led = retrace(engine, snapshot, log, |step| {
+        let led = retrace(engine.past(), snapshot, log, |step| {
             let is_meant = step.entry.at >= self.asked.since;
             if is_meant && !matches!(step.input.cause, Cause::Migrate { .. }) {
                 found.inputs += 1;
