@@ -17,7 +17,8 @@ use crate::redis::failure::{self, Failure};
 use crate::redis::keys::{Place, escaped};
 use crate::redis::pack::Packer;
 use crate::redis::servers::Call;
-use crate::redis::{RedisStore, row, script, value};
+use crate::redis::{RedisStore, script, value};
+use crate::row;
 use crate::seal;
 use crate::{CommitError, Outcome};
 
@@ -220,8 +221,11 @@ fn pack_chain(p: &mut Packer, links: &Links<'_, '_>, numbers: &HashMap<usize, i6
     p.text(commit.instance.as_str()).number(number(commit.expected)).flag(commit.tenant.is_beside());
     p.array(links.len());
     for (_, link) in links {
-        let receipt = receipt_name(link.receipt);
-        p.array(3).text(&receipt).text(&row::entry_value(link)).number(link.commit.entry.at.as_millis());
+        let receipt = receipt_name(link.line.receipt);
+        p.array(3)
+            .text(&receipt)
+            .text(&row::entry_value(&link.line))
+            .number(link.commit.entry.at.as_millis());
     }
     match links.iter().rev().find_map(|(_, link)| link.instance.as_ref()) {
         None => {

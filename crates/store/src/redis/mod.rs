@@ -19,11 +19,11 @@ mod outbox;
 mod pack;
 mod phases;
 mod read;
-mod row;
 mod script;
 mod servers;
 mod value;
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +36,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use redis::{Cmd, Value, cmd};
 
+use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -351,6 +352,15 @@ impl Store for RedisStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         Ok(self.count_all()?)
+    }
+
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        let _ = visit;
+        Err(LoadError::Unavailable("not yet".to_owned()))
+    }
+
+    fn take_in(&self, _: &[Dossier]) -> Result<(), CommitError> {
+        Err(CommitError::Unavailable("not yet".to_owned()))
     }
 
     fn info(&self) -> StoreInfo {

@@ -35,6 +35,9 @@ const LOG_BYTES_IDLE: u64 = 4 << 20;
 /// The writer may wait for so long while its log is rewound, once in `IDLE`.
 const REWIND_WAIT: Duration = Duration::from_millis(50);
 
+/// When the log has so many times what is too much, a backup is cut short too: the disk is everybody's.
+const PATIENCE: u64 = 16;
+
 /// Under which a note stands about a log that cannot be shortened.
 const NOTE: &str = "log";
 
@@ -176,6 +179,18 @@ impl Care {
         }
         if self.shorten(REWIND_WAIT) {
             return self.notes.remove(NOTE);
+        }
+        if self.readers.has_patient() {
+            let (log, bytes) = (self.place.log_path(), self.place.log_bytes());
+            if bytes > self.log_bytes_max.saturating_mul(PATIENCE) {
+                self.readers.cut_patient();
+            }
+            let note = format!(
+                "{} has {} MiB: a backup is being taken, and what is written meanwhile stays in it until that is over",
+                log.display(),
+                bytes >> 20
+            );
+            return self.notes.put(NOTE, note);
         }
         // The writer may have been in between, and who was just cut short may still have to notice.
         let _ = checkpoint(connection);
