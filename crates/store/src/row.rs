@@ -91,6 +91,11 @@ fn split<T: DeserializeOwned>(value: &[u8]) -> (Option<T>, &[u8]) {
     (serde_json::from_slice(head).ok(), body)
 }
 
+/// The body in a value that has one.
+pub(crate) fn body_of(value: &[u8]) -> &[u8] {
+    split::<IgnoredAny>(value).1
+}
+
 fn optional(value: Option<&String>) -> Cell<'_> {
     value.map_or(Cell::Null, |value| text(value))
 }

@@ -233,7 +233,7 @@ pub fn a_visitor_may_have_seen_enough(open: Open<'_>) {
 pub fn commits_go_on_while_a_visitor_takes_its_time(open: Open<'_>) {
     let store = open();
     let names: Vec<String> = (0..40).map(|number| format!("i{number:02}")).collect();
-    let drafts = || names.iter().map(|name| Draft::creation(name).effect("e"));
+    let drafts = || names.iter().map(|name| Draft::creation(name).session(name, 1).effect("e"));
     save(&*store, drafts());
     let mut found = Vec::new();
     let gathered = store.dossiers(&mut |dossier| {

@@ -7,6 +7,7 @@
 
 mod clean;
 mod commit;
+mod dossiers;
 mod due;
 mod durability;
 mod failure;
@@ -355,12 +356,13 @@ impl Store for RedisStore {
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
-        let _ = visit;
-        Err(LoadError::Unavailable("not yet".to_owned()))
+        Ok(self.gather(visit)?)
     }
 
-    fn take_in(&self, _: &[Dossier]) -> Result<(), CommitError> {
-        Err(CommitError::Unavailable("not yet".to_owned()))
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        let filed = dossiers.iter().map(|dossier| self.records.file(dossier));
+        let filed: Vec<_> = filed.collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
+        self.take_in_all(&filed)
     }
 
     fn info(&self) -> StoreInfo {

@@ -181,16 +181,7 @@ impl Care {
             return self.notes.remove(NOTE);
         }
         if self.readers.has_patient() {
-            let (log, bytes) = (self.place.log_path(), self.place.log_bytes());
-            if bytes > self.log_bytes_max.saturating_mul(PATIENCE) {
-                self.readers.cut_patient();
-            }
-            let note = format!(
-                "{} has {} MiB: a backup is being taken, and what is written meanwhile stays in it until that is over",
-                log.display(),
-                bytes >> 20
-            );
-            return self.notes.put(NOTE, note);
+            return self.bear_with_patient();
         }
         // The writer may have been in between, and who was just cut short may still have to notice.
         let _ = checkpoint(connection);
@@ -205,6 +196,24 @@ impl Care {
                 ),
             );
         }
+    }
+
+    /// Who reads all of the file is let be, until the log is far too long.
+    fn bear_with_patient(&self) {
+        let bytes = self.place.log_bytes();
+        let is_over = bytes > self.log_bytes_max.saturating_mul(PATIENCE);
+        if is_over {
+            self.readers.cut_patient();
+        }
+        let (log, mib) = (self.place.log_path(), bytes >> 20);
+        let what = if is_over { "was being taken and was cut short" } else { "is being taken" };
+        self.notes.put(
+            NOTE,
+            format!(
+                "{} has {mib} MiB: a backup {what}, and what is written meanwhile stays in it",
+                log.display()
+            ),
+        );
     }
 
     /// On the writer's connection, as a rewind by another would look to it like somebody else's commit.
