@@ -4,6 +4,7 @@
 //! business, and when one is made is the engine's. It has no clock; every `now` is an argument.
 //! Calls block, so they belong on threads that may block. Every backend passes `contract`, case by case.
 
+pub mod archive;
 mod chain;
 pub mod contract;
 pub mod dossier;

@@ -12,6 +12,7 @@ use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::outbox::{DeliveryStage, EffectStatus, Lane, OutboxEffect};
 use crate::phase::PhaseLine;
@@ -159,6 +160,11 @@ pub(crate) fn instance(
         Cell::Text(body),
     ];
     INSTANCES.reveal(&cells, sum(&found.0), 0, secrets)
+}
+
+/// A receipt as keys have it, and as the body of its line says it.
+pub(crate) fn receipt_name(receipt: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(receipt))
 }
 
 pub(crate) fn entry_value(line: &LineRow<'_>) -> String {
@@ -332,6 +338,26 @@ impl Maybe {
 /// How far an effect has come, in the order in which the scripts write it.
 #[derive(Deserialize)]
 struct Progress(String, IgnoredAny, String, u32, u32, Maybe, Maybe, Maybe, Maybe, Maybe);
+
+/// How far an effect has come, as `Progress` is read; of whose lane, only the scripts say.
+pub(crate) fn progress_value(effect: &OutboxEffect) -> String {
+    fn or_false(value: Option<impl Into<Value>>) -> Value {
+        value.map_or(Value::Bool(false), Into::into)
+    }
+    let time = |at: Option<Timestamp>| or_false(at.map(|at| at.as_millis().to_string()));
+    json(&(
+        effect.seq.to_string(),
+        false,
+        effect.status.as_str(),
+        effect.attempts,
+        effect.parts_done,
+        time(effect.due_at),
+        time(effect.settled_at),
+        or_false(effect.stage.map(DeliveryStage::as_str)),
+        or_false(effect.provider_id.clone()),
+        or_false(effect.error.clone()),
+    ))
+}
 
 /// How often an effect was claimed, by its progress.
 pub(crate) fn attempts(progress: &[u8]) -> Option<u32> {

@@ -221,7 +221,7 @@ fn pack_chain(p: &mut Packer, links: &Links<'_, '_>, numbers: &HashMap<usize, i6
     p.text(commit.instance.as_str()).number(number(commit.expected)).flag(commit.tenant.is_beside());
     p.array(links.len());
     for (_, link) in links {
-        let receipt = receipt_name(link.line.receipt);
+        let receipt = row::receipt_name(link.line.receipt);
         p.array(3)
             .text(&receipt)
             .text(&row::entry_value(&link.line))
@@ -247,7 +247,7 @@ fn pack_chain(p: &mut Packer, links: &Links<'_, '_>, numbers: &HashMap<usize, i6
 
 pub(super) fn pack_line(p: &mut Packer, line: &LineRow<'_>) {
     p.array(3)
-        .text(&receipt_name(line.receipt))
+        .text(&row::receipt_name(line.receipt))
         .text(&row::entry_value(line))
         .number(line.entry.at.as_millis());
 }
@@ -276,9 +276,4 @@ pub(super) fn pack_phases(p: &mut Packer, phases: &[&PhaseOf<'_>]) {
     for phase in phases {
         p.array(2).number(phase.row.place.into()).text(&row::phase_value(phase));
     }
-}
-
-/// A receipt as keys have it, and as the body of its line says it.
-pub(super) fn receipt_name(receipt: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(receipt))
 }

@@ -13,7 +13,6 @@ use redis::{Value, cmd};
 
 use crate::outbox::EffectStatus;
 use crate::record::definition_checksum;
-use crate::redis::commit::receipt_name;
 use crate::redis::failure::{self, Failure};
 use crate::redis::keys::{Place, escaped};
 use crate::redis::pack::Packer;
@@ -95,7 +94,7 @@ impl RedisStore {
         let mut whose = cmd("HGET");
         whose.arg(self.keys().meta(place)).arg("store");
         let mut get = cmd("GET");
-        get.arg(format!("{}e:{}", self.keys().home(place), receipt_name(receipt.0.0.to_be_bytes())));
+        get.arg(format!("{}e:{}", self.keys().home(place), row::receipt_name(receipt.0.0.to_be_bytes())));
         let calls = [Call::command(place, whose), Call::command(place, get)];
         let [whose, line] = value::parts(Value::Array(failure::all(self.servers.ask(&calls))?))?;
         if value::optional_text(whose)?.as_ref() != Some(&self.identity) {

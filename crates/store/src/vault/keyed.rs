@@ -46,6 +46,11 @@ impl KeyedStore {
         self.vault.has_master()
     }
 
+    /// The keys that its records are sealed with.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
     /// The data keys of a tenant, or of all of them.
     ///
     /// # Errors
