@@ -136,7 +136,7 @@ impl fmt::Display for Problem {
             Self::NewerFormat(found) => {
                 write!(f, "it has format {found} and this program reads up to {FORMAT}: use a newer program")
             }
-            Self::Cut(0) => write!(f, "it is cut off at its beginning: {OTHER}"),
+            Self::Cut(0) => write!(f, "it is cut off, and no record of it can be read: {OTHER}"),
             Self::Cut(lines) => {
                 write!(f, "it is cut off behind record {lines}, and not all is there: {OTHER}")
             }

@@ -187,7 +187,7 @@ fn what_is_no_archive_is_told() {
     for (bytes, expected) in [
         (&b"PK\x03\x04"[..], "it does not begin as a backup does"),
         (b"", "it does not begin as a backup does"),
-        (b"statewright ba", "it is cut off at its beginning"),
+        (b"statewright ba", "it is cut off, and no record of it can be read"),
         (&newer, "it has format 2 and this program reads up to 1: use a newer program"),
     ] {
         let told = checked(bytes, 1, true).unwrap_err().to_string();

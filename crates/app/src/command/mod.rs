@@ -12,6 +12,7 @@ macro_rules! say {
     }};
 }
 
+mod backup;
 mod bench;
 mod chat;
 mod check;
@@ -93,6 +94,12 @@ enum Command {
     Import(import::ImportArgs),
     /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
     Export(export::ExportArgs),
+    /// Write all of a running server, of every tenant, into one file
+    Backup(backup::BackupArgs),
+    /// Fill an empty store with what is in a backup
+    Restore(backup::RestoreArgs),
+    /// Read all of a backup, and say what is in it
+    Verify(backup::VerifyArgs),
     /// Decide the past of instances of a running server again, and compare it with what is stored
     Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
@@ -159,6 +166,9 @@ pub fn main() -> ExitCode {
         Command::Story(args) => story::story(&args),
         Command::Import(args) => import::import(&args),
         Command::Export(args) => export::export(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
+        Command::Verify(args) => backup::verify(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Explain(args) => client::explain(&args),

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 60] = [
+const ROUTES: [(&str, &str, &str, &str); 61] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -70,6 +70,12 @@ const ROUTES: [(&str, &str, &str, &str); 60] = [
         "get",
         "/v1/export/{table}",
         "Rows for analysis, one line of JSON each: sessions, flows, transitions, clarifications or phases; machine, since, until",
+        "",
+    ),
+    (
+        "get",
+        "/v1/backup",
+        "All of the store, of every tenant, as one archive, for whoever has the backup key",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
@@ -211,7 +217,7 @@ const ROUTES: [(&str, &str, &str, &str); 60] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 60] = [
+const CODES: [(&str, u16); 61] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -229,6 +235,7 @@ const CODES: [(&str, u16); 60] = [
     ("bad_verify_token", 403),
     ("clock_not_virtual", 403),
     ("permission_denied", 403),
+    ("no_backup_key", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
