@@ -315,7 +315,7 @@ fn remarks(contents: &Contents) -> Vec<String> {
     }
     if !contents.trailer.at_one_moment {
         remarks.push(
-            "each instance is as it was at one moment, but no two need be of the same: others wrote while it was read"
+            "each instance is as it was at one moment, but no two need be of the same: others may have written while it was read"
                 .to_owned(),
         );
     }
