@@ -39,17 +39,25 @@ static LINES: LazyLock<String> = LazyLock::new(|| {
 static PHASE_LINES: LazyLock<String> = LazyLock::new(|| {
     PHASES.pg_select("owner", &["owner"]) + "WHERE t.owner = ANY ($1) ORDER BY t.owner, t.place"
 });
-static QUESTIONS: LazyLock<String> = LazyLock::new(|| {
-    CLARIFICATIONS.pg_select("number", &["place"]).replace(" AS t ", BY_IDS).replace("t.place", "w.place")
-        + "ON t.tenant = w.tenant AND t.id >= w.id || ':' AND t.id < w.id || ';' AND t.instance = w.id"
-});
+static QUESTIONS: LazyLock<String> =
+    LazyLock::new(|| by_ids(&CLARIFICATIONS.pg_columns("number", &[]), "clarifications", "id"));
 static EFFECTS: LazyLock<String> = LazyLock::new(|| {
-    let more = [&outbox::PROGRESS[..], &["place"]].concat();
-    OUTBOX.pg_select("seq", &more).replace(" AS t ", BY_IDS).replace("t.place", "w.place")
-        + "ON t.tenant = w.tenant AND t.key >= w.id || ':' AND t.key < w.id || ';' AND t.instance = w.id ORDER BY t.seq"
+    by_ids(&OUTBOX.pg_columns("seq", &outbox::PROGRESS), "outbox", "key") + " ORDER BY t.seq"
 });
-/// `;` comes next after `:`.
-const BY_IDS: &str = " AS t JOIN unnest($1::text[], $2::text[], $3::bigint[]) AS w (tenant, id, place) ";
+
+/// What of a table is called by names that begin with an instance's, with the place of that among those that are asked for.
+/// The offset keeps it from being joined in another way, such as by going through all of the table.
+fn by_ids(columns: &str, table: &str, name: &str) -> String {
+    // `;` comes next after `:`.
+    format!(
+        "SELECT {columns}, w.place FROM unnest($1::text[], $2::text[], $3::bigint[]) AS w (tenant, id, place),
+             LATERAL (
+                 SELECT c.* FROM {table} AS c
+                 WHERE c.tenant = w.tenant AND c.{name} >= w.id || ':' AND c.{name} < w.id || ';' AND c.instance = w.id
+                 OFFSET 0
+             ) AS t"
+    )
+}
 
 /// What is whole goes through, and what is not is counted.
 #[derive(Default)]
