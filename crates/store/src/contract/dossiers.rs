@@ -187,7 +187,7 @@ pub fn what_was_taken_in_is_listed_and_counted(open: Open<'_>) {
 pub fn what_was_taken_in_is_cleaned_up_in_its_time(open: Open<'_>) {
     let (from, _, _) = moved(open);
     // What is left of the log of one that is over is nothing, of one that is under way its newest line.
-    let clean = |store: &dyn Store| store.clean_up(at(1_500), 5).map(|cleaned| cleaned.entries_deleted);
+    let clean = |store: &dyn Store| store.clean_up(at(1_500), 3).map(|cleaned| cleaned.entries_deleted);
     assert_eq!(clean(&*from), Ok(3));
     let to = open();
     assert_eq!(to.take_in(&dossiers(&*from)), Ok(()));
@@ -237,17 +237,19 @@ pub fn a_visitor_may_have_seen_enough(open: Open<'_>) {
 /// Where all are of one moment, what is saved meanwhile is of a later one.
 pub fn commits_go_on_while_a_visitor_takes_its_time(open: Open<'_>) {
     let store = open();
-    let names: Vec<String> = (0..40).map(|number| format!("i{number:02}")).collect();
+    // More than any backend reads at once.
+    let names: Vec<String> = (0..130).map(|number| format!("i{number:03}")).collect();
     let drafts = || names.iter().map(|name| Draft::creation(name).session(name, 1).effect("e"));
     save(&*store, drafts());
     let mut found = Vec::new();
     let gathered = store.dossiers(&mut |dossier| {
         if found.is_empty() {
-            for draft in drafts() {
+            let next = drafts().map(|draft| {
                 let asked = format!("{}:2", draft.snapshot().instance);
                 let next = Draft::change(&draft.snapshot()).state("later").asks(&asked).effect("f");
-                committed(&*store, next.phase(phase(0, PhaseState::NotStarted)));
-            }
+                next.phase(phase(0, PhaseState::NotStarted))
+            });
+            save(&*store, next.collect::<Vec<_>>());
             committed(&*store, Draft::creation("new"));
         }
         found.push(dossier);
