@@ -133,6 +133,26 @@ fn every_record_of_a_file_is_accounted_for_once() {
 }
 
 #[test]
+fn a_record_that_no_request_may_hold_keeps_no_other_from_coming() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let mut records: Vec<Value> = (0..20).map(record).collect();
+    records[7]["task"] = json!("x".repeat(1_200_000));
+    // Too long for the key that is made of it.
+    records[13]["session_id"] = json!("y".repeat(196));
+    let lines: Vec<String> = records.iter().map(Value::to_string).collect();
+    std::fs::write(dir.path().join("old.jsonl"), lines.join("\n")).unwrap();
+    let report = found(&server, dir.path(), &["old.jsonl"]);
+    assert_eq!(counts(&report), [20, 18, 0, 0, 2], "{report:#}");
+    let told = report["first_rejected"].as_array().unwrap();
+    for (rejected, place, code) in [(&told[0], "line 8", "body_too_large"), (&told[1], "line 14", "bad_key")]
+    {
+        assert_eq!(rejected["place"], json!(place));
+        assert!(rejected["reason"].as_str().unwrap().contains(code), "{rejected}");
+    }
+}
+
+#[test]
 fn a_table_is_read_by_its_columns() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);

@@ -238,6 +238,14 @@ impl Shard {
                 Some(open) => self.machine_of(open)?,
                 None => self.machines.current_for(&input.tenant, machine)?,
             },
+            (Cause::Migrate { to, .. }, Some(before)) => {
+                self.machines.learn(&*self.store, to)?;
+                match self.machines.by_hash(to) {
+                    Some(machine) => machine,
+                    // It refuses what is not of it.
+                    None => self.machine_of(before)?,
+                }
+            }
             (_, Some(before)) => self.machine_of(before)?,
             (_, None) => {
                 return Err(EngineError::NotFound { what: "such instance".into() });
@@ -248,7 +256,7 @@ impl Shard {
 
     /// The machine that an instance is pinned to.
     fn machine_of(&self, snapshot: &Snapshot) -> Result<Arc<Machine>, EngineError> {
-        self.machines.learn(&*self.store, snapshot)?;
+        self.machines.learn(&*self.store, &snapshot.definition)?;
         self.machines.of(snapshot)
     }
 

@@ -44,9 +44,9 @@ pub enum Side {
     Text(String),
 }
 
-/// Why nothing was compared.
+/// Why a definition that is named cannot be had.
 #[derive(Debug)]
-pub enum DiffError {
+pub enum VersionError {
     Engine(EngineError),
     /// What is wrong with a text.
     Diagnostics(Vec<Diagnostic>),
@@ -56,7 +56,7 @@ pub enum DiffError {
     Unknown(String),
 }
 
-impl fmt::Display for DiffError {
+impl fmt::Display for VersionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Engine(error) => error.fmt(f),
@@ -67,15 +67,15 @@ impl fmt::Display for DiffError {
     }
 }
 
-impl std::error::Error for DiffError {}
+impl std::error::Error for VersionError {}
 
-impl From<EngineError> for DiffError {
+impl From<EngineError> for VersionError {
     fn from(error: EngineError) -> Self {
         Self::Engine(error)
     }
 }
 
-impl From<LoadError> for DiffError {
+impl From<LoadError> for VersionError {
     fn from(error: LoadError) -> Self {
         Self::Engine(error.into())
     }
@@ -120,12 +120,9 @@ pub fn compare(
     name: &MachineName,
     from: &Side,
     to: &Side,
-) -> Result<DiffReport, DiffError> {
+) -> Result<DiffReport, VersionError> {
     engine.machines().current(name)?;
-    let mut stored = engine.store().definitions()?;
-    stored.retain(|definition| definition.machine == *name);
-    let (bases, customised): (Vec<_>, Vec<_>) =
-        stored.into_iter().partition(|definition| Parts::of(&definition.source).is_none());
+    let (bases, customised) = definitions(engine, name)?;
     let later = machine(engine, name, &bases, to)?;
     let earlier = match (from, to) {
         (Side::Usual, Side::Usual | Side::Current | Side::Stored(_)) => before(engine, &bases, &later)?,
@@ -142,22 +139,47 @@ pub fn compare(
     Ok(DiffReport { machine: name.clone(), from: version(&earlier), to: version(&later), changes, instances })
 }
 
+/// The definitions of a name, the one activated last at the end; and what tenants have made of them.
+fn definitions(
+    engine: &Engine,
+    name: &MachineName,
+) -> Result<(Vec<StoredDefinition>, Vec<StoredDefinition>), LoadError> {
+    let mut stored = engine.store().definitions()?;
+    stored.retain(|definition| definition.machine == *name);
+    Ok(stored.into_iter().partition(|definition| Parts::of(&definition.source).is_none()))
+}
+
+/// The machine of a version, by its number or the first digits of its hash.
+///
+/// # Errors
+/// When there is none, or the store cannot answer.
+pub(crate) fn named(engine: &Engine, name: &MachineName, wanted: &str) -> Result<Arc<Machine>, VersionError> {
+    let (bases, _) = definitions(engine, name)?;
+    machine(engine, name, &bases, &Side::Stored(wanted.to_owned()))
+}
+
+/// The machine of a text, if that is of this name.
+///
+/// # Errors
+/// When it does not load, or is another's.
+pub(crate) fn of_text(name: &MachineName, source: &str) -> Result<Arc<Machine>, VersionError> {
+    let (machine, diagnostics) = definition::load(source);
+    let machine = machine.ok_or(VersionError::Diagnostics(diagnostics))?;
+    match machine.name == *name {
+        true => Ok(Arc::new(machine)),
+        false => Err(VersionError::WrongMachine(machine.name)),
+    }
+}
+
 /// The machine that a side names.
 fn machine(
     engine: &Engine,
     name: &MachineName,
     stored: &[StoredDefinition],
     side: &Side,
-) -> Result<Arc<Machine>, DiffError> {
+) -> Result<Arc<Machine>, VersionError> {
     let wanted = match side {
-        Side::Text(source) => {
-            let (machine, diagnostics) = definition::load(source);
-            let machine = machine.ok_or(DiffError::Diagnostics(diagnostics))?;
-            return match machine.name == *name {
-                true => Ok(Arc::new(machine)),
-                false => Err(DiffError::WrongMachine(machine.name)),
-            };
-        }
+        Side::Text(source) => return of_text(name, source),
         Side::Stored(wanted) => wanted.as_str(),
         Side::Usual | Side::Current => return Ok(engine.machines().current(name)?),
     };
@@ -171,19 +193,23 @@ fn machine(
         first.filter(|_| found.next().is_none())
     };
     let found = by_version.or_else(by_hash);
-    load(engine, found.ok_or_else(|| DiffError::Unknown(unknown(name, stored, wanted)))?)
+    load(engine, found.ok_or_else(|| VersionError::Unknown(unknown(name, stored, wanted)))?)
 }
 
-fn load(engine: &Engine, stored: &StoredDefinition) -> Result<Arc<Machine>, DiffError> {
+fn load(engine: &Engine, stored: &StoredDefinition) -> Result<Arc<Machine>, VersionError> {
     if let Some(known) = engine.machines().by_hash(&stored.hash) {
         return Ok(known);
     }
     let (machine, diagnostics) = definition::load_own(&stored.source);
-    machine.map(Arc::new).ok_or(DiffError::Diagnostics(diagnostics))
+    machine.map(Arc::new).ok_or(VersionError::Diagnostics(diagnostics))
 }
 
 /// What was activated last before `later` was.
-fn before(engine: &Engine, stored: &[StoredDefinition], later: &Machine) -> Result<Arc<Machine>, DiffError> {
+fn before(
+    engine: &Engine,
+    stored: &[StoredDefinition],
+    later: &Machine,
+) -> Result<Arc<Machine>, VersionError> {
     let at = stored.iter().position(|definition| definition.hash == later.hash).unwrap_or(stored.len());
     match stored[..at].last() {
         Some(definition) => load(engine, definition),
@@ -192,7 +218,7 @@ fn before(engine: &Engine, stored: &[StoredDefinition], later: &Machine) -> Resu
             let detail = format!(
                 "nothing was activated before version {version} of `{name}`; name the definition to compare it with"
             );
-            Err(DiffError::Unknown(detail))
+            Err(VersionError::Unknown(detail))
         }
     }
 }
@@ -214,7 +240,7 @@ fn count(
     name: &MachineName,
     pinned: &HashSet<&DefinitionHash>,
     later: &Machine,
-) -> Result<Touched, DiffError> {
+) -> Result<Touched, VersionError> {
     let began = Instant::now();
     let mut touched = Touched { counted_at: engine.clock().now(), ..Touched::default() };
     let mut query = InstanceQuery {

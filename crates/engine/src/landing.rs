@@ -293,5 +293,6 @@ pub(crate) fn kind_of(input: &Input) -> &'static str {
         Cause::Timer { .. } => "timer",
         Cause::Result { .. } => "result",
         Cause::Recover { .. } => "recover",
+        Cause::Migrate { .. } => "migrate",
     }
 }

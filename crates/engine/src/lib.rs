@@ -16,10 +16,12 @@ mod hot;
 mod landing;
 pub mod machines;
 pub mod metrics;
+pub mod migrate;
 pub mod overlays;
 pub mod replay;
 pub mod reroute;
 pub mod settings;
+pub mod shadow;
 mod shard;
 pub mod story;
 mod weight;
@@ -355,7 +357,7 @@ impl Engine {
         let before = self.store.load_session(&input.tenant, machine, subject)?;
         let machine = match before.as_ref().filter(|before| !before.is_closed()) {
             Some(open) => {
-                self.machines.learn(&*self.store, open)?;
+                self.machines.learn(&*self.store, &open.definition)?;
                 self.machines.of(open)?
             }
             None => self.machines.current_for(&input.tenant, machine)?,
@@ -370,7 +372,7 @@ impl Engine {
     pub fn instance(&self, tenant: &TenantId, id: &InstanceId) -> Result<Snapshot, EngineError> {
         let found = self.store.load(tenant, id)?;
         let found = found.ok_or_else(|| EngineError::NotFound { what: format!("instance `{id}`") })?;
-        self.machines.learn(&*self.store, &found)?;
+        self.machines.learn(&*self.store, &found.definition)?;
         Ok(found)
     }
 
@@ -387,7 +389,7 @@ impl Engine {
         self.machines.current_for(tenant, machine)?;
         let found = self.store.load_session(tenant, machine, subject)?;
         let found = found.ok_or_else(|| EngineError::NotFound { what: format!("session of `{subject}`") })?;
-        self.machines.learn(&*self.store, &found)?;
+        self.machines.learn(&*self.store, &found.definition)?;
         Ok(found)
     }
 

@@ -43,6 +43,11 @@ pub enum MachinesError {
     UnknownBase(EngineError),
     /// It has secret fields, and the store has no key to encrypt them with.
     NeedsKey(MachineName),
+    /// Open instances are in states that it does not have, and no migration says where those lead.
+    Unmapped {
+        machine: MachineName,
+        open: BTreeMap<String, u64>,
+    },
     Load(LoadError),
     Commit(CommitError),
 }
@@ -56,6 +61,14 @@ impl fmt::Display for MachinesError {
                 write!(
                     f,
                     "`{machine}` has secret fields, which are encrypted where they are stored, and {NO_KEY}"
+                )
+            }
+            Self::Unmapped { machine, open } => {
+                let states = open.iter().map(|(state, count)| format!("{count} in `{state}`"));
+                let states = states.collect::<Vec<_>>().join(", ");
+                write!(
+                    f,
+                    "`{machine}` has no such states, and instances are open there: {states}; say under `migrations` where they lead, or `null` for those that stay with their version"
                 )
             }
             Self::Load(error) => error.fmt(f),
@@ -118,15 +131,15 @@ impl Machines {
         Ok(())
     }
 
-    /// Makes the definition of an instance known, if it is not: another server may have activated it a moment ago, and
+    /// Makes a definition that an instance names known, if it is not: another server may have activated it a moment ago, and
     /// nobody is asked to wait until this one has heard of it.
     ///
     /// # Errors
     /// When the store cannot be read. That the definition is nowhere is none.
-    pub(crate) fn learn(&self, store: &dyn Store, snapshot: &Snapshot) -> Result<(), LoadError> {
-        match self.by_hash(&snapshot.definition) {
+    pub(crate) fn learn(&self, store: &dyn Store, definition: &DefinitionHash) -> Result<(), LoadError> {
+        match self.by_hash(definition) {
             Some(_) => Ok(()),
-            None => self.pin_stored(store, &[&snapshot.definition]),
+            None => self.pin_stored(store, &[definition]),
         }
     }
 

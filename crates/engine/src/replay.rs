@@ -5,14 +5,18 @@
 
 mod check;
 
+use std::sync::Arc;
+
 use kernel::commit::{Answer, Commit, Entry};
 use kernel::decide::decide;
-use kernel::id::Revision;
-use kernel::input::Input;
+use kernel::id::{DefinitionHash, Revision};
+use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
 use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
 use store::{HistoryQuery, InstanceQuery, LoadError, Store};
+
+use crate::Engine;
 
 pub use check::{
     Difference, INSTANCES, INSTANCES_MAX, PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay,
@@ -130,23 +134,29 @@ pub(crate) fn missing(of: &Snapshot, entries: &[Entry]) -> Option<String> {
 
 /// One entry of a log, with what its input is decided to come to again.
 pub(crate) struct Step<'s> {
+    /// Decided by this one.
+    pub machine: &'s Machine,
     pub entry: &'s Entry,
     pub input: &'s Input,
     pub before: Option<&'s Snapshot>,
     pub decided: &'s Result<Commit, Refusal>,
 }
 
-/// Decides a log again from its beginning and shows every step; `look` may say why it is no use to go on. Gives where the
-/// log leads. The inner error says why the past cannot be had, or what `look` said.
+/// Decides a log again from its beginning and shows every step, each by the definition that the instance had then; `look`
+/// may say why it is no use to go on. Gives where the log leads. The inner error says why the past cannot be had, or what
+/// `look` said.
 pub(crate) fn retrace(
-    store: &dyn Store,
-    machine: &Machine,
+    engine: &Engine,
     of: &Snapshot,
     log: impl Iterator<Item = Result<Entry, LoadError>>,
     mut look: impl FnMut(Step<'_>) -> Result<(), String>,
 ) -> Result<Result<Option<Snapshot>, String>, LoadError> {
     let mut along = Along::new(of);
-    let mut before = former(store, of)?;
+    let mut machine = match by_hash(engine, of.began_by.as_ref().unwrap_or(&of.definition))? {
+        Ok(machine) => machine,
+        Err(why) => return Ok(Err(why)),
+    };
+    let mut before = former(engine.store(), of)?;
     if before.is_none() && of.ordinal > 1 {
         return Ok(Err("the session before it is not known".to_owned()));
     }
@@ -156,8 +166,20 @@ pub(crate) fn retrace(
             Ok(input) => input,
             Err(why) => return Ok(Err(why)),
         };
-        let decided = decide(machine, before.as_ref(), &input, entry.at);
-        let step = Step { entry: &entry, input: &input, before: before.as_ref(), decided: &decided };
+        if let Cause::Migrate { to, .. } = &input.cause {
+            match by_hash(engine, to)? {
+                Ok(next) => machine = next,
+                Err(why) => return Ok(Err(why)),
+            }
+        }
+        let decided = decide(&machine, before.as_ref(), &input, entry.at);
+        let step = Step {
+            machine: &machine,
+            entry: &entry,
+            input: &input,
+            before: before.as_ref(),
+            decided: &decided,
+        };
         if let Err(why) = look(step) {
             return Ok(Err(why));
         }
@@ -166,6 +188,12 @@ pub(crate) fn retrace(
         }
     }
     Ok(along.end().map(|()| before))
+}
+
+fn by_hash(engine: &Engine, hash: &DefinitionHash) -> Result<Result<Arc<Machine>, String>, LoadError> {
+    engine.machines().learn(engine.store(), hash)?;
+    let known = engine.machines().by_hash(hash);
+    Ok(known.ok_or_else(|| format!("the definition {} is not known here", hash.as_str())))
 }
 
 /// The session of the same subject before this one, as it ended.

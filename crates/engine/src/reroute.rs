@@ -448,6 +448,9 @@ fn retrace(
     if log.len() == LOG_MAX {
         return Ok(Err(format!("its log has more than {LOG_MAX} entries")));
     }
+    if snapshot.began_by.is_some() {
+        return Ok(Err("it began by another version and was migrated".to_owned()));
+    }
     let Some(pinned) = changed.engine.machines().by_hash(&snapshot.definition) else {
         return Ok(Err("the definition that it is pinned to is not known here".to_owned()));
     };
@@ -456,8 +459,8 @@ fn retrace(
         Err(why) => return Ok(Err(why)),
     };
     let entries = log.iter().cloned().map(Ok);
-    let led = replay::retrace(changed.engine.store(), &pinned, snapshot, entries, |step| {
-        let Step { entry, input, before, decided } = step;
+    let led = replay::retrace(changed.engine, snapshot, entries, |step| {
+        let Step { entry, input, before, decided, .. } = step;
         if !is_as_stored(decided, entry) {
             return Err(format!("revision {} does not come out as it was stored", entry.revision));
         }

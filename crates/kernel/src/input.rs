@@ -3,12 +3,14 @@
 //! Owns what an input is, which receipt it leaves, and which digest tells its payload from another. It does not
 //! know what an input does: that is `decide`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::conversation::Message;
 use crate::flow::ParentCall;
-use crate::id::{Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
+use crate::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::time::Timestamp;
 
 /// The key of a context or payload object is its field's name.
@@ -51,6 +53,13 @@ pub enum Cause {
     Result { instance: InstanceId, call: String, outcome: CallOutcome },
     /// An operator puts the instance back into its safe state.
     Recover { instance: InstanceId, reason: String },
+    /// The instance is to go on by another definition of its machine.
+    Migrate {
+        instance: InstanceId,
+        to: DefinitionHash,
+        /// What the phases of a flow are called where it is, in their order.
+        phases: Vec<Arc<str>>,
+    },
 }
 
 /// What an instance begins with, beside its context.
@@ -150,7 +159,8 @@ impl Input {
             | Cause::Answer { instance, .. }
             | Cause::Timer { instance, .. }
             | Cause::Result { instance, .. }
-            | Cause::Recover { instance, .. } => Some(Target::Instance(instance.clone())),
+            | Cause::Recover { instance, .. }
+            | Cause::Migrate { instance, .. } => Some(Target::Instance(instance.clone())),
         }
     }
 
@@ -171,6 +181,7 @@ impl Input {
             Cause::Message { machine, subject, .. } => ["subject", machine.as_str(), subject.as_str()],
             // Apart from the callers' own keys: nobody outside can use one up.
             Cause::Timer { instance, .. } => ["timer", instance.as_str(), ""],
+            Cause::Migrate { instance, .. } => ["migrate", instance.as_str(), ""],
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
             | Cause::Result { instance, .. }
@@ -224,6 +235,10 @@ impl Cause {
                 Digest::of_parts(&["result", call, kind, &fields(outcome.fields())])
             }
             Cause::Recover { reason, .. } => Digest::of_parts(&["recover", reason]),
+            Cause::Migrate { to, phases, .. } => {
+                let phases = phases.iter().map(|phase| &**phase);
+                Digest::of_parts(&["migrate", to.as_str()].into_iter().chain(phases).collect::<Vec<_>>())
+            }
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod lookup;
 pub mod looping;
 pub mod machine;
 pub mod mapping;
+pub mod migration;
 pub mod refusal;
 pub mod snapshot;
 pub mod time;

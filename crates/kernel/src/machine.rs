@@ -15,6 +15,7 @@ use crate::definition::{FieldDefinition, FieldKind};
 use crate::flow::Flow;
 use crate::id::{DefinitionHash, MachineName};
 use crate::input::Fields;
+use crate::migration::Migration;
 
 #[derive(Debug)]
 pub struct Machine {
@@ -31,6 +32,8 @@ pub struct Machine {
     pub conversation: Option<Conversation>,
     /// A flow's states are its statuses, which follow from its phases.
     pub flow: Option<Flow>,
+    /// How instances of other versions come to be of this one.
+    pub migrations: Vec<Migration>,
 }
 
 impl Machine {

@@ -100,6 +100,8 @@ pub enum RefusalCode {
     LeaseLost,
     /// What came with the action is not what the action takes.
     MalformedRequest,
+    /// The instance has no place in the definition that it is to go on by.
+    NotMigratable,
 }
 
 impl RefusalCode {
@@ -152,6 +154,7 @@ impl RefusalCode {
             Self::Expired => "expired",
             Self::LeaseLost => "lease_lost",
             Self::MalformedRequest => "malformed_request",
+            Self::NotMigratable => "not_migratable",
         }
     }
 }

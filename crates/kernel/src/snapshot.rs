@@ -68,6 +68,9 @@ pub struct Snapshot {
     /// No event, no timer and no call leads on from here: only an operator can.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dead_end: bool,
+    /// The definition that it began by, if it has been migrated since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub began_by: Option<DefinitionHash>,
 }
 
 /// An event that comes by time.
@@ -186,7 +189,16 @@ impl Snapshot {
             recent: Recent::default(),
             looping: None,
             dead_end: false,
+            began_by: None,
         }
+    }
+
+    /// Goes on by another definition. What was counted of the transitions of the former means nothing here.
+    pub fn pin(&mut self, machine: &Machine) {
+        let former = std::mem::replace(&mut self.definition, machine.hash.clone());
+        self.version = machine.version;
+        self.began_by.get_or_insert(former);
+        (self.recent, self.looping) = (Recent::default(), None);
     }
 
     /// The state as people say it: the active path, or the active paths of all regions joined by commas.

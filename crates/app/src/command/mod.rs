@@ -28,6 +28,7 @@ mod greeting;
 mod import;
 mod keys;
 mod machine_files;
+mod migrate;
 mod output;
 mod overlay_files;
 mod paths;
@@ -36,6 +37,7 @@ mod reroute;
 mod rollout;
 mod schema;
 mod serve;
+mod shadow;
 mod show;
 mod stories;
 mod story;
@@ -92,6 +94,8 @@ enum Command {
     Story(story::StoryArgs),
     /// Bring in sessions of another system from a file, by a mapping, each once
     Import(import::ImportArgs),
+    /// Take open instances of a running server to another version of their machine
+    Migrate(migrate::MigrateArgs),
     /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
     Export(export::ExportArgs),
     /// Write all of a running server, of every tenant, into one file
@@ -104,6 +108,8 @@ enum Command {
     Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
     Reroute(reroute::RerouteArgs),
+    /// Say what a version of a definition would have made of a running server's history
+    Shadow(shadow::ShadowArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
@@ -165,12 +171,14 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
         Command::Import(args) => import::import(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
         Command::Export(args) => export::export(&args),
         Command::Backup(args) => backup::backup(&args),
         Command::Restore(args) => backup::restore(&args),
         Command::Verify(args) => backup::verify(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
+        Command::Shadow(args) => shadow::shadow(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),

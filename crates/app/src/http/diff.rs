@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use engine::diff::{DiffError, Side, compare};
+use engine::diff::{Side, VersionError, compare};
 use kernel::id::MachineName;
 use serde::Deserialize;
 
@@ -72,14 +72,14 @@ async fn answer(
     .await
 }
 
-fn problem(error: DiffError, machine: &MachineName) -> Problem {
+pub(super) fn problem(error: VersionError, machine: &MachineName) -> Problem {
     let detail = error.to_string();
     match error {
-        DiffError::Engine(error) => Problem::from(error),
-        DiffError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
-        DiffError::WrongMachine(_) => {
+        VersionError::Engine(error) => Problem::from(error),
+        VersionError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
+        VersionError::WrongMachine(_) => {
             Problem::bad_request("wrong_machine", format!("{detail}, but was sent to /v1/machines/{machine}"))
         }
-        DiffError::Unknown(_) => Problem::not_found(detail),
+        VersionError::Unknown(_) => Problem::not_found(detail),
     }
 }

@@ -99,3 +99,44 @@ impl http_body::Body for Streamed {
         self.0.poll_recv(context).map(|received| received.map(|chunk| chunk.map(Frame::data)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use axum::Router;
+    use axum::routing::get;
+
+    use super::*;
+
+    /// What a client reads of a body that ends so, up to the end of the connection.
+    fn read(last: Result<Bytes, String>) -> String {
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+        let answer = move || {
+            let (sender, receiver) = channel(CHUNKS_MAX);
+            sender.try_send(Ok("{}\n".into())).unwrap();
+            sender.try_send(last.clone()).unwrap();
+            std::future::ready(Body::new(Streamed(receiver)))
+        };
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        runtime.spawn(async move { axum::serve(listener, Router::new().route("/", get(answer))).await });
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+        let mut told = Vec::new();
+        // A connection that is reset has told what it has.
+        let _ = stream.read_to_end(&mut told);
+        String::from_utf8(told).unwrap()
+    }
+
+    #[test]
+    fn a_body_that_was_not_read_to_its_end_does_not_look_whole() {
+        const END: &str = "\r\n0\r\n\r\n";
+        assert!(read(Ok("{}\n".into())).ends_with(END));
+        let broken = read(Err("the store is gone".into()));
+        assert!(!broken.ends_with(END), "{broken}");
+    }
+}

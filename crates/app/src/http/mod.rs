@@ -14,6 +14,7 @@ mod instances;
 mod keys;
 mod machines;
 mod messages;
+mod migrate;
 mod openapi;
 mod operations;
 mod overlays;
@@ -24,6 +25,7 @@ mod replay;
 mod request;
 mod reroute;
 mod rollout;
+mod shadow;
 mod stories;
 mod work;
 
@@ -233,10 +235,11 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
         .route("/v1/machines/{name}/diff", get(diff::show).post(diff::post))
+        .route("/v1/machines/{name}/migrate", post(migrate::post))
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
-        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow).post(shadow::post))
         .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
         .route("/v1/receipts/{key}/begin", post(receipts::begin))
         .route("/v1/receipts/{key}/complete", post(receipts::complete))

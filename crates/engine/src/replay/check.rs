@@ -144,10 +144,9 @@ pub fn at(
     if revision == snapshot.revision {
         return Ok(snapshot);
     }
-    let machine = engine.machines().of(&snapshot)?;
     let mut past = None;
     let log = Log::of(engine.store(), &snapshot);
-    let led = retrace(engine.store(), &machine, &snapshot, log, |step| {
+    let led = retrace(engine, &snapshot, log, |step| {
         if let Ok(Commit { after: Some(after), .. }) = step.decided
             && after.revision == revision
         {
@@ -244,17 +243,17 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
         differences: Vec::new(),
         reason: None,
     };
-    engine.machines().learn(engine.store(), snapshot)?;
+    engine.machines().learn(engine.store(), &snapshot.definition)?;
     let Ok(machine) = engine.machines().of(snapshot) else {
         replay.lose("the definition that it is pinned to is not known here".to_owned());
         return Ok(replay);
     };
     let log = Log::of(engine.store(), snapshot);
-    let led = retrace(engine.store(), &machine, snapshot, log, |step| {
+    let led = retrace(engine, snapshot, log, |step| {
         replay.entries += 1;
-        let again = again(&machine, &step);
+        let again = again(&step);
         if again.as_deref() != Some(step.entry) {
-            replay.differ(&machine, step.entry.revision, "entry", step.entry, again.as_deref());
+            replay.differ(step.machine, step.entry.revision, "entry", step.entry, again.as_deref());
         }
         Ok(())
     })?;
@@ -269,11 +268,11 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
 }
 
 /// The entry that the input leaves now; `None` when it would leave none.
-fn again<'s>(machine: &Machine, step: &Step<'s>) -> Option<Cow<'s, Entry>> {
+fn again<'s>(step: &Step<'s>) -> Option<Cow<'s, Entry>> {
     match (step.decided, step.before) {
         (Ok(commit), _) => Some(Cow::Borrowed(&commit.entry)),
         (Err(refusal), Some(before)) if refusal.code.is_recorded() => {
-            Some(Cow::Owned(refused(machine, before, step.input, refusal, step.entry.at).entry))
+            Some(Cow::Owned(refused(step.machine, before, step.input, refusal, step.entry.at).entry))
         }
         (Err(_), _) => None,
     }

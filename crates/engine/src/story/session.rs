@@ -69,6 +69,10 @@ pub fn of_session(
 ) -> Result<String, SessionStoryError> {
     let store = engine.store();
     let snapshot = engine.instance(tenant, instance)?;
+    if snapshot.began_by.is_some() {
+        let why = "it began by another definition and was migrated, and a story is of one".to_owned();
+        return Err(SessionStoryError::Incomplete(why));
+    }
     let pinned = engine.machines().of(&snapshot)?;
     let log = replay::log(store, &snapshot, HISTORY_MAX)?;
     if let Some(why) = replay::missing(&snapshot, &log) {
@@ -309,6 +313,8 @@ impl<'e> Teller<'e> {
             }
             Cause::Result { call, outcome, .. } => self.brought(call, outcome),
             Cause::Recover { reason, .. } => Some(vec![format!("recover: {}", block_scalar(reason))]),
+            // A story is of one definition: there is none of an instance that was migrated.
+            Cause::Migrate { .. } => None,
         };
         // Who brings a result is said by the call that it is of.
         let said = entry.event != "create" && !matches!(input.cause, Cause::Result { .. });

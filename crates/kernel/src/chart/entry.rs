@@ -109,6 +109,11 @@ impl Chart {
         way.add_targets(targets, ROOT);
         way.entered()
     }
+
+    /// All states that are active where these are.
+    pub(crate) fn active_with(&self, states: &[StateIndex]) -> Vec<StateIndex> {
+        self.beginning(states, false).iter().map(|entered| entered.state).collect()
+    }
 }
 
 /// The states that are on the way in so far.

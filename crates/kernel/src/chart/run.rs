@@ -454,9 +454,13 @@ impl<'a> Run<'a> {
             }
             let entering = chart.state(state);
             for (delay, event) in &entering.after {
-                let id = Arc::clone(chart.event_name(*event));
+                let id = chart.event_name(*event);
+                // What was entered elsewhere may have its timer already.
+                if self.silent_since.is_some() && self.position.timers.iter().any(|timer| timer.id == *id) {
+                    continue;
+                }
                 let since = self.silent_since.unwrap_or(self.stepper.now);
-                self.position.timers.push(Timer::new(id, since.plus(*delay)));
+                self.position.timers.push(Timer::new(Arc::clone(id), since.plus(*delay)));
             }
             if !entering.calls.is_empty() {
                 self.calling.push(state);
@@ -542,6 +546,10 @@ impl<'a> Run<'a> {
         let chart = self.chart;
         for state in std::mem::take(&mut self.calling) {
             for call in &chart.state(state).calls {
+                // Of a state that was entered elsewhere, it may be under way already.
+                if self.position.invocations.iter().any(|invocation| invocation.id == call.id) {
+                    continue;
+                }
                 let input = match self.payload_of(&call.input) {
                     Ok(input) => input.fields().clone(),
                     Err(problem) => {

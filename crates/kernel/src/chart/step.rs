@@ -178,6 +178,7 @@ impl<'a> Stepper<'a> {
 
     /// Puts an empty chart into `states`, which lie in different regions, as if it had entered them at `since` and done
     /// there what there was to do: nothing is done on the way in, and delays count from then. Calls of theirs are made.
+    /// Timers and calls that the position has already stay as they are.
     ///
     /// # Errors
     /// As `take`, of what follows at once.

@@ -2,9 +2,12 @@
 //!
 //! So that a session can be told again, and decided on again. It decides nothing: that is `decide`.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::commit::Entry;
+use crate::id::DefinitionHash;
 use crate::input::{CallOutcome, Cause, Fields, Input, Start};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
@@ -24,6 +27,12 @@ pub enum EntryCause {
     Begun(Start),
     /// Only of a recovery that was refused: the entry's reason then is the refusal's.
     Recover { reason: String },
+    /// From here on by another definition. For a flow, what its phases were called before.
+    Migrate {
+        to: DefinitionHash,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        phases: Vec<Arc<str>>,
+    },
 }
 
 impl EntryCause {
@@ -38,9 +47,11 @@ impl EntryCause {
             Cause::Event { payload, .. } => payload.clone(),
             Cause::Create { context, .. } => context.clone(),
             Cause::Result { outcome, .. } => outcome.fields().clone(),
-            Cause::Answer { .. } | Cause::Timer { .. } | Cause::Recover { .. } | Cause::Message { .. } => {
-                Fields::new()
-            }
+            Cause::Answer { .. }
+            | Cause::Timer { .. }
+            | Cause::Recover { .. }
+            | Cause::Migrate { .. }
+            | Cause::Message { .. } => Fields::new(),
         }
     }
 
@@ -54,6 +65,9 @@ impl EntryCause {
             }
             Cause::Result { call, .. } => Some(Self::Result { call: call.clone() }),
             Cause::Recover { reason, .. } => Some(Self::Recover { reason: reason.clone() }),
+            Cause::Migrate { to, phases, .. } => {
+                Some(Self::Migrate { to: to.clone(), phases: phases.clone() })
+            }
             Cause::Create { start, .. } if !start.is_empty() => Some(Self::Begun(start.clone())),
             Cause::Create { .. } | Cause::Event { .. } | Cause::Message { .. } => None,
         }
@@ -102,6 +116,9 @@ impl Entry {
                 vec![result(CallOutcome::Done(fields())), result(CallOutcome::Failed(fields()))]
             }
             (Some(EntryCause::Recover { reason }), ..) => vec![recover(reason)],
+            (Some(EntryCause::Migrate { to, phases }), ..) => {
+                vec![Cause::Migrate { instance, to: to.clone(), phases: phases.clone() }]
+            }
             (Some(EntryCause::Begun(start)), ..) => vec![create(None, start), create(Some(instance), start)],
             (None, Some(message), Some(subject)) => {
                 let (machine, subject) = (of.machine.clone(), subject.clone());

@@ -13,6 +13,9 @@ use crate::machine::Machine;
 use crate::refusal::{Refusal, RefusalCode};
 use crate::time::Timestamp;
 
+/// What it is called in a log.
+const IMPORT: &str = "import";
+
 /// # Errors
 /// When it could not have stood so.
 pub(super) fn bring_in(mut turn: Turn<'_>, former: &Former) -> Result<Commit, Refusal> {
@@ -25,7 +28,7 @@ pub(super) fn bring_in(mut turn: Turn<'_>, former: &Former) -> Result<Commit, Re
     let since = former.changed_at.or(former.began_at).unwrap_or(turn.now);
     turn.after.created_at = former.began_at.unwrap_or(since).min(since);
     speak(&mut turn, former)?;
-    turn.stand(&states, since)?;
+    turn.stand(&states, since, IMPORT)?;
     match (&mut turn.trail.closed, &former.reason) {
         (Some(closed), Some(reason)) => *closed = reason.as_str().into(),
         (None, Some(reason)) => {
@@ -37,7 +40,7 @@ pub(super) fn bring_in(mut turn: Turn<'_>, former: &Former) -> Result<Commit, Re
     if let Some(expires_at) = former.expires_at {
         expire(&mut turn, expires_at)?;
     }
-    Ok(turn.commit_event("import", None))
+    Ok(turn.commit_event(IMPORT, None))
 }
 
 fn unfit(message: impl Into<String>) -> Refusal {

@@ -9,6 +9,7 @@ mod flow;
 mod import;
 mod invariant;
 mod message;
+mod migrate;
 mod place;
 mod turn;
 
@@ -32,6 +33,9 @@ use turn::{Turn, Verdict};
 
 /// The timer of a pending question: when it comes due, the question has expired. No name of an author begins so.
 pub const CLARIFICATION_TIMER: &str = "after.clarification";
+
+/// What a recovery is called in a log.
+const RECOVER: &str = "recover";
 
 /// Decides what `input` does to an instance.
 ///
@@ -57,6 +61,9 @@ pub fn decide(
         (Cause::Create { id, subject, context, start, .. }, before) => {
             let wanted = Wanted { id: id.clone(), subject: subject.clone(), context, start };
             create(machine, before, input, now, wanted)
+        }
+        (Cause::Migrate { to, phases, .. }, Some(before)) => {
+            migrate::migrate(machine, before, input, now, to, phases)
         }
         (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
         (Cause::Message { subject, message, .. }, before) => {
@@ -113,6 +120,7 @@ pub fn refused(
         Cause::Timer { timer, .. } => timer.clone(),
         Cause::Result { .. } => "result".to_owned(),
         Cause::Recover { .. } => "recover".to_owned(),
+        Cause::Migrate { .. } => migrate::MIGRATE.to_owned(),
         Cause::Create { .. } => "create".to_owned(),
         Cause::Message { .. } => "message".to_owned(),
     };
@@ -342,12 +350,12 @@ fn recover_with(
     turn.resolve_pending(ClarificationStatus::Cancelled, None);
     turn.forget_conversation();
     match machine.safe_state {
-        Some(state) => turn.jump(state)?,
+        Some(state) => turn.jump(state, RECOVER)?,
         None => turn.begin_anew()?,
     }
     let kept = kept.into_iter().map(str::to_owned).collect();
     let replaced = Replaced { state: before.state(), context: replaced, kept };
-    Ok(turn.commit_event("recover", Some(replaced)))
+    Ok(turn.commit_event(RECOVER, Some(replaced)))
 }
 
 /// The transition of an entry, if the state or the event says that there was one.

@@ -5,6 +5,7 @@
 
 use crate::chart::ROOT;
 use crate::commit::Commit;
+use crate::decide::RECOVER;
 use crate::decide::turn::Turn;
 use crate::diagnostic::nearest;
 use crate::id::{Digest, InputKey, InstanceId, Revision, Subject, TenantId};
@@ -68,6 +69,6 @@ pub fn place(machine: &Machine, placement: &Placement<'_>, now: Timestamp) -> Re
     let given = placement.context;
     let mut turn = Turn::begin(machine, &input, now, instance, subject, ordinal, given)?;
     turn.session.topic = placement.topic.map(str::to_owned);
-    turn.jump(state)?;
+    turn.jump(state, RECOVER)?;
     Ok(turn.commit_event("placed", None))
 }

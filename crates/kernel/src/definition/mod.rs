@@ -66,6 +66,26 @@ pub struct Definition {
     pub conversation: Option<ConversationDefinition>,
     /// With one, the states are its statuses.
     pub flow: Option<FlowDefinition>,
+    pub migrations: Vec<MigrationDefinition>,
+}
+
+/// How instances of other versions come to be of this one.
+#[derive(Clone, Debug)]
+pub struct MigrationDefinition {
+    pub place: Place,
+    /// The versions that it is for; with none named, all that no other is for.
+    pub from: Vec<Placed<u32>>,
+    /// What a state, or a phase of a flow, is called there, and what it is here. What is nothing here stays there.
+    pub moves: Vec<(Placed<String>, Option<Placed<String>>)>,
+    pub context: Vec<(Placed<String>, ValueDefinition)>,
+    pub otherwise: Option<OtherwiseDefinition>,
+}
+
+/// Where those go that cannot be migrated as they stand, and what they are told.
+#[derive(Clone, Debug)]
+pub struct OtherwiseDefinition {
+    pub target: Placed<String>,
+    pub reply: Option<Placed<String>>,
 }
 
 #[derive(Clone, Debug)]

@@ -2,6 +2,7 @@
 
 mod actions;
 mod invariants;
+mod migrations;
 
 use serde_json::Value;
 
@@ -9,6 +10,7 @@ use crate::conversation::definition::read_conversation;
 use crate::definition::document::{Node, NodeKind, Placed};
 use crate::definition::read::actions::{ACTION_KEYS, read_actions, read_inline};
 use crate::definition::read::invariants::read_invariants;
+use crate::definition::read::migrations::{FLOW_MIGRATION_KEYS, MIGRATION_KEYS, read_migrations};
 use crate::definition::reader::{Entries, Reader};
 use crate::definition::{
     Accept, AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvokeDefinition,
@@ -23,7 +25,7 @@ pub(crate) use actions::{ITEM, read_values};
 /// Deeper nesting than any chart that a person could draw; reading and stepping recurse over it.
 const STATE_DEPTH_MAX: usize = 32;
 
-const ROOT_KEYS: [&str; 17] = [
+const ROOT_KEYS: [&str; 18] = [
     "machine",
     "version",
     "description",
@@ -41,6 +43,7 @@ const ROOT_KEYS: [&str; 17] = [
     "invariants",
     "states",
     "conversation",
+    "migrations",
 ];
 const STATE_KEYS: [&str; 20] = [
     "type",
@@ -130,6 +133,7 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
         reader.error("missing_key", top.place, message, "list them: `states: { idle: {}, … }`");
     }
     let conversation = top.get("conversation").and_then(|c| read_conversation(&mut reader, c));
+    let migrations = top.get("migrations").map(|m| read_migrations(&mut reader, m, &MIGRATION_KEYS));
     Some(Definition {
         machine: machine.unwrap_or_else(|| root.name.clone()),
         version: version.and_then(|v| u32::try_from(v).ok()).unwrap_or(1),
@@ -139,6 +143,7 @@ pub(crate) fn read(node: &Node, diagnostics: &mut Vec<Diagnostic>) -> Option<Def
         root,
         conversation,
         flow: None,
+        migrations: migrations.unwrap_or_default(),
     })
 }
 
@@ -175,6 +180,7 @@ fn read_flow_definition(reader: &mut Reader<'_>, node: &Node) -> Option<Definiti
     let version = top.get("version").and_then(|v| reader.integer(v, "`version`", 1, 1_000_000));
     let context = top.get("context").map(|c| read_context(reader, c)).unwrap_or_default();
     let flow = read_flow(reader, &top);
+    let migrations = top.get("migrations").map(|m| read_migrations(reader, m, &FLOW_MIGRATION_KEYS));
     let nameless = Placed { value: String::new(), place: top.place };
     let mut root = StateDefinition::empty(nameless.clone());
     root.states = flow.statuses();
@@ -192,6 +198,7 @@ fn read_flow_definition(reader: &mut Reader<'_>, node: &Node) -> Option<Definiti
         root,
         conversation: None,
         flow: Some(flow),
+        migrations: migrations.unwrap_or_default(),
     })
 }
 
@@ -535,6 +542,9 @@ pub(super) fn keys_by_place() -> Vec<(&'static str, Vec<&'static str>)> {
         ("/$defs/invoke", INVOKE_KEYS.to_vec()),
         ("/$defs/invariant/anyOf/1", invariants::INVARIANT_KEYS.to_vec()),
         ("/$defs/field", FIELD_KEYS.to_vec()),
+        ("/$defs/migration", MIGRATION_KEYS.to_vec()),
+        ("/$defs/flow_migration", FLOW_MIGRATION_KEYS.to_vec()),
+        ("/$defs/otherwise/anyOf/1", migrations::OTHERWISE_KEYS.to_vec()),
         ("/$defs/action", ACTION_KEYS.to_vec()),
         ("/$defs/raised/anyOf/1", actions::RAISE_KEYS.to_vec()),
         ("/$defs/accepts/anyOf/2", words(&ACCEPT_KINDS)),

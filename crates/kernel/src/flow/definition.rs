@@ -84,7 +84,8 @@ impl PhaseDefinition {
     }
 }
 
-pub(crate) const FLOW_KEYS: [&str; 6] = ["flow", "version", "description", "context", "phases", "on_error"];
+pub(crate) const FLOW_KEYS: [&str; 7] =
+    ["flow", "version", "description", "context", "phases", "on_error", "migrations"];
 const PHASE_KEYS: [&str; 14] = [
     "needs",
     "weight",

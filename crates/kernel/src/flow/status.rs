@@ -59,6 +59,23 @@ impl FlowStatus {
         }
     }
 
+    /// The one that is called so.
+    pub(crate) fn named(name: &str) -> Self {
+        let fixed = [
+            Self::Initialized,
+            Self::Active,
+            Self::WaitingApproval,
+            Self::RetryPending,
+            Self::ErrorRecovery,
+            Self::Failed,
+            Self::Completed,
+            Self::Paused,
+            Self::Cancelled,
+        ];
+        let found = fixed.into_iter().find(|status| status.as_str() == name);
+        found.unwrap_or_else(|| Self::Milestone(name.into()))
+    }
+
     /// The status of a flow: the first of these that holds, from what ends it to what merely describes it.
     pub fn of(flow: &Flow, state: &FlowState) -> Self {
         Standing::of(flow, state).status

@@ -302,7 +302,7 @@ impl<'a> Step<'a> {
     }
 
     /// Looks at every phase for what can begin.
-    fn look_everywhere(&mut self) {
+    pub fn look_everywhere(&mut self) {
         for phase in self.flow.indices() {
             self.look_at(phase);
         }

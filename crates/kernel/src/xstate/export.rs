@@ -156,7 +156,7 @@ impl Exporter<'_> {
         machine.put("description", entry(node, "description").map(json_of));
         machine.put("version", Json::text(definition.version.to_string()));
         let mut extra = Entries::default();
-        for key in ["context", "events", "safe_state", "conversation"] {
+        for key in ["context", "events", "safe_state", "conversation", "migrations"] {
             extra.put(key, entry(node, key).map(json_of));
         }
         if definition.conversation.is_some() {

@@ -200,7 +200,9 @@ impl<'j> Importer<'j> {
         machine.put_some("safe_state", extra.and_then(|extra| extra.get("safe_state")).map(Yaml::from));
         machine.entries.append(&mut body.entries);
         machine.put("states", states);
-        machine.put_some("conversation", extra.and_then(|extra| extra.get("conversation")).map(Yaml::from));
+        for section in ["conversation", "migrations"] {
+            machine.put_some(section, extra.and_then(|extra| extra.get(section)).map(Yaml::from));
+        }
         self.check_keys(TOP);
         machine
     }

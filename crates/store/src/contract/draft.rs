@@ -123,6 +123,7 @@ impl Draft {
             recent: Default::default(),
             looping: None,
             dead_end: false,
+            began_by: None,
         };
         Self {
             before: None,

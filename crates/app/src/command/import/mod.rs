@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use kernel::machine::Machine;
-use kernel::mapping::{self, Arrival, Mapped, Mapping};
+use kernel::mapping::{self, Mapped, Mapping};
 use kernel::time::Timestamp;
 use serde_json::{Value, json};
 
@@ -120,7 +120,6 @@ struct Task<'a> {
 struct Batch {
     found: Vec<Found>,
     arrivals: Vec<Value>,
-    bytes: usize,
 }
 
 impl Task<'_> {
@@ -137,7 +136,7 @@ impl Task<'_> {
             if batch.arrivals.is_empty() {
                 continue;
             }
-            match self.bring(&batch) {
+            match self.bring(&batch.arrivals) {
                 Ok(fates) => {
                     let mut account = locked(account);
                     batch.found.iter().zip(fates).for_each(|(found, fate)| account.add(found, fate));
@@ -155,7 +154,10 @@ impl Task<'_> {
                 Err(problem) => Err(problem.clone()),
             };
             match mapped {
-                Ok(Mapped::Instance(arrival)) => batch.add(found, &arrival),
+                Ok(Mapped::Instance(arrival)) => {
+                    batch.arrivals.push(json!(arrival));
+                    batch.found.push(found);
+                }
                 Ok(Mapped::Skipped) => locked(account).add(&found, Fate::Skipped),
                 Err(reason) => locked(account).add(&found, Fate::Rejected(reason)),
             }
@@ -163,37 +165,39 @@ impl Task<'_> {
         batch
     }
 
-    /// What becomes of each record of a request, or would.
+    /// What becomes of each record of a request, or would. Where the server takes nothing of it because of one of them, that
+    /// one is found by halves.
     ///
     /// # Errors
     /// What would become of all others as well.
-    fn bring(&self, batch: &Batch) -> Result<Vec<Fate>, Failure> {
+    fn bring(&self, arrivals: &[Value]) -> Result<Vec<Fate>, Failure> {
         let from = source::shown(&self.args.from);
         let from = Path::new(&from).file_name().unwrap_or_default().to_string_lossy();
         let body = json!({
             "machine": self.machine,
-            "records": batch.arrivals,
+            "records": arrivals,
             "dry_run": self.args.dry_run,
             "by": format!("import of {from}"),
         });
         for _ in 0..ATTEMPTS_MAX {
             match self.args.server.try_post("/v1/imports", &body)? {
-                Ok(report) => return fates(&report, batch.arrivals.len()),
-                Err(problem) if problem["retryable"] != json!(true) => {
+                Ok(report) => return fates(&report, arrivals.len()),
+                Err(problem) if problem["retryable"] == json!(true) => sleep(PAUSE),
+                Err(problem) if !matches!(problem["status"].as_u64(), Some(400 | 413 | 422)) => {
                     return Err(Failure(problem_text(&problem)));
                 }
-                Err(_) => sleep(PAUSE),
+                Err(problem) if arrivals.len() == 1 => {
+                    return Ok(vec![Fate::Rejected(problem_text(&problem))]);
+                }
+                Err(_) => {
+                    let (first, second) = arrivals.split_at(arrivals.len() / 2);
+                    let mut fates = self.bring(first)?;
+                    fates.extend(self.bring(second)?);
+                    return Ok(fates);
+                }
             }
         }
         Err(Failure("the server has had no room for too long".into()))
-    }
-}
-
-impl Batch {
-    fn add(&mut self, found: Found, arrival: &Arrival) {
-        self.bytes += found.bytes;
-        self.arrivals.push(json!(arrival));
-        self.found.push(found);
     }
 }
 

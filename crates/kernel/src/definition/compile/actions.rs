@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::chart::{Action, Call, Computed, FieldIndex, StateIndex, Wait};
+use crate::chart::{Action, Call, Computed, FieldIndex, ReplyIndex, StateIndex, Wait};
 use crate::definition::compile::{Compiler, Wanted};
 use crate::definition::document::Placed;
 use crate::definition::{
@@ -25,16 +25,7 @@ impl<'a> Compiler<'a, '_> {
     fn action(&mut self, written: &'a ActionDefinition) -> Option<Action> {
         match written {
             ActionDefinition::Raise(raise) => self.raise(raise),
-            ActionDefinition::Reply { name } => {
-                let found = self.reply_by_name.get(&name.value).copied();
-                if found.is_none() {
-                    let names: Vec<&str> = self.reply_by_name.keys().map(String::as_str).collect();
-                    let help = self.nearest(&name.value, names.into_iter());
-                    let message = format!("there is no reply `{}`", name.value);
-                    self.error("unknown_reply", name.place, message, help);
-                }
-                found.map(Action::Reply)
-            }
+            ActionDefinition::Reply { name } => self.reply(name).map(Action::Reply),
             ActionDefinition::Assign { field, value } => self.assign(field, value),
             ActionDefinition::Cancel { id } => {
                 if !self.delayed_ids.contains(id.value.as_str()) {
@@ -59,6 +50,17 @@ impl<'a> Compiler<'a, '_> {
                 Some(Action::ForEach { list: list?, body })
             }
         }
+    }
+
+    pub(super) fn reply(&mut self, name: &Placed<String>) -> Option<ReplyIndex> {
+        let found = self.reply_by_name.get(&name.value).copied();
+        if found.is_none() {
+            let names: Vec<&str> = self.reply_by_name.keys().map(String::as_str).collect();
+            let help = self.nearest(&name.value, names.into_iter());
+            let message = format!("there is no reply `{}`", name.value);
+            self.error("unknown_reply", name.place, message, help);
+        }
+        found
     }
 
     fn assign(&mut self, field: &'a Placed<String>, value: &'a ValueDefinition) -> Option<Action> {

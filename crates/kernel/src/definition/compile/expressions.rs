@@ -101,6 +101,44 @@ pub(crate) fn compile_template_expression(
     Some(expression)
 }
 
+/// What a migration makes of an instance of another version, whose context is `before`, of fields that nobody knows here.
+pub(super) fn compile_migrated(
+    source: &Placed<String>,
+    definition: &Definition,
+    field: &FieldDefinition,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Option<Expression> {
+    let locals = MIGRATED.map(|(name, kind)| (name.to_owned(), kind));
+    let names = Names { locals: &locals, ..Names::default() };
+    let expression = compile(source, definition, &names, diagnostics)?;
+    let reads = expression.reads();
+    let strange = [
+        ("context", reads.context != FieldsRead::default()),
+        ("event", reads.event != FieldsRead::default()),
+        ("event_name", reads.event_name),
+        ("active", reads.active),
+    ];
+    if let Some((name, _)) = strange.into_iter().find(|(_, is_read)| *is_read) {
+        diagnostics.push(Diagnostic::error(
+            "bad_expression",
+            place_of_field(source, "", name),
+            format!("`{name}` is not known here"),
+            "a migration has the context of the other version as `before`, and its `state` and `version`"
+                .into(),
+        ));
+        return None;
+    }
+    if let Err(problem) = expression.check_assignment(field) {
+        let help = "change the expression, or the type of the field";
+        diagnostics.push(Diagnostic::error("type_mismatch", source.place, problem, help.into()));
+    }
+    Some(expression)
+}
+
+/// What the expressions of a migration see, in the order in which `Migration` gives it to them.
+const MIGRATED: [(&str, Type); 3] =
+    [("before", Type::ANY), ("state", Type::TEXT), ("version", Type::INTEGER)];
+
 /// An expression of a phase. Only what is made of a result has one, which is its `event`; no state is active.
 pub(crate) fn compile_flow_expression(
     source: &Placed<String>,

@@ -6,6 +6,7 @@
 mod actions;
 mod expressions;
 mod invariants;
+mod migrations;
 mod names;
 mod shape;
 
@@ -79,6 +80,7 @@ pub(crate) fn compile(
         compiler.error("too_large", definition.machine.place, message, help);
         return None;
     }
+    let migrations = compiler.migrations();
     let chart = compiler.chart;
     let flow = definition.flow.as_ref().map(|written| Flow::compile(written, definition, diagnostics));
     let flow = match flow {
@@ -96,6 +98,7 @@ pub(crate) fn compile(
         safe_state,
         conversation,
         flow,
+        migrations,
     })
 }
 

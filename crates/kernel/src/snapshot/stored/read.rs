@@ -13,7 +13,7 @@ use crate::conversation::{
     Address, Clarification, ClarificationOption, ClarificationStatus, ConversationState, Media, Message,
 };
 use crate::flow::{FlowState, ParentCall, Pause, Records};
-use crate::id::{InstanceId, MachineName, Revision, Subject, TenantId};
+use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
 use crate::snapshot::{Closure, Invocation, Snapshot, Timer};
@@ -47,6 +47,8 @@ pub struct StoredSnapshot {
     looping: Option<Looping>,
     #[serde(default)]
     dead_end: bool,
+    #[serde(default)]
+    began_by: Option<DefinitionHash>,
 }
 
 /// A timer: its id, the milliseconds from the last change to its deadline, and what comes.
@@ -182,6 +184,7 @@ impl StoredSnapshot {
             },
             looping: self.looping,
             dead_end: self.dead_end,
+            began_by: self.began_by,
             tenant: place.tenant,
             instance: place.instance,
             machine: place.machine,

@@ -11,7 +11,7 @@ use crate::conversation::{
     Address, Clarification, ClarificationOption, ClarificationStatus, ConversationState, Media, Message,
 };
 use crate::flow::{FlowState, ParentCall, Pause, Records};
-use crate::id::{InstanceId, MachineName, Revision, Subject, TenantId};
+use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
 use crate::snapshot::{Closure, Invocation, Snapshot, Timer};
@@ -42,6 +42,8 @@ pub(super) struct Body<'s> {
     looping: Option<&'s Looping>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dead_end: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    began_by: Option<&'s DefinitionHash>,
 }
 
 impl<'s> Body<'s> {
@@ -68,6 +70,7 @@ impl<'s> Body<'s> {
             recent,
             looping,
             dead_end,
+            began_by,
         } = snapshot;
         Self {
             configuration: (configuration.len() != 1).then_some(configuration),
@@ -81,6 +84,7 @@ impl<'s> Body<'s> {
             taken: Taken { recent, now: *updated_at },
             looping: looping.as_ref(),
             dead_end: *dead_end,
+            began_by: began_by.as_ref(),
         }
     }
 }
