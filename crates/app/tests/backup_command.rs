@@ -3,6 +3,8 @@
 
 mod harness;
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -196,6 +198,36 @@ fn what_is_wrong_with_a_backup_is_said_and_nothing_is_restored() {
         !left.iter().any(|name| name.to_string_lossy().starts_with(".tmp") || name == "b.backup"),
         "{left:?}"
     );
+}
+
+/// A server that answers one request with so much of a backup, and closes the connection as if that were all.
+fn breaks_off(part: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = [0; 4096];
+        let _ = stream.read(&mut asked).unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n").unwrap();
+        stream.write_all(&part).unwrap();
+    });
+    url
+}
+
+#[test]
+fn of_a_server_that_breaks_off_there_is_no_backup() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path();
+    let whole = small(path);
+    for part in [whole.len() - 1, whole.len() / 2, 30] {
+        let url = breaks_off(whole[..part].to_vec());
+        let (code, _, said) = run(path, &["backup", "-o", "b.backup", "--server", &url], &[]);
+        assert!(code == Some(1) && said.contains("cannot be read again: it is cut off"), "{part}: {said}");
+        assert!(!path.join("b.backup").exists());
+    }
+    let url = breaks_off(whole.clone());
+    well(path, &["backup", "-o", "b.backup", "--server", &url]);
+    assert_eq!(std::fs::read(path.join("b.backup")).unwrap(), whole);
 }
 
 #[test]

@@ -144,9 +144,8 @@ pub(crate) fn backup(args: &BackupArgs) -> CommandResult {
         say!("{}", json!({ "file": path, "bytes": bytes, "seconds": seconds, "contents": contents }));
         return Ok(ExitCode::SUCCESS);
     }
-    let megabytes = bytes as f64 / 1e6;
     say!("{} in {seconds:.1} s", told(&contents.trailer.counts));
-    say!("{} has {megabytes:.1} MB and is whole", path.display());
+    say!("{} has {} and is whole", path.display(), size(bytes));
     remarks(&contents).iter().for_each(|remark| say!("{remark}"));
     Ok(ExitCode::SUCCESS)
 }
@@ -289,6 +288,13 @@ fn check(
     contents.map_err(named)
 }
 
+fn size(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
 fn told(counts: &Counts) -> String {
     let Counts { definitions, settings, instances, entries, clarifications, phases, effects } = counts;
     let all = [
@@ -368,9 +374,8 @@ impl Progress {
 
     fn copied(&mut self, bytes: usize) {
         self.bytes += bytes as u64;
-        let megabytes = self.bytes as f64 / 1e6;
-        let rate = megabytes / self.began.elapsed().as_secs_f64().max(1e-3);
-        self.say(|what| format!("{megabytes:.1} MB {what}, {rate:.1} MB a second"));
+        let (bytes, rate) = (self.bytes, self.bytes as f64 / self.began.elapsed().as_secs_f64().max(1e-3));
+        self.say(|what| format!("{} {what}, {} a second", size(bytes), size(rate as u64)));
     }
 
     fn say(&mut self, told: impl FnOnce(&str) -> String) {
