@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 62] = [
+const ROUTES: [(&str, &str, &str, &str); 63] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -70,6 +70,12 @@ const ROUTES: [(&str, &str, &str, &str); 62] = [
         "get",
         "/v1/export/{table}",
         "Rows for analysis, one line of JSON each: sessions, flows, transitions, clarifications or phases; machine, since, until",
+        "",
+    ),
+    (
+        "get",
+        "/v1/backup",
+        "All of the store, of every tenant, as one archive, for whoever has the backup key",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
@@ -223,7 +229,7 @@ const ROUTES: [(&str, &str, &str, &str); 62] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 62] = [
+const CODES: [(&str, u16); 63] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -241,6 +247,7 @@ const CODES: [(&str, u16); 62] = [
     ("bad_verify_token", 403),
     ("clock_not_virtual", 403),
     ("permission_denied", 403),
+    ("no_backup_key", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
