@@ -10,7 +10,11 @@ use std::time::{Duration, Instant};
 
 use store::{LoadError, Store, StoreStatistics};
 
-use crate::RecoveryReport;
+use crate::migrate::unmapped;
+use crate::{Machines, RecoveryReport};
+
+/// States of one machine that a warning names.
+const NAMED_MAX: usize = 10;
 
 /// What is counted in no more is counted whenever somebody asks.
 const SOON: Duration = Duration::from_millis(200);
@@ -67,8 +71,10 @@ impl Figures {
         }
     }
 
-    /// Says what a recovery at the start has done, and what there is then, as soon as that is counted.
-    pub fn tell(self: &Arc<Self>, report: RecoveryReport) {
+    /// Says what a recovery at the start has done, and what there is then, as soon as that is counted; and who is in a
+    /// state that is no more.
+    pub fn tell(self: &Arc<Self>, report: RecoveryReport, machines: &Arc<Machines>) {
+        let machines = Arc::clone(machines);
         self.beside(move |figures| {
             let statistics = figures.count().unwrap_or_default();
             tracing::info!(
@@ -79,6 +85,17 @@ impl Figures {
                 took_ms = report.took_ms,
                 "recovered"
             );
+            for machine in machines.all() {
+                for (state, open) in unmapped(&machine, &machines, &statistics).into_iter().take(NAMED_MAX) {
+                    tracing::warn!(
+                        machine = %machine.name,
+                        version = machine.version,
+                        state,
+                        open,
+                        "instances are open in a state that the current version does not have; they go on by theirs until its `migrations` say where they lead"
+                    );
+                }
+            }
         });
     }
 

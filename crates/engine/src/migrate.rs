@@ -17,10 +17,10 @@ use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use serde::Serialize;
-use store::InstanceQuery;
+use store::{InstanceQuery, StoreStatistics};
 
 use crate::diff::{Version, VersionError, named};
-use crate::{Answered, Engine, EngineError, MachinesError};
+use crate::{Answered, Engine, EngineError, Machines, MachinesError};
 
 /// Handed over before the first of them has its answer: enough to be saved together, and too few to keep people waiting.
 const EACH: usize = 128;
@@ -277,20 +277,35 @@ impl Engine {
         self.machines.activate(&*self.store, source, self.clock.now())
     }
 
-    /// A flow's statuses follow from its phases: nobody is in one that is no more.
     fn check_states(&self, machine: &Machine) -> Result<(), MachinesError> {
         let current = self.machines.current(&machine.name);
-        if machine.flow.is_some() || current.is_ok_and(|current| current.hash == machine.hash) {
+        if current.is_ok_and(|current| current.hash == machine.hash) {
             return Ok(());
         }
-        let statistics = self.figures.now().map_err(MachinesError::Load)?;
-        let open = statistics.open.iter().filter(|((name, state), count)| {
-            **count > 0 && *name == *machine.name.as_str() && !machine.provides_for(state)
-        });
-        let open: BTreeMap<String, u64> = open.map(|((_, state), count)| (state.clone(), *count)).collect();
+        let open = unmapped(machine, &self.machines, &*self.figures.now().map_err(MachinesError::Load)?);
         match open.is_empty() {
             true => Ok(()),
             false => Err(MachinesError::Unmapped { machine: machine.name.clone(), open }),
         }
     }
+}
+
+/// The states of earlier versions that open instances are in and that a definition says nothing of, with how many are there.
+/// What only a tenant's overlay has is not the base's to provide for. A flow's statuses follow from its phases: nobody is in one
+/// that is no more.
+pub(crate) fn unmapped(
+    machine: &Machine,
+    machines: &Machines,
+    statistics: &StoreStatistics,
+) -> BTreeMap<String, u64> {
+    let versions = machines.versions(&machine.name);
+    let of_a_version = |state: &str| {
+        let has = |version: &Arc<Machine>| state.split(',').all(|path| version.chart.by_path(path).is_some());
+        versions.iter().any(has)
+    };
+    let open = statistics.open.iter().filter(|((name, state), count)| {
+        let is_meant = **count > 0 && *name == *machine.name.as_str() && machine.flow.is_none();
+        is_meant && !machine.provides_for(state) && of_a_version(state)
+    });
+    open.map(|((_, state), count)| (state.clone(), *count)).collect()
 }

@@ -122,7 +122,8 @@ impl Shard {
     }
 
     pub fn run(&mut self, waiting: &Receiver<Job>, figures: &Arc<Figures>) {
-        figures.tell(self.recover(RECOVERY_MAX));
+        let report = self.recover(RECOVERY_MAX);
+        figures.tell(report, &self.machines);
         // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.
         self.delivery.iter().for_each(|delivery| delivery.wake());
         loop {

@@ -27,6 +27,7 @@ mod greeting;
 mod import;
 mod keys;
 mod machine_files;
+mod migrate;
 mod output;
 mod overlay_files;
 mod paths;
@@ -91,6 +92,8 @@ enum Command {
     Story(story::StoryArgs),
     /// Bring in sessions of another system from a file, by a mapping, each once
     Import(import::ImportArgs),
+    /// Take open instances of a running server to another version of their machine
+    Migrate(migrate::MigrateArgs),
     /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
     Export(export::ExportArgs),
     /// Decide the past of instances of a running server again, and compare it with what is stored
@@ -158,6 +161,7 @@ pub fn main() -> ExitCode {
         Command::Show(args) => show::show(&args),
         Command::Story(args) => story::story(&args),
         Command::Import(args) => import::import(&args),
+        Command::Migrate(args) => migrate::migrate(&args),
         Command::Export(args) => export::export(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),

@@ -72,7 +72,7 @@ async fn answer(
     .await
 }
 
-fn problem(error: VersionError, machine: &MachineName) -> Problem {
+pub(super) fn problem(error: VersionError, machine: &MachineName) -> Problem {
     let detail = error.to_string();
     match error {
         VersionError::Engine(error) => Problem::from(error),

@@ -117,8 +117,7 @@ pub async fn activate(
             return Err(Problem::bad_request("wrong_machine", detail));
         }
         let engine = &app.engine;
-        let activated = engine.machines().activate(engine.store(), &source, engine.clock().now());
-        let (machine, diagnostics) = activated.map_err(refused)?;
+        let (machine, diagnostics) = engine.activate(&source).map_err(refused)?;
         let misfits = engine.machines().misfits(&machine.name);
         let own = misfits.iter().find(|misfit| misfit.tenant == caller.tenant);
         let view = MachineView {
@@ -138,6 +137,10 @@ pub(super) fn refused(error: MachinesError) -> Problem {
         MachinesError::UnknownBase(error) => Problem::from(error),
         MachinesError::NeedsKey(_) => {
             Problem::new(409, "no_encryption_key", "Secret fields need an encryption key", error.to_string())
+        }
+        MachinesError::Unmapped { .. } => {
+            let title = "Open instances are in states that the definition does not have";
+            Problem::new(409, "unmapped_states", title, error.to_string())
         }
         MachinesError::Commit(error) => Problem::from(EngineError::from(error)),
         MachinesError::Load(error) => Problem::from(EngineError::from(error)),

@@ -13,6 +13,7 @@ mod instances;
 mod keys;
 mod machines;
 mod messages;
+mod migrate;
 mod openapi;
 mod operations;
 mod overlays;
@@ -219,6 +220,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
         .route("/v1/machines/{name}/diff", get(diff::show).post(diff::post))
+        .route("/v1/machines/{name}/migrate", post(migrate::post))
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 60] = [
+const ROUTES: [(&str, &str, &str, &str); 61] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -131,6 +131,12 @@ const ROUTES: [(&str, &str, &str, &str); 60] = [
         "What a definition (YAML or JSON) changes in the current one, or in from; as the earlier one with to. Changes nothing",
         "Definition",
     ),
+    (
+        "post",
+        "/v1/machines/{name}/migrate",
+        "Take open instances to another version, the current one if to_version is absent. With dry_run, say what would become of them",
+        "Migrate",
+    ),
     ("get", "/v1/machines/{name}/overlay", "What the caller's tenant has made of a machine", ""),
     (
         "put",
@@ -211,7 +217,7 @@ const ROUTES: [(&str, &str, &str, &str); 60] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 60] = [
+const CODES: [(&str, u16); 62] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -252,6 +258,8 @@ const CODES: [(&str, u16); 60] = [
     ("retry_limit", 409),
     ("expired", 409),
     ("lease_lost", 409),
+    ("not_migratable", 409),
+    ("unmapped_states", 409),
     ("instance_closed", 410),
     ("stale_revision", 412),
     ("body_too_large", 413),
@@ -336,6 +344,10 @@ fn schemas() -> Value {
                 "state": text, "key": text, "id": text, "subject": text, "context": fields,
                 "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
             }))},
+        })),
+        "Migrate": object(&[], json!({
+            "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
+            "limit": {"type": "integer", "minimum": 1}, "cursor": text,
         })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),

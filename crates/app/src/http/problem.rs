@@ -182,6 +182,7 @@ impl Problem {
             RefusalCode::RetryLimit => (409, "The phase was tried as often as it may be"),
             RefusalCode::Expired => (409, "It came too late"),
             RefusalCode::LeaseLost => (409, "Somebody else has the phase"),
+            RefusalCode::NotMigratable => (409, "The instance has no place in that definition"),
             RefusalCode::PermissionDenied => (403, "Not by you"),
             RefusalCode::MalformedRequest => (422, "The action does not take this"),
         };

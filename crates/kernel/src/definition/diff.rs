@@ -46,6 +46,8 @@ pub enum Part {
     Conversation,
     Intent,
     Reply,
+    /// What it says of instances of other versions; called after those.
+    Migration,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -15,7 +15,7 @@ const VALUE_MAX: usize = 160;
 const HASH_DIGITS: usize = 12;
 
 /// The parts, and what stands above their changes.
-const HEADINGS: [(&str, &str); 9] = [
+const HEADINGS: [(&str, &str); 10] = [
     ("definition", "the top"),
     ("field", "fields"),
     ("event", "events"),
@@ -25,6 +25,7 @@ const HEADINGS: [(&str, &str); 9] = [
     ("conversation", "settings of the conversation"),
     ("intent", "intents"),
     ("reply", "replies"),
+    ("migration", "migrations"),
 ];
 /// What is told in counts: nobody reads hundreds of phrases.
 const WORDS: [&str; 3] = ["phrases", "keywords", "patterns"];

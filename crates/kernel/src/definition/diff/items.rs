@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use crate::definition::diff::written::{actions, targets, values};
+use crate::definition::diff::written::{actions, targets, value, values};
 use crate::definition::diff::{Change, ChangeKind, Key, Part};
 use crate::definition::{
     AcceptKind, Definition, FieldDefinition, FieldKind, InitialDefinition, InvariantDefinition,
-    InvokeDefinition, StateDefinition, StateKind, TransitionDefinition, overlay, read,
+    InvokeDefinition, MigrationDefinition, StateDefinition, StateKind, TransitionDefinition, overlay, read,
 };
 use crate::machine::Machine;
 
@@ -206,8 +206,29 @@ pub(super) fn items(machine: &Machine) -> Vec<Item> {
     if let Some(conversation) = &definition.conversation {
         conversation::describe(&mut found, conversation);
     }
+    found.extend(definition.migrations.iter().map(migration));
     found.sort_by_key(|item| item.part);
     found
+}
+
+fn migration(migration: &MigrationDefinition) -> Item {
+    let mut from: Vec<u32> = migration.from.iter().map(|version| version.value).collect();
+    from.sort_unstable();
+    let named: Vec<String> = from.iter().map(ToString::to_string).collect();
+    let name = if named.is_empty() { "any other".to_owned() } else { named.join(", ") };
+    let mut item = Item::new(Part::Migration, name);
+    for (there, here) in &migration.moves {
+        let here = here.as_ref().map_or("(stays)", |here| here.value.as_str());
+        item.set(format!("moves.{}", there.value), here);
+    }
+    for (field, made) in &migration.context {
+        item.keep(format!("context.{}", field.value), Aspect::Value(value(made)));
+    }
+    if let Some(otherwise) = &migration.otherwise {
+        item.set("otherwise", otherwise.target.value.as_str());
+        item.set("otherwise.reply", otherwise.reply.as_ref().map(|reply| reply.value.as_str()));
+    }
+    item
 }
 
 fn field(field: &FieldDefinition) -> Item {
