@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 61] = [
+const ROUTES: [(&str, &str, &str, &str); 62] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -32,6 +32,12 @@ const ROUTES: [(&str, &str, &str, &str); 61] = [
         "/v1/imports",
         "Bring in up to 1000 sessions of another system as they stood there. With dry_run, say what would become of each",
         "Import",
+    ),
+    (
+        "post",
+        "/v1/imports/undo",
+        "Withdraw what nothing but time has touched since it was brought in. With dry_run, say how much that is",
+        "UndoImport",
     ),
     (
         "get",
@@ -348,6 +354,10 @@ fn schemas() -> Value {
         "Migrate": object(&[], json!({
             "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
             "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "UndoImport": object(&["machine"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+            "by": text, "reason": text,
         })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),

@@ -42,8 +42,11 @@ impl BroughtIn {
         }
     }
 
-    /// Whether the other system may still own it.
-    pub fn is_untouched(&self) -> bool {
-        !matches!(self, Self::GoneOn)
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Untouched { .. } => "untouched",
+            Self::Withdrawn => "withdrawn",
+            Self::GoneOn => "gone_on",
+        }
     }
 }
