@@ -203,6 +203,7 @@ fn found(server: &Server, dir: &Path, arguments: &[&str]) -> Value {
     all.extend(["--mapping", "mapping.yaml", "--json"]);
     let (code, told, said) = run(server, dir, &all);
     assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said, "", "{told}");
     serde_json::from_str(&told).unwrap()
 }
 

@@ -29,6 +29,7 @@ use crate::command::import::account::{Account, Fate};
 use crate::command::import::memory::{Memory, News};
 use crate::command::import::source::{Found, Scope, Source};
 use crate::command::{CommandResult, Failure};
+use crate::http::BODY_BYTES_MAX;
 use crate::outgoing::escaped;
 
 /// Requests that are on their way at once: while one is saved, others are read and mapped.
@@ -36,6 +37,8 @@ const AT_ONCE: usize = 4;
 /// What one request holds at most. The server takes a thousand records, and a mebibyte.
 const RECORDS_MAX: usize = 500;
 const REQUEST_BYTES: usize = 512 * 1024;
+/// Of a request, what is around its records: names, and who it is.
+const ENVELOPE_BYTES: usize = 4 * 1024;
 /// How often a request is sent that the server has no room for at the moment, and what is waited in between.
 const ATTEMPTS_MAX: usize = 60;
 const PAUSE: Duration = Duration::from_secs(1);
@@ -162,6 +165,8 @@ struct Task<'a> {
 struct Sending {
     found: Found,
     arrival: Value,
+    /// Of the arrival, as it is sent.
+    bytes: usize,
     /// Whose it is, what it is called, and what it says.
     whose: Digest,
     name: Digest,
@@ -222,7 +227,7 @@ impl Task<'_> {
                 };
                 if let Some(sending) = self.map(found, memory, account) {
                     let lane = &mut lanes[(sending.whose.0 % AT_ONCE as u128) as usize];
-                    lane.batch.bytes += sending.found.bytes;
+                    lane.batch.bytes += sending.bytes;
                     lane.batch.records.push(sending);
                     if lane.batch.is_full() {
                         lane.send();
@@ -239,8 +244,7 @@ impl Task<'_> {
             if locked(account).is_stopped() {
                 continue;
             }
-            let arrivals: Vec<&Value> = records.iter().map(|sending| &sending.arrival).collect();
-            let fates = match self.bring(&arrivals) {
+            let fates = match self.bring(&records) {
                 Ok(fates) => fates,
                 Err(failure) => {
                     locked(account).stop(failure);
@@ -274,11 +278,13 @@ impl Task<'_> {
                 let whose =
                     arrival.subject.as_ref().map_or(name, |whose| Digest::of(whose.as_str().as_bytes()));
                 let arrival = json!(arrival);
-                let says = Digest::of(arrival.to_string().as_bytes());
+                let text = arrival.to_string();
+                let (says, bytes) = (Digest::of(text.as_bytes()), text.len());
                 let news = memory.map_or(News::Something, |memory| locked(memory).met(name, says));
                 return (news != News::Nothing).then_some(Sending {
                     found,
                     arrival,
+                    bytes,
                     whose,
                     name,
                     says,
@@ -303,31 +309,43 @@ impl Task<'_> {
     ///
     /// # Errors
     /// What would become of all others as well.
-    fn bring(&self, arrivals: &[&Value]) -> Result<Vec<Fate>, Failure> {
+    fn bring(&self, records: &[Sending]) -> Result<Vec<Fate>, Failure> {
+        let halves = || {
+            let (first, second) = records.split_at(records.len() / 2);
+            let mut fates = self.bring(first)?;
+            fates.extend(self.bring(second)?);
+            Ok(fates)
+        };
+        // A server that is sent more hangs up before it has read it all.
+        let bytes: usize = records.iter().map(|record| record.bytes + 1).sum();
+        match records.len() {
+            _ if bytes <= BODY_BYTES_MAX - ENVELOPE_BYTES => {}
+            1 => {
+                let reason =
+                    format!("it would have {bytes} bytes in a request, which may have {BODY_BYTES_MAX}");
+                return Ok(vec![Fate::rejected(format!("{reason} (body_too_large)"))]);
+            }
+            _ => return halves(),
+        }
         let from = source::shown(self.args.from.as_deref().unwrap_or_default());
         let from = Path::new(&from).file_name().unwrap_or_default().to_string_lossy();
         let body = json!({
             "machine": self.machine,
-            "records": arrivals,
+            "records": records.iter().map(|record| &record.arrival).collect::<Vec<_>>(),
             "dry_run": self.args.dry_run,
             "by": format!("import of {from}"),
         });
         for _ in 0..ATTEMPTS_MAX {
             match self.args.server.try_post("/v1/imports", &body)? {
-                Ok(report) => return fates(&report, arrivals.len()),
+                Ok(report) => return fates(&report, records.len()),
                 Err(problem) if problem["retryable"] == json!(true) => sleep(PAUSE),
                 Err(problem) if !matches!(problem["status"].as_u64(), Some(400 | 413 | 422)) => {
                     return Err(Failure(problem_text(&problem)));
                 }
-                Err(problem) if arrivals.len() == 1 => {
+                Err(problem) if records.len() == 1 => {
                     return Ok(vec![Fate::rejected(problem_text(&problem))]);
                 }
-                Err(_) => {
-                    let (first, second) = arrivals.split_at(arrivals.len() / 2);
-                    let mut fates = self.bring(first)?;
-                    fates.extend(self.bring(second)?);
-                    return Ok(fates);
-                }
+                Err(_) => return halves(),
             }
         }
         Err(Failure("the server has had no room for too long".into()))

@@ -59,7 +59,6 @@ pub(super) struct Found {
     pub record: Result<Value, String>,
     /// What is there, where it is no record.
     pub raw: Option<String>,
-    pub bytes: usize,
     /// What it is of the whole.
     pub weight: u64,
 }

@@ -124,7 +124,7 @@ impl Reader for Cells {
 
 fn found(number: u64, record: Result<Value, String>, raw: &str, bytes: usize) -> Found {
     let raw = record.is_err().then(|| raw.to_owned());
-    Found { number, place: format!("line {number}"), record, raw, bytes, weight: bytes as u64 }
+    Found { number, place: format!("line {number}"), record, raw, weight: bytes as u64 }
 }
 
 #[cfg(test)]

@@ -88,9 +88,9 @@ impl Reader for Rows {
         self.number += 1;
         let record =
             serde_json::from_str::<Value>(&row).map_err(|error| format!("the row is no JSON: {error}"));
-        let (number, bytes) = (self.number, row.len());
+        let number = self.number;
         let raw = record.is_err().then_some(row);
-        Ok(Some(Found { number, place: format!("row {number}"), record, raw, bytes, weight: 1 }))
+        Ok(Some(Found { number, place: format!("row {number}"), record, raw, weight: 1 }))
     }
 
     fn mark(&self) -> Mark {
