@@ -19,7 +19,7 @@ use crate::landing::first_of;
 use crate::{Answered, Engine, EngineError, Submitted};
 
 /// How often a record is looked at again because something has happened to its instance in between.
-const ATTEMPTS_MAX: usize = 3;
+const ATTEMPTS_MAX: usize = 10;
 
 /// What has become of a record, or would.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -174,15 +174,16 @@ impl Record {
         false
     }
 
-    /// In the place of what is known. The key is used up only by this record at this revision: the same one may come
-    /// again when another has come in between.
+    /// In the place of what is known. The key is used up only at this revision, so that the same record may come again when
+    /// another has come in between; of two that come at once, the later finds it used and looks again. It has no digest
+    /// of what the record says: that may be secret.
     fn again(&self, known: &Snapshot) -> Input {
         let mut input = self.input.clone();
         if let Cause::Create { id, .. } = &mut input.cause {
             *id = Some(known.instance.clone());
         }
-        let digest = Digest::of_parts(&[known.instance.as_str(), &self.says.to_string()]);
-        let key = format!("again:{}:{digest}", known.revision);
+        let instance = Digest::of(known.instance.as_str().as_bytes());
+        let key = format!("again:{}:{instance}", known.revision);
         input.key = InputKey::parse(&key).expect("a number and hexadecimal digits make a key");
         input
     }
@@ -196,16 +197,19 @@ impl Record {
                 state: answer.state.clone(),
                 closure_reason: answer.closure_reason.clone(),
             }),
-            Answer::Refused(refusal)
-                if refusal.revision != known.revision
-                    && refusal.code == RefusalCode::InstanceExists
-                    && self.attempts < ATTEMPTS_MAX =>
-            {
-                None
-            }
+            Answer::Refused(refusal) if self.attempts < ATTEMPTS_MAX && is_overtaken(refusal, known) => None,
             Answer::Refused(refusal) => return self.reject(refusal),
             Answer::Message(answer) => Some(Arrival::Existed { id: answer.session_id.clone() }),
         };
+    }
+}
+
+/// Whether something has happened to the instance since it was looked at.
+fn is_overtaken(refusal: &Refusal, known: &Snapshot) -> bool {
+    match refusal.code {
+        RefusalCode::KeyReused => true,
+        RefusalCode::InstanceExists => refusal.revision != known.revision,
+        _ => false,
     }
 }
 

@@ -363,7 +363,7 @@ fn fates(report: &Value, count: usize) -> Result<Vec<Fate>, Failure> {
         Some("gone_on") => Fate::GoneOn,
         _ => Fate::Rejected {
             reason: format!("{} ({})", text(&record["detail"]), text(&record["code"])),
-            may_pass: record["code"] == json!("instance_exists"),
+            may_pass: ["instance_exists", "key_reused"].iter().any(|code| record["code"] == json!(code)),
         },
     };
     Ok(records.iter().map(fate).collect())
