@@ -165,7 +165,7 @@ fn a_table_is_read_by_its_columns() {
     assert_eq!(code, Some(1), "{said}");
     for part in [
         "3 records in ",
-        ": imported 2, existed already 0, skipped 0, rejected 1\n",
+        ": imported 2, replaced 0, existed already 0, skipped 0, rejected 1\n",
         "1  in awaiting_action\n",
         "line 4: the line has 3 cells, and there are 5 columns",
     ] {
@@ -203,6 +203,7 @@ fn found(server: &Server, dir: &Path, arguments: &[&str]) -> Value {
     all.extend(["--mapping", "mapping.yaml", "--json"]);
     let (code, told, said) = run(server, dir, &all);
     assert_eq!(code, Some(1), "{said}");
+    assert_eq!(said, "", "{told}");
     serde_json::from_str(&told).unwrap()
 }
 
@@ -229,11 +230,12 @@ fn the_rows_of_a_table_are_read() {
     assert_eq!(report["first_rejected"][0]["place"], json!("row 3"));
     let session = server.get("/v1/instances/a").json();
     assert_eq!(session["created_at"], json!("2026-01-05T09:00:00.000Z"), "{session:#}");
-    // One that has gone on there since is here as it was.
+    // One that has gone on there since is here as it is there.
     let moved = "UPDATE old.\"Sessions\" SET task = 'T2' WHERE session_id = 'a'";
     runtime.block_on(client.batch_execute(moved)).unwrap();
     let again = found(&server, dir.path(), &[lodging.url(), "--table", "old.Sessions"]);
-    assert_eq!((counts(&again), &again["changed"]), ([3, 0, 1, 0, 1], &json!(1)), "{again:#}");
+    assert_eq!((counts(&again), &again["replaced"]), ([3, 0, 1, 0, 1], &json!(1)), "{again:#}");
+    assert_eq!(server.get("/v1/instances/a").json()["context"]["task_id"], json!("T2"));
     let (code, _, said) =
         run(&server, dir.path(), &[lodging.url(), "--table", "none", "--mapping", "mapping.yaml"]);
     assert!(code == Some(1) && said.contains("relation \"none\" does not exist"), "{said}");

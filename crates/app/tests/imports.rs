@@ -131,3 +131,72 @@ fn a_flow_is_not_begun_in_a_state() {
     assert_eq!(counts(&report), [0, 0, 1]);
     assert!(report["records"][0]["detail"].as_str().unwrap().contains("booleans"), "{report}");
 }
+
+#[test]
+fn what_a_record_says_last_is_so_until_the_session_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let record = |task: &str| json!({ "id": "a", "subject": "ana", "state": "awaiting_action", "context": { "task_id": task } });
+    let outcome = |task: &str| {
+        let mut tried = body(json!([record(task)]));
+        tried["dry_run"] = json!(true);
+        let dry = import(&server, &tried);
+        let report = import(&server, &body(json!([record(task)])));
+        assert_eq!(dry["records"][0]["outcome"], report["records"][0]["outcome"], "{report}");
+        let session = server.get("/v1/instances/a").json();
+        (
+            report["records"][0]["outcome"].clone(),
+            session["context"]["task_id"].clone(),
+            session["brought_in"].clone(),
+        )
+    };
+    let untouched = |outcome: &str, task: &str| (json!(outcome), json!(task), json!("untouched"));
+    assert_eq!(outcome("A"), untouched("imported", "A"));
+    assert_eq!(outcome("B"), untouched("replaced", "B"));
+    assert_eq!(outcome("A"), untouched("replaced", "A"));
+    assert_eq!(outcome("A"), untouched("existed", "A"));
+    server.say("ana", "m1", "it is done");
+    assert_eq!(outcome("B"), (json!("gone_on"), json!("A"), json!("gone_on")));
+    assert_eq!(outcome("A").0, json!("existed"));
+    let events: Vec<Value> = server.get("/v1/instances/a/history").json()["data"].as_array().unwrap().clone();
+    assert_eq!(
+        json!(events.iter().map(|line| &line["event"]).collect::<Vec<_>>()),
+        json!(["import", "import", "import", "start_collection"])
+    );
+    assert_eq!(server.get("/v1/instances/a/replay").json()["verdict"], json!("same"));
+}
+
+#[test]
+fn an_import_is_undone_slice_by_slice() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    let records: Vec<Value> = (0..5).map(|n| json!({ "id": format!("s-{n}"), "state": "idle" })).collect();
+    import(&server, &body(json!(records)));
+    let mut asked = json!({ "machine": "progress_update", "limit": 2, "by": "ops", "reason": "too early" });
+    let (mut withdrawn, mut rounds) = (0, 0);
+    loop {
+        let answer = server.post("/v1/imports/undo", &asked.to_string());
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let report = answer.json();
+        (withdrawn, rounds) = (withdrawn + report["withdrawn"].as_u64().unwrap(), rounds + 1);
+        if report["has_more"] == json!(false) {
+            break;
+        }
+        asked["cursor"] = report["next_cursor"].clone();
+    }
+    assert_eq!((withdrawn, rounds), (5, 3));
+    let last = server.get("/v1/instances/s-1/history").json()["data"][1].clone();
+    assert_eq!(
+        (&last["event"], &last["by"], &last["cause"]),
+        (&json!("withdraw"), &json!("ops"), &json!({ "withdraw": { "reason": "too early" } })),
+        "{last:#}"
+    );
+    for (asked, status, code) in [
+        (json!({ "machine": "nothing" }), 404, "unknown_machine"),
+        (json!({ "machine": "progress_update", "limit": 0 }), 400, "malformed_body"),
+        (json!({ "machine": "progress_update", "id": "s-1" }), 400, "malformed_body"),
+    ] {
+        let problem = server.post("/v1/imports/undo", &asked.to_string());
+        assert_eq!((problem.status, &problem.json()["code"]), (status, &json!(code)));
+    }
+}

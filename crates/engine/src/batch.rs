@@ -7,13 +7,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Commit, Effect, EffectKind, EventAnswer, Notice};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, EntryCause, EventAnswer, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId, TenantId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
 use kernel::machine::Machine;
+use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
+use store::{LoadError, Store};
 
 use crate::delivery::Delivery;
 use crate::hot::{InstanceKey, SessionKey, session_key};
@@ -82,7 +84,10 @@ impl Batch {
 impl World {
     fn put(&mut self, snapshot: Arc<Snapshot>) {
         if let Some(key) = session_key(&snapshot) {
-            self.sessions.insert(key, snapshot.instance.clone());
+            let is_later = |other: Arc<Snapshot>| other.ordinal > snapshot.ordinal;
+            if !self.session(&key).is_some_and(is_later) {
+                self.sessions.insert(key, snapshot.instance.clone());
+            }
         }
         self.snapshots.insert(key_of(&snapshot), snapshot);
     }
@@ -135,10 +140,17 @@ impl Shard {
             Ok(found) => found,
             Err(error) => return (request.answer)(Err(error)),
         };
-        match decide(&machine, before.as_deref(), &request.input, now) {
+        let decided = decide(&machine, before.as_deref(), &request.input, now);
+        let second =
+            decided.as_ref().map_or(Ok(None), |commit| second_of(&*self.store, Some(&batch.world), commit));
+        let decided = match second {
+            Ok(second) => second.map_or(decided, Err),
+            Err(error) => return (request.answer)(Err(error.into())),
+        };
+        match decided {
             Ok(commit) => batch.push(self.noticed(commit), None, Owner::Request(request)),
             Err(refusal) => match before {
-                Some(before) if refusal.code.is_recorded() => {
+                Some(before) if refusal.code.is_recorded() && !is_arrival(&request.input) => {
                     let commit = refused(&machine, &before, &request.input, &refusal, now);
                     batch.push(commit, Some(&before), Owner::Request(request));
                 }
@@ -340,6 +352,38 @@ impl Shard {
             }
         }
     }
+}
+
+/// Whether it comes from another system: what is refused of that may come again by another definition.
+fn is_arrival(input: &Input) -> bool {
+    matches!(&input.cause, Cause::Create { start, .. } if start.former.is_some())
+}
+
+/// The refusal of a session that is brought in again and would be open beside a later one of its subject, in the world or
+/// in the store: nobody has two.
+pub(crate) fn second_of(
+    store: &dyn Store,
+    world: Option<&World>,
+    commit: &Commit,
+) -> Result<Option<Refusal>, LoadError> {
+    let is_again = matches!(commit.entry.cause, Some(EntryCause::Again { .. }));
+    let Some(after) = commit.after.as_ref().filter(|after| is_again && !after.is_closed()) else {
+        return Ok(None);
+    };
+    let Some(key) = session_key(after) else { return Ok(None) };
+    let is_later = |other: &Snapshot| other.ordinal > after.ordinal;
+    let later = match world.and_then(|world| world.session(&key)).filter(|other| is_later(other)) {
+        Some(later) => Some(later.instance.clone()),
+        // In memory may be an earlier one.
+        None => store.load_session(&key.0, &key.1, &key.2)?.filter(is_later).map(|later| later.instance),
+    };
+    Ok(later.map(|later| {
+        let message = format!(
+            "the instance `{}` would be open again, and its subject has gone on with `{later}`",
+            after.instance
+        );
+        Refusal::new(RefusalCode::InstanceExists, commit.expected, message)
+    }))
 }
 
 /// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once.

@@ -120,7 +120,10 @@ impl Hot {
 
     pub fn remember(&mut self, snapshot: Arc<Snapshot>) {
         if let Some(key) = session_key(&snapshot) {
-            self.sessions.insert(key, snapshot.instance.clone(), 0);
+            let is_later = |other: Arc<Snapshot>| other.ordinal > snapshot.ordinal;
+            if !self.session(&key).is_some_and(is_later) {
+                self.sessions.insert(key, snapshot.instance.clone(), 0);
+            }
         }
         let bytes = weight::of_snapshot(&snapshot);
         self.snapshots.insert((snapshot.tenant.clone(), snapshot.instance.clone()), snapshot, bytes);

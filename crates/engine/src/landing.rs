@@ -294,5 +294,6 @@ pub(crate) fn kind_of(input: &Input) -> &'static str {
         Cause::Result { .. } => "result",
         Cause::Recover { .. } => "recover",
         Cause::Migrate { .. } => "migrate",
+        Cause::Withdraw { .. } => "withdraw",
     }
 }

@@ -13,6 +13,7 @@ mod figures;
 mod flight;
 pub mod health;
 mod hot;
+pub mod import;
 mod landing;
 pub mod machines;
 pub mod metrics;
@@ -25,6 +26,7 @@ pub mod shadow;
 mod shard;
 pub mod story;
 mod weight;
+pub mod withdraw;
 
 use std::fmt;
 use std::sync::Arc;
@@ -267,6 +269,20 @@ impl Engine {
         receiver.recv().unwrap_or(Err(EngineError::Stopping))
     }
 
+    /// `call` for many, all of which are handed over before the first has its answer, so that they are saved together.
+    pub fn call_all(&self, inputs: Vec<Input>) -> Vec<Answered> {
+        let hand_over = |input| {
+            let (sender, receiver) = crossbeam_channel::bounded(1);
+            self.submit(input, move |answered| {
+                // As in `call`.
+                let _ = sender.send(answered);
+            });
+            receiver
+        };
+        let waiting: Vec<Receiver<Answered>> = inputs.into_iter().map(hand_over).collect();
+        waiting.into_iter().map(|one| one.recv().unwrap_or(Err(EngineError::Stopping))).collect()
+    }
+
     /// Fires what is due and reports it; for operators, and after the virtual clock was moved. On the machine's clock that
     /// takes no longer than half a second, and the report says whether that was enough. What is stored is counted
     /// afterwards, on the thread that asks: inputs need not wait for it.
@@ -335,6 +351,10 @@ impl Engine {
             (by_id, _) => by_id,
         };
         let decided = decide(&current, before.as_ref(), input, self.clock.now());
+        let decided = match &decided {
+            Ok(commit) => batch::second_of(&*self.store, None, commit)?.map_or(decided, Err),
+            Err(_) => decided,
+        };
         let answer = decided.map_or_else(Answer::Refused, |commit| commit.entry.answer);
         Ok(Submitted { answer: Arc::new(answer), replayed: false })
     }

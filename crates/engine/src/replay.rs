@@ -7,7 +7,7 @@ mod check;
 
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Commit, Entry};
+use kernel::commit::{Answer, Commit, Entry, EntryCause};
 use kernel::decide::decide;
 use kernel::id::{DefinitionHash, Revision};
 use kernel::input::{Cause, Input};
@@ -188,7 +188,7 @@ pub(crate) fn retrace(
             Ok(input) => input,
             Err(why) => return Ok(Err(why)),
         };
-        if let Cause::Migrate { to, .. } = &input.cause {
+        if let Some(to) = goes_on_by(&input, &entry) {
             match past.machine(to)? {
                 Ok(next) => machine = next,
                 Err(why) => return Ok(Err(why)),
@@ -210,6 +210,15 @@ pub(crate) fn retrace(
         }
     }
     Ok(along.end().map(|()| before))
+}
+
+/// The definition that an input is decided by, if that is another than for the one before.
+fn goes_on_by<'s>(input: &'s Input, entry: &'s Entry) -> Option<&'s DefinitionHash> {
+    match (&input.cause, &entry.cause) {
+        (Cause::Migrate { to, .. }, _) => Some(to),
+        (_, Some(EntryCause::Again { definition, .. })) => definition.as_ref(),
+        _ => None,
+    }
 }
 
 /// The session of the same subject before this one, as it ended.

@@ -285,7 +285,8 @@ impl Commit {
     /// Whether its receipt is that of a creation (`ReceiptScope::Creations`). A message begins sessions too, and leaves
     /// its receipt with its subject.
     pub fn is_creation(&self) -> bool {
-        self.expected == Revision(0) && self.entry.message.is_none()
+        let is_again = matches!(self.entry.cause, Some(EntryCause::Again { .. }));
+        is_again || (self.expected == Revision(0) && self.entry.message.is_none())
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Cause {
         /// What the phases of a flow are called where it is, in their order.
         phases: Vec<Arc<str>>,
     },
+    /// That it was brought in from another system is undone, as long as nothing but time has touched it since.
+    Withdraw { instance: InstanceId, reason: String },
 }
 
 /// What an instance begins with, beside its context.
@@ -99,6 +101,15 @@ pub struct Former {
     /// What a conversation is about: the `starts` of the intent that would have begun it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+}
+
+impl Former {
+    /// Tells what a record says from what another of the same instance does.
+    pub fn digest(&self, context: &Fields) -> Digest {
+        let context = serde_json::to_string(context).unwrap_or_default();
+        let former = serde_json::to_string(self).unwrap_or_default();
+        Digest::of_parts(&[&context, &former])
+    }
 }
 
 impl Start {
@@ -160,7 +171,8 @@ impl Input {
             | Cause::Timer { instance, .. }
             | Cause::Result { instance, .. }
             | Cause::Recover { instance, .. }
-            | Cause::Migrate { instance, .. } => Some(Target::Instance(instance.clone())),
+            | Cause::Migrate { instance, .. }
+            | Cause::Withdraw { instance, .. } => Some(Target::Instance(instance.clone())),
         }
     }
 
@@ -182,6 +194,7 @@ impl Input {
             // Apart from the callers' own keys: nobody outside can use one up.
             Cause::Timer { instance, .. } => ["timer", instance.as_str(), ""],
             Cause::Migrate { instance, .. } => ["migrate", instance.as_str(), ""],
+            Cause::Withdraw { instance, .. } => ["withdraw", instance.as_str(), ""],
             Cause::Event { instance, .. }
             | Cause::Answer { instance, .. }
             | Cause::Result { instance, .. }
@@ -235,6 +248,7 @@ impl Cause {
                 Digest::of_parts(&["result", call, kind, &fields(outcome.fields())])
             }
             Cause::Recover { reason, .. } => Digest::of_parts(&["recover", reason]),
+            Cause::Withdraw { reason, .. } => Digest::of_parts(&["withdraw", reason]),
             Cause::Migrate { to, phases, .. } => {
                 let phases = phases.iter().map(|phase| &**phase);
                 Digest::of_parts(&["migrate", to.as_str()].into_iter().chain(phases).collect::<Vec<_>>())

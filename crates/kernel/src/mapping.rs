@@ -19,7 +19,7 @@ use crate::time::Timestamp;
 
 /// What an expression calls the record.
 const RECORD: &str = "record";
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 15] = [
     "machine",
     "id",
     "key",
@@ -34,6 +34,7 @@ const KEYS: [&str; 14] = [
     "reason",
     "locale",
     "topic",
+    "follow",
 ];
 /// A number of this size is milliseconds since 1970, a smaller one seconds: as seconds it would be the year 5138.
 const MILLISECONDS_FROM: f64 = 1e11;
@@ -56,6 +57,8 @@ pub struct Mapping {
     reason: Option<Expression>,
     locale: Option<Expression>,
     topic: Option<Expression>,
+    /// The column of a table that says when a row last changed.
+    pub follow: Option<String>,
 }
 
 /// What a record comes to.
@@ -129,8 +132,10 @@ impl Loading<'_, '_> {
             let message = "nothing says in which state a record is".to_owned();
             self.reader.error("missing_key", entries.place, message, "add `state: record.state`");
         }
+        let follow = entries.get("follow").and_then(|node| self.reader.text(node, "`follow`"));
         let state = state?;
         Some(Mapping {
+            follow: follow.map(|follow| follow.value),
             id,
             key,
             subject,

@@ -3,6 +3,7 @@
 //! Plain data under its public names, so that it reads well in a database and needs no machine to be written or
 //! read. The statechart works on indices of these names (`chart`).
 
+mod brought_in;
 mod stored;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::looping::{Looping, Recent};
 use crate::machine::Machine;
 use crate::time::Timestamp;
 
+pub use brought_in::BroughtIn;
 pub use stored::{SnapshotPlace, StoredSnapshot, StoredWaiting, pointer_to_payload};
 
 /// The layout of a stored snapshot. A store refuses to read a higher one.
@@ -71,6 +73,9 @@ pub struct Snapshot {
     /// The definition that it began by, if it has been migrated since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub began_by: Option<DefinitionHash>,
+    /// Of one that came from another system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought_in: Option<BroughtIn>,
 }
 
 /// An event that comes by time.
@@ -190,6 +195,7 @@ impl Snapshot {
             looping: None,
             dead_end: false,
             began_by: None,
+            brought_in: None,
         }
     }
 

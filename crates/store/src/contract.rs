@@ -65,6 +65,7 @@ macro_rules! store_contract {
             repeated_key_in_one_batch_is_a_duplicate
             a_repeat_is_a_duplicate_whatever_its_revision
             a_repeat_is_a_duplicate_in_a_later_session
+            a_repeat_of_what_comes_again_is_a_duplicate
             a_commit_is_whole
             a_batch_keeps_its_good_commits
             chained_commits_in_one_batch

@@ -412,7 +412,7 @@ pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf
     Err(Failure(format!("there is no machine `{name}`; {help}")))
 }
 
-async fn stop_signal() {
+pub(super) async fn stop_signal() {
     use tokio::signal::unix::{SignalKind, signal};
     let interrupt = tokio::signal::ctrl_c();
     match signal(SignalKind::terminate()) {

@@ -1,19 +1,20 @@
-//! Sessions of another system, brought in many at a time.
+//! Sessions of another system, brought in many at a time, and withdrawn.
 //!
-//! Each record is an input of its own: what becomes of one does not depend on the others, and a repeat of the whole request
-//! brings in nothing twice.
+//! Each record is an input of its own: what becomes of one does not depend on the others, but for those of one session,
+//! and a repeat of the whole request brings in nothing twice.
 
 use axum::extract::State;
 use axum::response::Response;
-use kernel::commit::Answer;
+use engine::import::bring_in;
+use engine::withdraw::{Withdraw, withdraw};
 use kernel::id::{InputKey, InstanceId, MachineName, Subject};
 use kernel::input::{Cause, Fields, Former, Input, Start};
 use kernel::time::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Body, Caller};
-use crate::http::{App, Shared};
 
 /// In one request.
 const RECORDS_MAX: usize = 1_000;
@@ -47,24 +48,6 @@ struct ImportRecord {
     topic: Option<String>,
 }
 
-#[derive(Debug, Default, Serialize)]
-struct ImportReport {
-    imported: usize,
-    /// A repeat: it was brought in before.
-    existed: usize,
-    rejected: usize,
-    /// In the order of the request.
-    records: Vec<Outcome>,
-}
-
-#[derive(Debug, Serialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-enum Outcome {
-    Imported { id: InstanceId, state: String, closure_reason: Option<String> },
-    Existed { id: InstanceId },
-    Rejected { code: &'static str, detail: String },
-}
-
 pub async fn post(
     State(app): State<Shared>,
     caller: Caller,
@@ -80,11 +63,8 @@ pub async fn post(
     for (place, record) in records.into_iter().enumerate() {
         inputs.push(input(&caller, &machine, record, by.clone(), place)?);
     }
-    let report = match dry_run {
-        true => app.read(move |app| tried(app, &inputs)).await?,
-        false => imported(&app, inputs).await?,
-    };
-    Ok(request::json(200, &report, None))
+    // A thread that may block: what says something else than before is looked up.
+    app.read(move |app| Ok(request::json(200, &bring_in(&app.engine, inputs, dry_run)?, None))).await
 }
 
 /// Under its key, else under one that is made of its id.
@@ -114,49 +94,33 @@ fn input(
     caller.clone().input("key", Some(key), by, cause)
 }
 
-fn tried(app: &App, inputs: &[Input]) -> Result<ImportReport, Problem> {
-    let mut report = ImportReport::default();
-    for input in inputs {
-        let tried = app.engine.try_creation(input)?;
-        report.add(&tried.answer, tried.replayed);
-    }
-    Ok(report)
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UndoBody {
+    machine: MachineName,
+    #[serde(default)]
+    dry_run: bool,
+    limit: Option<usize>,
+    cursor: Option<String>,
+    by: Option<String>,
+    reason: Option<String>,
 }
 
-/// Hands over all of them before it waits for the first, so that they are saved together.
-async fn imported(app: &Shared, inputs: Vec<Input>) -> Result<ImportReport, Problem> {
-    let waiting: Vec<_> = inputs.into_iter().map(|input| app.hand_over(input)).collect();
-    let mut report = ImportReport::default();
-    let mut failed = None;
-    for waiting in waiting {
-        match waiting.answer().await {
-            Ok(submitted) => report.add(&submitted.answer, submitted.replayed),
-            Err(problem) => failed = failed.or(Some(problem)),
-        }
+/// Withdraws what nothing but time has touched since it was brought in.
+pub async fn undo(
+    State(app): State<Shared>,
+    caller: Caller,
+    Body(body): Body<UndoBody>,
+) -> Result<Response, Problem> {
+    let UndoBody { machine, dry_run, limit, cursor, by, reason } = body;
+    if limit == Some(0) {
+        return Err(Problem::bad_request("malformed_body", "`limit` is 0; ask for at least one instance"));
     }
-    // What was brought in stays, and is there when the request is repeated.
-    failed.map_or(Ok(report), Err)
-}
-
-impl ImportReport {
-    fn add(&mut self, answer: &Answer, replayed: bool) {
-        let (count, outcome) = match answer {
-            Answer::Event(answer) if replayed => {
-                (&mut self.existed, Outcome::Existed { id: answer.id.clone() })
-            }
-            Answer::Event(answer) => {
-                let (state, closure_reason) = (answer.state.clone(), answer.closure_reason.clone());
-                (&mut self.imported, Outcome::Imported { id: answer.id.clone(), state, closure_reason })
-            }
-            Answer::Refused(refusal) => {
-                let (code, detail) = (refusal.code.as_str(), refusal.message.clone());
-                (&mut self.rejected, Outcome::Rejected { code, detail })
-            }
-            Answer::Message(answer) => {
-                (&mut self.existed, Outcome::Existed { id: answer.session_id.clone() })
-            }
-        };
-        *count += 1;
-        self.records.push(outcome);
-    }
+    let reason = reason.unwrap_or_else(|| "the import is undone".to_owned());
+    let asked = Withdraw { dry_run, limit, cursor, by, reason };
+    app.read(move |app| {
+        let report = withdraw(&app.engine, &caller.tenant, &machine, &asked)?;
+        Ok(request::json(200, &report, None))
+    })
+    .await
 }

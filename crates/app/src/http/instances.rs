@@ -14,7 +14,7 @@ use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Su
 use kernel::input::{CallOutcome, Cause, Fields, Start};
 use kernel::looping::Looping;
 use kernel::machine::Machine;
-use kernel::snapshot::{Snapshot, Stuck, Timer};
+use kernel::snapshot::{BroughtIn, Snapshot, Stuck, Timer};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
@@ -51,6 +51,9 @@ pub struct InstanceView {
     /// The transition that repeats itself, while it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     looping: Option<Looping>,
+    /// Of one that came from another system: whether anything but time has touched it since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brought_in: Option<&'static str>,
     created_at: Timestamp,
     updated_at: Timestamp,
 }
@@ -87,6 +90,7 @@ impl InstanceView {
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
             stuck: None,
             looping: snapshot.looping.clone().filter(|looping| looping.until > now),
+            brought_in: snapshot.brought_in.as_ref().map(BroughtIn::as_str),
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
         }

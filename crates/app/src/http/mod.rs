@@ -206,6 +206,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{machine}/sessions/{subject}", get(messages::get_session))
         .route("/v1/instances", post(instances::create).get(instances::list))
         .route("/v1/imports", post(imports::post))
+        .route("/v1/imports/undo", post(imports::undo))
         .route("/v1/instances/{id}", get(instances::show))
         .route("/v1/instances/{id}/events", post(instances::post_event))
         .route("/v1/instances/{id}/calls/{call}", post(instances::answer_call))

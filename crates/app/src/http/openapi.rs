@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 63] = [
+const ROUTES: [(&str, &str, &str, &str); 64] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -32,6 +32,12 @@ const ROUTES: [(&str, &str, &str, &str); 63] = [
         "/v1/imports",
         "Bring in up to 1000 sessions of another system as they stood there. With dry_run, say what would become of each",
         "Import",
+    ),
+    (
+        "post",
+        "/v1/imports/undo",
+        "Withdraw what nothing but time has touched since it was brought in. With dry_run, say how much that is",
+        "UndoImport",
     ),
     (
         "get",
@@ -351,20 +357,6 @@ fn schemas() -> Value {
             "candidates": {"type": "array", "items": candidate},
             "parameters": fields,
         })),
-        "Import": object(&["machine", "records"], json!({
-            "machine": text, "dry_run": {"type": "boolean"}, "by": text,
-            "records": {"type": "array", "maxItems": 1000, "items": object(&["state"], json!({
-                "state": text, "key": text, "id": text, "subject": text, "context": fields,
-                "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
-            }))},
-        })),
-        "Migrate": object(&[], json!({
-            "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
-            "limit": {"type": "integer", "minimum": 1}, "cursor": text,
-        })),
-        "Shadow": object(&[], json!({
-            "definition": text, "version": text, "since": text, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
-        })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
         "CallAnswer": object(&[], json!({"result": fields, "error": fields, "key": text, "by": text})),
@@ -394,10 +386,38 @@ fn schemas() -> Value {
             "error_code": text, "message": text, "details": fields, "retry_allowed": {"type": "boolean"}, "timestamp": {"type": "string", "format": "date-time"},
         }},
     });
-    if let (Some(all), Value::Object(flows)) = (schemas.as_object_mut(), schemas_of_flows(object)) {
-        all.extend(flows);
+    for more in [schemas_of_flows(object), schemas_of_many(object)] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     schemas
+}
+
+/// What is done to many instances at once, or asked of them.
+fn schemas_of_many(object: impl Fn(&[&str], Value) -> Value) -> Value {
+    let text = json!({"type": "string"});
+    let fields = json!({"type": "object", "additionalProperties": true});
+    json!({
+        "Import": object(&["machine", "records"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "by": text,
+            "records": {"type": "array", "maxItems": 1000, "items": object(&["state"], json!({
+                "state": text, "key": text, "id": text, "subject": text, "context": fields,
+                "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
+            }))},
+        })),
+        "Migrate": object(&[], json!({
+            "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
+            "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "Shadow": object(&[], json!({
+            "definition": text, "version": text, "since": text, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "UndoImport": object(&["machine"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+            "by": text, "reason": text,
+        })),
+    })
 }
 
 fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {

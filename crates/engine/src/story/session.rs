@@ -13,7 +13,7 @@ use kernel::decide::CLARIFICATION_TIMER;
 use kernel::id::{InstanceId, TenantId};
 use kernel::input::{CallOutcome, Cause};
 use kernel::machine::Machine;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{BroughtIn, Snapshot};
 use kernel::time::Timestamp;
 use store::{LoadError, Store};
 
@@ -73,11 +73,18 @@ pub fn of_session(
         let why = "it began by another definition and was migrated, and a story is of one".to_owned();
         return Err(SessionStoryError::Incomplete(why));
     }
+    if snapshot.brought_in == Some(BroughtIn::Withdrawn) {
+        let why = "it was brought in and withdrawn, so that there is nothing to tell".to_owned();
+        return Err(SessionStoryError::Incomplete(why));
+    }
     let pinned = engine.machines().of(&snapshot)?;
-    let log = replay::log(store, &snapshot, HISTORY_MAX)?;
+    let mut log = replay::log(store, &snapshot, HISTORY_MAX)?;
     if let Some(why) = replay::missing(&snapshot, &log) {
         return Err(SessionStoryError::Incomplete(why));
     }
+    // What was before it was brought in again is gone.
+    let is_again = |entry: &Entry| matches!(entry.cause, Some(EntryCause::Again { .. }));
+    log.drain(..log.iter().rposition(is_again).unwrap_or_default());
     let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
     let mut teller = Teller::new(&snapshot, &log);
     if current.is_none_or(|current| current.hash != pinned.hash) {
@@ -313,8 +320,8 @@ impl<'e> Teller<'e> {
             }
             Cause::Result { call, outcome, .. } => self.brought(call, outcome),
             Cause::Recover { reason, .. } => Some(vec![format!("recover: {}", block_scalar(reason))]),
-            // A story is of one definition: there is none of an instance that was migrated.
-            Cause::Migrate { .. } => None,
+            // There is no story of an instance that was migrated or withdrawn.
+            Cause::Migrate { .. } | Cause::Withdraw { .. } => None,
         };
         // Who brings a result is said by the call that it is of.
         let said = entry.event != "create" && !matches!(input.cause, Cause::Result { .. });

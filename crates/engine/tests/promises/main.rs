@@ -6,6 +6,7 @@ mod delivery;
 mod failing_store;
 mod figures;
 mod flows;
+mod imports;
 mod in_air;
 mod keys;
 mod migrations;

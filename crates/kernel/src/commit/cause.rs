@@ -25,6 +25,13 @@ pub enum EntryCause {
     Result { call: String },
     /// A creation with more to begin with than a context.
     Begun(Start),
+    /// A creation of what was there already, in the place of all that it was.
+    Again {
+        start: Start,
+        /// By which definition, if that is another than before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        definition: Option<DefinitionHash>,
+    },
     /// Only of a recovery that was refused: the entry's reason then is the refusal's.
     Recover { reason: String },
     /// From here on by another definition. For a flow, what its phases were called before.
@@ -33,6 +40,8 @@ pub enum EntryCause {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         phases: Vec<Arc<str>>,
     },
+    /// That it was brought in is undone.
+    Withdraw { reason: String },
 }
 
 impl EntryCause {
@@ -51,6 +60,7 @@ impl EntryCause {
             | Cause::Timer { .. }
             | Cause::Recover { .. }
             | Cause::Migrate { .. }
+            | Cause::Withdraw { .. }
             | Cause::Message { .. } => Fields::new(),
         }
     }
@@ -68,6 +78,7 @@ impl EntryCause {
             Cause::Migrate { to, phases, .. } => {
                 Some(Self::Migrate { to: to.clone(), phases: phases.clone() })
             }
+            Cause::Withdraw { reason, .. } => Some(Self::Withdraw { reason: reason.clone() }),
             Cause::Create { start, .. } if !start.is_empty() => Some(Self::Begun(start.clone())),
             Cause::Create { .. } | Cause::Event { .. } | Cause::Message { .. } => None,
         }
@@ -119,6 +130,10 @@ impl Entry {
             (Some(EntryCause::Migrate { to, phases }), ..) => {
                 vec![Cause::Migrate { instance, to: to.clone(), phases: phases.clone() }]
             }
+            (Some(EntryCause::Withdraw { reason }), ..) => {
+                vec![Cause::Withdraw { instance, reason: reason.clone() }]
+            }
+            (Some(EntryCause::Again { start, .. }), ..) => vec![create(Some(instance), start)],
             (Some(EntryCause::Begun(start)), ..) => vec![create(None, start), create(Some(instance), start)],
             (None, Some(message), Some(subject)) => {
                 let (machine, subject) = (of.machine.clone(), subject.clone());

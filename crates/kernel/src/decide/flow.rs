@@ -84,8 +84,8 @@ fn happen(step: &mut Step<'_>, before: &Snapshot, input: &Input) -> Result<Strin
             let message = format!("the flow `{}` exists and is {}", before.instance, before.state());
             Err(Declined::new(RefusalCode::InstanceExists, message))
         }
-        // Migrations are decided on elsewhere.
-        Cause::Message { .. } | Cause::Answer { .. } | Cause::Migrate { .. } => {
+        // Migrations and withdrawals are decided on elsewhere.
+        Cause::Message { .. } | Cause::Answer { .. } | Cause::Migrate { .. } | Cause::Withdraw { .. } => {
             Err(Declined::new(RefusalCode::NotAConversation, "a flow takes no messages"))
         }
     }

@@ -65,6 +65,7 @@ pub fn decide(
         (Cause::Migrate { to, phases, .. }, Some(before)) => {
             migrate::migrate(machine, before, input, now, to, phases)
         }
+        (Cause::Withdraw { .. }, Some(before)) => import::withdraw(machine, before, input, now),
         (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
         (Cause::Message { subject, message, .. }, before) => {
             message::decide_message(machine, before, input, now, subject, message)
@@ -121,6 +122,7 @@ pub fn refused(
         Cause::Result { .. } => "result".to_owned(),
         Cause::Recover { .. } => "recover".to_owned(),
         Cause::Migrate { .. } => migrate::MIGRATE.to_owned(),
+        Cause::Withdraw { .. } => import::WITHDRAW.to_owned(),
         Cause::Create { .. } => "create".to_owned(),
         Cause::Message { .. } => "message".to_owned(),
     };
@@ -178,10 +180,15 @@ fn create(
     wanted: Wanted<'_>,
 ) -> Result<Commit, Refusal> {
     let Wanted { id, subject, context, start } = wanted;
-    let taken = |before: &&Snapshot| id.as_ref() == Some(&before.instance) || !before.is_closed();
+    let is_it = |before: &&Snapshot| id.as_ref() == Some(&before.instance);
+    let again = before.filter(is_it).zip(start.former.as_deref());
+    let taken = |before: &&Snapshot| again.is_none() && (is_it(before) || !before.is_closed());
     if let Some(before) = before.filter(taken) {
         let message = format!("the instance `{}` exists and is in `{}`", before.instance, before.state());
         return Err(Refusal::new(RefusalCode::InstanceExists, before.revision, message));
+    }
+    if let Some((before, former)) = again {
+        return import::again(machine, before, input, now, former);
     }
     let seed = [input.tenant.as_str(), machine.name.as_str(), input.key.as_str()];
     let instance = id.unwrap_or_else(|| InstanceId::derive(now, &seed));

@@ -123,6 +123,15 @@ impl<'a> Turn<'a> {
         turn
     }
 
+    /// Comes in the place of an instance, of which nothing stays but what it is called.
+    pub fn replace(&mut self, before: &Snapshot) {
+        (self.expected, self.from) = (before.revision, before.state());
+        let former = (before.definition != self.machine.hash).then_some(&before.definition);
+        self.after.began_by = before.began_by.as_ref().or(former).cloned();
+        self.session.pending = before.conversation.as_ref().and_then(|talk| talk.pending.clone());
+        self.resolve_pending(ClarificationStatus::Cancelled, None);
+    }
+
     fn new(
         machine: &'a Machine,
         input: &'a Input,
@@ -390,6 +399,7 @@ impl<'a> Turn<'a> {
         self.after.timers = std::mem::take(&mut self.position.timers);
         self.after.revision = self.revision();
         self.after.updated_at = self.now;
+        self.after.brought_in = self.after.brought_in.take().map(|was| was.after(&self.input.cause));
         if self.machine.conversation.is_some() {
             self.after.conversation = Some(Arc::new(std::mem::take(&mut self.session)));
         }

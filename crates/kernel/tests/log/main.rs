@@ -216,6 +216,7 @@ fn every_kind_of_input_is_given_back() {
         Cause::Result { .. } => "result",
         Cause::Recover { .. } => "recover",
         Cause::Migrate { .. } => "migrate",
+        Cause::Withdraw { .. } => "withdraw",
     });
     let kinds: Vec<(&str, bool)> = kinds.zip(lived.log.iter().map(|(entry, _)| entry.success)).collect();
     for wanted in ["create", "event", "message", "answer", "timer", "result", "recover"] {

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use kernel::conversation::{Address, Clarification, ClarificationStatus, ConversationState, Media, Offer};
 use kernel::flow::{FlowState, ParentCall, Pause};
-use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
+use kernel::id::{Digest, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Cause, Fields, Input, Start};
 use kernel::looping::{Looping, Recent};
 use kernel::machine::Machine;
-use kernel::snapshot::{Closure, Invocation, Snapshot, StoredSnapshot, Timer, pointer_to_payload};
+use kernel::snapshot::{BroughtIn, Closure, Invocation, Snapshot, StoredSnapshot, Timer, pointer_to_payload};
 use kernel::time::{Delay, Timestamp};
 use serde_json::{Value, json};
 
@@ -108,7 +108,7 @@ fn recent(moments: Value) -> Recent {
 
 type Change = fn(&mut Snapshot);
 
-const CHANGES: [(&str, Change); 47] = [
+const CHANGES: [(&str, Change); 51] = [
     ("nothing", |_| ()),
     ("no state", |s| s.configuration.clear()),
     ("a state without a name", |s| s.configuration = vec!["".into()]),
@@ -212,6 +212,14 @@ const CHANGES: [(&str, Change); 47] = [
         s.looping = Some(Looping { from, to, event, count: 4, until: at(9) });
     }),
     ("a dead end", |s| s.dead_end = true),
+    ("brought in", |s| {
+        s.brought_in = Some(BroughtIn::Untouched { record: Digest::of(b"r"), changed_at: None });
+    }),
+    ("brought in as it was at a time", |s| {
+        s.brought_in = Some(BroughtIn::Untouched { record: Digest::of(b"r"), changed_at: Some(at(7)) });
+    }),
+    ("withdrawn", |s| s.brought_in = Some(BroughtIn::Withdrawn)),
+    ("brought in and gone on here", |s| s.brought_in = Some(BroughtIn::GoneOn)),
 ];
 
 /// What is said beside a body, as far as it is there.

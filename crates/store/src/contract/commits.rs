@@ -158,6 +158,35 @@ pub fn a_repeat_is_a_duplicate_in_a_later_session(open: Open<'_>) {
     assert_eq!(store.commit(&[other]), Ok(vec![Outcome::Committed]));
 }
 
+/// It is looked for among what makes instances, wherever its own is by then.
+pub fn a_repeat_of_what_comes_again_is_a_duplicate(open: Open<'_>) {
+    let store = open();
+    let first = Draft::creation("a").session("ana", 1).brought_in().closed("completed").key("first");
+    let again = Draft::change(&first.snapshot()).brought_in().reopened().timer(5_000).key("second");
+    let third = Draft::change(&again.snapshot()).brought_in().closed("withdrawn").no_timer().key("third");
+    let fourth = Draft::change(&third.snapshot()).key("fourth");
+    let now = fourth.snapshot();
+    let saved = [first, again, third, fourth].map(Draft::build);
+    for commit in &saved {
+        assert_eq!(store.commit(from_ref(commit)), Ok(vec![Outcome::Committed]));
+        assert_eq!(loaded(&*store, &commit.tenant, &commit.instance), commit.after);
+    }
+    for commit in &saved[..3] {
+        let key = commit.entry.key.as_str();
+        let elsewhere = Draft::creation("b").key(key).build();
+        for repeat in [commit.clone(), Draft::change(&now).brought_in().key(key).build(), elsewhere] {
+            assert_eq!(store.commit(from_ref(&repeat)), Ok(vec![duplicate(commit)]), "{key}");
+        }
+        let found = store.receipt(&commit.tenant, &ReceiptScope::Creations, commit.entry.receipt);
+        assert_eq!(found, Ok(Some((commit.instance.clone(), commit.entry.clone()))), "{key}");
+    }
+    let scope = ReceiptScope::Instance(id("a"));
+    let found = store.receipt(&tenant("t"), &scope, saved[3].entry.receipt);
+    assert_eq!(found, Ok(Some((id("a"), saved[3].entry.clone()))));
+    assert_eq!(loaded(&*store, &tenant("t"), &id("b")), None);
+    assert_eq!(history(&*store, &tenant("t"), &id("a")), saved.map(|commit| commit.entry));
+}
+
 pub fn a_commit_is_whole(open: Open<'_>) {
     let store = open();
     let draft = Draft::creation("a").session("ana", 1).timer(5_000);

@@ -9,7 +9,7 @@ use kernel::commit::{
 use kernel::conversation::{Choice, Clarification, ClarificationOption, ClarificationStatus, Message, Reply};
 use kernel::flow::PhaseState;
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
-use kernel::input::{Fields, ReceiptId, ReceiptScope};
+use kernel::input::{Fields, ReceiptId, ReceiptScope, Start};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Closure, Snapshot, Timer};
 use kernel::time::Timestamp;
@@ -93,6 +93,7 @@ pub struct Draft {
     after: Snapshot,
     key: Option<String>,
     is_refused: bool,
+    is_brought_in: bool,
     clarifications: Vec<Clarification>,
     effects: Vec<EffectKind>,
     phases: Vec<PhaseRow>,
@@ -124,12 +125,14 @@ impl Draft {
             looping: None,
             dead_end: false,
             began_by: None,
+            brought_in: None,
         };
         Self {
             before: None,
             after,
             key: None,
             is_refused: false,
+            is_brought_in: false,
             clarifications: Vec::new(),
             effects: Vec::new(),
             phases: Vec::new(),
@@ -203,6 +206,17 @@ impl Draft {
     pub fn closed(mut self, reason: &str) -> Self {
         self.after.closure =
             Some(Closure { reason: reason.to_owned(), at: self.after.updated_at, output: Fields::new() });
+        self
+    }
+
+    pub fn reopened(mut self) -> Self {
+        self.after.closure = None;
+        self
+    }
+
+    /// It comes from another system: the commit is a creation, whether the instance is there or not.
+    pub fn brought_in(mut self) -> Self {
+        self.is_brought_in = true;
         self
     }
 
@@ -318,9 +332,13 @@ impl Draft {
             looping: None,
             by: Some("a test".to_owned()),
             trace_id: None,
-            message: (self.before.is_some() || snapshot.ordinal > 0).then(|| Message::of_text("go — été")),
+            message: (!self.is_brought_in && (self.before.is_some() || snapshot.ordinal > 0))
+                .then(|| Message::of_text("go — été")),
             payload: Fields::new(),
-            cause: Some(EntryCause::Result { call: "o-1:1:0".to_owned() }),
+            cause: Some(match self.is_brought_in {
+                true => EntryCause::Again { start: Start::default(), definition: None },
+                false => EntryCause::Result { call: "o-1:1:0".to_owned() },
+            }),
             answer: self.answer(snapshot, &from),
             from,
         }

@@ -50,11 +50,13 @@ pub(crate) enum Closed {
     Damaged(String),
 }
 
-/// The values themselves, and all that may hold copies of them. What operators find instances by stays as it is.
+/// The values themselves, and all that may hold copies of them, or a digest. What operators find instances by stays as it is.
 pub(crate) fn of_instance(snapshot: &Snapshot, secrets: &[Arc<str>]) -> Vec<String> {
     let mut parts: Vec<String> = secrets.iter().map(|field| format!("{CONTEXT}{field}")).collect();
     parts.extend((0..snapshot.timers.len()).map(pointer_to_payload));
-    parts.extend(["/invocations", "/conversation", "/flow", "/closure/output"].map(str::to_owned));
+    parts.extend(
+        ["/invocations", "/conversation", "/flow", "/closure/output", "/brought_in"].map(str::to_owned),
+    );
     parts
 }
 
@@ -156,7 +158,8 @@ impl Sealer {
 mod tests {
     use kernel::conversation::{ConversationState, Message};
     use kernel::flow::FlowState;
-    use kernel::snapshot::Invocation;
+    use kernel::id::Digest;
+    use kernel::snapshot::{BroughtIn, Invocation};
 
     use super::*;
     use crate::contract::{Draft, at};
@@ -256,12 +259,21 @@ mod tests {
         let talk = ConversationState { pending: Some(pending), drafts, ..ConversationState::default() };
         after.conversation = Some(Arc::new(talk));
         after.flow = Some(Arc::new(FlowState::new(1, at(1))));
+        let record = Digest::of(SECRET.as_bytes());
+        after.brought_in = Some(BroughtIn::Untouched { record, changed_at: None });
         let body = records().prepare(&commit).unwrap().instance.unwrap().body;
-        assert!(!body.contains(SECRET), "{body}");
+        assert!(!body.contains(SECRET) && !body.contains(&record.to_string()), "{body}");
         let body: Value = serde_json::from_str(&body).unwrap();
         let sealed: Vec<&str> = body[LIST].as_array().unwrap().iter().filter_map(Value::as_str).collect();
-        let expected =
-            ["/context/token", "/due/0/3", "/invocations", "/conversation", "/flow", "/closure/output"];
+        let expected = [
+            "/context/token",
+            "/due/0/3",
+            "/invocations",
+            "/conversation",
+            "/flow",
+            "/closure/output",
+            "/brought_in",
+        ];
         assert_eq!(sealed, expected);
         assert_eq!(body["context"]["stage"], "paid");
         assert_eq!(body["closure"]["at"], "1970-01-01T00:00:01.000Z");

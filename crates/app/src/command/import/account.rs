@@ -18,16 +18,65 @@ const NAMED_MAX: usize = 20;
 const BAR_CHARS: usize = 24;
 
 /// What has become of a record, or would.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Fate {
     Imported {
         state: String,
     },
+    /// In the place of what an earlier record said.
+    Replaced,
     Existed,
-    /// It is there, from a record that said something else.
-    Changed,
+    /// It says something else than before, and the session has gone on here.
+    GoneOn,
     Skipped,
-    Rejected(String),
+    Rejected {
+        reason: String,
+        /// Something else is in its way, that may go.
+        may_pass: bool,
+    },
+}
+
+impl Fate {
+    pub fn rejected(reason: String) -> Self {
+        Self::Rejected { reason, may_pass: false }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Counts {
+    pub imported: u64,
+    pub replaced: u64,
+    pub existed: u64,
+    pub gone_on: u64,
+    pub skipped: u64,
+    pub rejected: u64,
+    /// Records that were there, and are there no more.
+    pub vanished: u64,
+}
+
+impl Counts {
+    fn each(self) -> [(&'static str, u64); 7] {
+        [
+            ("imported", self.imported),
+            ("replaced", self.replaced),
+            ("existed already", self.existed),
+            ("gone on here", self.gone_on),
+            ("skipped", self.skipped),
+            ("rejected", self.rejected),
+            ("no longer there", self.vanished),
+        ]
+    }
+
+    fn records(self) -> u64 {
+        self.each().iter().map(|(_, count)| count).sum::<u64>() - self.vanished
+    }
+
+    /// What has come since, on one line; `None` if nothing has.
+    pub fn news(self, before: Self) -> Option<String> {
+        let news = self.since(before).each().into_iter().filter(|(_, count)| *count > 0);
+        let news: Vec<String> = news.map(|(name, count)| format!("{name} {count}")).collect();
+        (!news.is_empty()).then(|| news.join(", "))
+    }
 }
 
 struct Rejected {
@@ -37,12 +86,9 @@ struct Rejected {
 }
 
 pub(super) struct Account {
+    counts: Counts,
     /// By the state in which they came to stand.
-    imported: BTreeMap<String, u64>,
-    existed: u64,
-    changed: u64,
-    skipped: u64,
-    rejected: u64,
+    states: BTreeMap<String, u64>,
     /// The first of those that were rejected.
     named: Vec<Rejected>,
     rejects: Option<BufWriter<File>>,
@@ -61,11 +107,8 @@ impl Account {
                 .map_err(|error| Failure(format!("failed to write {}: {error}", path.display())))
         };
         Ok(Self {
-            imported: BTreeMap::new(),
-            existed: 0,
-            changed: 0,
-            skipped: 0,
-            rejected: 0,
+            counts: Counts::default(),
+            states: BTreeMap::new(),
             named: Vec::new(),
             rejects: rejects.map(create).transpose()?.map(BufWriter::new),
             stopped: None,
@@ -76,6 +119,10 @@ impl Account {
         })
     }
 
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
     pub fn is_stopped(&self) -> bool {
         self.stopped.is_some()
     }
@@ -84,14 +131,27 @@ impl Account {
         self.stopped.get_or_insert(failure);
     }
 
+    /// What has stopped it, for whoever goes on all the same.
+    pub fn take_stopped(&mut self) -> Option<Failure> {
+        self.stopped.take()
+    }
+
+    pub fn vanished(&mut self, count: u64) {
+        self.counts.vanished += count;
+    }
+
     pub fn add(&mut self, found: &Found, fate: Fate) {
         self.done += found.weight;
         match fate {
-            Fate::Imported { state } => *self.imported.entry(state).or_default() += 1,
-            Fate::Existed => self.existed += 1,
-            Fate::Changed => self.changed += 1,
-            Fate::Skipped => self.skipped += 1,
-            Fate::Rejected(reason) => self.reject(found, reason),
+            Fate::Imported { state } => {
+                self.counts.imported += 1;
+                *self.states.entry(state).or_default() += 1;
+            }
+            Fate::Replaced => self.counts.replaced += 1,
+            Fate::Existed => self.counts.existed += 1,
+            Fate::GoneOn => self.counts.gone_on += 1,
+            Fate::Skipped => self.counts.skipped += 1,
+            Fate::Rejected { reason, .. } => self.reject(found, reason),
         }
         if self.told.is_none_or(|told| told.elapsed() >= TELLS_AFTER) && std::io::stderr().is_terminal() {
             self.told = Some(Instant::now());
@@ -100,7 +160,7 @@ impl Account {
     }
 
     fn reject(&mut self, found: &Found, reason: String) {
-        self.rejected += 1;
+        self.counts.rejected += 1;
         if let Some(file) = &mut self.rejects {
             let record = match (&found.record, &found.raw) {
                 (Ok(record), _) => record.clone(),
@@ -117,15 +177,12 @@ impl Account {
         self.named.truncate(NAMED_MAX);
     }
 
-    fn records(&self) -> u64 {
-        self.imported.values().sum::<u64>() + self.existed + self.changed + self.skipped + self.rejected
-    }
-
     /// How many records a second, and, where it is known how many there are, a bar and the time to go.
     fn progress(&self) -> String {
         let elapsed = self.began.elapsed().as_secs_f64();
-        let rate = self.records() as f64 / elapsed.max(1e-3);
-        let told = format!("{} records, {rate:.0} a second, {} rejected", self.records(), self.rejected);
+        let records = self.counts.records();
+        let rate = records as f64 / elapsed.max(1e-3);
+        let told = format!("{records} records, {rate:.0} a second, {} rejected", self.counts.rejected);
         if self.total == 0 {
             return told;
         }
@@ -136,14 +193,22 @@ impl Account {
         format!("[{bar}] {:.0} %  {told}, {left:.0} s left", share * 100.0)
     }
 
-    /// Tells what came of it all. Ends with 1 if anything was rejected.
-    pub fn end(mut self, is_dry: bool, as_json: bool) -> CommandResult {
-        if self.told.is_some() {
+    /// Makes room for a line, and keeps what was rejected until then.
+    pub fn rest(&mut self) -> Result<(), Failure> {
+        if self.told.take().is_some() {
             eprint!("\r\u{1b}[K");
         }
+        // How much there is to come, nobody knows from here on.
+        self.total = 0;
         if let Some(file) = &mut self.rejects {
             file.flush()?;
         }
+        Ok(())
+    }
+
+    /// Tells what came of it all. Ends with 1 if anything was rejected.
+    pub fn end(mut self, is_dry: bool, as_json: bool) -> CommandResult {
+        self.rest()?;
         match as_json {
             true => say!("{}", self.report(is_dry)),
             false => self.lines(is_dry).iter().for_each(|line| say!("{line}")),
@@ -152,24 +217,19 @@ impl Account {
             let advice = "run it again: what was imported is not imported twice";
             return Err(Failure(format!("stopped before the end: {problem}; {advice}")));
         }
-        Ok(if self.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(if self.counts.rejected == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
     fn report(&self, is_dry: bool) -> Value {
         let named = self.named.iter();
         let named = named.map(|rejected| json!({ "place": rejected.place, "reason": rejected.reason }));
-        json!({
-            "dry_run": is_dry,
-            "complete": self.stopped.is_none(),
-            "records": self.records(),
-            "imported": self.imported.values().sum::<u64>(),
-            "existed": self.existed,
-            "changed": self.changed,
-            "skipped": self.skipped,
-            "rejected": self.rejected,
-            "states": self.imported,
-            "first_rejected": named.collect::<Vec<_>>(),
-        })
+        let mut report = self.counts.report();
+        report["dry_run"] = json!(is_dry);
+        report["complete"] = json!(self.stopped.is_none());
+        report["records"] = json!(self.counts.records());
+        report["states"] = json!(self.states);
+        report["first_rejected"] = named.collect();
+        report
     }
 
     fn lines(&self, is_dry: bool) -> Vec<String> {
@@ -177,28 +237,65 @@ impl Account {
         if is_dry {
             lines.push("nothing has been imported; what would come of it:".to_owned());
         }
+        let Counts { imported, replaced, existed, gone_on, skipped, rejected, vanished } = self.counts;
         lines.push(format!(
-            "{} records in {:.1} s: imported {}, existed already {}, skipped {}, rejected {}",
-            self.records(),
+            "{} records in {:.1} s: imported {imported}, replaced {replaced}, existed already {existed}, skipped {skipped}, rejected {rejected}",
+            self.counts.records(),
             self.began.elapsed().as_secs_f64(),
-            self.imported.values().sum::<u64>(),
-            self.existed,
-            self.skipped,
-            self.rejected
         ));
-        if self.changed > 0 {
+        let states = self.states.iter();
+        lines.extend(states.map(|(state, count)| format!("{count:>9}  in {state}")));
+        if gone_on > 0 {
             lines.push(format!(
-                "{:>9}  were imported before from records that said something else; they stay as they are",
-                self.changed
+                "{gone_on:>9}  say something else than before, and have gone on here: they stay as they are"
             ));
         }
-        lines.extend(self.imported.iter().map(|(state, count)| format!("{count:>9}  in {state}")));
+        if vanished > 0 {
+            lines.push(format!("{vanished:>9}  are there no longer; here they are as they were"));
+        }
         let named = self.named.iter();
         lines.extend(named.map(|rejected| format!("{}: {}", rejected.place, rejected.reason)));
-        let more = self.rejected - self.named.len() as u64;
+        let more = rejected - self.named.len() as u64;
         if more > 0 {
             lines.push(format!("… and {more} more; --rejects FILE has them all"));
         }
         lines
+    }
+}
+
+impl Counts {
+    pub fn since(self, before: Self) -> Self {
+        Self {
+            imported: self.imported - before.imported,
+            replaced: self.replaced - before.replaced,
+            existed: self.existed - before.existed,
+            gone_on: self.gone_on - before.gone_on,
+            skipped: self.skipped - before.skipped,
+            rejected: self.rejected - before.rejected,
+            vanished: self.vanished - before.vanished,
+        }
+    }
+
+    pub fn report(self) -> Value {
+        let Self { imported, replaced, existed, gone_on, skipped, rejected, vanished } = self;
+        json!({ "imported": imported, "replaced": replaced, "existed": existed, "gone_on": gone_on,
+            "skipped": skipped, "rejected": rejected, "vanished": vanished })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_what_has_come_since() {
+        let before = Counts { imported: 3, rejected: 1, ..Counts::default() };
+        let now = Counts { replaced: 2, rejected: 2, vanished: 1, ..before };
+        for (now, expected) in
+            [(before, None), (now, Some("replaced 2, rejected 1, no longer there 1".to_owned()))]
+        {
+            assert_eq!(now.news(before), expected);
+        }
+        assert_eq!(now.records(), 7);
     }
 }

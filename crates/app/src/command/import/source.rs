@@ -13,6 +13,26 @@ pub(super) struct Source {
     reader: Box<dyn Reader>,
     /// What there is, in what `Found::weight` counts; 0 where nobody knows.
     pub total: u64,
+    /// Whether all that there is will be read, and not only what has come since.
+    pub is_all: bool,
+}
+
+/// How far was read, for whoever reads on from there. Where there is no telling, nothing, and all is read again.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Mark {
+    /// The highest value of the column that a mapping names, as the database writes it.
+    column: Option<String>,
+    file: Option<file::Place>,
+}
+
+/// What is to be read, beside where from.
+#[derive(Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub args: &'a ImportArgs,
+    /// The column by which rows are new.
+    pub column: Option<&'a str>,
+    /// `None` for whoever reads once.
+    pub since: Option<&'a Mark>,
 }
 
 /// What can be read from a place of one kind.
@@ -22,6 +42,11 @@ trait Reader: Send {
     /// # Errors
     /// What keeps all that follow from being read.
     fn next(&mut self) -> Result<Option<Found>, Failure>;
+
+    /// How far was read, once there is nothing more.
+    fn mark(&self) -> Mark {
+        Mark::default()
+    }
 }
 
 /// A record, or why there is none.
@@ -34,14 +59,14 @@ pub(super) struct Found {
     pub record: Result<Value, String>,
     /// What is there, where it is no record.
     pub raw: Option<String>,
-    pub bytes: usize,
     /// What it is of the whole.
     pub weight: u64,
 }
 
 impl Source {
-    pub fn open(args: &ImportArgs) -> Result<Self, Failure> {
-        let from = args.from.as_str();
+    pub fn open(scope: Scope<'_>) -> Result<Self, Failure> {
+        let Scope { args, column, since } = scope;
+        let from = args.from.as_deref().unwrap_or_default();
         let is_of = |scheme: &str| from.starts_with(&format!("{scheme}://"));
         let is_table = is_of("postgres") || is_of("postgresql");
         for (name, given, is_meant) in
@@ -55,26 +80,36 @@ impl Source {
                 _ => {}
             }
         }
-        let (reader, total): (Box<dyn Reader>, u64) = match (&args.table, &args.keys) {
-            (Some(table), _) => {
-                let (rows, total) = postgres::Rows::open(from, table)?;
+        let column = column.filter(|_| since.is_some());
+        let (reader, total): (Box<dyn Reader>, u64) = match (&args.table, &args.keys, column) {
+            (Some(table), ..) => {
+                let after = since.and_then(|mark| mark.column.as_deref());
+                let (rows, total) = postgres::Rows::open(from, table, column.map(|column| (column, after)))?;
                 (Box::new(rows), total)
             }
-            (_, Some(keys)) => (Box::new(redis::Keys::open(from, keys)?), 0),
-            (None, None) => file::open(from.as_ref(), args.format)?,
+            (_, _, Some(column)) => {
+                let message = "the mapping says `follow`, which is for a table: there are no columns in";
+                return Err(Failure(format!("{message} {} (`{column}`)", shown(from))));
+            }
+            (_, Some(keys), _) => (Box::new(redis::Keys::open(from, keys)?), 0),
+            (None, None, _) => {
+                file::open(from.as_ref(), args.format, since.map(|mark| mark.file.unwrap_or_default()))?
+            }
         };
-        Ok(Self { reader, total })
+        let is_all = reader.mark() == Mark::default();
+        Ok(Self { reader, total, is_all })
     }
 
-    /// The next records, so many or of so many bytes; none at the end.
-    pub fn some(&mut self, records: usize, bytes: usize) -> Result<Vec<Found>, Failure> {
-        let (mut some, mut sum) = (Vec::new(), 0);
-        while some.len() < records && sum < bytes {
-            let Some(found) = self.reader.next()? else { break };
-            sum += found.bytes;
-            some.push(found);
-        }
-        Ok(some)
+    /// `None` at the end.
+    ///
+    /// # Errors
+    /// What keeps all that follow from being read.
+    pub fn next(&mut self) -> Result<Option<Found>, Failure> {
+        self.reader.next()
+    }
+
+    pub fn mark(&self) -> Mark {
+        self.reader.mark()
     }
 }
 

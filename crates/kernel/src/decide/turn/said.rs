@@ -61,7 +61,8 @@ impl Turn<'_> {
             | Cause::Event { .. }
             | Cause::Answer { .. }
             | Cause::Recover { .. }
-            | Cause::Migrate { .. } => address.is_some(),
+            | Cause::Migrate { .. }
+            | Cause::Withdraw { .. } => address.is_some(),
         };
         if delivered {
             let (address, locale) = (address.clone(), self.session.locale.clone());

@@ -16,7 +16,7 @@ use crate::flow::{FlowState, ParentCall, Pause, Records};
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
-use crate::snapshot::{Closure, Invocation, Snapshot, Timer};
+use crate::snapshot::{BroughtIn, Closure, Invocation, Snapshot, Timer};
 use crate::time::Timestamp;
 
 /// The body of a snapshot, until what is beside it is known.
@@ -49,6 +49,8 @@ pub struct StoredSnapshot {
     dead_end: bool,
     #[serde(default)]
     began_by: Option<DefinitionHash>,
+    #[serde(default)]
+    brought_in: Option<BroughtIn>,
 }
 
 /// A timer: its id, the milliseconds from the last change to its deadline, and what comes.
@@ -185,6 +187,7 @@ impl StoredSnapshot {
             looping: self.looping,
             dead_end: self.dead_end,
             began_by: self.began_by,
+            brought_in: self.brought_in,
             tenant: place.tenant,
             instance: place.instance,
             machine: place.machine,

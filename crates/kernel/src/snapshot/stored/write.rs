@@ -14,7 +14,7 @@ use crate::flow::{FlowState, ParentCall, Pause, Records};
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
-use crate::snapshot::{Closure, Invocation, Snapshot, Timer};
+use crate::snapshot::{BroughtIn, Closure, Invocation, Snapshot, Timer};
 use crate::time::Timestamp;
 
 /// Whatever a snapshot and its parts have is taken apart in full, so that nothing that is added to them is forgotten here.
@@ -44,6 +44,8 @@ pub(super) struct Body<'s> {
     dead_end: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     began_by: Option<&'s DefinitionHash>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    brought_in: Option<&'s BroughtIn>,
 }
 
 impl<'s> Body<'s> {
@@ -71,6 +73,7 @@ impl<'s> Body<'s> {
             looping,
             dead_end,
             began_by,
+            brought_in,
         } = snapshot;
         Self {
             configuration: (configuration.len() != 1).then_some(configuration),
@@ -85,6 +88,7 @@ impl<'s> Body<'s> {
             looping: looping.as_ref(),
             dead_end: *dead_end,
             began_by: began_by.as_ref(),
+            brought_in: brought_in.as_ref(),
         }
     }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Found, Reader, shown};
+use super::{Found, Mark, Reader, shown};
 use crate::command::Failure;
 
 const FETCH: &str = "FETCH 500 FROM records";
@@ -18,39 +18,63 @@ pub(super) struct Rows {
     client: Client,
     ready: VecDeque<String>,
     number: u64,
+    /// The highest value of the column that tells what is new.
+    latest: Option<String>,
 }
 
 impl Rows {
-    /// With how many rows there are.
-    pub fn open(url: &str, table: &str) -> Result<(Self, u64), Failure> {
+    /// With how many rows there are. With a column, rows that have at least its value, once there is one; nothing is
+    /// counted then.
+    pub fn open(
+        url: &str,
+        table: &str,
+        column: Option<(&str, Option<&str>)>,
+    ) -> Result<(Self, u64), Failure> {
         let failed = |error: tokio_postgres::Error| {
             let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
             Failure(format!("failed to read `{table}` of {}: {error}{cause}", shown(url)))
         };
         let table = quoted(table);
+        let after = column.and_then(|(column, after)| Some((column, after?)));
+        let condition =
+            after.map(|(column, after)| format!(" WHERE r.{} >= {}", quoted_name(column), literal(after)));
+        let count = match column {
+            None => format!("SELECT count(*), NULL::text FROM {table}"),
+            Some((column, _)) => format!("SELECT 0::bigint, max({})::text FROM {table}", quoted_name(column)),
+        };
+        let declare = format!(
+            "DECLARE records CURSOR FOR SELECT row_to_json(r)::text FROM {table} AS r{}",
+            condition.unwrap_or_default()
+        );
         // One worker drives the connection while the rows are used.
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let (client, total) = runtime
+        let (client, counted) = runtime
             .block_on(async {
                 let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
                 tokio::spawn(connection);
                 client.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-                let count = client.query_one(&format!("SELECT count(*) FROM {table}"), &[]).await?;
-                let declare =
-                    format!("DECLARE records CURSOR FOR SELECT row_to_json(r)::text FROM {table} AS r");
+                let counted = client.query_one(&count, &[]).await?;
                 client.batch_execute(&declare).await?;
-                Ok((client, count.get::<_, i64>(0).unsigned_abs()))
+                Ok((client, counted))
             })
             .map_err(failed)?;
-        Ok((Self { runtime, client, ready: VecDeque::new(), number: 0 }, total))
+        let (total, latest) = (counted.get::<_, i64>(0).unsigned_abs(), counted.get::<_, Option<String>>(1));
+        Ok((Self { runtime, client, ready: VecDeque::new(), number: 0, latest }, total))
     }
 }
 
 /// A name as SQL has it, with its schema if it says one.
 fn quoted(table: &str) -> String {
-    let parts: Vec<String> =
-        table.split('.').map(|part| format!("\"{}\"", part.replace('"', "\"\""))).collect();
-    parts.join(".")
+    table.split('.').map(quoted_name).collect::<Vec<_>>().join(".")
+}
+
+fn quoted_name(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// A text as SQL has it, whatever the server makes of backslashes; it becomes what it is compared with.
+fn literal(text: &str) -> String {
+    format!("E'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 impl Reader for Rows {
@@ -64,9 +88,13 @@ impl Reader for Rows {
         self.number += 1;
         let record =
             serde_json::from_str::<Value>(&row).map_err(|error| format!("the row is no JSON: {error}"));
-        let (number, bytes) = (self.number, row.len());
+        let number = self.number;
         let raw = record.is_err().then_some(row);
-        Ok(Some(Found { number, place: format!("row {number}"), record, raw, bytes, weight: 1 }))
+        Ok(Some(Found { number, place: format!("row {number}"), record, raw, weight: 1 }))
+    }
+
+    fn mark(&self) -> Mark {
+        Mark { column: self.latest.clone(), ..Mark::default() }
     }
 }
 
@@ -78,5 +106,6 @@ mod tests {
     fn a_table_is_named_and_nothing_else_is_run() {
         assert_eq!(quoted("old.progress_update_sessions"), "\"old\".\"progress_update_sessions\"");
         assert_eq!(quoted("t\"; DROP TABLE t; --"), "\"t\"\"; DROP TABLE t; --\"");
+        assert_eq!(literal("a'; DROP TABLE t; --\\"), "E'a''; DROP TABLE t; --\\\\'");
     }
 }

@@ -71,9 +71,8 @@ impl Keys {
             let parts: Vec<&str> = name.split(':').collect();
             json!({ "key": name, "parts": parts, "value": value, "expires_at": expires_at })
         });
-        let bytes = record.as_ref().map_or(0, |record| record.to_string().len());
         let (raw, place) = (record.is_err().then(|| name.clone()), format!("key {name}"));
-        Ok(Some(Found { number, place, record, raw, bytes, weight: 1 }))
+        Ok(Some(Found { number, place, record, raw, weight: 1 }))
     }
 
     /// In milliseconds. Before version 7 a server tells only what is left.
