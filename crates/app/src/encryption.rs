@@ -11,6 +11,7 @@ use serde::Deserialize;
 use store::{KeyedStore, MasterKey, Records, Secrets, Vault};
 use tempfile::NamedTempFile;
 
+use crate::config::ConfigFile;
 use crate::secret::Secret;
 
 /// One key, in base64 or hexadecimal digits: `[encryption]` with an only key of the id `env`.
@@ -75,9 +76,21 @@ pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, Strin
 ///
 /// # Errors
 /// As `dev_key`.
-pub fn dev_key_that_is_there(store: &str) -> Result<Option<MasterKey>, String> {
+fn dev_key_that_is_there(store: &str) -> Result<Option<MasterKey>, String> {
     let is_there = dev_file(store).is_some_and(|path| path.exists());
     Ok(if is_there { dev_key(store)?.map(|(key, _)| key) } else { None })
+}
+
+/// The keys of a settings file, or of the one that is here, else the one that `dev` has made beside the store.
+///
+/// # Errors
+/// A fragment with the file and what is wrong with it.
+pub fn master_keys(config: Option<&Path>, store: Option<&str>) -> Result<Vec<MasterKey>, String> {
+    let keys = ConfigFile::read(config)?.encryption.keys()?;
+    match store {
+        Some(store) if keys.is_empty() => Ok(dev_key_that_is_there(store)?.into_iter().collect()),
+        _ => Ok(keys),
+    }
 }
 
 /// Where `dev` has its key; nowhere for what needs none.

@@ -48,6 +48,33 @@ fn a_busy_day_comes_out_as_it_was_stored() {
 }
 
 #[test]
+fn a_whole_store_is_checked_without_its_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    busy(&server);
+    let body = json!({"message_id": "m1", "text": "update"}).to_string();
+    let acme = server.post_with(&harness::messages("ana"), &body, &[("x-tenant", "acme")]);
+    assert_eq!(acme.status, 200, "{}", acme.body);
+    let url = format!("sqlite:{}", dir.path().join("s.db").display());
+    let check = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_statewright"));
+        let output = command.args(["replay", "--store", &url]).args(more).output().unwrap();
+        (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let (code, told) = check(&[]);
+    assert_eq!(code, Some(1), "a server has it: {told}");
+    assert!(server.terminate());
+    let (code, told) = check(&[]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.starts_with("7 instances, ") && told.contains(": 7 the same, 0 different"), "{told}");
+    let (code, told) = check(&["--json", "--machine", "progress_update"]);
+    let report: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((code, &report["same"], &report["found"]), (Some(0), &json!(7), &json!([])), "{told}");
+    let (_, told) = check(&["--machine", "desk"]);
+    assert!(told.starts_with("0 instances"), "{told}");
+}
+
+#[test]
 fn an_instance_is_shown_as_it_was() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);

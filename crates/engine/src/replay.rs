@@ -4,6 +4,7 @@
 //! other settings, or `check`, which says whether the past still comes out as it was stored.
 
 mod check;
+mod whole;
 
 use std::sync::Arc;
 
@@ -22,6 +23,7 @@ pub use check::{
     Difference, INSTANCES, INSTANCES_MAX, PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay,
     replay_all,
 };
+pub use whole::replay_store;
 
 /// What the past is read from, and decided by.
 #[derive(Clone, Copy)]

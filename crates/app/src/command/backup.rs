@@ -18,8 +18,7 @@ use store::{KeyedStore, MasterKey, Vault};
 
 use crate::command::client::ServerArgs;
 use crate::command::{CommandResult, Failure};
-use crate::config::ConfigFile;
-use crate::encryption::{dev_key_that_is_there, open_store};
+use crate::encryption::{master_keys, open_store};
 
 /// Between two words about how far it is.
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
@@ -105,14 +104,7 @@ impl Keys {
 
     /// The master keys of the settings, else the one that `dev` has made beside the store.
     fn masters(&self, store: Option<&str>) -> Result<Vec<MasterKey>, Failure> {
-        let file = ConfigFile::read(self.config.as_deref()).map_err(Failure)?;
-        let keys = file.encryption.keys().map_err(Failure)?;
-        match store {
-            Some(store) if keys.is_empty() => {
-                Ok(dev_key_that_is_there(store).map_err(Failure)?.into_iter().collect())
-            }
-            _ => Ok(keys),
-        }
+        master_keys(self.config.as_deref(), store).map_err(Failure)
     }
 }
 

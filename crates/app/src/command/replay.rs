@@ -1,14 +1,19 @@
-//! `replay`: whether the past of instances of a running server still comes out as it was stored.
+//! `replay`: whether the past of instances still comes out as it was stored, of a running server or of a store itself.
 
 use std::io::{IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::{ArgGroup, Args};
+use engine::Machines;
+use engine::replay::{ReplayReport, replay_store};
+use kernel::id::MachineName;
 use serde_json::{Value, json};
 
-use crate::command::CommandResult;
 use crate::command::client::{ServerArgs, text};
+use crate::command::{CommandResult, Failure};
+use crate::encryption::{master_keys, open_store};
 use crate::outgoing::escaped;
 
 /// A value is shown up to here.
@@ -17,15 +22,21 @@ const VALUE_CHARS_MAX: usize = 100;
 const NAMED_MAX: usize = 100;
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("which").required(true).args(["id", "all"])))]
+#[command(group(ArgGroup::new("which").required(true).args(["id", "all", "store"])))]
 pub(crate) struct ReplayArgs {
     /// An instance's id
     id: Option<String>,
     /// Every instance of the tenant
     #[arg(long)]
     all: bool,
-    /// With --all, only those of one machine or flow
-    #[arg(long, value_name = "NAME", requires = "all")]
+    /// Every instance of every tenant in this store itself, without a server: sqlite:PATH, postgres://…, redis://…
+    #[arg(long, value_name = "URL")]
+    store: Option<String>,
+    /// Settings file with the encryption keys of the store [default: statewright.toml, if there is one]
+    #[arg(long, value_name = "FILE", requires = "store")]
+    config: Option<PathBuf>,
+    /// Of all, only those of one machine or flow
+    #[arg(long, value_name = "NAME", conflicts_with = "id")]
     machine: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
@@ -43,6 +54,19 @@ pub(crate) fn replay(args: &ReplayArgs) -> CommandResult {
         return Ok(ended(replay["verdict"] == json!("same")));
     }
     let began = Instant::now();
+    let merged = match &args.store {
+        Some(url) => of_store(args, url, began)?,
+        None => of_all(args, began)?,
+    };
+    match server.json {
+        true => say!("{merged}"),
+        false => tell_all(&merged, began),
+    }
+    Ok(ended(merged["different"] == json!(0) && count(&merged, "corrupt") == 0))
+}
+
+/// Of the tenant, slice by slice.
+fn of_all(args: &ReplayArgs, began: Instant) -> Result<Value, Failure> {
     let mut whole: Option<Value> = None;
     loop {
         let mut query: Vec<(&str, String)> =
@@ -50,7 +74,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> CommandResult {
         if let Some(cursor) = whole.as_ref().and_then(|whole| whole["next_cursor"].as_str()) {
             query.push(("cursor", cursor.to_owned()));
         }
-        let slice = server.get("/v1/replay", &query)?;
+        let slice = args.server.get("/v1/replay", &query)?;
         let merged = match whole {
             None => slice,
             Some(whole) => merge(whole, slice),
@@ -58,14 +82,22 @@ pub(crate) fn replay(args: &ReplayArgs) -> CommandResult {
         let is_done = merged["next_cursor"].is_null();
         show_progress(&merged, is_done, began);
         if is_done {
-            match server.json {
-                true => say!("{merged}"),
-                false => tell_all(&merged, began),
-            }
-            return Ok(ended(merged["different"] == json!(0)));
+            return Ok(merged);
         }
         whole = Some(merged);
     }
+}
+
+/// Of all tenants, as the store has them.
+fn of_store(args: &ReplayArgs, url: &str, began: Instant) -> Result<Value, Failure> {
+    let keys = master_keys(args.config.as_deref(), Some(url)).map_err(Failure)?;
+    let store = open_store(url, keys).map_err(Failure)?;
+    let machines = Machines::from_store(&*store)?;
+    let machine = args.machine.as_deref().map(MachineName::parse).transpose().map_err(Failure)?;
+    let mut tell = |report: &ReplayReport| show_progress(&json!(report), false, began);
+    let report = json!(replay_store(&*store, &machines, machine.as_ref(), &mut tell)?);
+    show_progress(&report, true, began);
+    Ok(report)
 }
 
 fn ended(well: bool) -> ExitCode {
@@ -122,6 +154,9 @@ fn tell_all(report: &Value, began: Instant) {
         report["different"],
         report["not_replayable"]
     );
+    if count(report, "corrupt") > 0 {
+        say!("{} records are damaged and were left out; `doctor` says more", report["corrupt"]);
+    }
     for replay in list(report, "found") {
         say!("");
         tell(replay);

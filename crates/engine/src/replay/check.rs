@@ -37,6 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// What came of deciding an instance's log again.
 #[derive(Clone, Debug, Serialize)]
 pub struct Replay {
+    pub tenant: TenantId,
     pub id: InstanceId,
     pub machine: MachineName,
     pub version: u32,
@@ -97,6 +98,14 @@ pub struct ReplayReport {
     pub found: Vec<Replay>,
     /// There may be more, from here on.
     pub next_cursor: Option<String>,
+    /// Of a whole store: records that could not be looked at, because they are not what was saved.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub corrupt: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "what serde calls takes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why there is no past to show.
@@ -200,14 +209,19 @@ pub fn replay_all(
         query.cursor = page.next;
         if query.cursor.is_none() || report.instances >= asked.limit || started.elapsed() >= PATIENCE {
             report.next_cursor = query.cursor;
-            report.found.sort_by_key(|replay| replay.verdict != Verdict::Different);
+            report.sort();
             return Ok(report);
         }
     }
 }
 
 impl ReplayReport {
-    fn add(&mut self, replay: Replay) {
+    /// What is different comes first.
+    pub(super) fn sort(&mut self) {
+        self.found.sort_by_key(|replay| replay.verdict != Verdict::Different);
+    }
+
+    pub(super) fn add(&mut self, replay: Replay) {
         self.instances += 1;
         self.entries += replay.entries;
         let count = match replay.verdict {
@@ -236,12 +250,13 @@ fn check_stored(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadErro
     check(engine.past(), snapshot, Log::of(engine.store(), snapshot))
 }
 
-fn check(
+pub(super) fn check(
     past: Past<'_>,
     snapshot: &Snapshot,
     log: impl Iterator<Item = Result<Entry, LoadError>>,
 ) -> Result<Replay, LoadError> {
     let mut replay = Replay {
+        tenant: snapshot.tenant.clone(),
         id: snapshot.instance.clone(),
         machine: snapshot.machine.clone(),
         version: snapshot.version,

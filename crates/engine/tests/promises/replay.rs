@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
-use engine::Engine;
-use engine::replay::{PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay, replay_all};
+use engine::replay::{
+    PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay, replay_all, replay_store,
+};
+use engine::{Engine, Machines};
 use kernel::decide::decide;
-use kernel::id::{InstanceId, Revision};
+use kernel::id::{InstanceId, MachineName, Revision, TenantId};
+use kernel::input::Input;
 use kernel::snapshot::Snapshot;
 use serde_json::json;
 
@@ -57,6 +60,30 @@ fn every_store_gives_back_a_past_that_comes_out_the_same() {
         for then in &past {
             assert_eq!(at(&engine, &tenant(), &id, then.revision).as_ref(), Ok(then), "{name}");
         }
+    }
+}
+
+#[test]
+fn a_whole_store_is_gone_through_without_an_engine() {
+    for (name, store, _house) in stores() {
+        let world = World::over(store);
+        let engine = world.engine();
+        lived(&world, &engine);
+        engine.call(says("ana", "k9", "update")).unwrap();
+        let other = Input { tenant: TenantId::parse("acme").unwrap(), ..says("ana", "k1", "update") };
+        engine.call(other).unwrap();
+        let mut commit =
+            decide(&world.machine, None, &says("ben", "k1", "update"), world.clock.now()).unwrap();
+        Arc::make_mut(&mut commit.after.as_mut().unwrap().context).insert("task_id".into(), json!("T9"));
+        let ben = commit.instance.clone();
+        world.store.commit(&[commit]).unwrap();
+        drop(engine);
+        let machines = Machines::from_store(&*world.store).unwrap();
+        let check = |machine| replay_store(&*world.store, &machines, machine, &mut |_| {}).unwrap();
+        let report = check(None);
+        assert_eq!((report.instances, report.same, report.different), (4, 3, 1), "{name}: {report:#?}");
+        assert_eq!((&report.found[0].id, report.corrupt), (&ben, 0), "{name}");
+        assert_eq!(check(Some(&MachineName::parse("desk").unwrap())).instances, 0, "{name}");
     }
 }
 
