@@ -14,6 +14,21 @@ pub enum Access {
     Keys(Vec<([u8; 32], TenantId)>),
 }
 
+/// The key for what is of all tenants at once: a backup. Only its digest is kept.
+#[derive(Debug)]
+pub struct BackupKey([u8; 32]);
+
+impl BackupKey {
+    /// # Errors
+    /// A fragment that does not repeat it.
+    pub fn new(key: &str) -> Result<Self, String> {
+        match key.len() {
+            0..16 => Err("`backup_key` has fewer than 16 characters; it would be guessed".to_owned()),
+            _ => Ok(Self(digest(key))),
+        }
+    }
+}
+
 impl Access {
     /// Reads `tenant=key` pairs separated by commas.
     ///
@@ -61,6 +76,24 @@ impl Access {
         }
     }
 
+    /// Whether whoever sends this may have a backup of all tenants. No tenant's key opens it.
+    pub fn check_backup(&self, key: Option<&BackupKey>, authorization: Option<&str>) -> Result<(), Problem> {
+        if self.is_open() {
+            return Ok(());
+        }
+        let Some(BackupKey(known)) = key else {
+            let detail = "a backup has all tenants, and this server has no key for one: set `backup_key`";
+            return Err(Problem::forbidden("no_backup_key", detail));
+        };
+        let asked = authorization.and_then(|value| value.strip_prefix("Bearer "));
+        match asked.is_some_and(|asked| bool::from(known.ct_eq(&digest(asked.trim())))) {
+            true => Ok(()),
+            false => {
+                Err(Problem::unauthorised("send the server's backup key as `Authorization: Bearer KEY`"))
+            }
+        }
+    }
+
     /// Whose the sessions of a channel are that names no tenant: those of the first key, as it is written.
     pub fn first_tenant(&self) -> TenantId {
         match self {
@@ -87,6 +120,22 @@ mod tests {
         assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
         assert_eq!(tenant("0123456789abcdeg").unwrap_err().status(), 401);
         assert_eq!(access.tenant(None, Some("acme")).unwrap_err().status(), 401);
+    }
+
+    #[test]
+    fn a_backup_is_for_the_backup_key_and_no_other() {
+        let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
+        let key = BackupKey::new("all-of-it-all-of-it").unwrap();
+        let check = |key, bearer: &str| {
+            let found = access.check_backup(key, Some(&format!("Bearer {bearer}")));
+            found.err().map(|problem| problem.status())
+        };
+        assert_eq!(check(Some(&key), "all-of-it-all-of-it"), None);
+        assert_eq!(check(Some(&key), "0123456789abcdef"), Some(401));
+        assert_eq!(check(None, "0123456789abcdef"), Some(403));
+        assert_eq!(access.check_backup(Some(&key), None).unwrap_err().status(), 401);
+        assert!(Access::Open.check_backup(None, None).is_ok());
+        assert!(!BackupKey::new("short-secret").unwrap_err().contains("short-secret"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct ConfigFile {
     pub public_url: Option<String>,
     pub twilio_auth_token: Option<String>,
     pub api_keys: Option<String>,
+    /// Who has it is given a backup of all tenants.
+    pub backup_key: Option<Secret>,
     pub log: Option<LogChoice>,
     #[serde(default)]
     pub channels: Vec<Channel>,

@@ -55,15 +55,7 @@ impl EncryptionConfig {
 /// # Errors
 /// A fragment with the file and what is wrong with it.
 pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, String> {
-    let path = match store.split_once(':') {
-        Some(("memory", _)) => return Ok(None),
-        Some(("sqlite", database)) => match Path::new(database).parent() {
-            // Whoever opens the store says what is wrong with it.
-            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => return Ok(None),
-            _ => Path::new(database).with_file_name(DEV_FILE),
-        },
-        _ => PathBuf::from(DEV_FILE),
-    };
+    let Some(path) = dev_file(store) else { return Ok(None) };
     let made = make_key(&path)
         .map_err(|error| format!("failed to make the encryption key {}: {error}", path.display()))?;
     let made = made.then(|| {
@@ -77,6 +69,28 @@ pub fn dev_key(store: &str) -> Result<Option<(MasterKey, Option<String>)>, Strin
         )
     })?;
     Ok(Some((key, made)))
+}
+
+/// `dev_key`, if it was made before; none is made.
+///
+/// # Errors
+/// As `dev_key`.
+pub fn dev_key_that_is_there(store: &str) -> Result<Option<MasterKey>, String> {
+    let is_there = dev_file(store).is_some_and(|path| path.exists());
+    Ok(if is_there { dev_key(store)?.map(|(key, _)| key) } else { None })
+}
+
+/// Where `dev` has its key; nowhere for what needs none.
+fn dev_file(store: &str) -> Option<PathBuf> {
+    match store.split_once(':') {
+        Some(("memory", _)) => None,
+        Some(("sqlite", database)) => match Path::new(database).parent() {
+            // Whoever opens the store says what is wrong with it.
+            Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => None,
+            _ => Some(Path::new(database).with_file_name(DEV_FILE)),
+        },
+        _ => Some(PathBuf::from(DEV_FILE)),
+    }
 }
 
 /// Whether the file was not there. It comes to be with the key in it and for its owner only: another server that starts

@@ -76,6 +76,7 @@ fn changes() -> Value {
         {"part": "transition", "name": "ajar", "trigger": "on.pull", "kind": "removed", "before": {"target": "shut"}},
         {"part": "transition", "name": "locked", "trigger": "on.push", "kind": "removed", "before": {"target": "shut"}},
         {"part": "transition", "name": "locked", "trigger": "on.pull", "kind": "added", "after": {"target": "shut"}},
+        {"part": "migration", "name": "any other", "kind": "added", "after": {"moves.ajar": "(stays)"}},
     ])
 }
 
@@ -118,7 +119,7 @@ fn two_versions_differ_and_open_instances_of_the_earlier_one_are_counted() {
     // The way back, and of one to itself.
     let back = diff(&server, "?from=current&to=1");
     assert_eq!(instances(&back), json!([1, {"shut": 1}, 0]));
-    assert_eq!(back["changes"].as_array().unwrap().len(), 5);
+    assert_eq!(back["changes"].as_array().unwrap().len(), 6);
     assert_eq!(diff(&server, "?from=2&to=2")["changes"], json!([]));
     // Whoever asks is told of their own.
     let acme = server.get_with(DIFF, &[("x-tenant", "acme")]).json();
@@ -214,6 +215,9 @@ transitions
   - ajar on pull  target: shut
   - locked on push  target: shut
   + locked on pull  target: shut
+
+migrations
+  + any other  moves.ajar: (stays)
 ";
 
 #[test]
@@ -240,7 +244,7 @@ fn command_compares_two_files_without_a_server() {
     assert!(report.get("instances").is_none(), "{report}");
     for (arguments, part) in [
         (&["first.yaml", "missing.yaml"][..], "failed to read missing.yaml"),
-        (&["first.yaml", "bad.yaml"], "bad.yaml cannot be compared"),
+        (&["first.yaml", "bad.yaml"], "bad.yaml does not load"),
         (&["gate@1", "gate@2"], "failed to reach"),
         (&["first.yaml"], "Usage"),
     ] {

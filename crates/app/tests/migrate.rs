@@ -172,3 +172,50 @@ fn the_command_tells_who_went_where_and_who_stayed() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("has no version `7`"), "{unknown:?}");
 }
+
+#[test]
+fn what_a_version_would_have_made_of_the_history_is_told_before_it_is_activated() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = lived(dir.path());
+    // The second push of an open gate is guarded, and a gate that is ajar has no place.
+    let changed = FIRST.replace("push: ajar", "push: { target: ajar, guard: context.count > 5 }");
+    let file = dir.path().join("changed.yaml");
+    std::fs::write(&file, &changed).unwrap();
+    let shadow = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_statewright"));
+        let done = command.arg("shadow").args(args).args(["--server", &server.url]).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let told = shadow(&[file.to_str().unwrap()]);
+    for line in [
+        "6 inputs of 3 instances",
+        "5 the same, 1 different, 0 not comparable",
+        "     1  `push` in `open`  (differs: outcome, state)",
+        "        was       taken in `ajar`",
+        "        would be  guard_rejected in `open`",
+        "        such as   c@3",
+    ] {
+        assert!(told.contains(line), "{line} in\n{told}");
+    }
+    let report: Value = serde_json::from_str(&shadow(&["gate@1", "--json"])).unwrap();
+    assert_eq!((&report["same"], &report["different"]), (&json!(6), &json!(0)));
+    let report: Value = serde_json::from_str(&shadow(&["gate", "--json", "--since", "1d"])).unwrap();
+    assert_eq!(report["same"], json!(6));
+
+    let path = "/v1/machines/gate/shadow";
+    let second = json!({"definition": second("[]")});
+    let report = server.post(path, &second.to_string()).json();
+    assert_eq!((&report["not_comparable"], &report["inputs"]), (&json!(0), &json!(6)), "{report:#}");
+    for (body, status, code) in [
+        (json!({"definition": changed, "version": "1"}), 400, "malformed_body"),
+        (json!({"version": "7"}), 404, "not_found"),
+        (json!({"definition": "machine: door"}), 422, "bad_definition"),
+        (json!({"since": "yesterday"}), 400, "malformed_body"),
+        (json!({"limit": 0}), 400, "malformed_body"),
+    ] {
+        let answer = server.post(path, &body.to_string());
+        assert_eq!((answer.status, &answer.json()["code"]), (status, &json!(code)), "{body}");
+    }
+    assert_eq!(server.get("/v1/machines/gate/versions").json()["data"].as_array().unwrap().len(), 1);
+}

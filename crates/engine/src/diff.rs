@@ -158,6 +158,19 @@ pub(crate) fn named(engine: &Engine, name: &MachineName, wanted: &str) -> Result
     machine(engine, name, &bases, &Side::Stored(wanted.to_owned()))
 }
 
+/// The machine of a text, if that is of this name.
+///
+/// # Errors
+/// When it does not load, or is another's.
+pub(crate) fn of_text(name: &MachineName, source: &str) -> Result<Arc<Machine>, VersionError> {
+    let (machine, diagnostics) = definition::load(source);
+    let machine = machine.ok_or(VersionError::Diagnostics(diagnostics))?;
+    match machine.name == *name {
+        true => Ok(Arc::new(machine)),
+        false => Err(VersionError::WrongMachine(machine.name)),
+    }
+}
+
 /// The machine that a side names.
 fn machine(
     engine: &Engine,
@@ -166,14 +179,7 @@ fn machine(
     side: &Side,
 ) -> Result<Arc<Machine>, VersionError> {
     let wanted = match side {
-        Side::Text(source) => {
-            let (machine, diagnostics) = definition::load(source);
-            let machine = machine.ok_or(VersionError::Diagnostics(diagnostics))?;
-            return match machine.name == *name {
-                true => Ok(Arc::new(machine)),
-                false => Err(VersionError::WrongMachine(machine.name)),
-            };
-        }
+        Side::Text(source) => return of_text(name, source),
         Side::Stored(wanted) => wanted.as_str(),
         Side::Usual | Side::Current => return Ok(engine.machines().current(name)?),
     };

@@ -22,6 +22,7 @@ pub mod overlays;
 pub mod replay;
 pub mod reroute;
 pub mod settings;
+pub mod shadow;
 mod shard;
 pub mod story;
 mod weight;

@@ -16,12 +16,34 @@ use kernel::refusal::Refusal;
 use kernel::snapshot::Snapshot;
 use store::{HistoryQuery, InstanceQuery, LoadError, Store};
 
-use crate::Engine;
+use crate::{Engine, Machines};
 
 pub use check::{
     Difference, INSTANCES, INSTANCES_MAX, PastError, Replay, ReplayReport, ReplayStore, Verdict, at, replay,
     replay_all,
 };
+
+/// What the past is read from, and decided by.
+#[derive(Clone, Copy)]
+pub(crate) struct Past<'a> {
+    pub store: &'a dyn Store,
+    pub machines: &'a Machines,
+}
+
+impl Past<'_> {
+    /// The inner error says that the definition is not known.
+    fn machine(self, hash: &DefinitionHash) -> Result<Result<Arc<Machine>, String>, LoadError> {
+        self.machines.learn(self.store, hash)?;
+        let known = self.machines.by_hash(hash);
+        Ok(known.ok_or_else(|| format!("the definition {} is not known here", hash.as_str())))
+    }
+}
+
+impl Engine {
+    pub(crate) fn past(&self) -> Past<'_> {
+        Past { store: self.store(), machines: self.machines() }
+    }
+}
 
 /// Read at a time.
 const PAGE: usize = 1_000;
@@ -146,17 +168,17 @@ pub(crate) struct Step<'s> {
 /// may say why it is no use to go on. Gives where the log leads. The inner error says why the past cannot be had, or what
 /// `look` said.
 pub(crate) fn retrace(
-    engine: &Engine,
+    past: Past<'_>,
     of: &Snapshot,
     log: impl Iterator<Item = Result<Entry, LoadError>>,
     mut look: impl FnMut(Step<'_>) -> Result<(), String>,
 ) -> Result<Result<Option<Snapshot>, String>, LoadError> {
     let mut along = Along::new(of);
-    let mut machine = match by_hash(engine, of.began_by.as_ref().unwrap_or(&of.definition))? {
+    let mut machine = match past.machine(of.began_by.as_ref().unwrap_or(&of.definition))? {
         Ok(machine) => machine,
         Err(why) => return Ok(Err(why)),
     };
-    let mut before = former(engine.store(), of)?;
+    let mut before = former(past.store, of)?;
     if before.is_none() && of.ordinal > 1 {
         return Ok(Err("the session before it is not known".to_owned()));
     }
@@ -167,7 +189,7 @@ pub(crate) fn retrace(
             Err(why) => return Ok(Err(why)),
         };
         if let Some(to) = goes_on_by(&input, &entry) {
-            match by_hash(engine, to)? {
+            match past.machine(to)? {
                 Ok(next) => machine = next,
                 Err(why) => return Ok(Err(why)),
             }
@@ -197,12 +219,6 @@ fn goes_on_by<'s>(input: &'s Input, entry: &'s Entry) -> Option<&'s DefinitionHa
         (_, Some(EntryCause::Again { definition, .. })) => definition.as_ref(),
         _ => None,
     }
-}
-
-fn by_hash(engine: &Engine, hash: &DefinitionHash) -> Result<Result<Arc<Machine>, String>, LoadError> {
-    engine.machines().learn(engine.store(), hash)?;
-    let known = engine.machines().by_hash(hash);
-    Ok(known.ok_or_else(|| format!("the definition {} is not known here", hash.as_str())))
 }
 
 /// The session of the same subject before this one, as it ended.

@@ -459,7 +459,7 @@ fn retrace(
         Err(why) => return Ok(Err(why)),
     };
     let entries = log.iter().cloned().map(Ok);
-    let led = replay::retrace(changed.engine, snapshot, entries, |step| {
+    let led = replay::retrace(changed.engine.past(), snapshot, entries, |step| {
         let Step { entry, input, before, decided, .. } = step;
         if !is_as_stored(decided, entry) {
             return Err(format!("revision {} does not come out as it was stored", entry.revision));

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::chart::{Computed, ReplyIndex, StateIndex};
+use crate::definition::TIMER_PREFIX;
 use crate::expression::Scope;
 use crate::input::Fields;
 use crate::machine::Machine;
@@ -69,6 +70,21 @@ impl Migration {
                 (None, Some(dot)) => above = &above[..dot],
                 (None, None) => return Some(path.to_owned()),
             }
+        }
+    }
+
+    /// States of the other version, with commas between them, as they are called here.
+    pub fn moved_all(&self, states: &str) -> Option<String> {
+        let here: Option<Vec<String>> = states.split(',').map(|path| self.moved(path)).collect();
+        here.map(|here| here.join(","))
+    }
+
+    /// What the timer of a state's delay is called here; others are called as before.
+    pub fn timer(&self, id: &str) -> Option<String> {
+        let delayed = id.strip_prefix(TIMER_PREFIX).and_then(|delayed| delayed.split_once('.'));
+        match delayed {
+            Some((delay, path)) => Some(format!("{TIMER_PREFIX}{delay}.{}", self.moved(path)?)),
+            None => Some(id.to_owned()),
         }
     }
 

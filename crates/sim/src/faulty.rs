@@ -3,6 +3,7 @@
 //! Everything it did save stays in the memory store underneath, which outlives the engine, as a disk would. It can also
 //! lose its power in the middle of a delivery: from then on whatever the engine believes to be saved is not.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -13,9 +14,9 @@ use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
-    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
-    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, PhaseLine, PhaseQuery,
-    Setting, Settlement, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
+    EffectStatus, Gathered, HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page,
+    PhaseLine, PhaseQuery, Setting, Settlement, Store, StoreInfo, StoreStatistics, StoredDefinition,
 };
 
 use crate::random::Random;
@@ -240,6 +241,14 @@ impl Store for FaultyStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.inner.statistics()
+    }
+
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        self.inner.dossiers(visit)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        self.inner.take_in(dossiers)
     }
 
     fn info(&self) -> StoreInfo {

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
                 total.arrivals += report.arrivals;
                 total.actions += report.actions;
                 total.flows += report.flows;
+                total.versions += report.versions;
+                total.migrated += report.migrated;
             }
             Err(failure) => {
                 println!("seed {}, step {}: {}", failure.seed, failure.step, failure.what);
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
         }
     }
     println!(
-        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers, {} effects, {} arrivals, {} actions on {} flows",
+        "{seeds} seeds held: {} messages, {} repeats, {} crashes, {} timers, {} effects, {} arrivals, {} actions on {} flows, {} sessions taken to {} versions",
         total.messages,
         total.repeats,
         total.crashes,
@@ -51,7 +53,9 @@ fn main() -> ExitCode {
         total.effects,
         total.arrivals,
         total.actions,
-        total.flows
+        total.flows,
+        total.migrated,
+        total.versions
     );
     ExitCode::SUCCESS
 }

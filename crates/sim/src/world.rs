@@ -2,14 +2,19 @@
 //! hold whatever happens.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 
+use engine::diff::VersionError;
+use engine::migrate::{Found, Migrate, migrate};
+use engine::replay::{ReplayStore, replay_all};
 use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::Message;
+use kernel::definition::load;
 use kernel::id::{InputKey, InstanceId, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Fields, Input, Start};
+use kernel::machine::Machine;
 use kernel::refusal::RefusalCode;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -21,6 +26,8 @@ use crate::random::Random;
 use crate::works::{self, Works};
 
 const DEFINITION: &str = include_str!("../../../machines/progress_update.yaml");
+/// What one state is called in two versions that follow each other again and again.
+const CALLED: [&str; 2] = ["choosing", "awaiting_action"];
 /// Something that calls something.
 const DESK: &str = include_str!("desk.yaml");
 const DESKS: usize = 3;
@@ -66,6 +73,9 @@ pub struct Report {
     /// What was done to flows, repeats not counted, and how many there were.
     pub actions: usize,
     pub flows: usize,
+    /// Versions that were activated, and sessions that were taken to them.
+    pub versions: usize,
+    pub migrated: usize,
 }
 
 /// Something that must hold did not.
@@ -124,7 +134,7 @@ impl World {
     }
 
     fn step(&mut self) -> Result<(), String> {
-        match self.random.below(38) {
+        match self.random.below(39) {
             0..=12 => self.write(),
             13..=15 => self.repeat(),
             16 => self.reuse(),
@@ -132,6 +142,7 @@ impl World {
             19..=22 => self.deliver(),
             23 | 24 => self.errand(),
             25..=36 => self.work(),
+            37 => self.migrate(),
             _ => {
                 self.crash();
                 Ok(())
@@ -194,6 +205,35 @@ impl World {
         let input = self.works.next(&mut self.random, &open)?;
         let answer = self.submit(&input)?;
         self.works.note(input, &answer)
+    }
+
+    /// Another version is activated, and all sessions are taken to it, one by one so that a seed gives the same run.
+    fn migrate(&mut self) -> Result<(), String> {
+        let version = Arc::clone(&versions()[self.report.versions % 2]);
+        self.report.versions += 1;
+        let machines = self.engine.machines();
+        machines.adopt(&*self.disk, version, self.clock.now()).map_err(|e| e.to_string())?;
+        let (tenant, machine) = (TenantId::default_tenant(), MachineName::parse("progress_update")?);
+        let mut asked = Migrate { limit: Some(1), ..Migrate::default() };
+        loop {
+            let report = match migrate(&self.engine, &tenant, &machine, &asked) {
+                Ok(report) => report,
+                Err(VersionError::Engine(EngineError::Unavailable(_) | EngineError::Full(_))) => {
+                    self.report.repeats += 1;
+                    continue;
+                }
+                Err(error) => return Err(format!("a migration met {error}")),
+            };
+            self.report.migrated += report.migrated;
+            let stays = |found: &&Found| !found.reason.starts_with("it ended at");
+            if let Some(found) = report.found.iter().find(stays) {
+                return Err(format!("{} has no place: {}", found.id, found.reason));
+            }
+            asked.cursor = report.next_cursor;
+            if asked.cursor.is_none() {
+                return Ok(());
+            }
+        }
     }
 
     /// Delivers what is due. The shard comes to rest first, so that the two threads do not get in each other's way.
@@ -286,6 +326,7 @@ impl World {
         }
         self.check_flows()?;
         self.check_outside()?;
+        self.check_past()?;
         self.report.sessions = sessions.len();
         let mut times_saved: BTreeMap<(String, String), usize> = BTreeMap::new();
         let mut open: BTreeMap<String, usize> = BTreeMap::new();
@@ -338,6 +379,17 @@ impl World {
         effects.reverse();
         (self.report.effects, self.report.arrivals) = (effects.len(), self.outside.arrivals());
         self.outside.check(&effects)
+    }
+
+    /// All that is stored comes out again, each part of it by the definition of its time.
+    fn check_past(&self) -> Result<(), String> {
+        let every = ReplayStore { machine: None, limit: usize::MAX, cursor: None };
+        let mut report =
+            replay_all(&self.engine, &TenantId::default_tenant(), &every).map_err(|e| e.to_string())?;
+        match report.found.pop() {
+            None => Ok(()),
+            Some(found) => Err(format!("the past of {} does not come out: {found:?}", found.id)),
+        }
     }
 
     fn history(&self, session: &Snapshot) -> Result<Vec<Entry>, String> {
@@ -414,6 +466,19 @@ fn start(
     // Both its threads are at rest then, so that a seed gives the same run however they are scheduled.
     let _ = engine.recover();
     (store, engine)
+}
+
+/// The shipped definition, twice more, with one state called otherwise.
+fn versions() -> &'static [Arc<Machine>; 2] {
+    static VERSIONS: OnceLock<[Arc<Machine>; 2]> = OnceLock::new();
+    VERSIONS.get_or_init(|| {
+        CALLED.map(|state| {
+            let moves = CALLED.map(|other| format!("{other}: {state}")).join(", ");
+            let source = DEFINITION.replace("awaiting_action", state);
+            let source = format!("{source}\nmigrations: {{ states: {{ {moves} }} }}\n");
+            Arc::new(load(&source).0.expect("the shipped machine loads, whatever a state is called"))
+        })
+    })
 }
 
 fn message(user: usize, key: &str, text: &str) -> Result<Input, String> {

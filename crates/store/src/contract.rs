@@ -11,9 +11,11 @@
 //! ```
 
 mod commits;
+mod dossiers;
 mod draft;
 mod durable;
 mod lists;
+mod lived_in;
 mod outbox;
 mod phases;
 mod records;
@@ -22,9 +24,11 @@ mod settings;
 mod timers;
 
 pub use commits::*;
+pub use dossiers::*;
 pub use draft::{Draft, at, definition, id, key_of, left_by, machine, phase, scope_of, subject, tenant};
 pub use durable::*;
 pub use lists::*;
+pub use lived_in::{dossiers, lived_in};
 pub use outbox::*;
 pub use phases::*;
 pub use records::*;
@@ -146,6 +150,20 @@ macro_rules! store_contract {
             clean_up_deletes_what_has_ended_beside_a_tenant
             clean_up_takes_receipts_with_their_entries
             statistics_count
+            // Dossiers.
+            a_dossier_is_all_of_an_instance
+            what_was_taken_in_is_given_away_the_same
+            a_repeat_is_a_duplicate_where_its_instance_was_taken_in
+            the_next_commit_fits_what_was_taken_in
+            sessions_of_a_subject_are_taken_in_in_any_order
+            what_was_taken_in_comes_due
+            effects_are_claimed_in_the_same_order_where_they_were_taken_in
+            what_was_taken_in_is_listed_and_counted
+            what_was_taken_in_is_cleaned_up_in_its_time
+            an_instance_that_is_there_is_not_taken_in
+            nothing_is_taken_in_as_nothing
+            a_visitor_may_have_seen_enough
+            commits_go_on_while_a_visitor_takes_its_time
         }
     };
 }
@@ -197,6 +215,7 @@ mod tests {
             include_str!("contract/phases.rs"),
             include_str!("contract/settings.rs"),
             include_str!("contract/lists.rs"),
+            include_str!("contract/dossiers.rs"),
             include_str!("contract/durable.rs"),
         ];
         for line in sources.iter().flat_map(|source| source.lines()) {

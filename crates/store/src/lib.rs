@@ -4,8 +4,10 @@
 //! business, and when one is made is the engine's. It has no clock; every `now` is an argument.
 //! Calls block, so they belong on threads that may block. Every backend passes `contract`, case by case.
 
+pub mod archive;
 mod chain;
 pub mod contract;
+pub mod dossier;
 mod kept;
 pub mod memory;
 mod open;
@@ -15,12 +17,14 @@ pub mod postgres;
 pub mod query;
 pub mod record;
 pub mod redis;
+mod row;
 mod seal;
 pub mod setting;
 pub mod sqlite;
 pub mod vault;
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kernel::commit::{Commit, Entry};
@@ -30,6 +34,7 @@ use kernel::input::{ReceiptId, ReceiptScope};
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
+pub use dossier::{Dossier, Gathered};
 pub use memory::MemoryStore;
 pub use open::{URLS, open};
 pub use outbox::{
@@ -230,6 +235,24 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn statistics(&self) -> Result<StoreStatistics, LoadError>;
 
+    /// Has `visit` look at every instance of every tenant, in no particular order, until it says that it is enough. Each
+    /// is as it was at one moment, and where `at_one_moment` is said, all of them at the same. It may take its time: no
+    /// commit waits for it. A record that is corrupt is quarantined and left out; an instance that is, with all that
+    /// belongs to it. So is what belongs to no instance.
+    ///
+    /// # Errors
+    /// When the store cannot be reached, or has a record that there is no key to: what `visit` was given then is not all.
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError>;
+
+    /// Takes in instances that are not there, as other stores have given them away: all of them or none, as durably as
+    /// commits. Afterwards all is there that their commits would have left, so that repeats are recognised, timers come
+    /// due, and what waits to be sent is claimed in the same order. Where the servers of a store save by themselves, each
+    /// takes in all or none of what is for it.
+    ///
+    /// # Errors
+    /// As `commit`; and when an instance is there already, which the error then names.
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError>;
+
     /// Waits until another server may have saved a definition or a setting, or for `at_most`, and says whether there was
     /// a sign of that. A hint: it may come late, for nothing, or never.
     fn wait_for_news(&self, at_most: Duration) -> bool {
@@ -359,6 +382,14 @@ pub struct StoreInfo {
     pub writers: usize,
     /// What whoever runs it should know: why the durability is no better, what was found in the backend's settings.
     pub notes: Vec<String>,
+}
+
+/// What is said of an instance that is not taken in.
+fn is_there(snapshot: &Snapshot) -> CommitError {
+    let Snapshot { tenant, instance, .. } = snapshot;
+    CommitError::Unavailable(format!(
+        "the instance `{instance}` of the tenant `{tenant}` is there already, or its session is"
+    ))
 }
 
 /// When an instance next has to be looked at: a closed one never, whatever timers it still has.

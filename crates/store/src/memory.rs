@@ -3,11 +3,13 @@
 //!
 //! Owns no cleverness. Every answer is found by looking at everything that could be meant.
 
+mod dossiers;
 mod outbox;
 mod phases;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernel::commit::{Commit, Entry};
 use kernel::conversation::{Clarification, ClarificationStatus};
@@ -18,6 +20,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::chain::Batch;
+use crate::dossier::{Dossier, Gathered};
 use crate::memory::outbox::Outbox;
 use crate::memory::phases::{PhaseKey, Phases};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
@@ -55,6 +58,8 @@ struct Tables {
 struct Held {
     snapshot: Snapshot,
     claimed_until: Option<Timestamp>,
+    /// As `Dossier::secrets`: here nothing is sealed, but somebody may take it elsewhere.
+    secrets: Option<Vec<Arc<str>>>,
 }
 
 #[derive(Clone, Debug)]
@@ -324,6 +329,26 @@ impl Store for MemoryStore {
         Ok(figures)
     }
 
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        // Who looks at them may ask the store something meanwhile.
+        let all = self.tables().dossiers();
+        let mut gathered = Gathered { at_one_moment: true, ..Gathered::default() };
+        for dossier in all {
+            gathered.instances += 1;
+            if visit(dossier).is_break() {
+                break;
+            }
+        }
+        Ok(gathered)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        // Only to see whether they could be saved elsewhere.
+        let file = |dossier| self.records.file(dossier).map(drop).map_err(CommitError::Unavailable);
+        dossiers.iter().try_for_each(file)?;
+        self.tables().take_in(dossiers)
+    }
+
     fn info(&self) -> StoreInfo {
         StoreInfo {
             backend: "memory",
@@ -402,7 +427,8 @@ impl Tables {
                 }
                 _ => {}
             }
-            self.put_instance(after, undo);
+            let secrets = dossiers::secrets(commit, after, self.instances.get(&key));
+            self.put_instance(after, secrets, undo);
         }
         self.append(commit, undo);
         self.save_clarifications(commit, undo)?;
@@ -421,13 +447,13 @@ impl Tables {
         of_subject.is_some_and(|ordinals| ordinals.contains_key(&wanted.ordinal))
     }
 
-    fn put_instance(&mut self, after: &Snapshot, undo: &mut Vec<Undo>) {
+    fn put_instance(&mut self, after: &Snapshot, secrets: Option<Vec<Arc<str>>>, undo: &mut Vec<Undo>) {
         let key = (after.tenant.clone(), after.instance.clone());
         if let Some(subject) = session_key(after) {
             let ordinals = self.sessions.entry(subject).or_default();
             ordinals.insert(after.ordinal, after.instance.clone());
         }
-        let held = Held { snapshot: after.clone(), claimed_until: None };
+        let held = Held { snapshot: after.clone(), claimed_until: None, secrets };
         let old = self.instances.insert(key.clone(), held);
         undo.push(Undo::Instance(key, old.map(Box::new)));
     }
@@ -444,15 +470,15 @@ impl Tables {
         }
     }
 
-    fn append(&mut self, commit: &Commit, undo: &mut Vec<Undo>) {
+    fn append_line(&mut self, tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
         self.log_last += 1;
-        let line = Line {
-            tenant: commit.tenant.clone(),
-            instance: commit.instance.clone(),
-            entry: commit.entry.clone(),
-        };
+        let line = Line { tenant: tenant.clone(), instance: instance.clone(), entry: entry.clone() };
         self.log.insert(self.log_last, line);
-        self.receipts.insert(commit.entry.receipt, self.log_last);
+        self.receipts.insert(entry.receipt, self.log_last);
+    }
+
+    fn append(&mut self, commit: &Commit, undo: &mut Vec<Undo>) {
+        self.append_line(&commit.tenant, &commit.instance, &commit.entry);
         undo.push(Undo::Line(self.log_last, commit.entry.receipt));
     }
 
@@ -479,7 +505,7 @@ impl Tables {
     fn save_phases(&mut self, commit: &Commit, undo: &mut Vec<Undo>) {
         let Some(after) = &commit.after else { return };
         for row in &commit.phases {
-            let (key, old) = self.phases.save(commit, &after.machine, row);
+            let (key, old) = self.phases.save(after, row);
             undo.push(Undo::Phase(key, old.map(Box::new)));
         }
     }

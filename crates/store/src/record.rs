@@ -1,4 +1,4 @@
-//! Commits as records, the same for every backend: their bodies and checksums, and how large a record may be.
+//! Commits and dossiers as records, the same for every backend: their bodies and checksums, and how large a record may be.
 //!
 //! Owns which value goes under which column. The order of the values is that of `seal`'s tables. All of it can be
 //! computed before a lock is taken or a connection is asked for.
@@ -6,14 +6,16 @@
 use std::fmt::Display;
 use std::sync::Arc;
 
-use kernel::commit::{Commit, Effect, PhaseRow};
+use kernel::commit::{Commit, Effect, Entry, PhaseRow};
 use kernel::conversation::{Clarification, ClarificationStatus};
-use kernel::id::Revision;
+use kernel::id::{InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::ReceiptId;
 use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use serde::Serialize;
 
+use crate::dossier::Dossier;
+use crate::outbox::OutboxEffect;
 use crate::seal::{
     self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, LOG, OUTBOX, PHASES, SETTINGS,
 };
@@ -25,11 +27,22 @@ use crate::{Setting, StoredDefinition, due_at, is_coherent};
 pub(crate) struct Prepared<'a> {
     pub commit: &'a Commit,
     pub instance: Option<InstanceRow<'a>>,
-    pub receipt: [u8; 16],
-    pub entry_body: String,
+    pub line: LineRow<'a>,
     pub clarifications: Vec<ClarificationRow<'a>>,
     pub phases: Vec<PhaseOf<'a>>,
     pub effects: Vec<EffectRow<'a>>,
+}
+
+/// A dossier with its bodies and what checksums it can have already.
+#[derive(Debug)]
+pub(crate) struct Filed<'a> {
+    pub instance: InstanceRow<'a>,
+    /// Oldest first.
+    pub lines: Vec<LineRow<'a>>,
+    pub clarifications: Vec<ClarificationRow<'a>>,
+    pub phases: Vec<PhaseOf<'a>>,
+    /// With how far each has come, oldest first.
+    pub effects: Vec<(EffectRow<'a>, &'a OutboxEffect)>,
 }
 
 #[derive(Debug)]
@@ -42,6 +55,16 @@ pub(crate) struct InstanceRow<'a> {
     pub checksum: i64,
 }
 
+/// A line of the log.
+#[derive(Debug)]
+pub(crate) struct LineRow<'a> {
+    pub tenant: &'a TenantId,
+    pub instance: &'a InstanceId,
+    pub entry: &'a Entry,
+    pub receipt: [u8; 16],
+    pub body: String,
+}
+
 #[derive(Debug)]
 pub(crate) struct ClarificationRow<'a> {
     pub clarification: &'a Clarification,
@@ -52,10 +75,19 @@ pub(crate) struct ClarificationRow<'a> {
 #[derive(Debug)]
 pub(crate) struct EffectRow<'a> {
     pub effect: &'a Effect,
-    pub after: &'a Snapshot,
+    pub of: Origin<'a>,
     pub created_at: Timestamp,
     pub body: String,
     pub checksum: i64,
+}
+
+/// The instance that an effect comes from, as it was then.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Origin<'a> {
+    pub tenant: &'a TenantId,
+    pub instance: &'a InstanceId,
+    pub machine: &'a MachineName,
+    pub subject: Option<&'a Subject>,
 }
 
 /// A line of a phase, with the flow as it is afterwards.
@@ -97,19 +129,46 @@ impl Records {
         let mut clarifications = questions.collect::<Result<Vec<_>, _>>()?;
         // One that ends makes room for the one that begins, whichever the commit names first.
         clarifications.sort_by_key(|row| row.clarification.status == ClarificationStatus::Pending);
-        let effects = commit.effects.iter().map(|effect| self.effect(commit, effect, sealer));
+        let effects = commit.effects.iter().map(|effect| match &commit.after {
+            Some(after) => self.effect(effect, Origin::at(after), commit.entry.at, sealer),
+            None => Err(format!("the effect `{}` comes with no change of its instance", effect.key)),
+        });
         let phases = commit.after.iter();
         let phases = phases.flat_map(|after| commit.phases.iter().map(|row| phase_of(after, row)));
         let instance = commit.after.as_ref();
-        let receipt = receipt(commit.entry.receipt);
         Ok(Prepared {
             commit,
             instance: instance.map(|after| self.instance(after, &commit.secrets, sealer)).transpose()?,
-            receipt,
-            entry_body: self.entry(commit, &receipt, sealer)?,
+            line: self.line(&commit.tenant, &commit.instance, &commit.entry, sealer)?,
             clarifications,
             phases: phases.collect(),
             effects: effects.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// # Errors
+    /// As `prepare`.
+    pub(crate) fn file<'a>(&self, dossier: &'a Dossier) -> Result<Filed<'a>, String> {
+        let snapshot = &dossier.snapshot;
+        let sealer = match &dossier.secrets {
+            None => None,
+            Some(_) => self.secrets.sealer(&snapshot.tenant)?,
+        };
+        let sealer = sealer.as_ref();
+        let line = |entry| self.line(&snapshot.tenant, &snapshot.instance, entry, sealer);
+        let effect = |saved: &'a OutboxEffect| {
+            Ok::<_, String>((self.effect(&saved.effect, Origin::of(saved), saved.created_at, sealer)?, saved))
+        };
+        Ok(Filed {
+            instance: self.instance(snapshot, dossier.secrets.as_deref().unwrap_or_default(), sealer)?,
+            lines: dossier.entries.iter().map(line).collect::<Result<_, _>>()?,
+            clarifications: dossier
+                .clarifications
+                .iter()
+                .map(|question| self.clarification(question, sealer))
+                .collect::<Result<_, _>>()?,
+            phases: dossier.phases.iter().map(|row| phase_of(snapshot, row)).collect(),
+            effects: dossier.effects.iter().map(effect).collect::<Result<_, _>>()?,
         })
     }
 
@@ -132,14 +191,21 @@ impl Records {
         }
     }
 
-    fn entry(&self, commit: &Commit, receipt: &[u8], sealer: Option<&Sealer>) -> Result<String, String> {
-        let Commit { tenant, instance, entry, .. } = commit;
+    fn line<'a>(
+        &self,
+        tenant: &'a TenantId,
+        instance: &'a InstanceId,
+        entry: &'a Entry,
+        sealer: Option<&Sealer>,
+    ) -> Result<LineRow<'a>, String> {
+        let receipt = receipt(entry.receipt);
         let what = format_args!("the log entry of `{}`", entry.event);
-        self.print(&what, &entry.stored(instance), sealer, |sealer, stored| {
+        let body = self.print(&what, &entry.stored(instance), sealer, |sealer, stored| {
             let revision = Cell::Integer(number(entry.revision));
-            let identity = [text(tenant.as_str()), text(instance.as_str()), revision, Cell::Blob(receipt)];
+            let identity = [text(tenant.as_str()), text(instance.as_str()), revision, Cell::Blob(&receipt)];
             sealer.print(stored, &ENTRIES, &identity, &parts::OF_ENTRY)
-        })
+        })?;
+        Ok(LineRow { tenant, instance, entry, receipt, body })
     }
 
     fn instance<'a>(
@@ -203,26 +269,23 @@ impl Records {
 
     fn effect<'a>(
         &self,
-        commit: &'a Commit,
         effect: &'a Effect,
+        of: Origin<'a>,
+        created_at: Timestamp,
         sealer: Option<&Sealer>,
     ) -> Result<EffectRow<'a>, String> {
-        let Some(after) = &commit.after else {
-            return Err(format!("the effect `{}` comes with no change of its instance", effect.key));
-        };
-        let created_at = commit.entry.at;
         let what = format_args!("the effect `{}`", effect.key);
         let body = self.print(&what, effect, sealer, |sealer, effect| {
-            let identity = [text(after.tenant.as_str()), text(&effect.key)];
+            let identity = [text(of.tenant.as_str()), text(&effect.key)];
             sealer.print(effect, &OUTBOX, &identity, &parts::OF_EFFECT)
         })?;
-        let mut row = EffectRow { effect, after, created_at, body, checksum: 0 };
+        let mut row = EffectRow { effect, of, created_at, body, checksum: 0 };
         row.checksum = OUTBOX.checksum(&[
-            text(after.tenant.as_str()),
+            text(of.tenant.as_str()),
             text(&effect.key),
-            text(after.instance.as_str()),
-            text(after.machine.as_str()),
-            optional(row.subject()),
+            text(of.instance.as_str()),
+            text(of.machine.as_str()),
+            optional(of.subject()),
             time(created_at),
             text(&row.body),
         ]);
@@ -273,9 +336,19 @@ fn phase_of<'a>(after: &'a Snapshot, row: &'a PhaseRow) -> PhaseOf<'a> {
     PhaseOf { row, after, checksum }
 }
 
-impl EffectRow<'_> {
-    pub(crate) fn subject(&self) -> Option<&str> {
-        self.after.subject.as_ref().map(|s| s.as_str())
+impl<'a> Origin<'a> {
+    fn at(snapshot: &'a Snapshot) -> Self {
+        let Snapshot { tenant, instance, machine, subject, .. } = snapshot;
+        Self { tenant, instance, machine, subject: subject.as_ref() }
+    }
+
+    fn of(saved: &'a OutboxEffect) -> Self {
+        let OutboxEffect { tenant, instance, machine, subject, .. } = saved;
+        Self { tenant, instance, machine, subject: subject.as_ref() }
+    }
+
+    pub(crate) fn subject(&self) -> Option<&'a str> {
+        self.subject.map(Subject::as_str)
     }
 }
 
@@ -289,31 +362,31 @@ impl InstanceRow<'_> {
     }
 }
 
-impl Prepared<'_> {
-    /// The checksum of the log line under `ENTRIES`.
-    pub(crate) fn entry_checksum(&self) -> i64 {
+impl LineRow<'_> {
+    /// Its checksum under `ENTRIES`.
+    pub(crate) fn checksum(&self) -> i64 {
         ENTRIES.checksum(&[
-            text(self.commit.tenant.as_str()),
-            text(self.commit.instance.as_str()),
-            Cell::Integer(number(self.commit.entry.revision)),
-            time(self.commit.entry.at),
+            text(self.tenant.as_str()),
+            text(self.instance.as_str()),
+            Cell::Integer(number(self.entry.revision)),
+            time(self.entry.at),
             Cell::Blob(&self.receipt),
-            text(&self.entry_body),
+            text(&self.body),
         ])
     }
 
-    /// The checksum of the log line under `LOG`, once its place in the log, its instance's row and its lineage are known.
-    pub(crate) fn line_checksum(&self, seq: i64, owner: i64, lineage: i64) -> i64 {
+    /// Its checksum under `LOG`, once its place in the log, its instance's row and its lineage are known.
+    pub(crate) fn checksum_at(&self, seq: i64, owner: i64, lineage: i64) -> i64 {
         LOG.checksum(&[
-            text(self.commit.tenant.as_str()),
-            text(self.commit.instance.as_str()),
-            Cell::Integer(number(self.commit.entry.revision)),
+            text(self.tenant.as_str()),
+            text(self.instance.as_str()),
+            Cell::Integer(number(self.entry.revision)),
             Cell::Integer(seq),
             Cell::Integer(owner),
             Cell::Integer(lineage),
-            time(self.commit.entry.at),
+            time(self.entry.at),
             Cell::Blob(&self.receipt),
-            text(&self.entry_body),
+            text(&self.body),
         ])
     }
 }

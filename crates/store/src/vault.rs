@@ -210,6 +210,11 @@ impl Vault {
         self.read().current.contains_key(tenant)
     }
 
+    /// The name of the setting with the key that a tenant's values are sealed with next.
+    pub(crate) fn current_setting(&self, tenant: &TenantId) -> Option<String> {
+        self.read().current.get(tenant).map(|id| format!("{SETTING_PREFIX}{id}"))
+    }
+
     pub(crate) fn generation(&self) -> u64 {
         self.read().generation
     }

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::cell::{Cell, RefCell};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +19,10 @@ use rusqlite::Connection;
 use serde_json::json;
 use store::contract::{Draft, Durable, at, id, key_of, tenant};
 use store::{
-    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
-    HistoryQuery, InstanceQuery, KeyedStore, LoadError, MasterKey, OutboxEffect, Outcome, Page, PhaseLine,
-    PhaseQuery, Records, Secrets, Setting, Settlement, SqliteOptions, SqliteStore, Store, StoreInfo,
-    StoreStatistics, StoredDefinition, Vault,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
+    EffectStatus, Gathered, HistoryQuery, InstanceQuery, KeyedStore, LoadError, MasterKey, OutboxEffect,
+    Outcome, Page, PhaseLine, PhaseQuery, Records, Secrets, Setting, Settlement, SqliteOptions, SqliteStore,
+    Store, StoreInfo, StoreStatistics, StoredDefinition, Vault,
 };
 use tempfile::TempDir;
 use testbed::{Kind, Lodging};
@@ -95,6 +96,8 @@ impl Store for AllSecret {
         fn note_stage(&self, report: &DeliveryReport) -> Result<bool, CommitError>;
         fn effects(&self, query: &EffectQuery) -> Result<Page<OutboxEffect>, LoadError>;
         fn save_setting(&self, setting: &Setting) -> Result<(), CommitError>;
+        fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError>;
+        fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError>;
         fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError>;
         fn statistics(&self) -> Result<StoreStatistics, LoadError>;
         fn wait_for_news(&self, at_most: Duration) -> bool;

@@ -167,7 +167,21 @@ impl ServerArgs {
 
     /// What is too long to be held: to be read line by line, as it comes.
     pub fn get_lines(&self, path: &str, query: &[(&str, String)]) -> Result<impl BufRead + use<>, Failure> {
-        let response = self.reached(self.getting(path, query))?;
+        self.stream(self.getting(path, query))
+    }
+
+    /// `get_lines`, of bytes, by whoever has this key rather than an API key.
+    pub fn get_stream(&self, path: &str, key: Option<&str>) -> Result<impl BufRead + use<>, Failure> {
+        let request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = match key {
+            Some(key) => request.header("authorization", format!("Bearer {key}")),
+            None => self.identify(request),
+        };
+        self.stream(request.call())
+    }
+
+    fn stream(&self, sent: Sent) -> Result<impl BufRead + use<>, Failure> {
+        let response = self.reached(sent)?;
         if response.status().is_success() {
             let body = response.into_body().into_with_config().limit(u64::MAX);
             return Ok(BufReader::new(body.reader()));

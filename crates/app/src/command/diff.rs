@@ -40,14 +40,14 @@ pub(crate) struct DiffArgs {
 
 /// Where one of the two definitions is.
 #[derive(Debug, PartialEq, Eq)]
-enum Side {
+pub(super) enum Side {
     File(PathBuf),
     Stored { machine: String, version: String },
 }
 
 impl Side {
     /// A file that is there, what looks like a path, and what is called as definitions' files are; no machine's name is so.
-    fn of(text: &str) -> Self {
+    pub fn of(text: &str) -> Self {
         let path = Path::new(text);
         let named =
             path.extension().is_some_and(|end| ["yaml", "yml", "json"].iter().any(|known| end == *known));
@@ -112,13 +112,13 @@ fn compare(before: &Machine, after: &Machine) -> Value {
 }
 
 /// The text of a file and the machine that it is; of an overlay, that of what it comes to over the base beside it.
-fn source(path: &Path) -> Result<(String, Machine), Failure> {
+pub(super) fn source(path: &Path) -> Result<(String, Machine), Failure> {
     let text = read_definition(path)?;
     let (machine, diagnostics) = definition::load(&text);
     let Some(machine) = machine else {
         let name = path.display().to_string();
         diagnostics.iter().for_each(|each| eprintln!("{}\n", each.render(&name, &text)));
-        return Err(Failure(format!("{name} cannot be compared: it does not load")));
+        return Err(Failure(format!("{name} does not load")));
     };
     Ok((text, machine))
 }

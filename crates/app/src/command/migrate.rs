@@ -138,7 +138,7 @@ fn tell(report: &Value, began: Instant) {
     say!("  {:>7}  {would}migrated", count(report, "migrated"));
     say!(
         "  {:>7}  {would}parked where the definition says, as they could not stay where they were",
-        report["parked"]
+        count(report, "parked")
     );
     say!("  {:>7}  {would}left with the version that they have", count(report, "left"));
     say!("  {:>7}  were of it already", count(report, "already"));

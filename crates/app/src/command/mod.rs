@@ -12,6 +12,7 @@ macro_rules! say {
     }};
 }
 
+mod backup;
 mod bench;
 mod chat;
 mod check;
@@ -36,6 +37,7 @@ mod reroute;
 mod rollout;
 mod schema;
 mod serve;
+mod shadow;
 mod show;
 mod stories;
 mod story;
@@ -96,10 +98,18 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Write sessions, flows, transitions, clarifications or phases of a running server into a file for analysis
     Export(export::ExportArgs),
+    /// Write all of a running server, of every tenant, into one file
+    Backup(backup::BackupArgs),
+    /// Fill an empty store with what is in a backup
+    Restore(backup::RestoreArgs),
+    /// Read all of a backup, and say what is in it
+    Verify(backup::VerifyArgs),
     /// Decide the past of instances of a running server again, and compare it with what is stored
     Replay(replay::ReplayArgs),
     /// Say what changed settings or a changed definition would have made of a running server's messages
     Reroute(reroute::RerouteArgs),
+    /// Say what a version of a definition would have made of a running server's history
+    Shadow(shadow::ShadowArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
@@ -163,8 +173,12 @@ pub fn main() -> ExitCode {
         Command::Import(args) => import::import(&args),
         Command::Migrate(args) => migrate::migrate(&args),
         Command::Export(args) => export::export(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
+        Command::Verify(args) => backup::verify(&args),
         Command::Replay(args) => replay::replay(&args),
         Command::Reroute(args) => reroute::reroute(&args),
+        Command::Shadow(args) => shadow::shadow(&args),
         Command::Explain(args) => client::explain(&args),
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),

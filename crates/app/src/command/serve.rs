@@ -17,7 +17,7 @@ use store::{MasterKey, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
-use crate::access::Access;
+use crate::access::{Access, BackupKey};
 use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
@@ -90,6 +90,9 @@ pub(crate) struct ServeArgs {
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
+    /// Who sends it is given a backup of all tenants
+    #[arg(long, value_name = "KEY", env = "STATEWRIGHT_BACKUP_KEY", hide_env_values = true)]
+    backup_key: Option<String>,
 }
 
 /// Everything settled.
@@ -103,6 +106,7 @@ struct Server {
     recognisers: Vec<RecogniserConfig>,
     settings: Settings,
     access: Access,
+    backup_key: Option<BackupKey>,
     clock: Clock,
     /// What data keys are wrapped by.
     keys: Vec<MasterKey>,
@@ -139,8 +143,11 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
 }
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let ServeArgs { server, api_keys } = args;
+    let ServeArgs { server, api_keys, backup_key } = args;
     let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
+    if let Some(key) = backup_key {
+        file.backup_key = Some(Secret::parse(&key).map_err(Failure)?);
+    }
     let keys = api_keys.or(file.api_keys.take()).unwrap_or_default();
     let access = Access::from_pairs(&keys).map_err(Failure)?;
     run(settle(server, file, access, Clock::System)?)
@@ -170,6 +177,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
     if settings.retention < REDELIVERY {
         tracing::warn!(retention = %settings.retention, "a message that a provider sends again after this would be taken twice; Meta does so for seven days");
     }
+    let backup_key = file.backup_key.map(|key| BackupKey::new(key.expose()));
     Ok(Server {
         machines,
         listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
@@ -180,6 +188,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         recognisers: file.recognisers,
         settings,
         access,
+        backup_key: backup_key.transpose().map_err(Failure)?,
         clock,
         keys: file.encryption.keys().map_err(|problem| Failure(format!("[encryption]: {problem}")))?,
         key_made: None,
@@ -263,6 +272,7 @@ fn run(server: Server) -> CommandResult {
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
         app.keys = Some(keyed);
+        app.backup_key = server.backup_key;
         let app = Arc::new(app);
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         let router = http::router(app);

@@ -21,9 +21,9 @@ use crate::http::request::{Asked, Caller, Segments};
 use crate::http::{App, Shared};
 
 /// Sent at a time.
-const CHUNK_BYTES: usize = 64 * 1024;
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
 /// Chunks that wait for a reader who is slow; then the store waits too.
-const CHUNKS_MAX: usize = 4;
+pub(super) const CHUNKS_MAX: usize = 4;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +47,7 @@ pub async fn get(
     let wanted = Wanted { table, tenant: caller.tenant, machine, since, until };
     let (sender, receiver) = channel(CHUNKS_MAX);
     tokio::task::spawn_blocking(move || send(&app, &wanted, &sender));
-    let mut response = Response::new(Body::new(Rows(receiver)));
+    let mut response = Response::new(Body::new(Streamed(receiver)));
     response.headers_mut().insert("content-type", HeaderValue::from_static("application/x-ndjson"));
     Ok(response)
 }
@@ -80,9 +80,15 @@ fn send(app: &App, wanted: &Wanted, to: &Sender<Result<Bytes, String>>) {
 /// A body whose end is an error if not all of it was read: the connection then breaks off, and nobody takes a part for
 /// the whole.
 #[derive(Debug)]
-struct Rows(Receiver<Result<Bytes, String>>);
+pub(super) struct Streamed(Receiver<Result<Bytes, String>>);
 
-impl http_body::Body for Rows {
+impl Streamed {
+    pub fn new(receiver: Receiver<Result<Bytes, String>>) -> Self {
+        Self(receiver)
+    }
+}
+
+impl http_body::Body for Streamed {
     type Data = Bytes;
     type Error = String;
 
@@ -113,7 +119,7 @@ mod tests {
             let (sender, receiver) = channel(CHUNKS_MAX);
             sender.try_send(Ok("{}\n".into())).unwrap();
             sender.try_send(last.clone()).unwrap();
-            std::future::ready(Body::new(Rows(receiver)))
+            std::future::ready(Body::new(Streamed(receiver)))
         };
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Handlers translate; they decide nothing. Every status code and error shape is in `problem`.
 
+mod backup;
 mod channels;
 mod clarifications;
 mod deliveries;
@@ -24,6 +25,7 @@ mod replay;
 mod request;
 mod reroute;
 mod rollout;
+mod shadow;
 mod stories;
 mod work;
 
@@ -42,7 +44,7 @@ use kernel::input::Input;
 use kernel::machine::Machine;
 use store::KeyedStore;
 
-use crate::access::Access;
+use crate::access::{Access, BackupKey};
 use crate::connections::Connections;
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
@@ -68,6 +70,8 @@ pub struct App {
     pub recognisers: Option<Recognisers>,
     /// The engine's store, for whoever asks about its keys.
     pub keys: Option<Arc<KeyedStore>>,
+    /// Without one, nobody is given a backup by a server that asks for keys.
+    pub backup_key: Option<BackupKey>,
     pub started: Instant,
 }
 
@@ -91,7 +95,17 @@ impl App {
     pub fn new(engine: Engine, access: Access, public_url: String, connections: Arc<Connections>) -> Self {
         let started = Instant::now();
         let rollouts = Rollouts::default();
-        Self { engine, access, public_url, connections, rollouts, recognisers: None, keys: None, started }
+        Self {
+            engine,
+            access,
+            public_url,
+            connections,
+            rollouts,
+            recognisers: None,
+            keys: None,
+            backup_key: None,
+            started,
+        }
     }
 
     /// The current machines that people have defined; our own are left out.
@@ -204,6 +218,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/instances/{id}/replay", get(replay::of_instance))
         .route("/v1/replay", get(replay::of_all))
         .route("/v1/export/{table}", get(export::get))
+        .route("/v1/backup", get(backup::get))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/flows", post(flows::create).get(flows::list))
@@ -225,7 +240,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))
         .route("/v1/machines/{name}/reroute", post(reroute::post))
         .route("/v1/machines/{machine}/rollout", put(rollout::set).get(rollout::show))
-        .route("/v1/machines/{machine}/shadow", get(rollout::shadow))
+        .route("/v1/machines/{machine}/shadow", get(rollout::shadow).post(shadow::post))
         .route("/v1/machines/{machine}/shadow/summary", get(rollout::shadow_summary))
         .route("/v1/receipts/{key}/begin", post(receipts::begin))
         .route("/v1/receipts/{key}/complete", post(receipts::complete))

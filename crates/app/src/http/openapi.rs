@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 62] = [
+const ROUTES: [(&str, &str, &str, &str); 64] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -76,6 +76,12 @@ const ROUTES: [(&str, &str, &str, &str); 62] = [
         "get",
         "/v1/export/{table}",
         "Rows for analysis, one line of JSON each: sessions, flows, transitions, clarifications or phases; machine, since, until",
+        "",
+    ),
+    (
+        "get",
+        "/v1/backup",
+        "All of the store, of every tenant, as one archive, for whoever has the backup key",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
@@ -176,6 +182,12 @@ const ROUTES: [(&str, &str, &str, &str); 62] = [
         "",
     ),
     (
+        "post",
+        "/v1/machines/{machine}/shadow",
+        "What a version or a definition would have made of the stored history, the current one if none is named. Changes nothing",
+        "Shadow",
+    ),
+    (
         "get",
         "/v1/machines/{machine}/shadow/summary",
         "How many messages would have come to what: subject",
@@ -223,7 +235,7 @@ const ROUTES: [(&str, &str, &str, &str); 62] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 62] = [
+const CODES: [(&str, u16); 63] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -241,6 +253,7 @@ const CODES: [(&str, u16); 62] = [
     ("bad_verify_token", 403),
     ("clock_not_virtual", 403),
     ("permission_denied", 403),
+    ("no_backup_key", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
@@ -344,21 +357,6 @@ fn schemas() -> Value {
             "candidates": {"type": "array", "items": candidate},
             "parameters": fields,
         })),
-        "Import": object(&["machine", "records"], json!({
-            "machine": text, "dry_run": {"type": "boolean"}, "by": text,
-            "records": {"type": "array", "maxItems": 1000, "items": object(&["state"], json!({
-                "state": text, "key": text, "id": text, "subject": text, "context": fields,
-                "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
-            }))},
-        })),
-        "Migrate": object(&[], json!({
-            "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
-            "limit": {"type": "integer", "minimum": 1}, "cursor": text,
-        })),
-        "UndoImport": object(&["machine"], json!({
-            "machine": text, "dry_run": {"type": "boolean"}, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
-            "by": text, "reason": text,
-        })),
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
         "CallAnswer": object(&[], json!({"result": fields, "error": fields, "key": text, "by": text})),
@@ -388,10 +386,38 @@ fn schemas() -> Value {
             "error_code": text, "message": text, "details": fields, "retry_allowed": {"type": "boolean"}, "timestamp": {"type": "string", "format": "date-time"},
         }},
     });
-    if let (Some(all), Value::Object(flows)) = (schemas.as_object_mut(), schemas_of_flows(object)) {
-        all.extend(flows);
+    for more in [schemas_of_flows(object), schemas_of_many(object)] {
+        if let (Some(all), Value::Object(more)) = (schemas.as_object_mut(), more) {
+            all.extend(more);
+        }
     }
     schemas
+}
+
+/// What is done to many instances at once, or asked of them.
+fn schemas_of_many(object: impl Fn(&[&str], Value) -> Value) -> Value {
+    let text = json!({"type": "string"});
+    let fields = json!({"type": "object", "additionalProperties": true});
+    json!({
+        "Import": object(&["machine", "records"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "by": text,
+            "records": {"type": "array", "maxItems": 1000, "items": object(&["state"], json!({
+                "state": text, "key": text, "id": text, "subject": text, "context": fields,
+                "began_at": text, "changed_at": text, "expires_at": text, "reason": text, "locale": text, "topic": text,
+            }))},
+        })),
+        "Migrate": object(&[], json!({
+            "to_version": {"type": ["integer", "string"]}, "dry_run": {"type": "boolean"}, "by": text,
+            "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "Shadow": object(&[], json!({
+            "definition": text, "version": text, "since": text, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+        })),
+        "UndoImport": object(&["machine"], json!({
+            "machine": text, "dry_run": {"type": "boolean"}, "limit": {"type": "integer", "minimum": 1}, "cursor": text,
+            "by": text, "reason": text,
+        })),
+    })
 }
 
 fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {

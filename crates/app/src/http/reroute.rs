@@ -48,7 +48,7 @@ pub async fn post(
     .await
 }
 
-fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
+pub(super) fn since(text: &str, now: Timestamp) -> Result<Timestamp, Problem> {
     let back = |delay: Delay| Timestamp::from_millis(now.as_millis() - delay.as_millis());
     Delay::parse(text).ok().map(back).or_else(|| Timestamp::parse(text)).ok_or_else(|| {
         let detail =

@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde_json::Value;
 use store::{InstanceQuery, LoadError};
 
-use super::{Log, Step, retrace};
+use super::{Log, Past, Step, retrace};
 use crate::{Engine, EngineError};
 
 /// Instances that are gone through for one question, if nothing is said and at most.
@@ -146,7 +146,7 @@ pub fn at(
     }
     let mut past = None;
     let log = Log::of(engine.store(), &snapshot);
-    let led = retrace(engine, &snapshot, log, |step| {
+    let led = retrace(engine.past(), &snapshot, log, |step| {
         if let Ok(Commit { after: Some(after), .. }) = step.decided
             && after.revision == revision
         {
@@ -165,7 +165,7 @@ pub fn at(
 /// When there is no such instance, or the store cannot be read.
 pub fn replay(engine: &Engine, tenant: &TenantId, instance: &InstanceId) -> Result<Replay, EngineError> {
     let snapshot = engine.instance(tenant, instance)?;
-    Ok(check(engine, &snapshot)?)
+    Ok(check_stored(engine, &snapshot)?)
 }
 
 /// Goes through the instances of a tenant, the newest first, on several threads.
@@ -229,10 +229,18 @@ impl ReplayReport {
 }
 
 fn check_each(engine: &Engine, snapshots: &[Snapshot]) -> Result<Vec<Replay>, LoadError> {
-    snapshots.iter().map(|snapshot| check(engine, snapshot)).collect()
+    snapshots.iter().map(|snapshot| check_stored(engine, snapshot)).collect()
 }
 
-fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
+fn check_stored(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
+    check(engine.past(), snapshot, Log::of(engine.store(), snapshot))
+}
+
+fn check(
+    past: Past<'_>,
+    snapshot: &Snapshot,
+    log: impl Iterator<Item = Result<Entry, LoadError>>,
+) -> Result<Replay, LoadError> {
     let mut replay = Replay {
         id: snapshot.instance.clone(),
         machine: snapshot.machine.clone(),
@@ -243,13 +251,14 @@ fn check(engine: &Engine, snapshot: &Snapshot) -> Result<Replay, LoadError> {
         differences: Vec::new(),
         reason: None,
     };
-    engine.machines().learn(engine.store(), &snapshot.definition)?;
-    let Ok(machine) = engine.machines().of(snapshot) else {
-        replay.lose("the definition that it is pinned to is not known here".to_owned());
-        return Ok(replay);
+    let machine = match past.machine(&snapshot.definition)? {
+        Ok(machine) => machine,
+        Err(why) => {
+            replay.lose(why);
+            return Ok(replay);
+        }
     };
-    let log = Log::of(engine.store(), snapshot);
-    let led = retrace(engine, snapshot, log, |step| {
+    let led = retrace(past, snapshot, log, |step| {
         replay.entries += 1;
         let again = again(&step);
         if again.as_deref() != Some(step.entry) {

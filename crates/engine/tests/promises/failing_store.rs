@@ -1,6 +1,7 @@
 //! A store that fails at the commit: what was saved is found out, and what was not is said.
 
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -14,9 +15,10 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde_json::json;
 use store::{
-    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, EffectQuery, EffectStatus,
-    HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page, PhaseLine, PhaseQuery,
-    Setting, Settlement, SqliteStore, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
+    EffectStatus, Gathered, HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page,
+    PhaseLine, PhaseQuery, Setting, Settlement, SqliteStore, Store, StoreInfo, StoreStatistics,
+    StoredDefinition,
 };
 use tempfile::TempDir;
 
@@ -222,6 +224,14 @@ impl Store for Wrapped {
         self.before_count.get().iter().for_each(|run| run(call));
         self.inner.statistics()
     }
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        self.inner.dossiers(visit)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        self.inner.take_in(dossiers)
+    }
+
     fn info(&self) -> StoreInfo {
         StoreInfo { writers: self.writers.load(Ordering::SeqCst), ..self.inner.info() }
     }

@@ -15,6 +15,7 @@ mod pinned;
 mod post;
 mod replay;
 mod rules;
+mod shadow;
 mod shared_store;
 mod story_files;
 mod time;

@@ -12,7 +12,7 @@ use kernel::snapshot::Snapshot;
 use serde_json::json;
 use store::PhaseQuery;
 
-use crate::world::{World, definition, event, machine, says, stores, subject, tenant};
+use crate::world::{World, at_once, definition, event, machine, says, stores, subject, tenant};
 
 /// The shipped definition with its states called otherwise.
 fn second(migrations: &str) -> String {
@@ -229,4 +229,40 @@ fn the_phases_of_a_flow_are_listed_as_they_are_called_then() {
         engine.call(event(&id, "done", "proof.complete", json!({}))).unwrap();
         assert_eq!(replay(&engine, &tenant(), &id).unwrap().verdict, Verdict::Same, "{name}");
     }
+}
+
+/// Each decision is by one definition, whatever is activated and migrated meanwhile: else its past would not come out.
+#[test]
+fn versions_change_under_load_and_every_past_comes_out_the_same() {
+    const PEOPLE: usize = 6;
+    let world = World::new();
+    let engine = world.engine();
+    let back = definition().replace("version: 1", "version: 3");
+    let back = format!("{back}\nmigrations: {{ states: {{ choosing: awaiting_action }} }}\n");
+    let versions = [second(MAPPED), back];
+    let texts = ["update", "North wall", "what?", "it is done", "cancel"];
+    let migrated: usize = at_once(PEOPLE + 1, |number| {
+        if number == PEOPLE {
+            let round = |round: usize| {
+                engine.activate(&versions[round % 2]).unwrap();
+                let report = run(&engine, &asked());
+                // Who was moved on meanwhile by somebody is only there later.
+                assert_eq!(report.parked, 0, "{report:#?}");
+                report.migrated
+            };
+            return (0..40).map(round).sum();
+        }
+        for turn in 0..100 {
+            let text = texts[turn % texts.len()];
+            engine.call(says(&format!("p{number}"), &format!("k{turn}"), text)).unwrap();
+        }
+        0
+    })
+    .into_iter()
+    .sum();
+    assert!(migrated > 0);
+    let every = ReplayStore { machine: None, limit: 1_000, cursor: None };
+    let replayed = replay_all(&engine, &tenant(), &every).unwrap();
+    assert_eq!((replayed.different, replayed.not_replayable), (0, 0), "{:#?}", replayed.found);
+    assert!(replayed.entries > PEOPLE * 100, "{}", replayed.entries);
 }

@@ -291,6 +291,14 @@ fn a_migration_is_an_entry_like_any_other_and_keeps_where_it_began() {
 }
 
 #[test]
+fn what_was_counted_of_transitions_means_nothing_in_another_definition() {
+    let mut life = Life::after(ONE, "pack next");
+    assert!(!life.snapshot.recent.is_empty());
+    life.migrate(&two(" - {}", &[])).unwrap();
+    assert!(life.snapshot.recent.is_empty());
+}
+
+#[test]
 fn what_has_ended_stays_as_it_is() {
     let mut life = Life::begin(&ONE.replace("initial: open", "initial: lost"), json!({}));
     let wrong = life.migrate(&two(" - {}", &[])).unwrap_err().message;

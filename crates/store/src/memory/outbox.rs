@@ -57,6 +57,21 @@ impl Outbox {
         Ok(self.last)
     }
 
+    /// Keeps effects of one instance that come from elsewhere, oldest first: under their numbers if all of these are free.
+    pub(super) fn take_in(&mut self, effects: &[OutboxEffect]) {
+        let is_free = effects.iter().all(|effect| !self.effects.contains_key(&effect.seq));
+        for effect in effects {
+            let seq = if is_free { effect.seq } else { self.last + 1 };
+            self.last = self.last.max(seq);
+            self.keys.insert((effect.tenant.clone(), effect.effect.key.clone()), seq);
+            self.effects.insert(seq, OutboxEffect { seq, ..effect.clone() });
+        }
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &OutboxEffect> {
+        self.effects.values()
+    }
+
     pub(super) fn forget(&mut self, seq: u64) {
         if let Some(effect) = self.effects.remove(&seq) {
             self.keys.remove(&(effect.tenant, effect.effect.key));

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kernel::commit::{Commit, PhaseRow};
-use kernel::id::{InstanceId, MachineName, TenantId};
+use kernel::commit::PhaseRow;
+use kernel::id::{InstanceId, TenantId};
+use kernel::snapshot::Snapshot;
 
 use crate::memory::page;
 use crate::phase::{PhaseLine, PhaseQuery};
@@ -18,17 +19,12 @@ pub(super) struct Phases {
 
 impl Phases {
     /// Gives the key of the line, and what was there before.
-    pub(super) fn save(
-        &mut self,
-        commit: &Commit,
-        machine: &MachineName,
-        row: &PhaseRow,
-    ) -> (PhaseKey, Option<PhaseLine>) {
-        let key = (commit.tenant.clone(), commit.instance.clone(), row.place);
+    pub(super) fn save(&mut self, after: &Snapshot, row: &PhaseRow) -> (PhaseKey, Option<PhaseLine>) {
+        let key = (after.tenant.clone(), after.instance.clone(), row.place);
         let line = PhaseLine {
-            tenant: commit.tenant.clone(),
-            instance: commit.instance.clone(),
-            machine: machine.clone(),
+            tenant: after.tenant.clone(),
+            instance: after.instance.clone(),
+            machine: after.machine.clone(),
             row: row.clone(),
         };
         let old = self.lines.insert(key.clone(), line);

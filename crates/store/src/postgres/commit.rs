@@ -142,7 +142,7 @@ fn save(
     is_passed_over: bool,
     damaged: &mut Vec<crate::seal::Damage>,
 ) -> Result<Outcome, Trouble> {
-    match find_receipt(link, None, &prepared.receipt) {
+    match find_receipt(link, None, &prepared.line.receipt) {
         Ok(None) => {}
         Ok(Some(found)) => return Ok(Outcome::Duplicate(Box::new(found))),
         Err(Fault::Backend(trouble)) => return Err(trouble),

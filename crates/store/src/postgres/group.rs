@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+use kernel::id::{InstanceId, TenantId};
 use kernel::snapshot::SNAPSHOT_FORMAT;
 use tokio_postgres::types::ToSql;
 
@@ -14,7 +15,7 @@ use crate::postgres::Trouble;
 use crate::postgres::link::{Link, Values};
 use crate::postgres::seal::{escaped, maybe_escaped};
 use crate::postgres::statement::{self, Parts};
-use crate::record::{EffectRow, InstanceRow, PhaseOf, Prepared, number};
+use crate::record::{ClarificationRow, EffectRow, Filed, InstanceRow, LineRow, PhaseOf, Prepared, number};
 
 type Text<'a> = Cow<'a, str>;
 
@@ -125,16 +126,16 @@ impl<'a> Group<'a> {
     pub(super) fn add(&mut self, commits: &[&'a Prepared<'a>]) {
         let Some(first) = commits.first() else { return };
         self.count += 1;
-        let n = self.count;
+        let (n, expected) = (self.count, number(first.commit.expected));
         match commits.iter().rev().find_map(|prepared| prepared.instance.as_ref()) {
-            None => self.locks.add(n, first),
-            Some(last) if first.commit.expected.0 == 0 => self.inserts.add(n, first, last),
-            Some(last) => self.updates.add(n, first, last),
+            None => self.locks.add(n, &first.commit.tenant, &first.commit.instance, expected),
+            Some(last) if expected == 0 => self.inserts.add(n, expected, last),
+            Some(last) => self.updates.add(n, expected, last),
         }
         let mut questions = HashMap::new();
         let mut phases = HashMap::new();
         for (place, prepared) in commits.iter().enumerate() {
-            self.lines.add(n, prepared);
+            self.lines.add(n, &prepared.line);
             questions.extend(prepared.clarifications.iter().map(|row| (&row.clarification.id, place)));
             phases.extend(prepared.phases.iter().map(|phase| (phase.row.place, place)));
             for effect in &prepared.effects {
@@ -144,20 +145,22 @@ impl<'a> Group<'a> {
         for (place, prepared) in commits.iter().enumerate() {
             for row in prepared.clarifications.iter().filter(|row| questions[&row.clarification.id] == place)
             {
-                let question = row.clarification;
-                self.clarifications.chain.push(n);
-                self.clarifications.tenant.push(question.tenant.as_str());
-                self.clarifications.id.push(escaped(&question.id));
-                self.clarifications.instance.push(question.instance.as_str());
-                self.clarifications.status.push(question.status.as_str());
-                self.clarifications.created_at.push(question.created_at.as_millis());
-                self.clarifications.checksum.push(row.checksum);
-                self.clarifications.body.push(&row.body);
+                self.clarifications.add(n, row);
             }
             for phase in prepared.phases.iter().filter(|phase| phases[&phase.row.place] == place) {
                 self.phases.add(n, phase);
             }
         }
+    }
+
+    /// An instance that comes from elsewhere, without what it has to send.
+    pub(super) fn take_in(&mut self, filed: &'a Filed<'a>) {
+        self.count += 1;
+        let n = self.count;
+        self.inserts.add(n, 0, &filed.instance);
+        filed.lines.iter().for_each(|line| self.lines.add(n, line));
+        filed.clarifications.iter().for_each(|row| self.clarifications.add(n, row));
+        filed.phases.iter().for_each(|phase| self.phases.add(n, phase));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -215,11 +218,11 @@ impl<'a> Group<'a> {
 }
 
 impl<'a> Locks<'a> {
-    fn add(&mut self, n: i64, first: &'a Prepared<'a>) {
+    fn add(&mut self, n: i64, tenant: &'a TenantId, id: &'a InstanceId, expected: i64) {
         self.n.push(n);
-        self.tenant.push(first.commit.tenant.as_str());
-        self.id.push(first.commit.instance.as_str());
-        self.expected.push(number(first.commit.expected));
+        self.tenant.push(tenant.as_str());
+        self.id.push(id.as_str());
+        self.expected.push(expected);
     }
 
     fn values(&self) -> Values<'_> {
@@ -228,9 +231,9 @@ impl<'a> Locks<'a> {
 }
 
 impl<'a> Chains<'a> {
-    fn add(&mut self, n: i64, first: &'a Prepared<'a>, last: &'a InstanceRow<'a>) {
+    fn add(&mut self, n: i64, expected: i64, last: &'a InstanceRow<'a>) {
         let snapshot = last.snapshot;
-        self.of.add(n, first);
+        self.of.add(n, &snapshot.tenant, &snapshot.instance, expected);
         self.machine.push(snapshot.machine.as_str());
         self.version.push(snapshot.version.into());
         self.definition.push(snapshot.definition.as_str());
@@ -273,16 +276,15 @@ impl<'a> Chains<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn add(&mut self, n: i64, prepared: &'a Prepared<'a>) {
-        let commit = prepared.commit;
+    fn add(&mut self, n: i64, line: &'a LineRow<'a>) {
         self.chain.push(n);
-        self.tenant.push(commit.tenant.as_str());
-        self.instance.push(commit.instance.as_str());
-        self.revision.push(number(commit.entry.revision));
-        self.at.push(commit.entry.at.as_millis());
-        self.receipt.push(&prepared.receipt);
-        self.checksum.push(prepared.entry_checksum());
-        self.body.push(&prepared.entry_body);
+        self.tenant.push(line.tenant.as_str());
+        self.instance.push(line.instance.as_str());
+        self.revision.push(number(line.entry.revision));
+        self.at.push(line.entry.at.as_millis());
+        self.receipt.push(&line.receipt);
+        self.checksum.push(line.checksum());
+        self.body.push(&line.body);
     }
 
     fn values(&self) -> Values<'_> {
@@ -300,7 +302,19 @@ impl<'a> Lines<'a> {
     }
 }
 
-impl Clarifications<'_> {
+impl<'a> Clarifications<'a> {
+    fn add(&mut self, n: i64, row: &'a ClarificationRow<'a>) {
+        let question = row.clarification;
+        self.chain.push(n);
+        self.tenant.push(question.tenant.as_str());
+        self.id.push(escaped(&question.id));
+        self.instance.push(question.instance.as_str());
+        self.status.push(question.status.as_str());
+        self.created_at.push(question.created_at.as_millis());
+        self.checksum.push(row.checksum);
+        self.body.push(&row.body);
+    }
+
     fn values(&self) -> Values<'_> {
         let arrays: [&(dyn ToSql + Sync); 8] = [
             &self.chain,
@@ -365,11 +379,11 @@ impl<'a> Effects<'a> {
         let lane = Lane::of(row.effect);
         let added = lane.map(|lane| lane.number(0));
         self.chain.push(n);
-        self.tenant.push(row.after.tenant.as_str());
+        self.tenant.push(row.of.tenant.as_str());
         self.key.push(escaped(&row.effect.key));
-        self.instance.push(row.after.instance.as_str());
-        self.machine.push(row.after.machine.as_str());
-        self.subject.push(maybe_escaped(row.subject()));
+        self.instance.push(row.of.instance.as_str());
+        self.machine.push(row.of.machine.as_str());
+        self.subject.push(maybe_escaped(row.of.subject()));
         self.times.push(lane.zip(added).map(|(lane, added)| lane.number(1) - added));
         self.added.push(added);
         self.created_at.push(row.created_at.as_millis());

@@ -6,6 +6,7 @@
 
 mod address;
 mod commit;
+mod dossiers;
 mod failure;
 mod group;
 mod guard;
@@ -21,6 +22,7 @@ mod statement;
 mod timers;
 mod tls;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use kernel::commit::{Commit, Entry};
@@ -31,6 +33,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use crate::chain::Batch;
+use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::postgres::address::Address;
@@ -351,6 +354,24 @@ impl Store for PostgresStore {
              WHERE c.relnamespace = 'statewright'::regnamespace AND c.relkind = 'r'";
         let rows = self.ask(Hat::Writer, |link| link.query(SIZE, &[])).ok()?;
         rows.first()?.try_get::<_, Option<i64>>(0).ok()?.map(i64::unsigned_abs)
+    }
+
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        let mut gather = || {
+            let mut link = Link::open(self.pool.address())?;
+            link.put_on(Hat::Writer)?;
+            dossiers::gather(&link, visit)
+        };
+        let (gathered, damaged) = gather().map_err(Trouble::at_load)?;
+        self.quarantine(&damaged);
+        Ok(gathered)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        let records = &self.pool.address().options.records;
+        let filed = dossiers.iter().map(|dossier| records.file(dossier));
+        let filed: Vec<_> = filed.collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
+        self.change(|link| dossiers::take_in(link, &filed))?
     }
 
     fn info(&self) -> StoreInfo {

@@ -24,12 +24,12 @@ use crate::query::Page;
 use crate::seal::{Damage, OUTBOX};
 
 /// What changes about an effect, behind what `OUTBOX` selects.
-const PROGRESS: [&str; 8] =
+pub(super) const PROGRESS: [&str; 8] =
     ["status", "attempts", "parts_done", "due_at", "error", "provider_id", "stage", "settled_at"];
 
 static SELECT: LazyLock<String> = LazyLock::new(|| OUTBOX.pg_select("seq", &PROGRESS));
 
-fn open(record: &Record<'_>, link: &Link) -> Result<OutboxEffect, Fault> {
+pub(super) fn open(record: &Record<'_>, link: &Link) -> Result<OutboxEffect, Fault> {
     let effect: Effect = record.reveal(link)?;
     // A row that was found is there: what fails here is a value that means nothing.
     opened(record, effect).map_err(|problem| record.damaged(problem))
@@ -144,7 +144,7 @@ const GIVE_UP: &str =
      FROM (SELECT lane, count(*) AS count FROM given WHERE lane IS NOT NULL GROUP BY lane) AS g WHERE l.lane = g.lane";
 
 /// Lets the first of each lane of these effects be claimed when it is due.
-const SEAT: &str =
+pub(super) const SEAT: &str =
     "UPDATE outbox AS o SET claimable_at = o.due_at
      FROM (
          SELECT (SELECT f.seq FROM outbox AS f WHERE f.lane = w.lane AND f.settled_at IS NULL ORDER BY f.seq LIMIT 1) AS seq

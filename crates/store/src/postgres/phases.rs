@@ -33,7 +33,7 @@ pub(super) fn list(link: &Link, query: &PhaseQuery) -> Result<Listed<Page<PhaseL
     Ok((found.page(|last, _| query.cursor_of(last)), damaged))
 }
 
-fn open(record: &Record<'_>) -> Result<PhaseLine, Fault> {
+pub(super) fn open(record: &Record<'_>) -> Result<PhaseLine, Fault> {
     record.verify()?;
     opened(record).map_err(|problem| record.damaged(problem))
 }

@@ -111,6 +111,14 @@ impl Record<'_> {
         self.table.peek(&self.cells(), self.stored_checksum(), self.number())
     }
 
+    /// The body as it is kept; nothing where the table has none.
+    pub(super) fn body(&self) -> &[u8] {
+        match self.values.last() {
+            Some(Value::Text(bytes)) => bytes,
+            _ => &[],
+        }
+    }
+
     pub(super) fn damaged(&self, detail: String) -> Fault {
         self.table.damaged(&self.cells(), self.number(), detail)
     }

@@ -12,12 +12,13 @@ use kernel::conversation::ClarificationStatus;
 use redis::Value;
 
 use crate::chain::Batch;
-use crate::record::{Prepared, number};
+use crate::record::{ClarificationRow, InstanceRow, LineRow, PhaseOf, Prepared, number};
 use crate::redis::failure::{self, Failure};
 use crate::redis::keys::{Place, escaped};
 use crate::redis::pack::Packer;
 use crate::redis::servers::Call;
-use crate::redis::{RedisStore, row, script, value};
+use crate::redis::{RedisStore, script, value};
+use crate::row;
 use crate::seal;
 use crate::{CommitError, Outcome};
 
@@ -220,35 +221,20 @@ fn pack_chain(p: &mut Packer, links: &Links<'_, '_>, numbers: &HashMap<usize, i6
     p.text(commit.instance.as_str()).number(number(commit.expected)).flag(commit.tenant.is_beside());
     p.array(links.len());
     for (_, link) in links {
-        let receipt = receipt_name(link.receipt);
-        p.array(3).text(&receipt).text(&row::entry_value(link)).number(link.commit.entry.at.as_millis());
+        let receipt = row::receipt_name(link.line.receipt);
+        p.array(3)
+            .text(&receipt)
+            .text(&row::entry_value(&link.line))
+            .number(link.commit.entry.at.as_millis());
     }
     match links.iter().rev().find_map(|(_, link)| link.instance.as_ref()) {
         None => {
             p.flag(false);
         }
-        Some(instance) => {
-            let snapshot = instance.snapshot;
-            p.array(10).text(&row::head_of(instance)).text(&instance.body);
-            p.text(snapshot.machine.as_str()).optional_text(instance.subject());
-            p.number(i64::from(snapshot.ordinal)).text(&instance.state);
-            p.optional_text(instance.closure_reason()).number(snapshot.updated_at.as_millis());
-            p.optional_number(instance.wake_at).optional_number(instance.looping_until);
-        }
+        Some(instance) => pack_instance(p, instance),
     }
-    let questions: Vec<_> = links.iter().flat_map(|(_, link)| &link.clarifications).collect();
-    p.array(questions.len());
-    for question in questions {
-        let clarification = question.clarification;
-        p.array(5).text(&escaped(&clarification.id)).text(&clarification.id);
-        p.text(clarification.status.as_str()).number(clarification.created_at.as_millis());
-        p.text(&row::question_value(question));
-    }
-    let phases: Vec<_> = links.iter().flat_map(|(_, link)| &link.phases).collect();
-    p.array(phases.len());
-    for phase in phases {
-        p.array(2).number(phase.row.place.into()).text(&row::phase_value(phase));
-    }
+    pack_questions(p, &links.iter().flat_map(|(_, link)| &link.clarifications).collect::<Vec<_>>());
+    pack_phases(p, &links.iter().flat_map(|(_, link)| &link.phases).collect::<Vec<_>>());
     p.array(links.iter().map(|(_, link)| link.effects.len()).sum());
     for (place, link) in links {
         let first = numbers.get(place).copied().unwrap_or_default();
@@ -259,7 +245,35 @@ fn pack_chain(p: &mut Packer, links: &Links<'_, '_>, numbers: &HashMap<usize, i6
     }
 }
 
-/// A receipt as keys have it, and as the body of its line says it.
-pub(super) fn receipt_name(receipt: [u8; 16]) -> String {
-    format!("{:032x}", u128::from_be_bytes(receipt))
+pub(super) fn pack_line(p: &mut Packer, line: &LineRow<'_>) {
+    p.array(3)
+        .text(&row::receipt_name(line.receipt))
+        .text(&row::entry_value(line))
+        .number(line.entry.at.as_millis());
+}
+
+pub(super) fn pack_instance(p: &mut Packer, instance: &InstanceRow<'_>) {
+    let snapshot = instance.snapshot;
+    p.array(10).text(&row::head_of(instance)).text(&instance.body);
+    p.text(snapshot.machine.as_str()).optional_text(instance.subject());
+    p.number(i64::from(snapshot.ordinal)).text(&instance.state);
+    p.optional_text(instance.closure_reason()).number(snapshot.updated_at.as_millis());
+    p.optional_number(instance.wake_at).optional_number(instance.looping_until);
+}
+
+pub(super) fn pack_questions(p: &mut Packer, questions: &[&ClarificationRow<'_>]) {
+    p.array(questions.len());
+    for question in questions {
+        let clarification = question.clarification;
+        p.array(5).text(&escaped(&clarification.id)).text(&clarification.id);
+        p.text(clarification.status.as_str()).number(clarification.created_at.as_millis());
+        p.text(&row::question_value(question));
+    }
+}
+
+pub(super) fn pack_phases(p: &mut Packer, phases: &[&PhaseOf<'_>]) {
+    p.array(phases.len());
+    for phase in phases {
+        p.array(2).number(phase.row.place.into()).text(&row::phase_value(phase));
+    }
 }

@@ -15,8 +15,9 @@ use crate::redis::failure::{self, Failure};
 use crate::redis::keys::escaped;
 use crate::redis::pack::Packer;
 use crate::redis::read::Sieve;
-use crate::redis::row::Head;
-use crate::redis::{RedisStore, row, script, value};
+use crate::redis::{RedisStore, script, value};
+use crate::row;
+use crate::row::Head;
 
 /// How many members of a set are looked at with one call.
 const CHUNK: usize = 256;

@@ -7,6 +7,7 @@
 
 mod clean;
 mod commit;
+mod dossiers;
 mod due;
 mod durability;
 mod failure;
@@ -19,11 +20,11 @@ mod outbox;
 mod pack;
 mod phases;
 mod read;
-mod row;
 mod script;
 mod servers;
 mod value;
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -36,6 +37,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use redis::{Cmd, Value, cmd};
 
+use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -351,6 +353,16 @@ impl Store for RedisStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         Ok(self.count_all()?)
+    }
+
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        Ok(self.gather(visit)?)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        let filed = dossiers.iter().map(|dossier| self.records.file(dossier));
+        let filed: Vec<_> = filed.collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
+        self.take_in_all(&filed)
     }
 
     fn info(&self) -> StoreInfo {

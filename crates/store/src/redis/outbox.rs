@@ -15,7 +15,8 @@ use crate::redis::lists::Range;
 use crate::redis::pack::Packer;
 use crate::redis::read::{LOST, Sieve};
 use crate::redis::servers::Call;
-use crate::redis::{RedisStore, lost, row, script, value};
+use crate::redis::{RedisStore, lost, script, value};
+use crate::row;
 use crate::seal::Damage;
 use crate::vault::Locked;
 

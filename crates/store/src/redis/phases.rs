@@ -9,7 +9,8 @@ use crate::redis::failure::Failure;
 use crate::redis::keys::escaped;
 use crate::redis::lists::Range;
 use crate::redis::read::Sieve;
-use crate::redis::{RedisStore, row, value};
+use crate::redis::{RedisStore, value};
+use crate::row;
 
 impl RedisStore {
     pub(super) fn list_phases(&self, query: &PhaseQuery) -> Result<Page<PhaseLine>, Failure> {

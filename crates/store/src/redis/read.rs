@@ -13,13 +13,13 @@ use redis::{Value, cmd};
 
 use crate::outbox::EffectStatus;
 use crate::record::definition_checksum;
-use crate::redis::commit::receipt_name;
 use crate::redis::failure::{self, Failure};
 use crate::redis::keys::{Place, escaped};
 use crate::redis::pack::Packer;
-use crate::redis::row::Fault;
 use crate::redis::servers::Call;
-use crate::redis::{RedisStore, lost, row, script, value};
+use crate::redis::{RedisStore, lost, script, value};
+use crate::row;
+use crate::row::Fault;
 use crate::seal::{self, Damage};
 use crate::vault::Locked;
 use crate::{LoadError, Setting, StoreStatistics, StoredDefinition};
@@ -94,7 +94,7 @@ impl RedisStore {
         let mut whose = cmd("HGET");
         whose.arg(self.keys().meta(place)).arg("store");
         let mut get = cmd("GET");
-        get.arg(format!("{}e:{}", self.keys().home(place), receipt_name(receipt.0.0.to_be_bytes())));
+        get.arg(format!("{}e:{}", self.keys().home(place), row::receipt_name(receipt.0.0.to_be_bytes())));
         let calls = [Call::command(place, whose), Call::command(place, get)];
         let [whose, line] = value::parts(Value::Array(failure::all(self.servers.ask(&calls))?))?;
         if value::optional_text(whose)?.as_ref() != Some(&self.identity) {

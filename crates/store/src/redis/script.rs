@@ -17,12 +17,17 @@ impl Script {
 }
 
 const COMMON: &str = include_str!("lua/common.lua");
+const CHAIN: &str = include_str!("lua/chain.lua");
 const OUTBOX: &str = include_str!("lua/outbox.lua");
 
 pub(super) type Lazy = LazyLock<Script>;
 
 pub(super) static OPEN: Lazy = LazyLock::new(|| Script::new(&[include_str!("lua/open.lua")]));
-pub(super) static COMMIT: Lazy = LazyLock::new(|| Script::new(&[COMMON, include_str!("lua/commit.lua")]));
+pub(super) static COMMIT: Lazy =
+    LazyLock::new(|| Script::new(&[COMMON, CHAIN, include_str!("lua/commit.lua")]));
+pub(super) static GATHER: Lazy = LazyLock::new(|| Script::new(&[COMMON, include_str!("lua/gather.lua")]));
+pub(super) static TAKE_IN: Lazy =
+    LazyLock::new(|| Script::new(&[COMMON, CHAIN, OUTBOX, include_str!("lua/take_in.lua")]));
 pub(super) static LOAD: Lazy = LazyLock::new(|| Script::new(&[COMMON, include_str!("lua/load.lua")]));
 pub(super) static HISTORY: Lazy = LazyLock::new(|| Script::new(&[COMMON, include_str!("lua/history.lua")]));
 pub(super) static LIST: Lazy = LazyLock::new(|| Script::new(&[COMMON, include_str!("lua/list.lua")]));

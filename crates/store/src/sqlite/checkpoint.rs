@@ -35,6 +35,9 @@ const LOG_BYTES_IDLE: u64 = 4 << 20;
 /// The writer may wait for so long while its log is rewound, once in `IDLE`.
 const REWIND_WAIT: Duration = Duration::from_millis(50);
 
+/// When the log has so many times what is too much, a backup is cut short too: the disk is everybody's.
+const PATIENCE: u64 = 16;
+
 /// Under which a note stands about a log that cannot be shortened.
 const NOTE: &str = "log";
 
@@ -177,6 +180,9 @@ impl Care {
         if self.shorten(REWIND_WAIT) {
             return self.notes.remove(NOTE);
         }
+        if self.readers.has_patient() {
+            return self.bear_with_patient();
+        }
         // The writer may have been in between, and who was just cut short may still have to notice.
         let _ = checkpoint(connection);
         if cut == 0 && !self.readers.has_older_than(self.reading_max) {
@@ -190,6 +196,24 @@ impl Care {
                 ),
             );
         }
+    }
+
+    /// Who reads all of the file is let be, until the log is far too long.
+    fn bear_with_patient(&self) {
+        let bytes = self.place.log_bytes();
+        let is_over = bytes > self.log_bytes_max.saturating_mul(PATIENCE);
+        if is_over {
+            self.readers.cut_patient();
+        }
+        let (log, mib) = (self.place.log_path(), bytes >> 20);
+        let what = if is_over { "was being taken and was cut short" } else { "is being taken" };
+        self.notes.put(
+            NOTE,
+            format!(
+                "{} has {mib} MiB: a backup {what}, and what is written meanwhile stays in it",
+                log.display()
+            ),
+        );
     }
 
     /// On the writer's connection, as a rewind by another would look to it like somebody else's commit.

@@ -5,6 +5,7 @@
 //! is served only if its checksum fits. Speed comes from the batch, not from a weaker setting.
 
 mod checkpoint;
+mod dossiers;
 mod failure;
 mod lineage;
 mod mount;
@@ -24,6 +25,7 @@ mod verifier;
 mod verify;
 mod write;
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -38,6 +40,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::chain::Batch;
+use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -47,7 +50,7 @@ use crate::sqlite::checkpoint::{Care, Checkpointer};
 pub use crate::sqlite::failure::OpenError;
 use crate::sqlite::notes::Notes;
 use crate::sqlite::place::Place;
-use crate::sqlite::readers::{Reader, Readers};
+use crate::sqlite::readers::{Reader, Readers, is_interrupted};
 use crate::sqlite::scan::List;
 use crate::sqlite::seal::Fault;
 use crate::sqlite::verifier::{Task, Verifier};
@@ -442,6 +445,29 @@ impl Store for SqliteStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.read(read::statistics).map_err(failure::at_load)
+    }
+
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        self.check_whole()?;
+        let secrets = &self.records.secrets;
+        let gather = |connection: &Connection| dossiers::gather(connection, secrets, visit);
+        let (gathered, damaged) = self.readers.ask_patiently(gather).map_err(|fault| match fault {
+            Fault::Backend(error) if is_interrupted(&error) => LoadError::Unavailable(format!(
+                "reading all of {} was cut short, because its log has grown too long meanwhile; read it when less is \
+                 written, or into a place that takes it faster",
+                self.place.name
+            )),
+            fault => self.fault(fault),
+        })?;
+        self.quarantine(&damaged);
+        self.check_whole()?;
+        Ok(gathered)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        let filed = dossiers.iter().map(|dossier| self.records.file(dossier));
+        let filed: Vec<_> = filed.collect::<Result<_, _>>().map_err(CommitError::Unavailable)?;
+        self.write(|transaction, log_last| dossiers::take_in(transaction, &filed, log_last))
     }
 
     /// Of the file and its log.

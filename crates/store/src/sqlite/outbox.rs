@@ -3,7 +3,7 @@
 //! Owns whose turn it is in a lane. `claimable_at` is set for what may be claimed and for nothing else, so that whatever
 //! changes a lane ends with `seat_first`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use kernel::commit::Effect;
@@ -18,6 +18,7 @@ use crate::outbox::{
 };
 use crate::record::EffectRow;
 use crate::seal::{Cell, OUTBOX, PROGRESS};
+use crate::sqlite::dossiers::Sieve;
 use crate::sqlite::read::{Conditions, identifier};
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::{self, Fault};
@@ -34,11 +35,11 @@ pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> 
     let lane = Lane::of(row.effect).map(|lane| lane.number(owner));
     let due_at = row.created_at.as_millis();
     insert.execute(params![
-        row.after.tenant.as_str(),
+        row.of.tenant.as_str(),
         row.effect.key,
-        row.after.instance.as_str(),
-        row.after.machine.as_str(),
-        row.subject(),
+        row.of.instance.as_str(),
+        row.of.machine.as_str(),
+        row.of.subject(),
         lane,
         due_at,
         row.checksum,
@@ -46,6 +47,52 @@ pub(super) fn save(connection: &Connection, row: &EffectRow<'_>, owner: i64) -> 
         progress_at_first(due_at, lane),
     ])?;
     Ok(())
+}
+
+/// Saves effects of one instance as they stand, oldest first: under their numbers if all of these are free.
+pub(super) fn take_in(
+    connection: &Connection,
+    effects: &[(EffectRow<'_>, &OutboxEffect)],
+    owner: i64,
+) -> rusqlite::Result<()> {
+    let mut taken = connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM outbox WHERE seq = ?1)")?;
+    let mut is_free = true;
+    for (_, effect) in effects {
+        is_free &= !taken.query_row([effect.seq.cast_signed()], |row| row.get::<_, bool>(0))?;
+    }
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO outbox (seq, tenant, key, instance, machine, subject, lane, status, attempts, parts_done, created_at,
+             due_at, claimable_at, settled_at, provider_id, stage, error, checksum, body)
+         VALUES (coalesce(?1, (SELECT coalesce(max(seq), 0) + 1 FROM outbox)), ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11,
+             ?12, iif(?7 IS NULL, ?12, NULL), ?13, ?14, ?15, ?16, ?17, ?18)",
+    )?;
+    let mut lanes = BTreeSet::new();
+    for (row, effect) in effects {
+        let lane = Lane::of(row.effect).map(|lane| lane.number(owner));
+        lanes.extend(lane);
+        insert.execute(params![
+            is_free.then_some(effect.seq.cast_signed()),
+            row.of.tenant.as_str(),
+            row.effect.key,
+            row.of.instance.as_str(),
+            row.of.machine.as_str(),
+            row.of.subject(),
+            lane,
+            effect.status.as_str(),
+            effect.attempts,
+            effect.parts_done,
+            row.created_at.as_millis(),
+            effect.due_at.map(Timestamp::as_millis),
+            effect.settled_at.map(Timestamp::as_millis),
+            effect.provider_id,
+            effect.stage.map(DeliveryStage::as_str),
+            effect.error,
+            row.checksum,
+            row.body,
+        ])?;
+        seal_progress(connection, connection.last_insert_rowid())?;
+    }
+    lanes.into_iter().try_for_each(|lane| seat_first(connection, lane))
 }
 
 /// The checksum over the progress of an effect that nobody has touched yet.
@@ -139,6 +186,29 @@ pub(super) fn named<T>(row: &Row<'_>, column: usize, parse: fn(&str) -> Option<T
         let error = format!("`{text}` is none that this program knows");
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
     })
+}
+
+static OF_ONE: LazyLock<String> = LazyLock::new(|| {
+    SELECT.clone() + "WHERE t.tenant = ?1 AND t.key >= ?2 AND t.key < ?3 AND t.instance = ?4 ORDER BY t.seq"
+});
+
+/// The effects of one instance, oldest first, with the bodies of their records. `ids` are its tenant, what their keys are
+/// from and below, and its id.
+pub(super) fn of(
+    connection: &Connection,
+    ids: [&String; 4],
+    secrets: &Secrets,
+    sieve: &mut Sieve,
+) -> Result<Vec<(OutboxEffect, Vec<u8>)>, Fault> {
+    let mut select = connection.prepare_cached(&OF_ONE)?;
+    let mut rows = select.query(ids)?;
+    let mut effects = Vec::new();
+    while let Some(row) = rows.next()? {
+        let Some(effect) = sieve.keep(open(row, secrets))? else { continue };
+        let body = row.get_ref(OUTBOX.columns.len() - 1)?.as_bytes().map_err(rusqlite::Error::from)?;
+        effects.push((effect, body.to_vec()));
+    }
+    Ok(effects)
 }
 
 static FIND_DUE: LazyLock<String> =

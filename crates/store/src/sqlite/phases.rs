@@ -15,6 +15,7 @@ use rusqlite::{Connection, Row, params, params_from_iter};
 use crate::phase::{PhaseLine, PhaseQuery, Position, WorkerQuery};
 use crate::record::PhaseOf;
 use crate::seal::PHASES;
+use crate::sqlite::dossiers::Sieve;
 use crate::sqlite::outbox::named;
 use crate::sqlite::read::{Conditions, identifier, skipped};
 use crate::sqlite::scan::{List, Part, Range};
@@ -101,6 +102,20 @@ fn opened(row: &Row<'_>) -> rusqlite::Result<PhaseLine> {
             worker: row.get(13)?,
         },
     })
+}
+
+static OF_ONE: LazyLock<String> =
+    LazyLock::new(|| SELECT.clone() + "WHERE t.row >= ?1 AND t.row < ?2 ORDER BY t.row");
+
+/// The lines of the instance in the row `owner`, in the order of their places.
+pub(super) fn of(connection: &Connection, owner: i64, sieve: &mut Sieve) -> Result<Vec<PhaseLine>, Fault> {
+    let mut select = connection.prepare_cached(&OF_ONE)?;
+    let mut rows = select.query([owner * PLACES, (owner + 1) * PLACES])?;
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next()? {
+        lines.extend(sieve.keep(open(row))?);
+    }
+    Ok(lines)
 }
 
 impl List for PhaseQuery {

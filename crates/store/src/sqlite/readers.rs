@@ -45,6 +45,8 @@ struct Clock {
     began: AtomicU64,
     deadline: AtomicU64,
     is_cut: AtomicBool,
+    /// Only `cut_patient` cuts it short.
+    is_patient: AtomicBool,
 }
 
 impl Clock {
@@ -127,6 +129,20 @@ impl Readers {
         answer
     }
 
+    /// Runs `question` on a connection of its own, for as long as it takes: who waits for the log lets it be, until there
+    /// is too much of it.
+    pub fn ask_patiently<T, E: From<rusqlite::Error>>(
+        &self,
+        question: impl FnOnce(&Connection) -> Result<T, E>,
+    ) -> Result<T, E> {
+        let reader = self.open()?;
+        reader.clock.is_patient.store(true, Ordering::Relaxed);
+        reader.clock.begin(None);
+        let answer = question(&reader.connection);
+        reader.clock.end();
+        answer
+    }
+
     pub fn open(&self) -> rusqlite::Result<Reader> {
         // What has taken the file's place is not what this server has.
         if let Some(gone) = self.place.is_gone() {
@@ -139,6 +155,7 @@ impl Readers {
             began: AtomicU64::new(NEVER),
             deadline: AtomicU64::new(NEVER),
             is_cut: AtomicBool::new(false),
+            is_patient: AtomicBool::new(false),
         });
         let of_connection = Arc::clone(&clock);
         connection.progress_handler(STEPS_BETWEEN, Some(move || of_connection.is_over()))?;
@@ -150,11 +167,25 @@ impl Readers {
         Ok(Reader { connection, clock })
     }
 
-    /// Ends what has been read for longer than `age`, and says how many that were.
+    /// Ends what has been read for longer than `age`, and says how many that were. Who is patient is let be.
     pub fn cut_short(&self, age: Duration) -> usize {
         let clocks = lock(&self.clocks);
         let late = clocks.iter().filter(|clock| clock.age().is_some_and(|found| found > age));
+        let late = late.filter(|clock| !clock.is_patient.load(Ordering::Relaxed));
         late.filter(|clock| !clock.is_cut.swap(true, Ordering::Relaxed)).count()
+    }
+
+    /// Ends what `ask_patiently` has begun.
+    pub fn cut_patient(&self) {
+        let clocks = lock(&self.clocks);
+        let patient = clocks.iter().filter(|clock| clock.is_patient.load(Ordering::Relaxed));
+        patient.for_each(|clock| clock.is_cut.store(true, Ordering::Relaxed));
+    }
+
+    /// Whether `ask_patiently` is under way.
+    pub fn has_patient(&self) -> bool {
+        let clocks = lock(&self.clocks);
+        clocks.iter().any(|clock| clock.is_patient.load(Ordering::Relaxed) && clock.age().is_some())
     }
 
     /// Whether any has been at one question for longer than `age`.

@@ -12,7 +12,7 @@ use rusqlite::{Connection, params};
 
 use crate::chain::Batch;
 use crate::kept::Waiting;
-use crate::record::{self, InstanceRow, Prepared, number};
+use crate::record::{self, ClarificationRow, InstanceRow, LineRow, Prepared, number};
 use crate::seal::INSTANCES;
 use crate::sqlite::seal::{self, Fault};
 use crate::sqlite::{failure, lineage, outbox, phases};
@@ -62,7 +62,7 @@ fn find_footing(
     };
     let looked_in = if commit.is_creation() { Some(lineage::OF_CREATIONS) } else { lineage };
     if let Some(looked_in) = looked_in
-        && let Some(found) = lineage::find_receipt(connection, looked_in, prepared.receipt, secrets)?
+        && let Some(found) = lineage::find_receipt(connection, looked_in, prepared.line.receipt, secrets)?
     {
         return Ok(Footing::Repeat(Box::new(found)));
     }
@@ -83,8 +83,8 @@ fn save(
     *seq += 1;
     let lineage =
         if prepared.commit.is_creation() { lineage::OF_CREATIONS } else { lineage.unwrap_or(owner) };
-    append_line(connection, prepared, *seq, owner, lineage).map_err(failure::before_commit)?;
-    save_clarifications(connection, prepared).map_err(failure::before_commit)?;
+    append_line(connection, &prepared.line, *seq, owner, lineage).map_err(failure::before_commit)?;
+    save_clarifications(connection, &prepared.clarifications).map_err(failure::before_commit)?;
     for phase in &prepared.phases {
         phases::save(connection, phase, owner).map_err(failure::before_commit)?;
     }
@@ -156,7 +156,7 @@ fn find_current(connection: &Connection, prepared: &Prepared<'_>) -> Result<Opti
 }
 
 /// An id or a session that exists makes the creation stale.
-fn insert_instance(
+pub(super) fn insert_instance(
     connection: &Connection,
     instance: &InstanceRow<'_>,
     lineage: Option<i64>,
@@ -252,9 +252,9 @@ fn set_wake_at(connection: &Connection, row: i64, at: Option<i64>) -> rusqlite::
     Ok(())
 }
 
-fn append_line(
+pub(super) fn append_line(
     connection: &Connection,
-    prepared: &Prepared<'_>,
+    line: &LineRow<'_>,
     seq: i64,
     owner: i64,
     lineage: i64,
@@ -263,24 +263,26 @@ fn append_line(
         "INSERT INTO log (seq, owner, tenant, instance, revision, at, receipt, checksum, body, lineage)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?;
-    let commit = prepared.commit;
     insert.execute(params![
         seq,
         owner,
-        commit.tenant.as_str(),
-        commit.instance.as_str(),
-        number(commit.entry.revision),
-        commit.entry.at.as_millis(),
-        prepared.receipt,
-        prepared.line_checksum(seq, owner, lineage),
-        prepared.entry_body,
+        line.tenant.as_str(),
+        line.instance.as_str(),
+        number(line.entry.revision),
+        line.entry.at.as_millis(),
+        line.receipt,
+        line.checksum_at(seq, owner, lineage),
+        line.body,
         lineage,
     ])?;
     Ok(())
 }
 
-fn save_clarifications(connection: &Connection, prepared: &Prepared<'_>) -> rusqlite::Result<()> {
-    for row in &prepared.clarifications {
+pub(super) fn save_clarifications(
+    connection: &Connection,
+    rows: &[ClarificationRow<'_>],
+) -> rusqlite::Result<()> {
+    for row in rows {
         let mut upsert = connection.prepare_cached(
             "INSERT INTO clarifications (tenant, id, instance, status, created_at, checksum, body)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)

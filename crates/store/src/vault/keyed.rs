@@ -5,6 +5,7 @@
 //! read. What is sealed, and how, is the backend's record layer's business; this one only passes on.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 
 use super::{KeyReport, NO_KEY, Vault};
+use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
@@ -42,6 +44,11 @@ impl KeyedStore {
     /// Whether there is a key to encrypt anything with.
     pub fn has_master(&self) -> bool {
         self.vault.has_master()
+    }
+
+    /// The keys that its records are sealed with.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
     }
 
     /// The data keys of a tenant, or of all of them.
@@ -85,15 +92,16 @@ impl KeyedStore {
         Ok(())
     }
 
-    /// Every tenant with secrets in the batch has a key afterwards.
-    fn have_keys(&self, batch: &[Commit]) -> Result<(), CommitError> {
-        let secret = batch.iter().filter(|commit| !commit.secrets.is_empty());
-        let keyless = secret.filter(|commit| !self.vault.has_current(&commit.tenant));
+    /// Every tenant that has secrets to be saved has a key afterwards. They come with the time of that.
+    fn have_keys<'t>(
+        &self,
+        secret: impl Iterator<Item = (&'t TenantId, Timestamp)>,
+    ) -> Result<(), CommitError> {
         let mut tenants: BTreeSet<&TenantId> = BTreeSet::new();
         let mut now = Timestamp::from_millis(0);
-        for commit in keyless {
-            tenants.insert(&commit.tenant);
-            now = commit.entry.at;
+        for (tenant, at) in secret.filter(|(tenant, _)| !self.vault.has_current(tenant)) {
+            tenants.insert(tenant);
+            now = at;
         }
         if tenants.is_empty() || !self.at_rest() {
             return Ok(());
@@ -140,7 +148,8 @@ fn not_saved(error: LoadError) -> CommitError {
 
 impl Store for KeyedStore {
     fn commit(&self, batch: &[Commit]) -> Result<Vec<Outcome>, CommitError> {
-        self.have_keys(batch)?;
+        let secret = batch.iter().filter(|commit| !commit.secrets.is_empty());
+        self.have_keys(secret.map(|commit| (&commit.tenant, commit.entry.at)))?;
         self.inner.commit(batch)
     }
 
@@ -242,7 +251,9 @@ impl Store for KeyedStore {
     }
 
     fn save_setting(&self, setting: &Setting) -> Result<(), CommitError> {
-        self.inner.save_setting(setting)
+        self.inner.save_setting(setting)?;
+        self.vault.learn(std::slice::from_ref(setting));
+        Ok(())
     }
 
     fn settings(&self) -> Result<Vec<Setting>, LoadError> {
@@ -257,6 +268,19 @@ impl Store for KeyedStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.inner.statistics()
+    }
+
+    /// Which keys there are is learned before: who visits has seen some when one is found missing.
+    fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
+        self.settings()?;
+        self.inner.dossiers(visit)
+    }
+
+    fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError> {
+        let secret = dossiers.iter().filter(|dossier| dossier.secrets.is_some());
+        let secret = secret.map(|dossier| &dossier.snapshot);
+        self.have_keys(secret.map(|snapshot| (&snapshot.tenant, snapshot.updated_at)))?;
+        self.inner.take_in(dossiers)
     }
 
     fn wait_for_news(&self, at_most: Duration) -> bool {

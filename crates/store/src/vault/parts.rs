@@ -21,6 +21,8 @@ const HEAD: &str = "{\"$sealed\":";
 const LIST: &str = "$sealed";
 const MARK: &str = "$secret";
 const VERSION: &str = "v1";
+/// Where within an instance its context is.
+const CONTEXT: &str = "/context/";
 
 /// What is done with the values of secret fields.
 #[derive(Clone, Debug, Default)]
@@ -50,7 +52,7 @@ pub(crate) enum Closed {
 
 /// The values themselves, and all that may hold copies of them, or a digest. What operators find instances by stays as it is.
 pub(crate) fn of_instance(snapshot: &Snapshot, secrets: &[Arc<str>]) -> Vec<String> {
-    let mut parts: Vec<String> = secrets.iter().map(|field| format!("/context/{field}")).collect();
+    let mut parts: Vec<String> = secrets.iter().map(|field| format!("{CONTEXT}{field}")).collect();
     parts.extend((0..snapshot.timers.len()).map(pointer_to_payload));
     parts.extend(
         ["/invocations", "/conversation", "/flow", "/closure/output", "/brought_in"].map(str::to_owned),
@@ -109,6 +111,14 @@ impl Secrets {
         }
         Ok(body)
     }
+}
+
+/// The fields of the context that are sealed in a body, if it is a sealed one.
+pub(crate) fn fields_sealed(body: &[u8]) -> Option<Vec<Arc<str>>> {
+    let rest = body.strip_prefix(HEAD.as_bytes())?;
+    let list = serde_json::Deserializer::from_slice(rest).into_iter::<Vec<String>>().next();
+    let list = list.and_then(Result::ok).unwrap_or_default();
+    Some(list.iter().filter_map(|part| part.strip_prefix(CONTEXT)).map(Arc::from).collect())
 }
 
 /// Whether some of a body is sealed.
@@ -223,7 +233,7 @@ mod tests {
     #[test]
     fn of_an_entry_nothing_is_read_without_a_key_but_what_operators_look_for() {
         let commit = Draft::creation("o-1").effect("x").secret("token").build();
-        let body: Value = serde_json::from_str(&records().prepare(&commit).unwrap().entry_body).unwrap();
+        let body: Value = serde_json::from_str(&records().prepare(&commit).unwrap().line.body).unwrap();
         let is_plain = |value: &Value| value.get(MARK).is_none();
         let plain = body.as_object().unwrap().iter().filter(|(_, value)| is_plain(value));
         let plain: Vec<&str> = plain.map(|(name, _)| name.as_str()).collect();

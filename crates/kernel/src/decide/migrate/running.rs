@@ -24,13 +24,10 @@ impl Move<'_> {
                 if &*timer.id == CLARIFICATION_TIMER {
                     return turn.session.pending.is_some().then(|| timer.clone());
                 }
-                let Some(delayed) = timer.id.strip_prefix(TIMER_PREFIX) else {
+                if !timer.id.starts_with(TIMER_PREFIX) {
                     return chart.event(timer.event()).map(|_| timer.clone());
-                };
-                let id = match delayed.split_once('.') {
-                    Some((delay, path)) => format!("{TIMER_PREFIX}{delay}.{}", self.migration.moved(path)?),
-                    None => timer.id.to_string(),
-                };
+                }
+                let id = self.migration.timer(&timer.id)?;
                 let id = ids.iter().find(|known| known.as_ref() == id)?;
                 Some(Timer { id: Arc::clone(id), ..timer.clone() })
             })

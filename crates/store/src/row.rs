@@ -1,4 +1,4 @@
-//! Records as values: what is written, and what is read back.
+//! Records as values, for whatever keeps values and no columns: Redis, and archives.
 //!
 //! A value is a line of JSON, in which the columns are that are no part of the key, and behind it the body. What is
 //! found is put under the columns of `seal`'s tables and checked. A value of which the first line cannot be read is
@@ -12,19 +12,20 @@ use kernel::snapshot::{SNAPSHOT_FORMAT, Snapshot};
 use kernel::time::Timestamp;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::outbox::{DeliveryStage, EffectStatus, Lane, OutboxEffect};
 use crate::phase::PhaseLine;
-use crate::record::{ClarificationRow, EffectRow, InstanceRow, PhaseOf, Prepared, number, text};
+use crate::record::{ClarificationRow, EffectRow, InstanceRow, LineRow, PhaseOf, number, text};
 use crate::seal::{self, CLARIFICATIONS, Cell, DEFINITIONS, ENTRIES, INSTANCES, OUTBOX, PHASES, SETTINGS};
 use crate::{Secrets, Setting, StoredDefinition};
 
 /// Nothing goes wrong at a value but what is wrong with it.
-pub(super) type Fault = seal::Fault<std::convert::Infallible>;
+pub(crate) type Fault = seal::Fault<std::convert::Infallible>;
 
 /// The columns of an instance that are not its body: the checksum, those under it, `wake_at` and `looping_until`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Head(
+pub(crate) struct Head(
     String,
     pub i64,
     pub String,
@@ -91,6 +92,11 @@ fn split<T: DeserializeOwned>(value: &[u8]) -> (Option<T>, &[u8]) {
     (serde_json::from_slice(head).ok(), body)
 }
 
+/// The body in a value that has one.
+pub(crate) fn body_of(value: &[u8]) -> &[u8] {
+    split::<IgnoredAny>(value).1
+}
+
 fn optional(value: Option<&String>) -> Cell<'_> {
     value.map_or(Cell::Null, |value| text(value))
 }
@@ -100,7 +106,7 @@ fn sum(checksum: &str) -> Option<i64> {
     checksum.parse().ok()
 }
 
-pub(super) fn head_of(row: &InstanceRow<'_>) -> String {
+pub(crate) fn head_of(row: &InstanceRow<'_>) -> String {
     let snapshot = row.snapshot;
     json(&Head(
         row.checksum.to_string(),
@@ -120,11 +126,11 @@ pub(super) fn head_of(row: &InstanceRow<'_>) -> String {
     ))
 }
 
-pub(super) fn parse_head(head: &[u8]) -> Option<Head> {
+pub(crate) fn parse_head(head: &[u8]) -> Option<Head> {
     serde_json::from_slice(head).ok()
 }
 
-pub(super) fn instance(
+pub(crate) fn instance(
     tenant: &TenantId,
     id: &str,
     head: &[u8],
@@ -156,19 +162,23 @@ pub(super) fn instance(
     INSTANCES.reveal(&cells, sum(&found.0), 0, secrets)
 }
 
-pub(super) fn entry_value(prepared: &Prepared<'_>) -> String {
-    let commit = prepared.commit;
-    let head = EntryHead(
-        commit.entry.at.as_millis(),
-        prepared.entry_checksum().to_string(),
-        number(commit.entry.revision),
-        commit.tenant.to_string(),
-        commit.instance.to_string(),
-    );
-    with_body(&head, &prepared.entry_body)
+/// A receipt as keys have it, and as the body of its line says it.
+pub(crate) fn receipt_name(receipt: [u8; 16]) -> String {
+    format!("{:032x}", u128::from_be_bytes(receipt))
 }
 
-pub(super) fn entry(
+pub(crate) fn entry_value(line: &LineRow<'_>) -> String {
+    let head = EntryHead(
+        line.entry.at.as_millis(),
+        line.checksum().to_string(),
+        number(line.entry.revision),
+        line.tenant.to_string(),
+        line.instance.to_string(),
+    );
+    with_body(&head, &line.body)
+}
+
+pub(crate) fn entry(
     receipt: [u8; 16],
     value: &[u8],
     secrets: &Secrets,
@@ -191,7 +201,7 @@ pub(super) fn entry(
     Ok((id, entry))
 }
 
-pub(super) fn question_value(row: &ClarificationRow<'_>) -> String {
+pub(crate) fn question_value(row: &ClarificationRow<'_>) -> String {
     let clarification = row.clarification;
     let head = QuestionHead(
         clarification.status.as_str().to_owned(),
@@ -202,7 +212,7 @@ pub(super) fn question_value(row: &ClarificationRow<'_>) -> String {
     with_body(&head, &row.body)
 }
 
-pub(super) fn question(
+pub(crate) fn question(
     tenant: &TenantId,
     id: &str,
     value: &[u8],
@@ -224,7 +234,7 @@ pub(super) fn question(
     CLARIFICATIONS.reveal(&cells, sum(&checksum), 0, secrets)
 }
 
-pub(super) fn phase_value(of: &PhaseOf<'_>) -> String {
+pub(crate) fn phase_value(of: &PhaseOf<'_>) -> String {
     let row = of.row;
     json(&PhaseHead(
         of.checksum.to_string(),
@@ -242,7 +252,7 @@ pub(super) fn phase_value(of: &PhaseOf<'_>) -> String {
     ))
 }
 
-pub(super) fn phase(tenant: &TenantId, id: &str, place: u16, value: &[u8]) -> Result<PhaseLine, Fault> {
+pub(crate) fn phase(tenant: &TenantId, id: &str, place: u16, value: &[u8]) -> Result<PhaseLine, Fault> {
     let Ok(found) = serde_json::from_slice::<PhaseHead>(value) else {
         let mut cells = [Cell::Null; 14];
         (cells[0], cells[1]) = (text(tenant.as_str()), text(id));
@@ -288,19 +298,19 @@ pub(super) fn phase(tenant: &TenantId, id: &str, place: u16, value: &[u8]) -> Re
     })
 }
 
-pub(super) fn effect_value(row: &EffectRow<'_>) -> String {
+pub(crate) fn effect_value(row: &EffectRow<'_>) -> String {
     let head = EffectHead(
         row.checksum.to_string(),
-        row.after.instance.to_string(),
-        row.after.machine.to_string(),
-        row.subject().map(str::to_owned),
+        row.of.instance.to_string(),
+        row.of.machine.to_string(),
+        row.of.subject().map(str::to_owned),
         row.created_at.as_millis(),
     );
     with_body(&head, &row.body)
 }
 
 /// The lane of an effect as keys have it.
-pub(super) fn lane(effect: &Effect) -> Option<&'static str> {
+pub(crate) fn lane(effect: &Effect) -> Option<&'static str> {
     Lane::of(effect).map(|lane| match lane {
         Lane::Host => "h",
         Lane::Person => "p",
@@ -329,12 +339,32 @@ impl Maybe {
 #[derive(Deserialize)]
 struct Progress(String, IgnoredAny, String, u32, u32, Maybe, Maybe, Maybe, Maybe, Maybe);
 
+/// How far an effect has come, as `Progress` is read; of whose lane, only the scripts say.
+pub(crate) fn progress_value(effect: &OutboxEffect) -> String {
+    fn or_false(value: Option<impl Into<Value>>) -> Value {
+        value.map_or(Value::Bool(false), Into::into)
+    }
+    let time = |at: Option<Timestamp>| or_false(at.map(|at| at.as_millis().to_string()));
+    json(&(
+        effect.seq.to_string(),
+        false,
+        effect.status.as_str(),
+        effect.attempts,
+        effect.parts_done,
+        time(effect.due_at),
+        time(effect.settled_at),
+        or_false(effect.stage.map(DeliveryStage::as_str)),
+        or_false(effect.provider_id.clone()),
+        or_false(effect.error.clone()),
+    ))
+}
+
 /// How often an effect was claimed, by its progress.
-pub(super) fn attempts(progress: &[u8]) -> Option<u32> {
+pub(crate) fn attempts(progress: &[u8]) -> Option<u32> {
     serde_json::from_slice::<Progress>(progress).ok().map(|found| found.3)
 }
 
-pub(super) fn effect(
+pub(crate) fn effect(
     tenant: &TenantId,
     key: &str,
     value: &[u8],
@@ -389,7 +419,7 @@ pub(super) fn effect(
     })
 }
 
-pub(super) fn definition_value(definition: &StoredDefinition, checksum: i64) -> String {
+pub(crate) fn definition_value(definition: &StoredDefinition, checksum: i64) -> String {
     let head = DefinitionHead(
         checksum.to_string(),
         definition.machine.to_string(),
@@ -399,7 +429,7 @@ pub(super) fn definition_value(definition: &StoredDefinition, checksum: i64) -> 
     with_body(&head, &definition.source)
 }
 
-pub(super) fn definition(hash: &str, value: &[u8]) -> Result<StoredDefinition, Fault> {
+pub(crate) fn definition(hash: &str, value: &[u8]) -> Result<StoredDefinition, Fault> {
     let (head, source) = split::<DefinitionHead>(value);
     let Some(DefinitionHead(checksum, machine, version, saved_at)) = head else {
         let cells = [text(hash), Cell::Text(value), Cell::Null, Cell::Null, Cell::Null];
@@ -419,7 +449,7 @@ pub(super) fn definition(hash: &str, value: &[u8]) -> Result<StoredDefinition, F
     })
 }
 
-pub(super) fn setting_value(setting: &Setting, body: &str, checksum: i64) -> String {
+pub(crate) fn setting_value(setting: &Setting, body: &str, checksum: i64) -> String {
     let head = SettingHead(
         checksum.to_string(),
         setting.tenant.to_string(),
@@ -429,7 +459,7 @@ pub(super) fn setting_value(setting: &Setting, body: &str, checksum: i64) -> Str
     with_body(&head, body)
 }
 
-pub(super) fn setting(field: &str, value: &[u8]) -> Result<Setting, Fault> {
+pub(crate) fn setting(field: &str, value: &[u8]) -> Result<Setting, Fault> {
     let (head, body) = split::<SettingHead>(value);
     let Some(SettingHead(checksum, tenant, name, saved_at)) = head else {
         let cells = [text(field), Cell::Text(value), Cell::Null, Cell::Null];
