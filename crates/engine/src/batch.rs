@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Commit, Effect, EffectKind, EntryCause, EventAnswer, Notice};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, EventAnswer, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
 use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
@@ -366,7 +366,7 @@ pub(crate) fn second_of(
     world: Option<&World>,
     commit: &Commit,
 ) -> Result<Option<Refusal>, LoadError> {
-    let is_again = matches!(commit.entry.cause, Some(EntryCause::Again { .. }));
+    let is_again = commit.entry.is_again();
     let Some(after) = commit.after.as_ref().filter(|after| is_again && !after.is_closed()) else {
         return Ok(None);
     };
