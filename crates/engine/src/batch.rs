@@ -7,9 +7,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Commit, Effect, EffectKind, EntryCause, EventAnswer, Notice};
+use kernel::commit::{Answer, Commit, Effect, EffectKind, EventAnswer, Notice};
 use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
-use kernel::id::{Digest, InputKey, InstanceId, TenantId};
+use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
@@ -314,7 +314,7 @@ impl Shard {
                 return Ok(current);
             };
             let machine = self.machine_of(&current)?;
-            let input = timer_input(&current.tenant, &current.instance, &timer.id, timer.deadline);
+            let input = timer_input(&current, timer);
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
@@ -366,7 +366,7 @@ pub(crate) fn second_of(
     world: Option<&World>,
     commit: &Commit,
 ) -> Result<Option<Refusal>, LoadError> {
-    let is_again = matches!(commit.entry.cause, Some(EntryCause::Again { .. }));
+    let is_again = commit.entry.is_again();
     let Some(after) = commit.after.as_ref().filter(|after| is_again && !after.is_closed()) else {
         return Ok(None);
     };
@@ -386,19 +386,19 @@ pub(crate) fn second_of(
     }))
 }
 
-/// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once.
-pub(crate) fn timer_input(
-    tenant: &TenantId,
-    instance: &InstanceId,
-    timer: &str,
-    deadline: Timestamp,
-) -> Input {
-    let digest = Digest::of_parts(&[timer]);
-    let key = format!("timer:{digest}:{}", deadline.as_millis());
+/// The input of a due timer. Its key names the timer and its deadline, so that it takes effect once. Of what came from
+/// another system it names the revision too: a record that comes again may set the same timer again.
+pub(crate) fn timer_input(of: &Snapshot, timer: &Timer) -> Input {
+    let (digest, deadline) = (Digest::of_parts(&[&timer.id]), timer.deadline);
+    let mut key = format!("timer:{digest}:{}", deadline.as_millis());
+    if of.brought_in.is_some() {
+        key.push_str(&format!(":{}", of.revision));
+    }
+    let instance = of.instance.clone();
     Input {
-        tenant: tenant.clone(),
-        key: InputKey::parse(&key).expect("hexadecimal digits and a number make a key"),
-        cause: Cause::Timer { instance: instance.clone(), timer: timer.to_owned(), deadline },
+        tenant: of.tenant.clone(),
+        key: InputKey::parse(&key).expect("hexadecimal digits and numbers make a key"),
+        cause: Cause::Timer { instance, timer: timer.id.to_string(), deadline },
         expected: None,
         by: None,
         trace_id: None,

@@ -285,8 +285,14 @@ impl Commit {
     /// Whether its receipt is that of a creation (`ReceiptScope::Creations`). A message begins sessions too, and leaves
     /// its receipt with its subject.
     pub fn is_creation(&self) -> bool {
-        let is_again = matches!(self.entry.cause, Some(EntryCause::Again { .. }));
-        is_again || (self.expected == Revision(0) && self.entry.message.is_none())
+        self.entry.is_again() || (self.expected == Revision(0) && self.entry.message.is_none())
+    }
+}
+
+impl Entry {
+    /// Whether it is the entry of an instance that was there already, and was brought in from another system again.
+    pub fn is_again(&self) -> bool {
+        matches!(self.cause, Some(EntryCause::Again { .. }))
     }
 }
 

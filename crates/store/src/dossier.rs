@@ -71,5 +71,5 @@ impl Dossier {
 pub(crate) fn is_of_creation(entry: &Entry) -> bool {
     // A refusal has the revision that the instance had.
     let is_first = entry.revision == Revision(1) && !matches!(entry.answer, Answer::Refused(_));
-    is_first && entry.message.is_none()
+    entry.is_again() || (is_first && entry.message.is_none())
 }

@@ -83,8 +83,7 @@ pub fn of_session(
         return Err(SessionStoryError::Incomplete(why));
     }
     // What was before it was brought in again is gone.
-    let is_again = |entry: &Entry| matches!(entry.cause, Some(EntryCause::Again { .. }));
-    log.drain(..log.iter().rposition(is_again).unwrap_or_default());
+    log.drain(..log.iter().rposition(Entry::is_again).unwrap_or_default());
     let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
     let mut teller = Teller::new(&snapshot, &log);
     if current.is_none_or(|current| current.hash != pinned.hash) {

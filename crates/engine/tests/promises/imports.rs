@@ -191,6 +191,28 @@ fn time_goes_on_and_the_record_still_wins() {
 }
 
 #[test]
+fn a_timer_that_comes_again_fires_again() {
+    for (name, store, _house) in stores() {
+        let world = World::over(store);
+        let engine = world.engine();
+        // It was over there an hour ago, whatever else its record says.
+        for (number, task) in ["A", "B", "A", "C"].into_iter().enumerate() {
+            let report = bring(&engine, &[changed(record("ana", "awaiting_action", task), 180)]);
+            assert_eq!(report.imported + report.replaced, 1, "{name} {task}: {report:#?}");
+            engine.recover().unwrap();
+            let ana = world.session("ana");
+            let closure = ana.closure.as_ref().map(|closure| closure.reason.as_str());
+            assert_eq!(
+                (closure, ana.revision.0),
+                (Some("timeout"), 2 * (number as u64 + 1)),
+                "{name} {task}"
+            );
+        }
+        assert_eq!(check_past(&engine), 1, "{name}");
+    }
+}
+
+#[test]
 fn several_who_bring_in_the_same_leave_each_record_once() {
     for (name, store, _house) in stores() {
         let world = World::over(store);

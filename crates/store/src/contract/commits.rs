@@ -9,6 +9,7 @@ use kernel::input::ReceiptScope;
 use kernel::snapshot::Snapshot;
 use serde_json::json;
 
+use crate::contract::lived_in::dossiers;
 use crate::contract::{Draft, Open, id, key_of, left_by, tenant};
 use crate::query::{ClarificationQuery, HistoryQuery};
 use crate::{CommitError, Outcome, Store};
@@ -171,7 +172,9 @@ pub fn a_repeat_of_what_comes_again_is_a_duplicate(open: Open<'_>) {
         assert_eq!(store.commit(from_ref(commit)), Ok(vec![Outcome::Committed]));
         assert_eq!(loaded(&*store, &commit.tenant, &commit.instance), commit.after);
     }
-    for commit in &saved[..3] {
+    let taken_in = open();
+    assert_eq!(taken_in.take_in(&dossiers(&*store)), Ok(()));
+    for (commit, store) in saved[..3].iter().flat_map(|commit| [(commit, &store), (commit, &taken_in)]) {
         let key = commit.entry.key.as_str();
         let elsewhere = Draft::creation("b").key(key).build();
         for repeat in [commit.clone(), Draft::change(&now).brought_in().key(key).build(), elsewhere] {

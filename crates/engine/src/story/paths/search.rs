@@ -346,7 +346,7 @@ impl<'m> Search<'m> {
     fn fire(&mut self, mut snapshot: Snapshot, now: Timestamp, walk: &mut Walk) -> Snapshot {
         for _ in 0..TIMERS_MAX {
             let Some(timer) = snapshot.due_timer(now, |_| true) else { break };
-            let input = timer_input(&snapshot.tenant, &snapshot.instance, &timer.id, timer.deadline);
+            let input = timer_input(&snapshot, timer);
             self.decisions += 1;
             let Ok(commit) = decide(self.machine, Some(&snapshot), &input, now) else { break };
             walk.note(&self.machine.chart, &commit.entry);
