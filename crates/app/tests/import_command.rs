@@ -153,6 +153,30 @@ fn a_record_that_no_request_may_hold_keeps_no_other_from_coming() {
 }
 
 #[test]
+fn a_backup_of_what_was_there_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = server(&dir);
+    assert_eq!(server.say("ana", "m1", "update").status, 200);
+    std::fs::write(dir.path().join("old.jsonl"), record(1).to_string()).unwrap();
+    let arguments = ["old.jsonl", "--mapping", "mapping.yaml", "--backup", "before.backup", "--json"];
+    let (code, told, said) = run(&server, dir.path(), &arguments);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("before.backup has ") && said.contains("1 instance"), "{said}");
+    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["imported"], 1);
+    let mut verify = Command::new(env!("CARGO_BIN_EXE_statewright"));
+    let verified =
+        verify.current_dir(dir.path()).args(["verify", "before.backup", "--json"]).output().unwrap();
+    let contents: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(contents["counts"]["instances"], 1, "{contents}");
+    // Without it, nothing comes: the name is taken.
+    std::fs::write(dir.path().join("old.jsonl"), record(2).to_string()).unwrap();
+    let (code, _, said) = run(&server, dir.path(), &arguments);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("before.backup is there already"), "{said}");
+    assert_eq!(server.get("/v1/instances/old-2").status, 404);
+}
+
+#[test]
 fn a_table_is_read_by_its_columns() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);

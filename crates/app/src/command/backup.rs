@@ -114,32 +114,58 @@ pub(crate) fn backup(args: &BackupArgs) -> CommandResult {
         write(args, passphrase.as_ref(), std::io::stdout().lock())?;
         return Ok(ExitCode::SUCCESS);
     }
+    let began = Instant::now();
+    let Saved { contents, bytes } = save(args, passphrase.as_ref())?;
+    let (path, seconds) = (&args.output, began.elapsed().as_secs_f64());
+    if args.server.json {
+        say!("{}", json!({ "file": path, "bytes": bytes, "seconds": seconds, "contents": contents }));
+        return Ok(ExitCode::SUCCESS);
+    }
+    let megabytes = bytes as f64 / 1e6;
+    say!("{} in {seconds:.1} s", told(&contents.trailer.counts));
+    say!("{} has {megabytes:.1} MB and is whole", path.display());
+    remarks(&contents).iter().for_each(|remark| say!("{remark}"));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A backup of a server before something is done to what it has; says what was written.
+pub(super) fn before(path: &Path, key: Option<&str>, server: &ServerArgs) -> Result<String, Failure> {
+    let args = BackupArgs {
+        output: path.to_owned(),
+        force: false,
+        store: None,
+        backup_key: key.map(str::to_owned),
+        keys: Keys { passphrase_file: None, config: None },
+        server: server.clone(),
+    };
+    let Saved { contents, .. } = save(&args, args.keys.passphrase()?.as_ref())?;
+    Ok(format!("{} has {}", path.display(), told(&contents.trailer.counts)))
+}
+
+/// A file that was written and read again.
+struct Saved {
+    contents: Contents,
+    bytes: u64,
+}
+
+fn save(args: &BackupArgs, passphrase: Option<&Passphrase>) -> Result<Saved, Failure> {
     let path = &args.output;
     if path.is_file() && !args.force {
         let name = path.display();
         return Err(Failure(format!("{name} is there already; choose another name, or add --force")));
     }
-    let began = Instant::now();
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |error| Failure(format!("failed to write {}: {error}", path.display()));
     // Under another name, and for its owner only, until all of it is there.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failed)?;
-    write(args, passphrase.as_ref(), BufWriter::new(file.as_file_mut()))?;
+    write(args, passphrase, BufWriter::new(file.as_file_mut()))?;
     file.as_file().sync_all().map_err(failed)?;
-    let contents = read_again(file.path(), passphrase.as_ref())
+    let contents = read_again(file.path(), passphrase)
         .map_err(|problem| Failure(format!("what was written cannot be read again: {problem}")))?;
     file.persist(path).map_err(|error| failed(error.error))?;
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)?;
     let bytes = path.metadata().map_err(failed)?.len();
-    let seconds = began.elapsed().as_secs_f64();
-    if args.server.json {
-        say!("{}", json!({ "file": path, "bytes": bytes, "seconds": seconds, "contents": contents }));
-        return Ok(ExitCode::SUCCESS);
-    }
-    say!("{} in {seconds:.1} s", told(&contents.trailer.counts));
-    say!("{} has {} and is whole", path.display(), size(bytes));
-    remarks(&contents).iter().for_each(|remark| say!("{remark}"));
-    Ok(ExitCode::SUCCESS)
+    Ok(Saved { contents, bytes })
 }
 
 /// Writes an archive to its end, encrypted if there is a passphrase.

@@ -12,7 +12,7 @@ use crate::outgoing::escaped;
 use crate::telemetry::fresh_trace_id;
 
 /// Which server, and as whom.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(super) struct ServerArgs {
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_URL", default_value = "http://127.0.0.1:7474")]
     server: String,

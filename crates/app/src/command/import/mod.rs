@@ -24,6 +24,7 @@ use kernel::mapping::{self, Arrival, Mapped, Mapping};
 use kernel::time::{Delay, Timestamp};
 use serde_json::{Value, json};
 
+use crate::command::backup;
 use crate::command::client::{ServerArgs, problem_text, text};
 use crate::command::import::account::{Account, Fate};
 use crate::command::import::memory::{Memory, News};
@@ -67,6 +68,12 @@ pub(crate) struct ImportArgs {
     /// Bring in nothing, and say what would become of each record
     #[arg(long)]
     dry_run: bool,
+    /// Back the server up into this file first: all that it has, of all tenants
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "undo"])]
+    backup: Option<PathBuf>,
+    /// What the server wants of whoever takes a backup: `backup_key` of its settings
+    #[arg(long, value_name = "KEY", env = "STATEWRIGHT_BACKUP_KEY", hide_env_values = true)]
+    backup_key: Option<String>,
     /// Write what was rejected into this file, each record with its line and the reason
     #[arg(long, value_name = "FILE", conflicts_with = "undo")]
     rejects: Option<PathBuf>,
@@ -104,6 +111,9 @@ pub(crate) fn import(args: &ImportArgs) -> CommandResult {
         return undo::undo(args);
     }
     let (machine, mapping) = load(args)?;
+    if let Some(path) = &args.backup {
+        eprintln!("{}", backup::before(path, args.backup_key.as_deref(), &args.server)?);
+    }
     let task =
         Task { args, mapping: &mapping, machine: machine.name.as_str(), now: engine::Clock::System.now() };
     if args.follow {
