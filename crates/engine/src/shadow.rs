@@ -306,8 +306,8 @@ fn compare(machine: &Machine, step: &Step<'_>, of: &Snapshot, found: &mut Findin
     });
 }
 
-/// The instance as a migration would take it to the version. The revision stays, since what buttons and effects are called is
-/// made of it.
+/// The instance as a migration would take it to the version, but that nobody has touched it: the revision stays, since what
+/// buttons and effects are called is made of it, and whose it is.
 fn taken_there(to: &Machine, from: &Machine, before: &Snapshot, at: Timestamp) -> Result<Snapshot, String> {
     let phases = from.flow.iter().flat_map(|flow| flow.phases.iter().map(|phase| Arc::clone(&phase.name)));
     let cause =
@@ -324,7 +324,9 @@ fn taken_there(to: &Machine, from: &Machine, before: &Snapshot, at: Timestamp) -
         decide(to, Some(before), &input, at).map_err(|refusal| refusal.message)?;
     let replaced = matches!(&entry.answer, Answer::Event(answer) if answer.replaced.is_some());
     match (after, replaced) {
-        (Some(after), false) => Ok(Snapshot { revision: before.revision, ..after }),
+        (Some(after), false) => {
+            Ok(Snapshot { revision: before.revision, brought_in: before.brought_in.clone(), ..after })
+        }
         _ => Err(format!("it would be parked: {}", entry.reason.unwrap_or_default())),
     }
 }

@@ -3,6 +3,7 @@
 use engine::Engine;
 use engine::import::{Arrival, ImportReport, bring_in};
 use engine::replay::{ReplayStore, Verdict, at, replay, replay_all};
+use engine::shadow::{Played, Shadow, shadow};
 use engine::story::of_session;
 use engine::withdraw::{Withdraw, WithdrawalReport, withdraw};
 use kernel::id::{InputKey, InstanceId, Revision};
@@ -63,6 +64,21 @@ fn undo(engine: &Engine, asked: &Withdraw) -> WithdrawalReport {
 /// Withdrawn, already, gone on.
 fn undone(report: &WithdrawalReport) -> [usize; 3] {
     [report.withdrawn, report.already, report.gone_on]
+}
+
+/// What another version would have made of what was imported, again imported and withdrawn.
+#[test]
+fn a_version_beside_the_history_takes_imports_as_they_came() {
+    let world = World::new();
+    let engine = world.engine();
+    bring(&engine, &[record("ana", "task_selection", "T1"), record("ben", "idle", "T2")]);
+    bring(&engine, &[record("ana", "collecting_data", "T1")]);
+    undo(&engine, &because());
+    let text = definition().replace("version: 1", "version: 2");
+    let (version, machine) = (Played::Text(text), machine());
+    let asked = Shadow { machine, version, since: start(), limit: 100, cursor: None };
+    let report = shadow(&engine, &tenant(), &asked).unwrap();
+    assert_eq!((report.inputs, report.same), (5, 5), "{report:#?}");
 }
 
 fn because() -> Withdraw {
