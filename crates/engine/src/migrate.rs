@@ -20,7 +20,7 @@ use serde::Serialize;
 use store::{InstanceQuery, StoreStatistics};
 
 use crate::diff::{Version, VersionError, named};
-use crate::{Answered, Engine, EngineError, Machines, MachinesError};
+use crate::{Engine, EngineError, Machines, MachinesError};
 
 /// Handed over before the first of them has its answer: enough to be saved together, and too few to keep people waiting.
 const EACH: usize = 128;
@@ -149,7 +149,7 @@ struct Moving<'a> {
 
 impl Moving<'_> {
     fn all(&self, snapshots: &[Snapshot], told: &mut Told) -> Result<(), EngineError> {
-        let mut waiting = Vec::new();
+        let (mut moving, mut inputs) = (Vec::new(), Vec::new());
         for snapshot in snapshots {
             if snapshot.definition == self.to.hash {
                 told.already += 1;
@@ -161,16 +161,12 @@ impl Moving<'_> {
                 told.add(snapshot, &decided.map_or_else(Answer::Refused, |commit| commit.entry.answer));
                 continue;
             }
-            let (sender, receiver) = crossbeam_channel::bounded::<Answered>(1);
-            self.engine.submit(input, move |answered| {
-                // The receiver is gone only if its thread gave up; then nobody wants the answer.
-                let _ = sender.send(answered);
-            });
-            waiting.push((snapshot, receiver));
+            moving.push(snapshot);
+            inputs.push(input);
         }
         let mut failed = None;
-        for (snapshot, receiver) in waiting {
-            match receiver.recv().unwrap_or(Err(EngineError::Stopping)) {
+        for (snapshot, answered) in moving.into_iter().zip(self.engine.call_all(inputs)) {
+            match answered {
                 Ok(submitted) => told.add(snapshot, &submitted.answer),
                 Err(error) if error.passes() => failed = failed.or(Some(error)),
                 Err(error) => told.leave(snapshot, error.to_string()),
