@@ -11,7 +11,7 @@ use kernel::commit::{Answer, Commit, Effect, EffectKind, Entry};
 use kernel::conversation::Reply;
 use kernel::decide::decide;
 use kernel::id::{InputKey, InstanceId, MachineName, Revision, TenantId};
-use kernel::input::{Cause, Fields, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::migration::Migration;
 use kernel::refusal::Refusal;
@@ -281,9 +281,9 @@ fn compare(machine: &Machine, step: &Step<'_>, of: &Snapshot, found: &mut Findin
         },
     };
     let nothing = Migration::default();
-    // Of a creation there is nothing before, and its state is called as its own version calls it.
-    let of_version = step.before.map_or(of.version, |before| before.version);
-    let migration = machine.migration(of_version).unwrap_or(&nothing);
+    // What is said of the input is called as the version calls it that it was decided by.
+    let declared = machine.migration(step.machine.version).filter(|_| step.machine.hash != machine.hash);
+    let migration = declared.unwrap_or(&nothing);
     let decided = decide(machine, before.as_ref(), &as_called_there(input, migration), entry.at);
     let was = Came::of(entry, migration.moved_all(&entry.to).unwrap_or_else(|| entry.to.clone()));
     let would_be = match &decided {
@@ -331,13 +331,21 @@ fn taken_there(to: &Machine, from: &Machine, before: &Snapshot, at: Timestamp) -
     }
 }
 
-/// A timer is called after its state.
+/// A timer is called after its state; what comes from another system stood in one.
 fn as_called_there(input: &Input, migration: &Migration) -> Input {
     let mut input = input.clone();
-    if let Cause::Timer { timer, .. } = &mut input.cause
-        && let Some(there) = migration.timer(timer)
-    {
-        *timer = there;
+    match &mut input.cause {
+        Cause::Timer { timer, .. } => {
+            if let Some(there) = migration.timer(timer) {
+                *timer = there;
+            }
+        }
+        Cause::Create { start: Start { former: Some(former), .. }, .. } => {
+            if let Some(there) = migration.moved_all(&former.state) {
+                former.state = there;
+            }
+        }
+        _ => {}
     }
     input
 }

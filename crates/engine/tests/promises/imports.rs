@@ -74,7 +74,8 @@ fn a_version_beside_the_history_takes_imports_as_they_came() {
     bring(&engine, &[record("ana", "task_selection", "T1"), record("ben", "idle", "T2")]);
     bring(&engine, &[record("ana", "collecting_data", "T1")]);
     undo(&engine, &because());
-    let text = definition().replace("version: 1", "version: 2");
+    let text = definition().replace("version: 1", "version: 2").replace("collecting_data", "gathering");
+    let text = format!("{text}\nmigrations: {{ states: {{ collecting_data: gathering }} }}\n");
     let (version, machine) = (Played::Text(text), machine());
     let asked = Shadow { machine, version, since: start(), limit: 100, cursor: None };
     let report = shadow(&engine, &tenant(), &asked).unwrap();
