@@ -235,6 +235,13 @@ pub struct FieldIndex(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReplyIndex(pub u16);
 
+/// Why paths are not those of states that are active together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Apart<'p> {
+    Unknown(&'p str),
+    NotWith(Arc<str>, &'p str),
+}
+
 impl Chart {
     pub fn initial_leaves(&self) -> &[StateIndex] {
         &self.initial_leaves
@@ -316,6 +323,29 @@ impl Chart {
         let mut above = self.ancestors(one);
         let common = above.find(|a| self.is_descendant(other, *a));
         !nested && common.is_some_and(|c| self.state(c).kind == Kind::Parallel)
+    }
+
+    /// The states of these paths, each in another region; one that is named twice counts once.
+    ///
+    /// # Errors
+    /// The first that is none, or that cannot be active with one before it.
+    pub(crate) fn together<'p>(
+        &self,
+        paths: impl Iterator<Item = &'p str>,
+    ) -> Result<Vec<StateIndex>, Apart<'p>> {
+        let mut states: Vec<StateIndex> = Vec::new();
+        for path in paths {
+            let state = self.by_path(path).filter(|state| *state != ROOT && !self.is_history(*state));
+            let state = state.ok_or(Apart::Unknown(path))?;
+            if states.contains(&state) {
+                continue;
+            }
+            if let Some(other) = states.iter().find(|other| !self.are_orthogonal(state, **other)) {
+                return Err(Apart::NotWith(Arc::clone(&self.state(*other).path), path));
+            }
+            states.push(state);
+        }
+        Ok(states)
     }
 
     pub fn is_atomic(&self, state: StateIndex) -> bool {

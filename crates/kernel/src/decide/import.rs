@@ -4,7 +4,7 @@
 //! that should have fired meanwhile is due at once; calls that its states wait for are made again.
 //! As long as nothing but time has touched it here, a later record comes in its place, or it is withdrawn.
 
-use crate::chart::{ROOT, StateIndex};
+use crate::chart::{Apart, ROOT, StateIndex};
 use crate::commit::{Commit, EntryCause};
 use crate::decide::turn::Turn;
 use crate::diagnostic::nearest;
@@ -171,21 +171,13 @@ fn speak(turn: &mut Turn<'_>, former: &Former) -> Result<(), Refusal> {
 /// The states that are named, each in another region.
 fn states(machine: &Machine, named: &str) -> Result<Vec<StateIndex>, Refusal> {
     let chart = &machine.chart;
-    let mut states: Vec<StateIndex> = Vec::new();
-    for path in named.split(',') {
-        let state = chart.by_path(path).filter(|state| *state != ROOT && !chart.is_history(*state));
-        let Some(state) = state else {
-            let known = chart.states.iter().skip(1).map(|state| &*state.path);
-            let help = nearest(path, known);
-            return Err(unfit(format!("the machine `{}` has no state `{path}`; {help}", machine.name)));
-        };
-        if let Some(other) = states.iter().find(|other| !chart.are_orthogonal(state, **other)) {
-            let other = &chart.state(*other).path;
-            return Err(unfit(format!("`{other}` and `{path}` cannot be active together")));
+    chart.together(named.split(',')).map_err(|apart| match apart {
+        Apart::Unknown(path) => {
+            let help = nearest(path, chart.states.iter().skip(1).map(|state| &*state.path));
+            unfit(format!("the machine `{}` has no state `{path}`; {help}", machine.name))
         }
-        states.push(state);
-    }
-    Ok(states)
+        Apart::NotWith(other, path) => unfit(format!("`{other}` and `{path}` cannot be active together")),
+    })
 }
 
 /// The first of the top's delays is over at that time, and the others as much later as they are longer.

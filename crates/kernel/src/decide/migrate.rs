@@ -11,7 +11,7 @@ use serde_json::Value;
 use std::sync::Arc;
 
 use crate::bound;
-use crate::chart::{ROOT, StateIndex};
+use crate::chart::{Apart, StateIndex};
 use crate::commit::{Commit, Replaced};
 use crate::conversation::ClarificationStatus;
 use crate::decide::turn::Turn;
@@ -45,6 +45,25 @@ enum Unfit {
     Stays(String),
     /// In words that go on from "it cannot be migrated: ".
     Because(String),
+    /// A field of the context, and what is wrong with its value.
+    Field(String, String),
+}
+
+impl Unfit {
+    fn told(self) -> String {
+        match self {
+            Self::Stays(why) | Self::Because(why) => why,
+            Self::Field(name, problem) => format!("context.{name} {problem}"),
+        }
+    }
+
+    /// For the log, which may be read by many: no value is told, since only the other definition knows which are secret.
+    fn noted(self) -> String {
+        match self {
+            Self::Field(name, _) => format!("what context.{name} held does not fit"),
+            other => other.told(),
+        }
+    }
 }
 
 impl From<Refusal> for Unfit {
@@ -82,11 +101,12 @@ pub(super) fn migrate(
     };
     let (mut commit, why) = match (carried, &migration.otherwise) {
         (Ok(commit), _) => (commit, None),
-        (Err(Unfit::Because(why)), Some(otherwise)) => match moving.parked(otherwise) {
-            Ok(commit) => (commit, Some(why)),
-            Err(Unfit::Stays(also) | Unfit::Because(also)) => return refuse(format!("{why}; {also}")),
+        (Err(Unfit::Stays(why)), _) => return refuse(why),
+        (Err(unfit), None) => return refuse(unfit.told()),
+        (Err(unfit), Some(otherwise)) => match moving.parked(otherwise) {
+            Ok(commit) => (commit, Some(unfit.noted())),
+            Err(also) => return refuse(format!("{}; {}", unfit.told(), also.told())),
         },
-        (Err(Unfit::Stays(why) | Unfit::Because(why)), _) => return refuse(why),
     };
     commit.entry.reason = Some(moving.told(why));
     Ok(commit)
@@ -166,40 +186,37 @@ impl Move<'_> {
 
     /// The states that are active here, each in another region.
     fn states(self) -> Result<Vec<StateIndex>, Unfit> {
-        let chart = &self.machine.chart;
-        let mut states: Vec<StateIndex> = Vec::new();
+        let mut here = Vec::new();
         for leaf in &self.before.configuration {
-            let Some(here) = self.migration.moved(leaf) else {
-                return Err(Unfit::Stays(format!("the migration leaves what is in `{leaf}` where it is")));
-            };
-            for path in here.split(',') {
-                let known = chart.by_path(path).filter(|state| *state != ROOT && !chart.is_history(*state));
-                let Some(state) = known else {
-                    let help = nearest(path, chart.states.iter().skip(1).map(|state| &*state.path));
-                    let version = self.machine.version;
-                    let why = format!(
-                        "version {version} has no state `{path}`, and no migration says where that leads; {help}"
-                    );
-                    return Err(Unfit::Because(why));
-                };
-                if states.contains(&state) {
-                    continue;
+            match self.migration.moved(leaf) {
+                Some(moved) => here.push(moved),
+                None => {
+                    let why = format!("the migration leaves what is in `{leaf}` where it is");
+                    return Err(Unfit::Stays(why));
                 }
-                if let Some(other) = states.iter().find(|other| !chart.are_orthogonal(state, **other)) {
-                    let other = &chart.state(*other).path;
-                    let why = format!("`{other}` and `{path}` cannot be active together here");
-                    return Err(Unfit::Because(why));
-                }
-                states.push(state);
             }
         }
-        Ok(states)
+        let chart = &self.machine.chart;
+        chart.together(here.iter().flat_map(|paths| paths.split(','))).map_err(|apart| {
+            Unfit::Because(match apart {
+                Apart::Unknown(path) => {
+                    let help = nearest(path, chart.states.iter().skip(1).map(|state| &*state.path));
+                    let version = self.machine.version;
+                    format!(
+                        "version {version} has no state `{path}`, and no migration says where that leads; {help}"
+                    )
+                }
+                Apart::NotWith(other, path) => {
+                    format!("`{other}` and `{path}` cannot be active together here")
+                }
+            })
+        })
     }
 
     /// The context as this definition has it: what a migration declares, else what the field held before, else what it
     /// begins with. With `as_far` as it fits, what does not is as in a new instance.
     fn context(self, as_far: bool) -> Result<Fields, Unfit> {
-        let because = |why: String| Err(Unfit::Because(why));
+        let wrong = |name: &str, problem: String| Err(Unfit::Field(name.to_owned(), problem));
         let declared: Vec<(&str, Result<Value, String>)> =
             self.migration.fields(self.before, self.now).collect();
         let mut context = Fields::new();
@@ -208,7 +225,7 @@ impl Move<'_> {
             let found = match declared.iter().find(|(declared, _)| declared == name) {
                 Some((_, Ok(value))) => Some(value),
                 Some((_, Err(_))) if as_far => None,
-                Some((_, Err(problem))) => return because(format!("context.{name}: {problem}")),
+                Some((_, Err(problem))) => return wrong(name, format!("cannot be made: {problem}")),
                 // Where nothing may be null, nothing is as in a new instance.
                 None => self
                     .before
@@ -218,10 +235,10 @@ impl Move<'_> {
             };
             let value = match found.map(|value| (value, field.accepts(value))) {
                 Some((value, Ok(()))) => value.clone(),
-                Some((_, Err(problem))) if !as_far => return because(format!("context.{name} {problem}")),
+                Some((_, Err(problem))) if !as_far => return wrong(name, problem),
                 _ => match fresh(field) {
                     Some(value) => value,
-                    None => return because(format!("context.{name} is required")),
+                    None => return wrong(name, "is required".to_owned()),
                 },
             };
             context.insert(name.clone(), value);

@@ -243,7 +243,7 @@ fn the_context_is_what_the_new_definition_makes_of_it() {
     let wrong = " - context: { cents: 7, note: before.amount }";
     check(json!({}), wrong, Err("context.note must be text, not 5"));
     let fails = " - context: { cents: before.price }";
-    check(json!({}), fails, Err("context.cents: `before.price`: before.price is missing"));
+    check(json!({}), fails, Err("context.cents cannot be made: `before.price`: before.price is missing"));
     // What is parked takes with it what fits.
     let otherwise = " - { context: { cents: 7, note: before.amount }, otherwise: open }";
     check(json!({}), otherwise, Ok(json!({ "cents": 7, "note": "", "old": "x", "fresh": [1] })));
@@ -303,6 +303,18 @@ fn what_has_ended_stays_as_it_is() {
     let mut life = Life::begin(&ONE.replace("initial: open", "initial: lost"), json!({}));
     let wrong = life.migrate(&two(" - {}", &[])).unwrap_err().message;
     assert_eq!(wrong, format!("it ended at {} (lost)", at(0)));
+}
+
+#[test]
+fn a_value_that_does_not_fit_is_told_to_who_asks_and_not_to_the_log() {
+    let mut life = Life::begin(ONE, json!({ "note": "do not tell" }));
+    let other = [("  note: { type: string, nullable: true }\n", "  note: { type: integer, default: 0 }\n")];
+    let refusal = life.migrate(&two(" - {}", &other)).unwrap_err();
+    assert_eq!(refusal.message, "context.note must be a whole number, not \"do not tell\"");
+    let commit = life.migrate(&two(" - otherwise: open", &other)).unwrap();
+    let reason = commit.entry.reason.as_deref();
+    assert_eq!(reason, Some("from version 1 to 2; what context.note held does not fit"));
+    assert!(!serde_json::to_string(&commit.entry).unwrap().contains("do not tell"));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use crate::chart::{Computed, StateIndex};
+use crate::chart::{Apart, Computed};
 use crate::definition::compile::Compiler;
 use crate::definition::compile::expressions::compile_migrated;
 use crate::definition::document::Placed;
@@ -65,31 +65,26 @@ impl<'a> Compiler<'a, '_> {
             }
             return is_known;
         }
-        let mut found: Vec<StateIndex> = Vec::new();
-        for path in here.value.split(',') {
-            let Some(state) = self.state(path, here) else { return false };
-            if found.iter().any(|other| !self.chart.are_orthogonal(state, *other)) {
-                let message = format!("`{}` cannot be active together", shorten(&here.value));
+        match self.chart.together(here.value.split(',')) {
+            Ok(_) => true,
+            Err(Apart::Unknown(path)) => {
+                self.no_state(path, here);
+                false
+            }
+            Err(Apart::NotWith(other, path)) => {
+                let message = format!("`{other}` and `{}` cannot be active together", shorten(path));
                 let help = "name one state, or one of each region of a parallel state";
                 self.error("illegal_target", here.place, message, help);
-                return false;
+                false
             }
-            found.push(state);
         }
-        true
     }
 
-    /// The state of a path from the top.
-    fn state(&mut self, path: &str, named: &Placed<String>) -> Option<StateIndex> {
-        let found =
-            self.chart.by_path(path).filter(|state| !path.is_empty() && !self.chart.is_history(*state));
-        if found.is_none() {
-            let paths = self.chart.states.iter().skip(1).map(|state| &*state.path);
-            let help = self.nearest(path, paths);
-            let message = format!("there is no state `{}`", shorten(path));
-            self.error("unknown_target", named.place, message, help);
-        }
-        found
+    fn no_state(&mut self, path: &str, named: &Placed<String>) {
+        let paths = self.chart.states.iter().skip(1).map(|state| &*state.path);
+        let help = self.nearest(path, paths);
+        let message = format!("there is no state `{}`", shorten(path));
+        self.error("unknown_target", named.place, message, help);
     }
 
     fn migrated_field(
@@ -121,7 +116,11 @@ impl<'a> Compiler<'a, '_> {
     }
 
     fn otherwise(&mut self, written: &'a OtherwiseDefinition) -> Option<Otherwise> {
-        let target = self.state(&written.target.value, &written.target);
+        let path = written.target.value.as_str();
+        let target = self.chart.together(std::iter::once(path)).ok().and_then(|found| found.first().copied());
+        if target.is_none() {
+            self.no_state(path, &written.target);
+        }
         let reply = match &written.reply {
             Some(name) => Some(self.reply(name)?),
             None => None,
