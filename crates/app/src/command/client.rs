@@ -245,6 +245,16 @@ pub(super) fn words(list: &[Value]) -> String {
     list.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// A number of a report; none counts as zero.
+pub(super) fn count(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_default()
+}
+
+/// A list of a report; none is an empty one.
+pub(super) fn list<'v>(report: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
+    report[name].as_array().into_iter().flatten()
+}
+
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),

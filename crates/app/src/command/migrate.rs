@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::command::client::{ServerArgs, text};
+use crate::command::client::{ServerArgs, count, list, text};
 use crate::command::{CommandResult, Failure};
 use crate::outgoing::escaped;
 
@@ -78,14 +78,6 @@ fn begun(failure: Failure, whole: Option<&Value>, args: &MigrateArgs) -> Failure
             count(whole, "migrated") + count(whole, "parked")
         )),
     }
-}
-
-fn count(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value[name].as_array().into_iter().flatten()
 }
 
 /// The reports of two slices as one.

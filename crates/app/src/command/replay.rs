@@ -11,7 +11,7 @@ use engine::replay::{ReplayReport, replay_store};
 use kernel::id::MachineName;
 use serde_json::{Value, json};
 
-use crate::command::client::{ServerArgs, text};
+use crate::command::client::{ServerArgs, count, list, text};
 use crate::command::{CommandResult, Failure};
 use crate::encryption::{master_keys, open_store};
 use crate::outgoing::escaped;
@@ -102,14 +102,6 @@ fn of_store(args: &ReplayArgs, url: &str, began: Instant) -> Result<Value, Failu
 
 fn ended(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn count(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value[name].as_array().into_iter().flatten()
 }
 
 /// The reports of two slices as one.

@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::command::CommandResult;
-use crate::command::client::{ServerArgs, text};
+use crate::command::client::{ServerArgs, count, list, text};
 use crate::command::diff::{Side, source};
 use crate::outgoing::escaped;
 
@@ -73,14 +73,6 @@ pub(crate) fn shadow(args: &ShadowArgs) -> CommandResult {
         }
         whole = Some(merged);
     }
-}
-
-fn count(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap_or_default()
-}
-
-fn list<'v>(value: &'v Value, name: &str) -> impl Iterator<Item = &'v Value> {
-    value[name].as_array().into_iter().flatten()
 }
 
 /// The first of two lists, each thing once, then the second.

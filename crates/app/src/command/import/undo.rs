@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::command::client::text;
+use crate::command::client::{count, text};
 use crate::command::import::{ImportArgs, named, written};
 use crate::command::{CommandResult, Failure};
 
@@ -55,10 +55,6 @@ fn begun(failure: Failure, whole: Option<&Value>, args: &ImportArgs) -> Failure 
             count(whole, "withdrawn")
         )),
     }
-}
-
-fn count(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap_or_default()
 }
 
 fn found(report: &Value) -> impl Iterator<Item = &Value> {
