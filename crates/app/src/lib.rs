@@ -9,6 +9,7 @@ pub mod channels;
 pub mod command;
 pub mod config;
 pub mod connections;
+mod dashboard;
 pub mod encryption;
 pub mod export;
 pub mod http;

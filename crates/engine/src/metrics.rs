@@ -150,6 +150,11 @@ impl Metrics {
         self.phases.count(machine, moved);
     }
 
+    /// How many inputs were refused with this code, of all machines.
+    pub fn refused(&self, code: &'static str) -> u64 {
+        self.inputs.ended_so(code)
+    }
+
     /// How many batches have been committed.
     pub fn batches(&self) -> u64 {
         self.batches.get()

@@ -25,6 +25,7 @@ use crate::command::overlay_files::{OverlayFile, read_definition};
 use crate::command::{CommandResult, Failure, MachineDirs};
 use crate::config::{ConfigFile, LogChoice};
 use crate::connections::{Channel, Connections};
+use crate::dashboard::keep_pulse;
 use crate::encryption::{dev_key, open_store};
 use crate::http::{self, App};
 use crate::outgoing::{Allowed, Outgoing};
@@ -275,6 +276,7 @@ fn run(server: Server) -> CommandResult {
         app.backup_key = server.backup_key;
         let app = Arc::new(app);
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
+        tokio::spawn(keep_pulse(Arc::downgrade(&app)));
         let router = http::router(app);
         let handle = move |request| http::answer(router.clone(), request);
         let cut = accept::serve(listener, handle, Limits::default(), stop_signal()).await;

@@ -22,6 +22,7 @@ use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments}
 use crate::http::{App, Shared};
 
 /// A flow with the definition that it is pinned to.
+#[derive(Debug)]
 pub struct Found {
     pub machine: Arc<Machine>,
     pub snapshot: Snapshot,

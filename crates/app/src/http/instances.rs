@@ -374,7 +374,7 @@ pub async fn history(
     .await
 }
 
-/// An event or a message, as it would be sent.
+/// An event, a message or a recovery, as it would be sent.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ExplainBody {
@@ -382,6 +382,14 @@ pub struct ExplainBody {
     #[serde(default)]
     payload: Fields,
     message: Option<Message>,
+    recover: Option<RecoverTrial>,
+}
+
+/// A recovery, as it would be asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecoverTrial {
+    reason: String,
 }
 
 pub async fn explain(
@@ -392,16 +400,22 @@ pub async fn explain(
 ) -> Result<Response, Problem> {
     app.read(move |app| {
         let snapshot = app.engine.instance(&caller.tenant, &instance)?;
-        let cause = match (body.event, body.message) {
-            (Some(event), None) => Cause::Event { instance, event, payload: body.payload },
-            (None, Some(message)) => {
+        let cause = match (body.event, body.message, body.recover) {
+            (None, None, Some(RecoverTrial { reason })) => Cause::Recover { instance, reason },
+            (Some(event), None, None) => Cause::Event { instance, event, payload: body.payload },
+            (None, Some(message), None) => {
                 let subject = snapshot.subject.clone().ok_or_else(|| {
                     let detail = "the instance has no subject, so nobody sends it messages";
                     Problem::bad_request("no_subject", detail)
                 })?;
                 Cause::Message { machine: snapshot.machine.clone(), subject, message }
             }
-            _ => return Err(Problem::bad_request("malformed_body", "send either `event` or `message`")),
+            _ => {
+                return Err(Problem::bad_request(
+                    "malformed_body",
+                    "send one of `event`, `message` and `recover`",
+                ));
+            }
         };
         // Nothing is saved under it.
         let key = caller.key_or_fresh(None);

@@ -131,7 +131,7 @@ pub async fn activate(
     .await
 }
 
-pub(super) fn refused(error: MachinesError) -> Problem {
+pub fn refused(error: MachinesError) -> Problem {
     match error {
         MachinesError::Diagnostics(diagnostics) => Problem::diagnostics(diagnostics),
         MachinesError::UnknownBase(error) => Problem::from(error),

@@ -8,7 +8,7 @@ mod clarifications;
 mod deliveries;
 mod diff;
 mod export;
-mod flows;
+pub mod flows;
 mod imports;
 mod instances;
 mod keys;
@@ -22,7 +22,7 @@ mod phases;
 pub mod problem;
 mod receipts;
 mod replay;
-mod request;
+pub mod request;
 mod reroute;
 mod rollout;
 mod shadow;
@@ -46,8 +46,10 @@ use store::KeyedStore;
 
 use crate::access::{Access, BackupKey};
 use crate::connections::Connections;
+use crate::dashboard::{self, Pulse};
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
+pub use machines::refused as refused_definition;
 use problem::Problem;
 pub use rollout::keep_settings_fresh;
 
@@ -72,6 +74,8 @@ pub struct App {
     pub keys: Option<Arc<KeyedStore>>,
     /// Without one, nobody is given a backup by a server that asks for keys.
     pub backup_key: Option<BackupKey>,
+    /// What the dashboard shows of the last minutes.
+    pub pulse: Pulse,
     pub started: Instant,
 }
 
@@ -104,18 +108,22 @@ impl App {
             recognisers: None,
             keys: None,
             backup_key: None,
+            pulse: Pulse::default(),
             started,
         }
     }
 
     /// The current machines that people have defined; our own are left out.
-    fn machines(&self) -> Vec<Arc<Machine>> {
+    pub fn machines(&self) -> Vec<Arc<Machine>> {
         self.engine.machines().all().into_iter().filter(|machine| !machine.name.is_own()).collect()
     }
 
     /// Hands an input to the engine and waits for its durable answer.
     async fn submit(&self, input: Input) -> Result<Submitted, Problem> {
-        self.hand_over(input).answer().await
+        let handed_over = Instant::now();
+        let answer = self.hand_over(input).answer().await;
+        self.pulse.answered(handed_over.elapsed());
+        answer
     }
 
     /// Hands an input to the engine. Inputs are taken in the order in which they are handed over.
@@ -130,7 +138,10 @@ impl App {
 
     /// `submit`, for what may be a message.
     async fn submit_message(self: &Arc<Self>, input: Input) -> Result<Submitted, Problem> {
-        self.hand_over_message(input).answer().await
+        let handed_over = Instant::now();
+        let answer = self.hand_over_message(input).answer().await;
+        self.pulse.answered(handed_over.elapsed());
+        answer
     }
 
     /// `hand_over`, for what may be a message: a recogniser is asked first, if one is set up for its machine, and each of
@@ -168,7 +179,7 @@ impl App {
     }
 
     /// Runs a store read where blocking is allowed.
-    async fn read<T: Send + 'static>(
+    pub async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -201,7 +212,7 @@ pub async fn answer(router: Router, mut request: Request) -> Response {
 /// The routes. Requests come to them by `answer`.
 pub fn router(app: Shared) -> Router {
     Router::new()
-        .route("/", get(operations::welcome))
+        .merge(dashboard::routes())
         .route("/v1/machines/{machine}/sessions/{subject}/messages", post(messages::post_message))
         .route("/v1/machines/{machine}/sessions/{subject}", get(messages::get_session))
         .route("/v1/instances", post(instances::create).get(instances::list))

@@ -13,17 +13,6 @@ use crate::http::problem::Problem;
 use crate::http::request::{self, Body, Caller};
 use crate::recognisers::Recognisers;
 
-/// What a person sees who opens the address in a browser.
-pub async fn welcome(State(app): State<Shared>) -> String {
-    let machines: Vec<String> =
-        app.machines().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
-    format!(
-        "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
-        env!("CARGO_PKG_VERSION"),
-        machines.join("\n")
-    )
-}
-
 /// The process runs.
 pub async fn livez() -> &'static str {
     "ok\n"

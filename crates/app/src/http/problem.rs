@@ -105,6 +105,14 @@ impl Problem {
         self
     }
 
+    pub fn title(&self) -> &'static str {
+        self.0.title
+    }
+
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     pub fn status(&self) -> u16 {
         self.0.status
     }

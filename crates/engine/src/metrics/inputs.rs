@@ -47,4 +47,11 @@ impl InputMetrics {
         counter.inc();
         known.entry(machine.to_owned()).or_default().push((ended, counter));
     }
+
+    /// How many inputs ended so, of all machines and kinds.
+    pub fn ended_so(&self, outcome: &'static str) -> u64 {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let counters = known.values().flatten().filter(|((_, of), _)| *of == outcome);
+        counters.map(|(_, counter)| counter.get()).sum()
+    }
 }

@@ -1,0 +1,180 @@
+// What somebody does on a page: a form of class `act` is sent to the HTTP interface as JSON, first as a trial where it
+// offers one, and what came of it is told in its `output`. Beside it stands the same as curl and as a command line.
+//
+//   data-url      where it is sent, by data-method (POST unless it says otherwise)
+//   data-trial    where its trial is sent; data-trial-wrap puts the body under one more name there
+//   data-command  the command line, with {fields}
+//   data-ask      a question to be confirmed first
+//
+// A field of type JSON has `data-json`; an empty field is left out.
+
+const TOKEN = "$STATEWRIGHT_API_KEY";
+
+/** A key that is kept until what was sent with it has its answer, so that a second click is no second input. */
+function fresh() {
+  return [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function read(form) {
+  const body = {};
+  for (const field of form.elements) {
+    if (!field.name || field.value === "" || (field.type === "checkbox" && !field.checked)) continue;
+    if (field.dataset.json === undefined) body[field.name] = field.type === "checkbox" ? true : field.value;
+    else {
+      try {
+        body[field.name] = JSON.parse(field.value);
+      } catch (problem) {
+        throw new Error(`${field.labels?.[0]?.textContent ?? field.name} is no JSON: ${problem.message}`);
+      }
+    }
+  }
+  return body;
+}
+
+const word = (text) => (/^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+
+function curl(form, body) {
+  const method = form.dataset.method ?? "POST";
+  const parts = [`curl -X ${method} ${word(location.origin + form.dataset.url)}`];
+  if (document.querySelector("form[action='/sign-out']")) parts.push(`-H "Authorization: Bearer ${TOKEN}"`);
+  parts.push(`-H "Idempotency-Key: $(uuidgen)"`);
+  if (Object.keys(body).length) parts.push(`-d ${word(JSON.stringify(body))}`);
+  return parts.join(" \\\n  ");
+}
+
+function command(form) {
+  return form.dataset.command.replace(/ ?(--[\w-]+ )?\{(\w+)\}/g, (whole, flag = "", name) => {
+    const value = form.elements[name]?.value ?? "";
+    return value === "" ? "" : ` ${flag}${word(value)}`;
+  });
+}
+
+function write(form) {
+  const told = form.querySelector("[data-curl]");
+  if (!told) return;
+  let body = {};
+  try {
+    body = read(form);
+  } catch {
+    // What is being typed is no JSON yet.
+  }
+  told.textContent = curl(form, body) + (form.dataset.command ? `\n\n${command(form)}` : "");
+}
+
+/** Says what came of something, as text: nothing that somebody has sent becomes part of the page. */
+export function tell(output, mark, lines) {
+  output.className = `told ${mark}`;
+  output.replaceChildren(...lines.filter(Boolean).map((line) => {
+    const paragraph = document.createElement("p");
+    paragraph.textContent = line;
+    return paragraph;
+  }));
+}
+
+const reason = (problem) => {
+  const lines = [`${problem.title ?? "It did not work"}: ${problem.detail ?? ""}`];
+  if (problem.allowed?.length) lines.push(`What it takes: ${problem.allowed.join(", ")}`);
+  for (const considered of problem.explain ?? []) {
+    if (considered.verdict) lines.push(`${considered.transition ?? considered.event ?? ""} ${considered.verdict}`);
+  }
+  return lines;
+};
+
+function outcome(answer) {
+  const lines = [];
+  if (answer.transition) lines.push(`${answer.transition.from || "(new)"} → ${answer.transition.to}, by ${answer.transition.event}`);
+  if (answer.outcome) lines.push(`Outcome: ${answer.outcome}${answer.why ? `, by rule ${answer.why.rule}` : ""}`);
+  for (const moved of answer.moved ?? []) lines.push(`${moved.phase}: ${moved.from} → ${moved.to}`);
+  if (answer.replaced) lines.push(`Leaves ${answer.replaced.state}; keeps ${answer.replaced.kept.join(", ") || "no field"}`);
+  for (const reply of answer.reply ?? []) if (reply.text) lines.push(`Says: ${reply.text}`);
+  if (answer.closure_reason) lines.push(`Closed: ${answer.closure_reason}`);
+  if (!lines.length && answer.state) lines.push(`Now in ${answer.state}`);
+  return lines;
+}
+
+/** Draws the transition that would be taken into the diagram, dashed; without one, none is. */
+function would(transition) {
+  for (const edge of document.querySelectorAll(".sw-would")) edge.classList.remove("sw-would");
+  if (!transition) return;
+  const own = transition.from.split(",");
+  for (const edge of document.querySelectorAll(".sw-edge[data-event]")) {
+    const events = edge.dataset.event.split("\n");
+    const from = own.some((path) => path === edge.dataset.from || path.startsWith(`${edge.dataset.from}.`) || edge.dataset.from === "");
+    const to = transition.to.split(",").some((path) => path === edge.dataset.to || path.startsWith(`${edge.dataset.to}.`));
+    if (events.includes(transition.event) && from && to) edge.classList.add("sw-would");
+  }
+}
+
+async function ask(form, url, body) {
+  const headers = { "content-type": "application/json", accept: "application/json" };
+  form.dataset.key ??= fresh();
+  headers["idempotency-key"] = form.dataset.key;
+  const method = form.dataset.method ?? "POST";
+  const answer = await fetch(url, { method, headers, body: method === "DELETE" ? undefined : JSON.stringify(body) });
+  const text = await answer.text();
+  return [answer, text ? JSON.parse(text) : {}];
+}
+
+async function trial(form, output) {
+  const body = read(form);
+  const wrap = form.dataset.trialWrap;
+  const [answer, told] = await ask(form, form.dataset.trial, wrap ? { [wrap]: body } : body);
+  if (!answer.ok) return tell(output, "bad", reason(told));
+  const inner = told.answer ? Object.values(told.answer)[0] : told;
+  if (told.refusal || told.accepted === false) {
+    would(null);
+    return tell(output, "bad", [`It would be refused: ${told.refusal?.detail ?? told.refusal?.message ?? told.refusal?.code ?? ""}`, ...reason(told.refusal ?? {}).slice(1)]);
+  }
+  would(inner.transition);
+  tell(output, "", ["Nothing has happened yet. It would be:", ...outcome(inner)]);
+}
+
+async function send(form, output) {
+  if (form.dataset.ask && !confirm(form.dataset.ask)) return;
+  const [answer, told] = await ask(form, form.dataset.url, read(form));
+  // Whatever is not known to be done may be sent again under the same key.
+  if (answer.status < 500) delete form.dataset.key;
+  if (!answer.ok) return tell(output, "bad", reason(told));
+  would(null);
+  tell(output, "good", ["Done.", ...outcome(told)]);
+  for (const field of form.querySelectorAll("[data-once]")) field.value = "";
+  dispatchEvent(new Event("renew"));
+}
+
+/** Makes the forms within `part` work. */
+export function arm(part) {
+  for (const form of part.querySelectorAll("form.act")) {
+    const output = form.querySelector("output");
+    form.addEventListener("input", () => {
+      delete form.dataset.key;
+      write(form);
+    });
+    form.addEventListener("submit", async (event) => {
+      event.preventDefault();
+      const act = event.submitter?.value === "trial" ? trial : send;
+      const buttons = [...form.querySelectorAll("button")].filter((button) => !button.disabled);
+      for (const button of buttons) button.disabled = true;
+      try {
+        await act(form, output);
+      } catch (problem) {
+        tell(output, "bad", [problem.message]);
+      } finally {
+        for (const button of buttons) button.disabled = false;
+      }
+    });
+    write(form);
+  }
+  for (const slider of part.querySelectorAll("input[data-travel]")) travel(slider);
+}
+
+/** A slider through the revisions of an instance: the page as it was then, without leaving it. */
+function travel(slider) {
+  slider.addEventListener("change", async () => {
+    const url = new URL(location.href);
+    if (slider.value === slider.max) url.searchParams.delete("revision");
+    else url.searchParams.set("revision", slider.value);
+    history.replaceState(null, "", url);
+    const { renew } = await import("./live.js");
+    await renew();
+  });
+}

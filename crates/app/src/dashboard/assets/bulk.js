@@ -1,0 +1,65 @@
+// One action on all instances that are chosen: each is asked for by itself, and each result is reported.
+
+import { tell } from "./act.js";
+
+const form = document.querySelector("[data-bulk]");
+const results = document.getElementById("bulk-results");
+const boxes = () => [...document.querySelectorAll("[data-choose]")];
+const chosen = new Set();
+const said = form.querySelector("[data-chosen]");
+
+function show() {
+  for (const box of boxes()) box.checked = chosen.has(box.value);
+  said.textContent = chosen.size;
+}
+
+document.addEventListener("change", (event) => {
+  const box = event.target;
+  if (box.matches("[data-choose-all]")) for (const one of boxes()) box.checked ? chosen.add(one.value) : chosen.delete(one.value);
+  else if (box.matches("[data-choose]")) box.checked ? chosen.add(box.value) : chosen.delete(box.value);
+  else return;
+  show();
+});
+new MutationObserver(show).observe(document.getElementById("rows"), { childList: true });
+
+function request(action, word, id, trial) {
+  const at = `/v1/instances/${encodeURIComponent(id)}`;
+  if (action === "recover") return trial ? [`${at}/explain`, { recover: { reason: word } }] : [`${at}/recover`, { reason: word }];
+  return trial ? [`${at}/explain`, { event: word }] : [`${at}/events`, { event: word }];
+}
+
+form.addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const trial = event.submitter?.value === "trial";
+  const [action, word] = [form.elements.namedItem("action").value, form.elements.word.value];
+  results.replaceChildren();
+  const summary = document.createElement("div");
+  results.append(summary);
+  if (!chosen.size) return tell(summary, "bad", ["Choose instances first: tick the boxes before them."]);
+  const run = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  let [well, ill] = [0, 0];
+  const list = document.createElement("ul");
+  results.append(list);
+  for (const id of chosen) {
+    const [url, body] = request(action, word, id, trial);
+    const headers = { "content-type": "application/json", "idempotency-key": `bulk:${run}:${id}`.slice(0, 200) };
+    const line = document.createElement("li");
+    list.append(line);
+    try {
+      const answer = await fetch(url, { method: "POST", headers, body: JSON.stringify(body) });
+      const told = await answer.json();
+      const fine = answer.ok && told.accepted !== false;
+      fine ? well++ : ill++;
+      const inner = told.answer ? Object.values(told.answer)[0] : told;
+      line.textContent = fine ? `${id}: ${trial ? "would be" : "now"} in ${inner.state}` : `${id}: ${told.detail ?? told.refusal?.detail ?? told.refusal?.code}`;
+      line.className = fine ? "" : "bad";
+    } catch (problem) {
+      ill++;
+      line.textContent = `${id}: ${problem.message}`;
+      line.className = "bad";
+    }
+    tell(summary, ill ? "bad" : "good", [`${trial ? "Nothing has happened yet. " : ""}${well} ${trial ? "would go" : "went"} well, ${ill} ${trial ? "would be" : "were"} refused, of ${chosen.size}.`]);
+  }
+  dispatchEvent(new Event("renew"));
+});
+show();

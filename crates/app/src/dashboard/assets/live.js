@@ -1,0 +1,84 @@
+// Keeps a page up to date: when something has happened that it shows, it is asked for again, and the parts of it that
+// say so by `data-live` are put in the place of those that are there. Whatever somebody is typing is in other parts.
+
+import { arm } from "./act.js";
+
+const EACH = 250; // milliseconds between two renewals at least
+let waiting = null;
+let busy = false;
+const shown = new WeakMap(); // the text of each part, as it came
+
+/** Takes the page at `url` and puts its live parts in the place of those here. */
+export async function renew(url = location.href) {
+  if (busy) return again();
+  busy = true;
+  try {
+    const answer = await fetch(url, { headers: { accept: "text/html" } });
+    if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return location.assign("/sign-in");
+    if (!answer.ok) return;
+    swap(new DOMParser().parseFromString(await answer.text(), "text/html"));
+  } catch {
+    // The server is away; the stream says so, and takes up again by itself.
+  } finally {
+    busy = false;
+  }
+}
+
+/** Puts the live parts of a page in the place of those here. */
+export function swap(page) {
+  for (const part of document.querySelectorAll("[data-live]")) {
+    const fresh = page.getElementById(part.id);
+    if (fresh && fresh.innerHTML !== shown.get(part)) replace(part, fresh);
+  }
+}
+
+function replace(part, fresh) {
+  const open = [...part.querySelectorAll("details[open][id]")].map((one) => one.id);
+  const focused = part.contains(document.activeElement) ? document.activeElement.id : "";
+  const kept = [...part.querySelectorAll("[data-keep]")].map((one) => [one.id, one.value]);
+  const raw = fresh.innerHTML;
+  part.replaceChildren(...document.adoptNode(fresh).childNodes);
+  shown.set(part, raw);
+  for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+  for (const [id, value] of kept) if (document.getElementById(id)) document.getElementById(id).value = value;
+  if (focused) document.getElementById(focused)?.focus();
+  arm(part);
+}
+
+function again() {
+  waiting ??= setTimeout(() => { waiting = null; renew(); }, EACH);
+}
+
+/** Whether a page that shows `what` shows what happened. */
+function concerns(what, happened) {
+  const [kind, name] = what.split(" ");
+  return kind === "all" || happened[kind] === name;
+}
+
+export function keepUp() {
+  const what = document.body.dataset.liveOn;
+  if (!what) return;
+  const sign = document.getElementById("pulse");
+  const say = (state, text) => {
+    sign.dataset.state = state;
+    sign.title = text;
+  };
+  const stream = new EventSource("/v1/stream");
+  let lost = false;
+  stream.addEventListener("open", () => {
+    say("live", "This page hears of changes");
+    if (lost) renew();
+    lost = false;
+  });
+  stream.addEventListener("error", () => {
+    lost = true;
+    say("lost", "The server cannot be heard; trying again");
+  });
+  stream.addEventListener("transition", (event) => {
+    if (concerns(what, JSON.parse(event.data))) again();
+  });
+  stream.addEventListener("gap", again);
+  addEventListener("pagehide", () => stream.close());
+}
+
+addEventListener("renew", again);

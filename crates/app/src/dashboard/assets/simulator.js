@@ -1,0 +1,53 @@
+// A conversation that is tried out: every step is added to those before, and all of them are played by the server.
+
+import { swap } from "./live.js";
+
+const root = document.querySelector("[data-simulator]");
+const trouble = document.getElementById("trouble");
+const locale = document.getElementById("locale");
+let steps = [];
+
+async function play(next) {
+  const conversation = { began: root.dataset.began, steps: next };
+  if (locale) conversation.locale = locale.value;
+  const headers = { "content-type": "application/json", accept: "text/html" };
+  const answer = await fetch(location.pathname, { method: "POST", headers, body: JSON.stringify(conversation) });
+  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  if (!answer.ok) {
+    trouble.textContent = page.querySelector("main")?.innerText ?? `status ${answer.status}`;
+    return;
+  }
+  trouble.textContent = "";
+  steps = next;
+  swap(page);
+  const chat = document.getElementById("chat");
+  chat.scrollTop = chat.scrollHeight;
+}
+
+const add = (step) => play([...steps, step]);
+
+function form(id, step) {
+  const found = document.getElementById(id);
+  found.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    await add(step(found));
+  });
+  return found;
+}
+
+form("say", (one) => {
+  const text = one.elements.namedItem("text");
+  const said = text.value;
+  text.value = "";
+  return { say: said };
+});
+form("advance", (one) => ({ advance: one.elements.namedItem("by").value }));
+form("event", (one) => ({ event: one.elements.namedItem("event").value }));
+document.getElementById("photo").addEventListener("click", () => add({ photo: "https://example.org/photo.jpg" }));
+document.getElementById("back").addEventListener("click", () => play(steps.slice(0, -1)));
+document.getElementById("anew").addEventListener("click", () => play([]));
+locale?.addEventListener("change", () => play(steps));
+document.getElementById("buttons").addEventListener("click", (event) => {
+  const id = event.target.dataset.press;
+  if (id !== undefined) add({ press: id });
+});

@@ -1,0 +1,278 @@
+//! The pages of flows: all of them, and one with its phases as a graph, along the time, and what can be done now.
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use engine::EngineError;
+use kernel::flow::{FlowView, PhaseView};
+use kernel::id::{InstanceId, MachineName};
+use kernel::time::{Delay, Timestamp};
+use serde::Deserialize;
+use store::InstanceQuery;
+
+use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::words::{self, FieldRow, When, rough};
+use crate::http::Shared;
+use crate::http::flows::Found;
+use crate::http::problem::Problem;
+use crate::http::request::{Asked, Segments, segment};
+
+const PAGE: usize = 50;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filter {
+    flow: String,
+    status: String,
+}
+
+#[derive(Template)]
+#[template(path = "flows.html")]
+struct FlowsPage {
+    frame: Frame,
+    filter: Filter,
+    flows: Vec<String>,
+    rows: Vec<FlowRow>,
+    more: bool,
+}
+
+struct FlowRow {
+    segment: String,
+    id: String,
+    flow: String,
+    status: String,
+    percent: u32,
+    current: String,
+    retries: u32,
+    changed: When,
+}
+
+pub async fn list(
+    State(app): State<Shared>,
+    Visitor(caller): Visitor,
+    Asked(filter): Asked<Filter>,
+) -> Result<Response, PageProblem> {
+    let frame = Frame::of(&app, &caller, "flows", "Flows").live("all");
+    let shown = app.read(move |app| {
+        let now = app.engine.clock().now();
+        let known = app.machines().into_iter().filter(|machine| machine.flow.is_some());
+        let flows: Vec<MachineName> = known.map(|machine| machine.name.clone()).collect();
+        let (mut rows, mut more) = (Vec::new(), false);
+        for name in flows.iter().filter(|name| filter.flow.is_empty() || name.as_str() == filter.flow) {
+            let query = InstanceQuery {
+                machine: Some(name.clone()),
+                state: Some(filter.status.clone()).filter(|status| !status.is_empty()),
+                limit: PAGE,
+                ..InstanceQuery::of(caller.tenant.clone())
+            };
+            let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
+            more |= found.next.is_some();
+            for snapshot in found.data {
+                let Ok(machine) = app.engine.machines().of(&snapshot) else { continue };
+                rows.extend(FlowView::of(&machine, &snapshot, now).map(|view| FlowRow::of(&view, now)));
+            }
+        }
+        Ok(FlowsPage { frame, filter, flows: flows.iter().map(ToString::to_string).collect(), rows, more })
+    });
+    Ok(page(200, &shown.await?))
+}
+
+impl FlowRow {
+    fn of(view: &FlowView, now: Timestamp) -> Self {
+        Self {
+            segment: segment(view.id.as_str()),
+            id: view.id.to_string(),
+            flow: view.flow.to_string(),
+            status: view.status.clone(),
+            percent: percent(view.progress),
+            current: view.current.join(", "),
+            retries: view.retries,
+            changed: When::of(view.updated_at, now),
+        }
+    }
+}
+
+fn percent(share: f64) -> u32 {
+    (share * 100.0).round() as u32
+}
+
+#[derive(Template)]
+#[template(path = "flow.html")]
+struct FlowPage {
+    frame: Frame,
+    id: String,
+    segment: String,
+    flow: String,
+    version: u32,
+    revision: u64,
+    status: String,
+    percent: u32,
+    paused: Option<String>,
+    closed: bool,
+    begun: When,
+    changed: When,
+    picture: String,
+    phases: Vec<PhaseRow>,
+    chart: Gantt,
+    options: Vec<OptionRow>,
+    context: Vec<FieldRow>,
+}
+
+struct PhaseRow {
+    name: String,
+    state: &'static str,
+    percent: u32,
+    needs: String,
+    attempts: String,
+    took: String,
+    by: String,
+    waits_for: String,
+    error: Option<String>,
+}
+
+struct OptionRow {
+    action: &'static str,
+    phase: Option<String>,
+    url: String,
+    command: String,
+    description: String,
+    reopens: usize,
+    may_harm: bool,
+}
+
+/// Phases along the time: bars in a picture of 1000 by 26 a row.
+struct Gantt {
+    height: usize,
+    bars: Vec<Bar>,
+    from: String,
+    to: String,
+}
+
+struct Bar {
+    name: String,
+    state: &'static str,
+    y: usize,
+    x: f64,
+    width: f64,
+    text: String,
+}
+
+pub async fn show(
+    State(app): State<Shared>,
+    Segments(id): Segments<InstanceId>,
+    Visitor(caller): Visitor,
+) -> Result<Response, PageProblem> {
+    let frame = Frame::of(&app, &caller, "flows", id.as_str()).live(format!("instance {id}"));
+    let shown = app.read(move |app| {
+        let found = Found::load(app, &caller.tenant, &id)?;
+        let now = app.engine.clock().now();
+        flow_page(frame, &found, &found.view(now)?, now)
+    });
+    Ok(page(200, &shown.await?))
+}
+
+fn flow_page(frame: Frame, found: &Found, view: &FlowView, now: Timestamp) -> Result<FlowPage, Problem> {
+    let segment = segment(view.id.as_str());
+    Ok(FlowPage {
+        frame,
+        id: view.id.to_string(),
+        flow: view.flow.to_string(),
+        version: view.version,
+        revision: view.revision.0,
+        status: view.status.clone(),
+        percent: percent(view.progress),
+        paused: view.paused.as_ref().map(|pause| pause.reason.clone().unwrap_or_default()),
+        closed: view.closure.is_some(),
+        begun: When::of(view.created_at, now),
+        changed: When::of(view.updated_at, now),
+        picture: String::new(),
+        phases: view.phases.iter().map(PhaseRow::of).collect(),
+        chart: Gantt::of(view, now),
+        options: options(view, &segment),
+        context: words::fields(&view.context, Some(&found.machine)),
+        segment,
+    })
+}
+
+impl PhaseRow {
+    fn of(view: &PhaseView) -> Self {
+        let attempts = match view.attempts_max {
+            Some(most) => format!("{} of {most}", view.attempts),
+            None => view.attempts.to_string(),
+        };
+        Self {
+            name: view.phase.to_string(),
+            state: if view.skipped { "skipped" } else { view.state.as_str() },
+            percent: percent(view.progress),
+            needs: view.needs.join(", "),
+            attempts,
+            took: view.took_ms.map(|ms| rough(Delay::from_millis(ms))).unwrap_or_default(),
+            by: view.by.clone().unwrap_or_default(),
+            waits_for: view.waits_for.clone().unwrap_or_default(),
+            error: view.error.as_ref().map(|error| format!("{}: {}", error.code, error.message)),
+        }
+    }
+}
+
+fn options(view: &FlowView, at: &str) -> Vec<OptionRow> {
+    let row = |option: &kernel::flow::RecoveryOption| {
+        let (url, command) = match &option.phase {
+            Some(phase) => (
+                format!("/v1/flows/{at}/phases/{}/{}", segment(phase), option.action),
+                format!(
+                    "statewright flow do {} {phase} {} --by {{by}} --reason {{reason}}",
+                    view.id, option.action
+                ),
+            ),
+            None => (
+                format!("/v1/flows/{at}/{}", option.action),
+                format!("statewright flow {} {} --by {{by}} --reason {{reason}}", option.action, view.id),
+            ),
+        };
+        OptionRow {
+            action: option.action,
+            phase: option.phase.as_ref().map(ToString::to_string),
+            url,
+            command,
+            description: option.description.clone(),
+            reopens: option.reopens.unwrap_or_default(),
+            may_harm: matches!(option.action, "rollback" | "cancel" | "fail" | "reject"),
+        }
+    };
+    view.recovery_options.iter().map(row).collect()
+}
+
+impl Gantt {
+    fn of(view: &FlowView, now: Timestamp) -> Self {
+        const NAMES: f64 = 170.0;
+        const ROW: usize = 26;
+        let begun = view.created_at.as_millis();
+        let end = match &view.closure {
+            Some(closure) => closure.at,
+            None => now,
+        };
+        let span = (end.as_millis() - begun).max(1) as f64;
+        let place = |at: i64| NAMES + (1000.0 - NAMES) * ((at - begun) as f64 / span).clamp(0.0, 1.0);
+        let bar = |(row, phase): (usize, &PhaseView)| {
+            let started = phase.started_at.map(Timestamp::as_millis);
+            let ended = started.zip(phase.took_ms).map(|(from, took)| from + took);
+            let (x, end) = (place(started.unwrap_or(begun)), place(ended.unwrap_or(begun)));
+            let took =
+                phase.took_ms.map(|ms| format!(", {}", rough(Delay::from_millis(ms)))).unwrap_or_default();
+            Bar {
+                name: phase.phase.to_string(),
+                state: phase.state.as_str(),
+                y: row * ROW,
+                x,
+                width: if started.is_some() { (end - x).max(3.0) } else { 0.0 },
+                text: format!("{}: {}{took}", phase.phase, phase.state.as_str()),
+            }
+        };
+        Self {
+            height: view.phases.len() * ROW + 20,
+            bars: view.phases.iter().enumerate().map(bar).collect(),
+            from: view.created_at.to_string(),
+            to: end.to_string(),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The page of one instance: where it stands and why, what would move it, what was, and what can be done about it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use engine::{EngineError, replay};
+use kernel::commit::{Answer, Entry, EntryCause};
+use kernel::conversation::{ReplyOption, Why};
+use kernel::decide::{WaitingFor, waiting_for};
+use kernel::id::{InstanceId, Revision, TenantId};
+use kernel::machine::Machine;
+use kernel::refusal::Considered;
+use kernel::snapshot::{Snapshot, Stuck};
+use kernel::time::Timestamp;
+use serde::Deserialize;
+use store::HistoryQuery;
+
+use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::words::{self, FieldRow, When};
+use crate::http::problem::Problem;
+use crate::http::request::{Asked, Segments, segment};
+use crate::http::{App, Shared};
+
+/// Entries of the timeline; the history has all of them.
+const SHOWN_MAX: usize = 200;
+/// Entries that are read to find the newest.
+const READ_MAX: usize = 10_000;
+
+#[derive(Template)]
+#[template(path = "instance.html")]
+struct InstancePage {
+    frame: Frame,
+    id: String,
+    segment: String,
+    machine: String,
+    version: u32,
+    /// The version that is current, if it is another.
+    current: Option<u32>,
+    subject: Option<String>,
+    states: Vec<Arc<str>>,
+    is_flow: bool,
+    revision: Revision,
+    latest: Revision,
+    is_past: bool,
+    created: When,
+    updated: When,
+    closed: Option<(String, When)>,
+    marks: Vec<Mark>,
+    picture: String,
+    waits: Option<Waits>,
+    context: Vec<FieldRow>,
+    entries: Vec<EntryRow>,
+    /// Of how many they are the newest.
+    entries_all: usize,
+    takes_messages: bool,
+}
+
+/// What should catch the eye.
+struct Mark {
+    kind: &'static str,
+    text: String,
+    meaning: String,
+}
+
+struct Waits {
+    events: Vec<String>,
+    timers: Vec<TimerRow>,
+    calls: Vec<(String, String)>,
+    question: Option<Question>,
+}
+
+struct TimerRow {
+    name: String,
+    when: When,
+    leads: String,
+}
+
+struct Question {
+    id: String,
+    text: String,
+    options: Vec<ReplyOption>,
+    expires: When,
+}
+
+struct EntryRow {
+    anchor: String,
+    revision: Revision,
+    when: When,
+    event: String,
+    from: String,
+    to: String,
+    success: bool,
+    outcome: Option<&'static str>,
+    said: Option<String>,
+    replies: Vec<String>,
+    by: Option<String>,
+    reason: Option<String>,
+    code: Option<String>,
+    looping: Option<u32>,
+    payload: Vec<FieldRow>,
+    why: Vec<String>,
+    key: String,
+    trace_id: Option<String>,
+    is_shown: bool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowQuery {
+    revision: Option<Revision>,
+}
+
+pub async fn show(
+    State(app): State<Shared>,
+    Segments(id): Segments<InstanceId>,
+    Visitor(caller): Visitor,
+    Asked(asked): Asked<ShowQuery>,
+) -> Result<Response, PageProblem> {
+    let frame = Frame::of(&app, &caller, "instances", id.as_str()).live(format!("instance {id}"));
+    let shown = app.read(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
+    Ok(page(200, &shown.await?))
+}
+
+fn instance_page(
+    app: &App,
+    frame: Frame,
+    tenant: &TenantId,
+    id: &InstanceId,
+    revision: Option<Revision>,
+) -> Result<InstancePage, Problem> {
+    let engine = &app.engine;
+    let newest = engine.instance(tenant, id)?;
+    let (latest, is_past) = (newest.revision, revision.is_some_and(|asked| asked != newest.revision));
+    let snapshot = match revision.filter(|_| is_past) {
+        Some(revision) => replay::at(engine, tenant, id, revision)?,
+        None => newest,
+    };
+    let real_now = engine.clock().now();
+    let now = if is_past { snapshot.updated_at } else { real_now };
+    let machine = engine.machines().of(&snapshot).ok();
+    let (entries, entries_all) = newest_entries(app, tenant, id)?;
+    let machine = machine.as_deref();
+    let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
+    let waits = machine.filter(|_| !snapshot.is_closed()).map(|machine| waiting_for(machine, &snapshot, now));
+    Ok(InstancePage {
+        frame,
+        id: id.to_string(),
+        segment: segment(id.as_str()),
+        machine: snapshot.machine.to_string(),
+        version: snapshot.version,
+        current: current.map(|current| current.version).filter(|version| *version != snapshot.version),
+        subject: snapshot.subject.as_ref().map(ToString::to_string),
+        states: snapshot.configuration.clone(),
+        is_flow: snapshot.flow.is_some(),
+        revision: snapshot.revision,
+        latest,
+        is_past,
+        created: When::of(snapshot.created_at, real_now),
+        updated: When::of(snapshot.updated_at, real_now),
+        closed: snapshot
+            .closure
+            .as_ref()
+            .map(|closure| (closure.reason.clone(), When::of(closure.at, real_now))),
+        marks: if is_past { Vec::new() } else { marks(app, &snapshot, now) },
+        picture: String::new(),
+        waits: waits.map(|waits| Waits::of(waits, now)),
+        context: words::fields(&snapshot.context, machine),
+        entries: entries
+            .into_iter()
+            .rev()
+            .map(|entry| EntryRow::of(entry, machine, snapshot.revision, real_now))
+            .collect(),
+        entries_all,
+        takes_messages: snapshot.subject.is_some()
+            && machine.is_some_and(|machine| machine.conversation.is_some()),
+    })
+}
+
+/// The newest entries of the log, oldest first, and how many there are.
+fn newest_entries(
+    app: &App,
+    tenant: &TenantId,
+    id: &InstanceId,
+) -> Result<(VecDeque<Entry>, usize), EngineError> {
+    let mut newest = VecDeque::with_capacity(SHOWN_MAX);
+    let (mut all, mut cursor) = (0, None);
+    loop {
+        let query = HistoryQuery { tenant: tenant.clone(), instance: id.clone(), cursor, limit: 1000 };
+        let page = app.engine.store().history(&query)?;
+        all += page.data.len();
+        for entry in page.data {
+            if newest.len() == SHOWN_MAX {
+                newest.pop_front();
+            }
+            newest.push_back(entry);
+        }
+        cursor = page.next;
+        if cursor.is_none() || all >= READ_MAX {
+            return Ok((newest, all));
+        }
+    }
+}
+
+fn marks(app: &App, snapshot: &Snapshot, now: Timestamp) -> Vec<Mark> {
+    let mut marks = Vec::new();
+    if let Some(stuck) = snapshot.stuck(app.engine.stuck_by()) {
+        let meaning = match stuck {
+            Stuck::DeadEnd => "No event, no timer and no call leads on from here: recover it.",
+            Stuck::Overdue => "A timer is due and does not fire: see whether the server keeps up.",
+            Stuck::Silent => "It waits for somebody, with no way out by time, and nobody comes.",
+        };
+        marks.push(Mark { kind: "bad", text: "stuck".to_owned(), meaning: meaning.to_owned() });
+    }
+    if let Some(looping) = snapshot.looping.as_ref().filter(|looping| looping.until > now) {
+        let meaning = format!("{} to {} by {}, again and again", looping.from, looping.to, looping.event);
+        marks.push(Mark { kind: "warn", text: format!("looping, {} times", looping.count), meaning });
+    }
+    if snapshot.conversation.as_ref().is_some_and(|conversation| conversation.handed_over) {
+        let meaning = "A person has taken over: what is said is recorded and not answered.".to_owned();
+        marks.push(Mark { kind: "warn", text: "handed over".to_owned(), meaning });
+    }
+    marks
+}
+
+impl Waits {
+    fn of(waits: WaitingFor, now: Timestamp) -> Self {
+        let timers = waits.timers.into_iter().map(|due| TimerRow {
+            name: due.timer.event().to_string(),
+            when: When::of(due.timer.deadline, now),
+            leads: due.considered.iter().map(considered).collect::<Vec<_>>().join("; "),
+        });
+        let question = waits.clarification.map(|asked| Question {
+            id: asked.id,
+            text: asked.question,
+            options: asked.options,
+            expires: When::of(asked.expires_at, now),
+        });
+        Self {
+            events: waits.events,
+            timers: timers.collect(),
+            calls: waits.calls.into_iter().map(|call| (call.id.to_string(), call.src.to_string())).collect(),
+            question,
+        }
+    }
+}
+
+/// What was thought of a transition, in a line.
+fn considered(considered: &Considered) -> String {
+    let Considered { state, event, target, chosen, guard } = considered;
+    let verdict = match guard {
+        Some(guard) if guard.passed => format!(", as {} holds", guard.expression),
+        Some(guard) => {
+            let values: Vec<String> =
+                guard.values.iter().map(|(name, value)| format!("{name} is {value}")).collect();
+            let why = guard.error.clone().unwrap_or_else(|| values.join(", "));
+            format!(", but {} does not hold: {why}", guard.expression)
+        }
+        None => String::new(),
+    };
+    let to = if target.is_empty() { "stays".to_owned() } else { format!("leads to {}", target.join(", ")) };
+    let would = if *chosen { "" } else { " is passed over," };
+    format!("{event} in {}{would} {to}{verdict}", if state.is_empty() { "any state" } else { state })
+}
+
+impl EntryRow {
+    fn of(entry: Entry, machine: Option<&Machine>, shown: Revision, now: Timestamp) -> Self {
+        let (outcome, replies, why) = match &entry.answer {
+            Answer::Message(answer) => {
+                (Some(answer.outcome.as_str()), &answer.reply[..], why_lines(&answer.why))
+            }
+            Answer::Event(answer) => (None, &answer.reply[..], Vec::new()),
+            Answer::Refused(refusal) => (None, &[][..], refusal.explain.iter().map(considered).collect()),
+        };
+        let replies =
+            replies.iter().map(|reply| reply.text.clone()).filter(|text| !text.is_empty()).collect();
+        let chosen = match &entry.cause {
+            Some(EntryCause::Answer { option, .. }) => Some(format!("chose {option}")),
+            _ => None,
+        };
+        let said = entry.message.as_ref().and_then(|message| message.text.clone()).or(chosen);
+        Self {
+            anchor: words::anchor(&format!("{} {}", entry.revision, entry.key)),
+            revision: entry.revision,
+            when: When::of(entry.at, now),
+            is_shown: entry.revision == shown,
+            event: entry.event,
+            from: entry.from,
+            to: entry.to,
+            success: entry.success,
+            outcome,
+            said,
+            replies,
+            by: entry.by,
+            reason: entry.reason,
+            code: entry.code,
+            looping: entry.looping,
+            payload: words::fields(&entry.payload, machine),
+            why,
+            key: entry.key.to_string(),
+            trace_id: entry.trace_id,
+        }
+    }
+}
+
+/// Which rule decided, and what each of those before it said.
+pub fn why_lines(why: &Why) -> Vec<String> {
+    let intent = why.intent.as_ref().map(|intent| {
+        format!(
+            "understood as {intent}, {} before and {} after what is known of the session",
+            percent(why.raw),
+            percent(why.adjusted)
+        )
+    });
+    let steps = why.trace.iter().map(|step| {
+        format!("{:?} {}: {}", step.rule, if step.applied { "decided" } else { "passed" }, step.because)
+    });
+    intent.into_iter().chain(steps).collect()
+}
+
+fn percent(basis_points: u16) -> String {
+    format!("{:.2}", f64::from(basis_points) / 10_000.0)
+}

@@ -1,0 +1,210 @@
+//! The first page: what is running, what needs somebody, how well it goes, and what it all stands on.
+//!
+//! What is said of instances is the tenant's own, counted up to a bound. What goes through the server is over all.
+
+use std::time::Instant;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use engine::EngineError;
+use kernel::conversation::ClarificationStatus;
+use kernel::id::TenantId;
+use kernel::snapshot::Snapshot;
+use store::{ClarificationQuery, EffectQuery, EffectStatus, InstanceQuery};
+
+use crate::dashboard::instances::InstanceRow;
+use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::pulse::points;
+use crate::dashboard::words::{Count, rough, thousands};
+use crate::http::problem::Problem;
+use crate::http::{App, Shared};
+
+/// Nothing is counted beyond it: who has more of something has more than can be looked through.
+const COUNTED_MAX: usize = 1_000;
+/// Rows of what needs somebody.
+const SHOWN_MAX: usize = 10;
+/// What the documents want of clarifications, in per cent.
+const ANSWERED_GOAL: usize = 80;
+
+#[derive(Template)]
+#[template(path = "overview.html")]
+struct OverviewPage {
+    frame: Frame,
+    tiles: Vec<Tile>,
+    trouble: Vec<InstanceRow>,
+    newest: Vec<InstanceRow>,
+    machines: Vec<String>,
+    rate: String,
+    rate_points: String,
+    took: String,
+    took_points: String,
+    store: StoreFacts,
+}
+
+struct Tile {
+    value: String,
+    text: &'static str,
+    /// What it should be.
+    goal: &'static str,
+    mark: &'static str,
+    leads: &'static str,
+}
+
+impl Tile {
+    /// Of something of which there should be nothing.
+    fn none_wanted(count: Count, text: &'static str, leads: &'static str) -> Self {
+        let mark = if count.is_none() { "well" } else { "ill" };
+        Self { value: count.to_string(), text, goal: "should be 0", mark, leads }
+    }
+
+    fn plain(value: String, text: &'static str, leads: &'static str) -> Self {
+        Self { value, text, goal: "", mark: "", leads }
+    }
+}
+
+struct StoreFacts {
+    backend: String,
+    location: String,
+    durability: &'static str,
+    is_durable: bool,
+    round_trip: Result<String, String>,
+    size: Option<String>,
+    notes: Vec<String>,
+    up: String,
+}
+
+pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
+    let frame = Frame::of(&app, &caller, "overview", "Overview").live("all");
+    let shown = app.read(move |app| overview(app, frame, &caller.tenant));
+    Ok(page(200, &shown.await?))
+}
+
+fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, Problem> {
+    let now = app.engine.clock().now();
+    let found = |query: InstanceQuery| -> Result<(Vec<Snapshot>, Count), Problem> {
+        let query = InstanceQuery { limit: COUNTED_MAX, ..query };
+        let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
+        let count = Count { known: found.data.len(), more: found.next.is_some() };
+        Ok((found.data, count))
+    };
+    let all = || InstanceQuery::of(tenant.clone());
+    let (open, open_count) = found(InstanceQuery { closed: Some(false), ..all() })?;
+    let (stuck, stuck_count) = found(InstanceQuery { stuck_by: Some(app.engine.stuck_by()), ..all() })?;
+    let (looping, looping_count) = found(InstanceQuery { looping_at: Some(now), ..all() })?;
+    let (closed, _) = found(InstanceQuery { closed: Some(true), ..all() })?;
+    let without =
+        closed.iter().filter(|s| s.closure.as_ref().is_some_and(|closure| closure.reason.is_empty())).count();
+    let handed_over = open.iter().filter(|s| s.conversation.as_ref().is_some_and(|c| c.handed_over)).count();
+    let mut tiles = vec![
+        Tile::plain(open_count.to_string(), "open instances", "/instances?life=open"),
+        Tile::none_wanted(stuck_count, "stuck", "/instances?only=stuck"),
+        Tile::none_wanted(looping_count, "looping", "/instances?only=looping"),
+        Tile::none_wanted(dead_letters(app, tenant)?, "not delivered", "/inbox#letters"),
+        Tile::none_wanted(
+            Count { known: without, more: false },
+            "closed without a reason",
+            "/instances?life=closed",
+        ),
+        Tile::plain(
+            clarifications(app, tenant, Some(ClarificationStatus::Pending))?.to_string(),
+            "questions that wait for an answer",
+            "/inbox",
+        ),
+        Tile::plain(thousands(handed_over as u64), "handed over to a person", "/inbox#handed-over"),
+    ];
+    tiles.push(answered(app, tenant)?);
+    tiles.push(Tile::plain(
+        thousands(app.engine.metrics().replayed.get()),
+        "repeats that were not taken twice, since the start",
+        "/metrics",
+    ));
+    tiles.push(Tile::plain(
+        thousands(app.engine.metrics().refused("invalid_transition")),
+        "invalid transitions that were refused, since the start",
+        "/metrics",
+    ));
+    let row = |snapshot: &Snapshot| InstanceRow::of(app, snapshot, now);
+    let readings = app.pulse.readings();
+    let latest = readings.last().copied().unwrap_or_default();
+    let of = |part: fn(&crate::dashboard::pulse::Reading) -> f64| {
+        points(&readings.iter().map(part).collect::<Vec<_>>())
+    };
+    Ok(OverviewPage {
+        frame,
+        tiles,
+        trouble: stuck.iter().chain(&looping).take(SHOWN_MAX).map(row).collect(),
+        newest: open.iter().take(SHOWN_MAX).map(row).collect(),
+        machines: app
+            .machines()
+            .iter()
+            .filter(|machine| machine.conversation.is_some())
+            .map(|machine| machine.name.to_string())
+            .collect(),
+        rate: format!("{:.1}", latest.rate),
+        rate_points: of(|reading| reading.rate),
+        took: format!("{:.2}", latest.took_ms),
+        took_points: of(|reading| reading.took_ms),
+        store: store_facts(app),
+    })
+}
+
+fn clarifications(
+    app: &App,
+    tenant: &TenantId,
+    status: Option<ClarificationStatus>,
+) -> Result<Count, Problem> {
+    let query =
+        ClarificationQuery { tenant: tenant.clone(), status, id: None, cursor: None, limit: COUNTED_MAX };
+    let found = app.engine.store().clarifications(&query).map_err(EngineError::from)?;
+    Ok(Count { known: found.data.len(), more: found.next.is_some() })
+}
+
+/// Of the newest questions that are over, how many were answered.
+fn answered(app: &App, tenant: &TenantId) -> Result<Tile, Problem> {
+    let query = ClarificationQuery {
+        tenant: tenant.clone(),
+        status: None,
+        id: None,
+        cursor: None,
+        limit: COUNTED_MAX,
+    };
+    let found = app.engine.store().clarifications(&query).map_err(EngineError::from)?;
+    let over: Vec<_> = found.data.iter().filter(|one| one.status != ClarificationStatus::Pending).collect();
+    let answered = over.iter().filter(|one| one.status == ClarificationStatus::Answered).count();
+    let (text, goal) = ("of the questions were answered", "should be over 80 %");
+    let share = (answered * 100).checked_div(over.len());
+    let mark = match share {
+        None => "",
+        Some(share) if share > ANSWERED_GOAL => "well",
+        Some(_) => "wary",
+    };
+    let value = share.map_or_else(|| "\u{2013}".to_owned(), |share| format!("{share} %"));
+    Ok(Tile { value, text, goal, mark, leads: "/inbox" })
+}
+
+fn dead_letters(app: &App, tenant: &TenantId) -> Result<Count, Problem> {
+    let statuses = vec![EffectStatus::Dead, EffectStatus::Unknown];
+    let query = EffectQuery { statuses, limit: COUNTED_MAX, ..EffectQuery::of(tenant.clone()) };
+    let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
+    Ok(Count { known: found.data.len(), more: found.next.is_some() })
+}
+
+fn store_facts(app: &App) -> StoreFacts {
+    let store = app.engine.store();
+    let about = store.info();
+    let asked = Instant::now();
+    let answer = store.next_due().map_err(|error| error.to_string());
+    StoreFacts {
+        backend: format!("{} {}", about.backend, about.version),
+        location: about.location,
+        durability: about.durability.as_str(),
+        is_durable: about.durability == store::Durability::Durable,
+        round_trip: answer.map(|_| format!("{:.2} ms", asked.elapsed().as_secs_f64() * 1_000.0)),
+        size: store.stored_bytes().map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
+        notes: about.notes,
+        up: rough(kernel::time::Delay::from_millis(
+            i64::try_from(app.started.elapsed().as_millis()).unwrap_or(i64::MAX),
+        )),
+    }
+}

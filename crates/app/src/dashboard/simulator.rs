@@ -1,0 +1,286 @@
+//! A conversation to try out: what somebody would say, beside the diagram, on a clock that they move. Nothing is saved.
+//!
+//! The server keeps nothing of it: with each step all steps come again and are played from the beginning, over a store
+//! in memory. So a step can be taken back, and any server can play it.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::State;
+use axum::response::Response;
+use engine::{Clock, Engine, EngineError, Machines, Settings};
+use kernel::chart::StateIndex;
+use kernel::commit::{Answer, Entry};
+use kernel::conversation::{Media, Message, Reply, ReplyOption};
+use kernel::decide::waiting_for;
+use kernel::id::{InputKey, MachineName, Subject, TenantId};
+use kernel::input::{Cause, Fields, Input};
+use kernel::machine::Machine;
+use kernel::snapshot::Snapshot;
+use kernel::time::{Delay, Timestamp};
+use serde::Deserialize;
+use store::{HistoryQuery, MemoryStore};
+
+use crate::dashboard::instance::why_lines;
+use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::words::{self, FieldRow, When};
+use crate::http::Shared;
+use crate::http::problem::Problem;
+use crate::http::request::{Body, Segments};
+
+/// A conversation that is tried out is short.
+const STEPS_MAX: usize = 100;
+const ADVANCE_MAX: Delay = Delay::from_secs(30 * 86_400);
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Conversation {
+    /// When it began; now, if it has not.
+    began: Option<Timestamp>,
+    locale: Option<String>,
+    #[serde(default)]
+    steps: Vec<Step>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    Say(String),
+    /// The button with this id.
+    Press(String),
+    Photo(String),
+    Event(String),
+    Advance(Delay),
+}
+
+#[derive(Template)]
+#[template(path = "simulator.html")]
+struct SimulatorPage {
+    frame: Frame,
+    machine: String,
+    version: u32,
+    began: String,
+    locales: Vec<String>,
+    bubbles: Vec<Bubble>,
+    /// What may be pressed now.
+    buttons: Vec<ReplyOption>,
+    states: Vec<Arc<str>>,
+    closed: Option<String>,
+    picture: String,
+    events: Vec<String>,
+    timers: Vec<(String, When)>,
+    context: Vec<FieldRow>,
+    why: Vec<String>,
+    now: String,
+}
+
+struct Bubble {
+    /// `mine`, `theirs` or `aside`.
+    kind: &'static str,
+    text: String,
+}
+
+pub async fn show(
+    State(app): State<Shared>,
+    Segments(name): Segments<MachineName>,
+    Visitor(caller): Visitor,
+) -> Result<Response, PageProblem> {
+    answer(app, &name, Visitor(caller), Conversation::default()).await
+}
+
+pub async fn play(
+    State(app): State<Shared>,
+    Segments(name): Segments<MachineName>,
+    Visitor(caller): Visitor,
+    Body(conversation): Body<Conversation>,
+) -> Result<Response, PageProblem> {
+    answer(app, &name, Visitor(caller), conversation).await
+}
+
+async fn answer(
+    app: Shared,
+    name: &MachineName,
+    Visitor(caller): Visitor,
+    conversation: Conversation,
+) -> Result<Response, PageProblem> {
+    let machine = app.engine.machines().current_for(&caller.tenant, name)?;
+    if machine.conversation.is_none() {
+        let detail = format!("the machine `{name}` has no `conversation` section to talk to");
+        return Err(Problem::not_found(detail).into());
+    }
+    if conversation.steps.len() > STEPS_MAX {
+        let detail = format!("a conversation that is tried out may have {STEPS_MAX} steps; begin again");
+        return Err(Problem::bad_request("malformed_body", detail).into());
+    }
+    let frame = Frame::of(&app, &caller, "machines", format!("Trying {name}"));
+    let shown = app.read(move |_| Rehearsal::play(machine, &conversation)?.page(frame));
+    Ok(page(200, &shown.await?))
+}
+
+/// A conversation that is being played.
+struct Rehearsal {
+    engine: Engine,
+    machine: Arc<Machine>,
+    tenant: TenantId,
+    subject: Subject,
+    began: Timestamp,
+    bubbles: Vec<Bubble>,
+    buttons: Vec<ReplyOption>,
+    why: Vec<String>,
+    inputs: usize,
+}
+
+impl Rehearsal {
+    fn play(machine: Arc<Machine>, conversation: &Conversation) -> Result<Self, Problem> {
+        let began = conversation.began.unwrap_or_else(|| Clock::System.now());
+        let store = Arc::new(MemoryStore::new());
+        let clock = Clock::virtual_at(began);
+        let machines = Arc::new(Machines::default());
+        let adopted = machines.adopt(&*store, machine, began);
+        let machine = adopted.map_err(crate::http::refused_definition)?;
+        let mut rehearsal = Self {
+            engine: Engine::start(store, machines, clock, Settings::default()),
+            machine,
+            tenant: TenantId::default_tenant(),
+            subject: Subject::parse("you")
+                .map_err(|problem| Problem::bad_request("bad_identifier", problem))?,
+            began,
+            bubbles: Vec::new(),
+            buttons: Vec::new(),
+            why: Vec::new(),
+            inputs: 0,
+        };
+        for step in &conversation.steps {
+            rehearsal.step(step, conversation.locale.as_deref())?;
+        }
+        Ok(rehearsal)
+    }
+
+    fn step(&mut self, step: &Step, locale: Option<&str>) -> Result<(), Problem> {
+        let message = match step {
+            Step::Say(text) => Message::of_text(text),
+            Step::Press(id) => Message { payload: Some(id.clone()), ..Message::default() },
+            Step::Photo(url) => {
+                let media = vec![Media { url: url.clone(), kind: "image/jpeg".into() }];
+                Message { media, ..Message::default() }
+            }
+            Step::Event(event) => return self.event(event),
+            Step::Advance(by) => return self.advance(*by),
+        };
+        let said = match step {
+            Step::Press(id) => self.buttons.iter().find(|b| b.id == *id).map_or(id, |b| &b.label).clone(),
+            Step::Photo(url) => format!("[photo {url}]"),
+            _ => message.text.clone().unwrap_or_default(),
+        };
+        self.bubbles.push(Bubble { kind: "mine", text: said });
+        let message = Message { locale: locale.map(str::to_owned), ..message };
+        let (machine, subject) = (self.machine.name.clone(), self.subject.clone());
+        let answer = self.submit(Cause::Message { machine, subject, message })?;
+        self.told(&answer);
+        Ok(())
+    }
+
+    fn submit(&mut self, cause: Cause) -> Result<Arc<Answer>, Problem> {
+        self.inputs += 1;
+        let key = InputKey::parse(&format!("step-{}", self.inputs));
+        let key = key.map_err(|problem| Problem::bad_request("bad_key", problem))?;
+        let input =
+            Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace_id: None };
+        Ok(self.engine.call(input)?.answer)
+    }
+
+    fn aside(&mut self, text: String) {
+        self.bubbles.push(Bubble { kind: "aside", text });
+    }
+
+    fn told(&mut self, answer: &Answer) {
+        match answer {
+            Answer::Message(answer) => {
+                self.replies(&answer.reply);
+                self.why = why_lines(&answer.why);
+                self.aside(format!("{}, {}", answer.state, answer.outcome.as_str()));
+            }
+            Answer::Event(answer) => {
+                self.replies(&answer.reply);
+                self.aside(answer.state.clone());
+            }
+            Answer::Refused(refusal) => self.aside(format!("refused: {}", refusal.message)),
+        }
+    }
+
+    fn replies(&mut self, replies: &[Reply]) {
+        for reply in replies {
+            self.bubbles.push(Bubble { kind: "theirs", text: reply.text.clone() });
+            if !reply.options.is_empty() {
+                self.buttons.clone_from(&reply.options);
+            }
+        }
+    }
+
+    fn event(&mut self, event: &str) -> Result<(), Problem> {
+        let Some(session) = self.session()? else {
+            self.aside("there is no session yet: say something first".to_owned());
+            return Ok(());
+        };
+        self.aside(format!("event {event}"));
+        let (instance, payload) = (session.instance, Fields::default());
+        let answer = self.submit(Cause::Event { instance, event: event.to_owned(), payload })?;
+        self.told(&answer);
+        Ok(())
+    }
+
+    fn advance(&mut self, by: Delay) -> Result<(), Problem> {
+        let before = self.log()?.len();
+        self.engine.clock().advance(by.min(ADVANCE_MAX));
+        self.engine.recover()?;
+        self.aside(format!("{by} later"));
+        for entry in self.log()?.iter().skip(before) {
+            self.aside(format!("{} came", entry.event));
+            self.told(&entry.answer);
+        }
+        Ok(())
+    }
+
+    fn session(&self) -> Result<Option<Snapshot>, Problem> {
+        match self.engine.session(&self.tenant, &self.machine.name, &self.subject) {
+            Err(EngineError::NotFound { .. }) => Ok(None),
+            session => Ok(Some(session?)),
+        }
+    }
+
+    fn log(&self) -> Result<Vec<Entry>, Problem> {
+        let Some(session) = self.session()? else { return Ok(Vec::new()) };
+        let (tenant, instance) = (self.tenant.clone(), session.instance);
+        let query = HistoryQuery { tenant, instance, cursor: None, limit: 1000 };
+        Ok(self.engine.store().history(&query).map_err(EngineError::from)?.data)
+    }
+
+    fn page(self, frame: Frame) -> Result<SimulatorPage, Problem> {
+        let (session, now) = (self.session()?, self.engine.clock().now());
+        let waits = session.as_ref().map(|session| waiting_for(&self.machine, session, now));
+        let active = session.as_ref().map(|session| session.configuration.clone()).unwrap_or_default();
+        let timers = waits.iter().flat_map(|waits| &waits.timers);
+        let timers =
+            timers.map(|due| (due.timer.event().to_string(), When::of(due.timer.deadline, now))).collect();
+        let conversation = self.machine.conversation.as_ref();
+        let _lit: Vec<StateIndex> =
+            active.iter().filter_map(|path| self.machine.chart.by_path(path)).collect();
+        Ok(SimulatorPage {
+            frame,
+            machine: self.machine.name.to_string(),
+            version: self.machine.version,
+            began: self.began.to_string(),
+            locales: conversation.map(|conversation| conversation.locales.clone()).unwrap_or_default(),
+            buttons: self.buttons,
+            bubbles: self.bubbles,
+            closed: session.as_ref().and_then(|s| s.closure.as_ref()).map(|closure| closure.reason.clone()),
+            states: active,
+            picture: String::new(),
+            events: waits.map(|waits| waits.events).unwrap_or_default(),
+            timers,
+            context: session.map(|s| words::fields(&s.context, Some(&self.machine))).unwrap_or_default(),
+            why: self.why,
+            now: now.to_string(),
+        })
+    }
+}
