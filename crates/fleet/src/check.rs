@@ -262,7 +262,7 @@ impl Check<'_> {
     fn ask_for_damage(&self) {
         let client = Client::new(PATIENCE);
         for url in &self.urls {
-            let figures = client.get(&format!("{url}/metrics"), "").map(|answer| answer.body);
+            let figures = client.get(&format!("{url}/metrics"), &self.keys[0]).map(|answer| answer.body);
             let figures = figures.unwrap_or_default();
             let damaged = figures.lines().find_map(|line| line.strip_prefix("statewright_quarantined "));
             if damaged != Some("0") && !self.may_lose {

@@ -19,6 +19,7 @@ use kernel::input::Cause;
 use serde::Deserialize;
 use store::{DeliveryReport, DeliveryStage};
 
+use crate::access::{Holder, Scope};
 use crate::channels::{
     DecodeError, Inbound, InboundMessage, Stage, StatusUpdate, meta, slack, telegram, twilio,
 };
@@ -158,7 +159,7 @@ fn owners<'a>(
     let header = signature_header(*kind);
     let Some(signature) = text(headers, header)? else {
         if app.access.is_open() && channels.is_empty() {
-            let tenant = app.access.tenant(None, text(headers, "x-tenant")?)?;
+            let tenant = app.access.holder(None, text(headers, "x-tenant")?)?.tenant;
             return Ok(vec![Owner { tenant, channels }]);
         }
         let detail = format!("the webhook is not signed: the header {header} is missing");
@@ -253,7 +254,9 @@ async fn take(
         let sent = channel.map_or(kind != ChannelKind::Twilio, Channel::sends_replies);
         message.deliver = sent;
         message.from = Some(Address { channel: kind.as_str().to_owned(), account, user }.into());
-        let caller = Caller::of(owner.tenant.clone(), delivered.headers)?;
+        let who = kind.as_str().into();
+        let holder = Holder { tenant: owner.tenant.clone(), scope: Scope::Write, who };
+        let caller = Caller::of(holder, delivered.headers)?;
         let cause = Cause::Message { machine: machine.clone(), subject: subject.clone(), message };
         let input = caller.input("the message's id", Some(key), Some(kind.as_str().to_owned()), cause)?;
         match app.admit(&owner.tenant, machine, &subject) {

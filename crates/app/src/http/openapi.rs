@@ -1,241 +1,316 @@
 //! Table: every address with its method, its meaning and its shapes, and every code of a problem, written out as
 //! OpenAPI 3.1.
 
+use axum::http::Method;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
+use crate::access::Scope;
 use crate::http::request;
 
-/// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 64] = [
+/// What a key has to open. Whoever has no key may ask for `ANYBODY`'s, and those routes say in their handlers by what
+/// else they know who asks, if they need to.
+const READ: Option<Scope> = Some(Scope::Read);
+const WRITE: Option<Scope> = Some(Scope::Write);
+const OPERATE: Option<Scope> = Some(Scope::Operate);
+const ADMIN: Option<Scope> = Some(Scope::Admin);
+const ANYBODY: Option<Scope> = None;
+
+/// Pages for people: method, path, and what a key has to open. They are not in the document.
+const PAGES: [(&str, &str, Option<Scope>); 1] = [("get", "/", ANYBODY)];
+
+/// Method, path, what a key has to open for it, summary, and the schema of the body by name (empty for none).
+const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
+        WRITE,
         "Send a person's message; answers what became of it and why",
         "Message",
     ),
     (
         "get",
         "/v1/machines/{machine}/sessions/{subject}",
+        READ,
         "The active session of a subject, else the last",
         "",
     ),
-    ("post", "/v1/instances", "Create an instance", "Create"),
+    ("post", "/v1/instances", WRITE, "Create an instance", "Create"),
     (
         "get",
         "/v1/instances",
+        READ,
         "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
     (
         "post",
         "/v1/imports",
+        OPERATE,
         "Bring in up to 1000 sessions of another system as they stood there. With dry_run, say what would become of each",
         "Import",
     ),
     (
         "post",
         "/v1/imports/undo",
+        OPERATE,
         "Withdraw what nothing but time has touched since it was brought in. With dry_run, say how much that is",
         "UndoImport",
     ),
     (
         "get",
         "/v1/instances/{id}",
+        READ,
         "One instance, with its revision as ETag; with revision, as it was then",
         "",
     ),
-    ("get", "/v1/instances/{id}/replay", "Whether its log, decided on again, comes out as it was stored", ""),
+    (
+        "get",
+        "/v1/instances/{id}/replay",
+        READ,
+        "Whether its log, decided on again, comes out as it was stored",
+        "",
+    ),
     (
         "get",
         "/v1/replay",
+        READ,
         "Whether the logs of all instances do: machine, cursor, limit. Changes nothing",
         "",
     ),
-    ("post", "/v1/instances/{id}/events", "Send an event; If-Match names the expected revision", "Event"),
+    (
+        "post",
+        "/v1/instances/{id}/events",
+        WRITE,
+        "Send an event; If-Match names the expected revision",
+        "Event",
+    ),
     (
         "post",
         "/v1/instances/{id}/calls/{call}",
+        WRITE,
         "Bring the result of a call, or its error, by the key of the call's effect",
         "CallAnswer",
     ),
-    ("get", "/v1/instances/{id}/history", "Every transition, refused ones too, oldest first", ""),
+    ("get", "/v1/instances/{id}/history", READ, "Every transition, refused ones too, oldest first", ""),
     (
         "get",
         "/v1/instances/{id}/story",
+        READ,
         "What happened, as a story file (YAML); machine names its definition",
         "",
     ),
     (
         "post",
         "/v1/instances/{id}/explain",
+        READ,
         "What an event or a message would do and why; changes nothing",
         "Explain",
     ),
     (
         "get",
         "/v1/export/{table}",
+        READ,
         "Rows for analysis, one line of JSON each: sessions, flows, transitions, clarifications or phases; machine, since, until",
         "",
     ),
     (
         "get",
         "/v1/backup",
+        ANYBODY,
         "All of the store, of every tenant, as one archive, for whoever has the backup key",
         "",
     ),
-    ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
-    ("post", "/v1/flows", "Begin a flow", "CreateFlow"),
-    ("get", "/v1/flows", "List flows: flow, status, phase, phase_state, min_retries, cursor, limit", ""),
-    ("get", "/v1/flows/{id}", "A flow in one piece: status, progress, phases, what can be done", ""),
-    ("get", "/v1/flows/{id}/recovery-options", "What can be done now", ""),
+    ("post", "/v1/instances/{id}/recover", OPERATE, "Put the instance into its safe state", "Recover"),
+    ("post", "/v1/flows", WRITE, "Begin a flow", "CreateFlow"),
+    (
+        "get",
+        "/v1/flows",
+        READ,
+        "List flows: flow, status, phase, phase_state, min_retries, cursor, limit",
+        "",
+    ),
+    ("get", "/v1/flows/{id}", READ, "A flow in one piece: status, progress, phases, what can be done", ""),
+    ("get", "/v1/flows/{id}/recovery-options", READ, "What can be done now", ""),
     (
         "get",
         "/v1/flows/{id}/history",
+        READ,
         "Who did what to a flow, when, why, and what came of it, oldest first",
         "",
     ),
     (
         "post",
         "/v1/flows/{id}/phases/{phase}/{action}",
+        WRITE,
         "Do something to a phase: start, progress, heartbeat, submit, validate, approve, reject, complete, fail, retry or rollback. With dry_run=true nothing is saved",
         "PhaseAction",
     ),
     (
         "post",
         "/v1/flows/{id}/{control}",
+        WRITE,
         "pause, resume or cancel a flow. With dry_run=true nothing is saved",
         "FlowAction",
     ),
     (
         "get",
         "/v1/phases",
+        READ,
         "Phases of all flows: flow, phase, state, error, min_attempts, min_retries, older_than, cursor, limit",
         "",
     ),
     (
         "post",
         "/v1/work/claim",
+        WRITE,
         "Give a worker a phase under a lease; 204 when there is nothing to do",
         "Claim",
     ),
-    ("get", "/v1/clarifications", "List clarifications by status", ""),
-    ("post", "/v1/clarifications/{id}/answer", "Answer a clarification by an option's id", "Answer"),
-    ("get", "/v1/machines", "The current machines", ""),
+    ("get", "/v1/clarifications", READ, "List clarifications by status", ""),
+    ("post", "/v1/clarifications/{id}/answer", OPERATE, "Answer a clarification by an option's id", "Answer"),
+    ("get", "/v1/machines", READ, "The current machines", ""),
     (
         "post",
         "/v1/machines/check",
+        READ,
         "Check a definition (YAML or JSON); answers every diagnostic",
         "Definition",
     ),
-    ("get", "/v1/machines/{name}", "One machine with its source", ""),
-    ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
-    ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    ("get", "/v1/machines/{name}", READ, "One machine with its source", ""),
+    ("put", "/v1/machines/{name}", ADMIN, "Activate a definition (YAML or JSON)", "Definition"),
+    ("get", "/v1/machines/{name}/versions", READ, "Every known version of a machine", ""),
     (
         "get",
         "/v1/machines/{name}/diff",
+        READ,
         "What changed between two versions (from, to), and how many open instances run by the earlier one",
         "",
     ),
     (
         "post",
         "/v1/machines/{name}/diff",
+        READ,
         "What a definition (YAML or JSON) changes in the current one, or in from; as the earlier one with to. Changes nothing",
         "Definition",
     ),
     (
         "post",
         "/v1/machines/{name}/migrate",
+        OPERATE,
         "Take open instances to another version, the current one if to_version is absent. With dry_run, say what would become of them",
         "Migrate",
     ),
-    ("get", "/v1/machines/{name}/overlay", "What the caller's tenant has made of a machine", ""),
+    ("get", "/v1/machines/{name}/overlay", READ, "What the caller's tenant has made of a machine", ""),
     (
         "put",
         "/v1/machines/{name}/overlay",
+        ADMIN,
         "Customise a machine for the caller's tenant (YAML or JSON, beginning with overlay: NAME)",
         "Definition",
     ),
-    ("delete", "/v1/machines/{name}/overlay", "Go back to the machine that all have", ""),
+    ("delete", "/v1/machines/{name}/overlay", ADMIN, "Go back to the machine that all have", ""),
     (
         "post",
         "/v1/machines/{name}/reroute",
+        READ,
         "What changed settings or a changed definition would have made of stored messages; changes nothing",
         "Reroute",
     ),
     (
         "get",
         "/v1/machines/{machine}/rollout",
+        READ,
         "Whom the machine answers; with subject, how that person is treated and why",
         "",
     ),
     (
         "put",
         "/v1/machines/{machine}/rollout",
+        OPERATE,
         "Set whom the machine answers, from the next message on; what is not named stays",
         "Rollout",
     ),
     (
         "get",
         "/v1/machines/{machine}/shadow",
+        READ,
         "What would have happened, session by session: subject, cursor, limit",
         "",
     ),
     (
         "post",
         "/v1/machines/{machine}/shadow",
+        READ,
         "What a version or a definition would have made of the stored history, the current one if none is named. Changes nothing",
         "Shadow",
     ),
     (
         "get",
         "/v1/machines/{machine}/shadow/summary",
+        READ,
         "How many messages would have come to what: subject",
         "",
     ),
     (
         "post",
         "/v1/receipts/{key}/begin",
+        WRITE,
         "Begin a piece of work once: a claim, or the response of whoever did it",
         "BeginReceipt",
     ),
-    ("post", "/v1/receipts/{key}/complete", "Keep the response of a piece of work", "CompleteReceipt"),
-    ("post", "/v1/receipts/{key}/abandon", "Give a claim up", "AbandonReceipt"),
+    ("post", "/v1/receipts/{key}/complete", WRITE, "Keep the response of a piece of work", "CompleteReceipt"),
+    ("post", "/v1/receipts/{key}/abandon", WRITE, "Give a claim up", "AbandonReceipt"),
     (
         "post",
         "/v1/channels/{kind}/{machine}",
+        ANYBODY,
         "A provider's webhook: twilio (answers TwiML), meta, telegram or slack",
         "Twilio",
     ),
-    ("get", "/v1/channels/{kind}/{machine}", "Meta's question whether the address is ours", ""),
-    ("get", "/v1/instances/{id}/effects", "What had to be delivered, and what became of it; status", ""),
+    ("get", "/v1/channels/{kind}/{machine}", ANYBODY, "Meta's question whether the address is ours", ""),
+    (
+        "get",
+        "/v1/instances/{id}/effects",
+        READ,
+        "What had to be delivered, and what became of it; status",
+        "",
+    ),
     (
         "get",
         "/v1/dead-letters",
+        READ,
         "What could not be delivered, or may have been; status, cursor, limit. Of what waits behind another, due_at may lie in the past",
         "",
     ),
-    ("post", "/v1/dead-letters/{id}/retry", "Try to deliver one again", ""),
-    ("post", "/v1/recovery", "Fire all that is due and say what that was", ""),
-    ("post", "/v1/clean-up", "Delete what is older than the retention, now", ""),
-    ("post", "/v1/clock/advance", "Move the virtual clock (`dev --clock virtual`)", "Advance"),
-    ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
-    ("get", "/v1/health", "Try out the store: a question, a round trip, a decision that comes too late", ""),
-    ("get", "/livez", "The process runs", ""),
-    ("get", "/readyz", "New work may be sent here", ""),
-    ("get", "/v1/keys", "The keys that the caller's secrets are encrypted with", ""),
+    ("post", "/v1/dead-letters/{id}/retry", OPERATE, "Try to deliver one again", ""),
+    ("post", "/v1/recovery", OPERATE, "Fire all that is due and say what that was", ""),
+    ("post", "/v1/clean-up", OPERATE, "Delete what is older than the retention, now", ""),
+    ("post", "/v1/clock/advance", OPERATE, "Move the virtual clock (`dev --clock virtual`)", "Advance"),
+    ("get", "/v1/info", READ, "What this server is, and what its acknowledgement is worth", ""),
+    (
+        "get",
+        "/v1/health",
+        READ,
+        "Try out the store: a question, a round trip, a decision that comes too late",
+        "",
+    ),
+    ("get", "/livez", ANYBODY, "The process runs", ""),
+    ("get", "/readyz", ANYBODY, "New work may be sent here", ""),
+    ("get", "/v1/keys", ADMIN, "The keys that the caller's secrets are encrypted with", ""),
     (
         "post",
         "/v1/keys/rotate",
+        ADMIN,
         "Wrap all data keys by the first key of the settings; with data, make the caller a new one",
         "RotateKeys",
     ),
-    ("get", "/metrics", "Figures as OpenMetrics text", ""),
-    ("get", "/openapi.json", "This document", ""),
+    ("get", "/metrics", READ, "Figures as OpenMetrics text", ""),
+    ("get", "/openapi.json", ANYBODY, "This document", ""),
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 63] = [
+const CODES: [(&str, u16); 64] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -254,6 +329,7 @@ const CODES: [(&str, u16); 63] = [
     ("clock_not_virtual", 403),
     ("permission_denied", 403),
     ("no_backup_key", 403),
+    ("insufficient_scope", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
@@ -305,9 +381,22 @@ pub async fn document() -> Response {
     request::json(200, &build(), None)
 }
 
+/// What the key of a caller has to open for a route. What the tables do not know, nobody but an admin may do.
+pub fn needed(method: &Method, path: &str) -> Scope {
+    let asked = if method == Method::HEAD { &Method::GET } else { method };
+    let is_asked = |known: &str, at: &str| at == path && known.eq_ignore_ascii_case(asked.as_str());
+    let route = ROUTES.iter().find(|(known, at, ..)| is_asked(known, at)).map(|(.., needed, _, _)| *needed);
+    let page = || PAGES.iter().find(|(known, at, _)| is_asked(known, at)).map(|(.., needed)| *needed);
+    match route.or_else(page) {
+        // Even of what anybody may ask for, something may be for callers alone.
+        Some(needed) => needed.unwrap_or(Scope::Read),
+        None => Scope::Admin,
+    }
+}
+
 fn build() -> Value {
     let mut paths: Map<String, Value> = Map::new();
-    for (method, path, summary, body) in ROUTES {
+    for (method, path, needed, summary, body) in ROUTES {
         let parameters: Vec<Value> = path
             .split('/')
             .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
@@ -318,6 +407,8 @@ fn build() -> Value {
             "summary": summary,
             "parameters": parameters,
             "responses": {"200": {"description": "Done"}, "default": problem},
+            // Of a scheme that is no OAuth 2, the list has the roles that are needed.
+            "security": needed.map_or_else(Vec::new, |scope| vec![json!({"key": [scope]}), json!({"session": [scope]})]),
         });
         let kind = match body {
             "" => None,
@@ -336,7 +427,10 @@ fn build() -> Value {
         "openapi": "3.1.0",
         "info": {"title": "Statewright", "version": env!("CARGO_PKG_VERSION"), "license": {"name": "MIT OR Apache-2.0"}},
         "paths": paths,
-        "components": {"schemas": schemas()},
+        "components": {"schemas": schemas(), "securitySchemes": {
+            "key": {"type": "http", "scheme": "bearer", "description": "An API key, or a JWT of an issuer that the server knows"},
+            "session": {"type": "apiKey", "in": "cookie", "name": "statewright_session", "description": "Of somebody who has signed in at /sign-in"},
+        }},
     })
 }
 
@@ -445,21 +539,23 @@ mod tests {
     #[test]
     fn every_route_is_documented() {
         let source: String = include_str!("mod.rs").split_whitespace().collect();
-        let documented =
-            |method: &str, path: &str| ROUTES.iter().any(|(m, p, ..)| (*m, *p) == (method, path));
+        let documented = |method: &str, path: &str| {
+            let page = PAGES.iter().any(|(m, p, _)| (*m, *p) == (method, path));
+            page || ROUTES.iter().any(|(m, p, ..)| (*m, *p) == (method, path))
+        };
         let mut seen = 0;
         for route in source.split(".route(\"").skip(1) {
             let (path, handlers) = route.split_once('"').unwrap();
             for method in ["get", "post", "put", "delete"] {
                 let first = handlers.starts_with(&format!(",{method}("));
                 let second = handlers.contains(&format!(").{method}("));
-                if (first || second) && path != "/" {
+                if first || second {
                     assert!(documented(method, path), "{method} {path} is not documented");
                     seen += 1;
                 }
             }
         }
-        assert_eq!(seen, ROUTES.len(), "the table names a route that does not exist");
+        assert_eq!(seen, ROUTES.len() + PAGES.len(), "a table names a route that does not exist");
     }
 
     /// The codes that a file of this crate gives, with their statuses.

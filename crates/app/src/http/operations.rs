@@ -56,7 +56,7 @@ pub async fn health(State(app): State<Shared>, _: Caller) -> Result<Response, Pr
     .await
 }
 
-pub async fn metrics(State(app): State<Shared>) -> Result<Response, Problem> {
+pub async fn metrics(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
     app.read(|app| {
         let mut response = app.engine.figures()?.into_response();
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -80,7 +80,7 @@ struct Info {
     uptime_seconds: u64,
 }
 
-/// How many of each kind are set; where they lead is nobody's business who has no key.
+/// How many of each kind are set; where they lead is the business of whoever runs the server.
 #[derive(Debug, Serialize)]
 struct ConnectionsView {
     channels: usize,
@@ -101,7 +101,7 @@ struct StoreView {
     notes: Vec<String>,
 }
 
-pub async fn info(State(app): State<Shared>) -> Response {
+pub async fn info(State(app): State<Shared>, _: Caller) -> Response {
     let store = app.engine.store().info();
     let clock = app.engine.clock();
     let (channels, webhooks, calls) = app.connections.counts();

@@ -11,6 +11,8 @@ use kernel::snapshot::Timer;
 use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
 
+use crate::access::Scope;
+
 /// One pointer wide, since every handler may return it.
 #[derive(Clone, Debug, Serialize)]
 #[serde(transparent)]
@@ -137,6 +139,11 @@ impl Problem {
 
     pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
         Self::new(403, code, "Not allowed", detail)
+    }
+
+    pub fn insufficient_scope(needed: Scope, has: Scope) -> Self {
+        let detail = format!("this needs a key of scope `{needed}`, and yours has `{has}`");
+        Self::forbidden("insufficient_scope", detail)
     }
 
     pub fn diagnostics(diagnostics: Vec<Diagnostic>) -> Self {

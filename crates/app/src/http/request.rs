@@ -4,9 +4,10 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::sync::Arc;
 
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -18,14 +19,20 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::http::Shared;
+use crate::access::{Holder, Scope};
 use crate::http::problem::Problem;
+use crate::http::{Shared, openapi};
 use crate::telemetry::{Traceparent, fresh_trace_id};
 
-/// Who asks, and what the headers say about the input.
+/// Who asks, and what the headers say about the input. Whoever has one may do what its route does: the table of routes
+/// says what that takes.
 #[derive(Clone, Debug)]
 pub struct Caller {
     pub tenant: TenantId,
+    /// What the caller's key opens.
+    pub scope: Scope,
+    /// The caller's name for people: that of the key.
+    pub who: Arc<str>,
     pub trace_id: String,
     if_match: Option<String>,
     idempotency_key: Option<String>,
@@ -36,20 +43,37 @@ impl FromRequestParts<Shared> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
         let headers = &parts.headers;
-        let tenant = app.access.tenant(text(headers, "authorization")?, text(headers, "x-tenant")?)?;
-        Self::of(tenant, headers)
+        let holder = app.access.holder(text(headers, "authorization")?, text(headers, "x-tenant")?)?;
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let needed = openapi::needed(&parts.method, path);
+        let caller = Self::of(holder, headers)?;
+        if !caller.may(needed) {
+            return Err(Problem::insufficient_scope(needed, caller.scope));
+        }
+        if needed >= Scope::Operate && !parts.method.is_safe() {
+            let Self { tenant, who, .. } = &caller;
+            tracing::info!(%tenant, who = &**who, method = %parts.method, route = path, "asked by an operator");
+        }
+        Ok(caller)
     }
 }
 
 impl Caller {
-    pub fn of(tenant: TenantId, headers: &HeaderMap) -> Result<Self, Problem> {
+    pub fn of(holder: Holder, headers: &HeaderMap) -> Result<Self, Problem> {
         let owned = |name: &str| text(headers, name).map(|value| value.map(str::to_owned));
         Ok(Self {
-            tenant,
+            tenant: holder.tenant,
+            scope: holder.scope,
+            who: holder.who,
             trace_id: trace_id(headers),
             if_match: owned("if-match")?,
             idempotency_key: owned("idempotency-key")?,
         })
+    }
+
+    /// Whether the caller may do what needs this, beyond what the route itself does.
+    pub fn may(&self, needed: Scope) -> bool {
+        self.scope.contains(needed)
     }
 
     /// An input of this caller. Its key is the body's, under `field`, else the header's.

@@ -1,10 +1,24 @@
-//! Who may ask, and as which tenant: everybody in `dev`, holders of a key in `serve`.
+//! Who may ask, as which tenant, and for what: everybody for everything in `dev`, holders of a key in `serve`.
+
+mod scope;
+
+use std::sync::Arc;
 
 use kernel::id::TenantId;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
+pub use scope::Scope;
+
+/// Who asks, as far as what they have shown says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    pub tenant: TenantId,
+    pub scope: Scope,
+    /// A name for people: that of the key.
+    pub who: Arc<str>,
+}
 
 #[derive(Debug)]
 pub enum Access {
@@ -57,12 +71,17 @@ impl Access {
         matches!(self, Self::Open)
     }
 
-    pub fn tenant(&self, authorization: Option<&str>, x_tenant: Option<&str>) -> Result<TenantId, Problem> {
+    pub fn holder(&self, authorization: Option<&str>, x_tenant: Option<&str>) -> Result<Holder, Problem> {
         match self {
-            Self::Open => match x_tenant {
-                Some(name) => TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p)),
-                None => Ok(TenantId::default_tenant()),
-            },
+            Self::Open => {
+                let tenant = match x_tenant {
+                    Some(name) => {
+                        TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p))?
+                    }
+                    None => TenantId::default_tenant(),
+                };
+                Ok(Holder { tenant, scope: Scope::Admin, who: "dev".into() })
+            }
             Self::Keys(keys) => {
                 let Some(key) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
                     return Err(Problem::unauthorised("send the API key as `Authorization: Bearer KEY`"));
@@ -70,7 +89,11 @@ impl Access {
                 let asked = digest(key.trim());
                 let found = keys.iter().find(|(known, _)| bool::from(known.ct_eq(&asked)));
                 found
-                    .map(|(_, tenant)| tenant.clone())
+                    .map(|(_, tenant)| Holder {
+                        tenant: tenant.clone(),
+                        scope: Scope::Admin,
+                        who: "settings".into(),
+                    })
                     .ok_or_else(|| Problem::unauthorised("the API key is not known here"))
             }
         }
@@ -114,12 +137,13 @@ mod tests {
     #[test]
     fn a_key_says_its_tenant_and_no_key_is_no_entry() {
         let access = Access::from_pairs("acme=0123456789abcdef, other=fedcba9876543210").unwrap();
-        let tenant =
-            |key: &str| access.tenant(Some(&format!("Bearer {key}")), Some("acme")).map(|t| t.to_string());
+        let tenant = |key: &str| {
+            access.holder(Some(&format!("Bearer {key}")), Some("acme")).map(|h| h.tenant.to_string())
+        };
         assert_eq!(tenant("0123456789abcdef").unwrap(), "acme");
         assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
         assert_eq!(tenant("0123456789abcdeg").unwrap_err().status(), 401);
-        assert_eq!(access.tenant(None, Some("acme")).unwrap_err().status(), 401);
+        assert_eq!(access.holder(None, Some("acme")).unwrap_err().status(), 401);
     }
 
     #[test]
