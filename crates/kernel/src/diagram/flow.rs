@@ -5,7 +5,7 @@
 
 use crate::chart::ROOT;
 use crate::diagram::label::{Label, abridged};
-use crate::diagram::{Diagram, Edge, FRAME, Node, NodeIndex, NodeKind};
+use crate::diagram::{Diagram, Edge, FRAME, Node, NodeIndex, NodeKind, Step};
 use crate::flow::{Flow, Gate, Phase, PhaseIndex, Recipe, Run};
 use crate::machine::Machine;
 
@@ -37,6 +37,11 @@ impl Diagram {
                 from: *from,
                 to: *to,
                 labels: labels.clone(),
+                steps: vec![Step {
+                    from: diagram.nodes[*from].name.clone(),
+                    to: phase.name.to_string(),
+                    event: String::new(),
+                }],
             }));
         }
         diagram

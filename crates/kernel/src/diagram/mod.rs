@@ -7,7 +7,11 @@
 mod dot;
 mod flow;
 mod label;
+pub mod layout;
 mod mermaid;
+mod overlay;
+mod svg;
+mod text;
 
 use std::collections::HashMap;
 
@@ -17,6 +21,8 @@ use crate::machine::Machine;
 pub use dot::dot;
 pub use label::Label;
 pub use mermaid::mermaid;
+pub use overlay::{Overlay, PhaseLook, Step};
+pub use svg::svg;
 
 /// A node, by its place in `Diagram::nodes`.
 pub type NodeIndex = usize;
@@ -72,6 +78,8 @@ pub struct Edge {
     pub to: NodeIndex,
     /// One for each transition; none on arrows that no event takes.
     pub labels: Vec<Label>,
+    /// What each of the transitions is in the definition's own words; of a flow, what needs what.
+    pub steps: Vec<Step>,
 }
 
 impl NodeKind {
@@ -139,6 +147,19 @@ impl Diagram {
         names
     }
 
+    /// The path of the state or phase that a node stands for, or belongs to; empty for the whole.
+    pub fn state_path(&self, index: NodeIndex) -> String {
+        let whole = |node: &NodeIndex| {
+            let node = &self.nodes[*node];
+            node.state == ROOT && (node.kind.holds_others() || node.kind.is_auxiliary())
+        };
+        let own = |node: &NodeIndex| !self.nodes[*node].kind.is_auxiliary();
+        let names = self.up_from(index).filter(|node| !whole(node)).filter(own);
+        let mut names: Vec<&str> = names.map(|node| self.nodes[node].name.as_str()).collect();
+        names.reverse();
+        names.join(".")
+    }
+
     /// A node and those that hold it, without the frame.
     fn up_from(&self, node: NodeIndex) -> impl Iterator<Item = NodeIndex> + '_ {
         let below_frame = |node: NodeIndex| (node != FRAME).then_some(node);
@@ -180,13 +201,14 @@ impl<'m> Artist<'m> {
     }
 
     /// Transitions between the same two nodes share an arrow: a catch-all need not be a sheaf of them.
-    fn connect(&mut self, from: NodeIndex, to: NodeIndex, label: Option<Label>) {
+    fn connect(&mut self, from: NodeIndex, to: NodeIndex, label: Option<Label>) -> &mut Edge {
         let edges = &mut self.diagram.edges;
         let at = *self.edge_between.entry((from, to)).or_insert_with(|| {
-            edges.push(Edge { from, to, labels: Vec::new() });
+            edges.push(Edge { from, to, labels: Vec::new(), steps: Vec::new() });
             edges.len() - 1
         });
         edges[at].labels.extend(label);
+        &mut edges[at]
     }
 
     fn draw_states(&mut self) {
@@ -270,7 +292,7 @@ impl<'m> Artist<'m> {
         };
         let [target] = transition.targets[..] else {
             let fork = self.fork(from, &transition.targets);
-            self.connect(from, fork, Some(label));
+            self.connect(from, fork, Some(label)).steps.push(Step::of(chart, transition));
             for target in &transition.targets {
                 let to = self.end_of_arrow(fork, *target);
                 self.connect(fork, to, None);
@@ -278,7 +300,7 @@ impl<'m> Artist<'m> {
             return;
         };
         let to = self.end_of_arrow(from, target);
-        self.connect(from, to, Some(label));
+        self.connect(from, to, Some(label)).steps.push(Step::of(chart, transition));
     }
 
     /// The node of a target; from inside of it, its entrance.
