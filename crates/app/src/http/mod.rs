@@ -27,6 +27,7 @@ mod reroute;
 mod rollout;
 mod shadow;
 mod stories;
+mod stream;
 mod work;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
 use problem::Problem;
 pub use rollout::keep_settings_fresh;
+use stream::Streams;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -72,6 +74,7 @@ pub struct App {
     pub keys: Option<Arc<KeyedStore>>,
     /// Without one, nobody is given a backup by a server that asks for keys.
     pub backup_key: Option<BackupKey>,
+    pub streams: Streams,
     pub started: Instant,
 }
 
@@ -104,6 +107,7 @@ impl App {
             recognisers: None,
             keys: None,
             backup_key: None,
+            streams: Streams::default(),
             started,
         }
     }
@@ -219,6 +223,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/replay", get(replay::of_all))
         .route("/v1/export/{table}", get(export::get))
         .route("/v1/backup", get(backup::get))
+        .route("/v1/stream", get(stream::get))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/flows", post(flows::create).get(flows::list))

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 64] = [
+const ROUTES: [(&str, &str, &str, &str); 65] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -82,6 +82,12 @@ const ROUTES: [(&str, &str, &str, &str); 64] = [
         "get",
         "/v1/backup",
         "All of the store, of every tenant, as one archive, for whoever has the backup key",
+        "",
+    ),
+    (
+        "get",
+        "/v1/stream",
+        "Transitions of the tenant as server-sent events, as they land here: after, recent, machine, instance, follow",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", "Put the instance into its safe state", "Recover"),
@@ -235,7 +241,7 @@ const ROUTES: [(&str, &str, &str, &str); 64] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 63] = [
+const CODES: [(&str, u16); 64] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -297,6 +303,7 @@ const CODES: [(&str, u16); 63] = [
     ("overloaded", 503),
     ("stopping", 503),
     ("unavailable", 503),
+    ("too_many_streams", 503),
     ("no_encryption_key", 409),
     ("disk_full", 507),
 ];
