@@ -20,6 +20,7 @@ use crate::flight::Landed;
 use crate::hot::{InstanceKey, Receipt, session_key};
 use crate::metrics::MachineLabels;
 use crate::shard::Shard;
+use crate::stream::Happening;
 use crate::{EngineError, Request, Submitted};
 
 /// What a batch of timers did.
@@ -116,31 +117,50 @@ impl Shard {
         }
     }
 
-    /// Takes a saved commit into memory, the log and the figures.
+    /// Takes a saved commit into memory, the log, the figures and the feed.
     fn committed(&mut self, commit: Commit, owner: &Owner) -> Receipt {
         let Commit { tenant, instance, after, entry, effects, .. } = commit;
         log(&tenant, &instance, &entry);
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(entry.answer) };
+        let Entry { revision, at, event, from, to, success, code, looping, trace_id, answer, .. } = entry;
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(answer) };
         // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
         if !tenant.is_shadow() {
             let decided_on = match &after {
                 Some(_) => None,
-                None => self.hot.snapshot(&(tenant, instance)),
+                None => self.hot.snapshot(&(tenant.clone(), instance.clone())),
             };
-            let decided_on = after.as_ref().or(decided_on.as_deref());
-            let machine = decided_on.map_or("", |snapshot| snapshot.machine.as_str());
-            if let Some(looping) =
-                after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| entry.looping.is_some())
+            let stands = after.as_ref().or(decided_on.as_deref());
+            let machine = stands.map_or("", |snapshot| snapshot.machine.as_str());
+            if let Some(round) = after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| looping.is_some())
             {
-                self.report_loop(machine, looping, &entry.trace_id);
+                self.report_loop(machine, round, &trace_id);
             }
             if after.as_ref().is_some_and(|after| after.dead_end) {
-                self.report_dead_end(machine, &entry.to, &entry.trace_id);
+                self.report_dead_end(machine, &to, &trace_id);
             }
             if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
                 self.metrics.count_moves(machine, &flow.moved);
             }
             self.metrics.count_input(machine, owner.kind(), outcome_of(&receipt.answer));
+            if !tenant.is_beside() {
+                let closure = after.as_ref().and_then(|after| after.closure.as_ref());
+                self.feed.tell(Happening {
+                    machine: stands.map(|stands| stands.machine.clone()),
+                    version: stands.map(|stands| stands.version),
+                    subject: stands.and_then(|stands| stands.subject.clone()),
+                    closure_reason: closure.map(|closure| closure.reason.clone()),
+                    tenant,
+                    instance,
+                    revision,
+                    at,
+                    from,
+                    to,
+                    event,
+                    success,
+                    code,
+                    looping,
+                });
+            }
         }
         if !effects.is_empty() {
             self.delivery.iter().for_each(|delivery| delivery.wake());
@@ -198,6 +218,7 @@ impl Shard {
             // What may be saved may have timers and effects that nobody here was told of.
             self.watch(Some(self.clock.now()));
             self.delivery.iter().for_each(|delivery| delivery.wake());
+            self.feed.lose();
         }
         let requests = batch.owners.into_iter().filter_map(|owner| match owner {
             Owner::Request(request) => Some(request),

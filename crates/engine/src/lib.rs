@@ -25,6 +25,7 @@ pub mod settings;
 pub mod shadow;
 mod shard;
 pub mod story;
+pub mod stream;
 mod weight;
 pub mod withdraw;
 
@@ -51,6 +52,7 @@ pub use metrics::Metrics;
 pub use overlays::{Misfit, Overlay};
 pub use settings::Settings;
 pub use shard::RecoveryReport;
+use stream::Feed;
 
 /// What the sender of an input gets.
 pub type Answered = Result<Submitted, EngineError>;
@@ -168,6 +170,7 @@ pub struct Engine {
     metrics: Arc<Metrics>,
     settings: Settings,
     figures: Arc<Figures>,
+    feed: Arc<Feed>,
     delivery: Option<Arc<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -199,6 +202,7 @@ impl Engine {
         carrier: Option<Arc<dyn Carrier>>,
     ) -> Self {
         let metrics = Arc::new(Metrics::new());
+        let feed = Arc::new(Feed::default());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
         let delivering = carrier.map(|carrier| {
             Delivery::start(|events| Courier {
@@ -225,11 +229,12 @@ impl Engine {
             Arc::clone(&metrics),
             settings,
             delivery.clone(),
+            Arc::clone(&feed),
         );
         let figures = Arc::new(Figures::new(Arc::clone(&store)));
         let thread = spawn(shard, waiting, Arc::clone(&figures));
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Self { store, machines, clock, metrics, settings, figures, delivery, jobs, thread, courier }
+        Self { store, machines, clock, metrics, settings, figures, feed, delivery, jobs, thread, courier }
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.
@@ -423,6 +428,11 @@ impl Engine {
         let waiting = self.jobs.as_ref().map_or(0, Sender::len);
         self.metrics.inputs_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         Ok(self.metrics.render(&statistics, self.store.stored_bytes(), self.clock.now()))
+    }
+
+    /// What lands here, as it lands.
+    pub fn feed(&self) -> &Arc<Feed> {
+        &self.feed
     }
 
     pub fn store(&self) -> &dyn Store {

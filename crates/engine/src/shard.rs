@@ -23,6 +23,7 @@ use crate::landing::Fired;
 use crate::machines::Machines;
 use crate::metrics::Metrics;
 use crate::settings::Settings;
+use crate::stream::Feed;
 use crate::{Job, Request};
 
 /// Other servers over the same store may set timers that this one has not seen: it is asked again so soon.
@@ -74,6 +75,8 @@ pub(crate) struct Shard {
     pub is_shared: bool,
     /// Who delivers effects, once there is somebody.
     pub delivery: Option<Arc<Delivery>>,
+    /// Who tells what has landed.
+    pub feed: Arc<Feed>,
     /// What is decided and has not taken off.
     open: Batch,
     pub in_air: InAir,
@@ -96,6 +99,7 @@ impl Shard {
         metrics: Arc<Metrics>,
         settings: Settings,
         delivery: Option<Arc<Delivery>>,
+        feed: Arc<Feed>,
     ) -> Self {
         let hot = Hot::new(settings.cached_bytes_max);
         let next_clean_up = clock.now().plus(settings.clean_up_every);
@@ -111,6 +115,7 @@ impl Shard {
             hot,
             is_shared,
             delivery,
+            feed,
             open: Batch::default(),
             in_air,
             parked: Vec::new(),

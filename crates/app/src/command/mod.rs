@@ -41,6 +41,7 @@ mod shadow;
 mod show;
 mod stories;
 mod story;
+mod tail;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -90,6 +91,8 @@ enum Command {
     Ls(client::LsArgs),
     /// Show one instance, or the session of a subject, and its history
     Show(show::ShowArgs),
+    /// Show the last transitions of a running server, and with -f those that come
+    Tail(tail::TailArgs),
     /// Tell what happened in a session of a running server, as a story that `test` plays
     Story(story::StoryArgs),
     /// Bring in sessions of another system from a file, by a mapping, each once
@@ -169,6 +172,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => client::send(&args),
         Command::Ls(args) => client::ls(&args),
         Command::Show(args) => show::show(&args),
+        Command::Tail(args) => tail::tail(&args),
         Command::Story(args) => story::story(&args),
         Command::Import(args) => import::import(&args),
         Command::Migrate(args) => migrate::migrate(&args),

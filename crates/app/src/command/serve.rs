@@ -277,9 +277,9 @@ fn run(server: Server) -> CommandResult {
         let app = Arc::new(app);
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         tokio::spawn(keep_pulse(Arc::downgrade(&app)));
-        let router = http::router(app);
+        let router = http::router(Arc::clone(&app));
         let handle = move |request| http::answer(router.clone(), request);
-        let cut = accept::serve(listener, handle, Limits::default(), stop_signal()).await;
+        let cut = accept::serve(listener, handle, Limits::default(), stopped(app)).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });
@@ -412,6 +412,12 @@ pub(crate) fn find_definition(name: &str, dirs: &MachineDirs) -> Result<(PathBuf
     }
     let help = nearest(name, known.iter().map(String::as_str));
     Err(Failure(format!("there is no machine `{name}`; {help}")))
+}
+
+/// Until somebody wants it to end. Streams would go on for as long as somebody reads.
+async fn stopped(app: Arc<App>) {
+    stop_signal().await;
+    app.streams.end();
 }
 
 pub(super) async fn stop_signal() {

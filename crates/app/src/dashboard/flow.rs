@@ -10,6 +10,7 @@ use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::InstanceQuery;
 
+use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{self, FieldRow, When, rough};
 use crate::http::Shared;
@@ -185,7 +186,7 @@ fn flow_page(frame: Frame, found: &Found, view: &FlowView, now: Timestamp) -> Re
         closed: view.closure.is_some(),
         begun: When::of(view.created_at, now),
         changed: When::of(view.updated_at, now),
-        picture: String::new(),
+        picture: picture::of_flow(&found.machine, view),
         phases: view.phases.iter().map(PhaseRow::of).collect(),
         chart: Gantt::of(view, now),
         options: options(view, &segment),

@@ -18,6 +18,7 @@ use kernel::time::Timestamp;
 use serde::Deserialize;
 use store::HistoryQuery;
 
+use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::problem::Problem;
@@ -165,7 +166,7 @@ fn instance_page(
             .as_ref()
             .map(|closure| (closure.reason.clone(), When::of(closure.at, real_now))),
         marks: if is_past { Vec::new() } else { marks(app, &snapshot, now) },
-        picture: String::new(),
+        picture: machine.map(|machine| picture::of_instance(machine, &snapshot, &entries)).unwrap_or_default(),
         waits: waits.map(|waits| Waits::of(waits, now)),
         context: words::fields(&snapshot.context, machine),
         entries: entries

@@ -12,12 +12,14 @@ use engine::EngineError;
 use kernel::definition;
 use kernel::diagnostic::Severity;
 use kernel::id::{MachineName, TenantId};
+use kernel::diagram::Step;
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
+use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
@@ -164,17 +166,18 @@ fn machine_page(
     let machines = app.engine.machines();
     let current = machines.current_for(tenant, name)?;
     let all = machines.versions(name);
-    let of_version = |version: u32| {
+    let version_of = |version: u32| {
         let found = all.iter().rev().find(|machine| machine.version == version).cloned();
         found.ok_or_else(|| Problem::not_found(format!("the machine `{name}` has no version {version}")))
     };
     let machine = match asked.version.filter(|version| *version != current.version) {
-        Some(version) => of_version(version)?,
+        Some(version) => version_of(version)?,
         None => std::sync::Arc::clone(&current),
     };
     let (open, more) = open_instances(app, tenant, name)?;
-    let walked = Walked::read(app, tenant, name)?;
-    let compared = asked.from.map(of_version).transpose()?.map(|from| Compared::of(&from, &machine));
+    let walked = Walked::read(app, tenant, &machine)?;
+    let of_version: Vec<Snapshot> = open.iter().filter(|one| one.version == machine.version).cloned().collect();
+    let compared = asked.from.map(version_of).transpose()?.map(|from| Compared::of(&from, &machine));
     let mut versions: Vec<u32> = all.iter().map(|machine| machine.version).collect();
     versions.sort_unstable();
     versions.dedup();
@@ -186,7 +189,7 @@ fn machine_page(
         current: current.version,
         kind: kind(&machine),
         customised: machine.is_customised(),
-        picture: String::new(),
+        picture: picture::of_machine(&machine, &of_version, &walked),
         states: state_rows(&machine, &open, &walked),
         open: Count { known: open.len(), more },
         read: walked.instances,
@@ -240,8 +243,10 @@ fn diagnostics(machine: &Machine) -> Vec<DiagnosticRow> {
 pub struct Walked {
     pub instances: usize,
     pub states: BTreeMap<String, Seen>,
-    /// From, to, event.
-    pub transitions: BTreeMap<(String, String, String), u64>,
+    /// From, to, event, as the log says it.
+    transitions: BTreeMap<(String, String, String), u64>,
+    /// The same as the definition says it, of instances of the version that was asked for.
+    pub steps: BTreeMap<Step, u64>,
     reasons: BTreeMap<String, u64>,
 }
 
@@ -261,8 +266,9 @@ impl Seen {
 }
 
 impl Walked {
-    fn read(app: &App, tenant: &TenantId, name: &MachineName) -> Result<Self, Problem> {
+    fn read(app: &App, tenant: &TenantId, machine: &Machine) -> Result<Self, Problem> {
         let store = app.engine.store();
+        let (name, chart) = (&machine.name, &machine.chart);
         let of_machine = InstanceQuery {
             machine: Some(name.clone()),
             limit: READ_MAX,
@@ -281,6 +287,10 @@ impl Walked {
             let mut since: Option<Timestamp> = None;
             for entry in history.data.iter().filter(|entry| entry.success) {
                 walked.step(&entry.from, &entry.to, &entry.event, since, entry.at);
+                let taken = entry.transitions.iter().filter(|_| snapshot.definition == machine.hash);
+                for transition in taken.filter_map(|index| chart.transitions.get(usize::from(index.0))) {
+                    *walked.steps.entry(Step::of(chart, transition)).or_default() += 1;
+                }
                 if entry.from != entry.to || since.is_none() {
                     since = Some(entry.at);
                 }

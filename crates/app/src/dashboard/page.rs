@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Redirect, Response};
 
+use crate::access::Scope;
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::request::Caller;
@@ -33,6 +34,7 @@ pub struct Frame {
     /// What whoever looks may do besides looking.
     pub may_write: bool,
     pub may_operate: bool,
+    pub may_administer: bool,
     pub version: &'static str,
     /// What brings the page up to date: `all`, `machine NAME`, `instance ID`, or nothing.
     pub live: String,
@@ -57,8 +59,9 @@ impl Frame {
             section,
             tenant: caller.tenant.to_string(),
             signed_in: !app.access.is_open(),
-            may_write: true,
-            may_operate: true,
+            may_write: caller.may(Scope::Write),
+            may_operate: caller.may(Scope::Operate),
+            may_administer: caller.may(Scope::Admin),
             version: env!("CARGO_PKG_VERSION"),
             live: String::new(),
         }

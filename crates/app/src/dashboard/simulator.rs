@@ -9,7 +9,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use engine::{Clock, Engine, EngineError, Machines, Settings};
-use kernel::chart::StateIndex;
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::{Media, Message, Reply, ReplyOption};
 use kernel::decide::waiting_for;
@@ -22,6 +21,7 @@ use serde::Deserialize;
 use store::{HistoryQuery, MemoryStore};
 
 use crate::dashboard::instance::why_lines;
+use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::Shared;
@@ -263,8 +263,6 @@ impl Rehearsal {
         let timers =
             timers.map(|due| (due.timer.event().to_string(), When::of(due.timer.deadline, now))).collect();
         let conversation = self.machine.conversation.as_ref();
-        let _lit: Vec<StateIndex> =
-            active.iter().filter_map(|path| self.machine.chart.by_path(path)).collect();
         Ok(SimulatorPage {
             frame,
             machine: self.machine.name.to_string(),
@@ -274,8 +272,8 @@ impl Rehearsal {
             buttons: self.buttons,
             bubbles: self.bubbles,
             closed: session.as_ref().and_then(|s| s.closure.as_ref()).map(|closure| closure.reason.clone()),
+            picture: picture::of_standing(&self.machine, &active),
             states: active,
-            picture: String::new(),
             events: waits.map(|waits| waits.events).unwrap_or_default(),
             timers,
             context: session.map(|s| words::fields(&s.context, Some(&self.machine))).unwrap_or_default(),

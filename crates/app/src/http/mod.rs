@@ -27,6 +27,7 @@ mod reroute;
 mod rollout;
 mod shadow;
 mod stories;
+mod stream;
 mod work;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use crate::rollout::Rollouts;
 pub use machines::refused as refused_definition;
 use problem::Problem;
 pub use rollout::keep_settings_fresh;
+use stream::Streams;
 
 /// Bodies above this are refused before they are read: ten times the largest sensible message.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -76,6 +78,7 @@ pub struct App {
     pub backup_key: Option<BackupKey>,
     /// What the dashboard shows of the last minutes.
     pub pulse: Pulse,
+    pub streams: Streams,
     pub started: Instant,
 }
 
@@ -109,6 +112,7 @@ impl App {
             keys: None,
             backup_key: None,
             pulse: Pulse::default(),
+            streams: Streams::default(),
             started,
         }
     }
@@ -230,6 +234,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/replay", get(replay::of_all))
         .route("/v1/export/{table}", get(export::get))
         .route("/v1/backup", get(backup::get))
+        .route("/v1/stream", get(stream::get))
         .route("/v1/instances/{id}/explain", post(instances::explain))
         .route("/v1/instances/{id}/recover", post(instances::recover))
         .route("/v1/flows", post(flows::create).get(flows::list))

@@ -17,10 +17,24 @@ const ADMIN: Option<Scope> = Some(Scope::Admin);
 const ANYBODY: Option<Scope> = None;
 
 /// Pages for people: method, path, and what a key has to open. They are not in the document.
-const PAGES: [(&str, &str, Option<Scope>); 1] = [("get", "/", ANYBODY)];
+const PAGES: [(&str, &str, Option<Scope>); 12] = [
+    ("get", "/", READ),
+    ("get", "/instances", READ),
+    ("get", "/instances/{id}", READ),
+    ("get", "/flows", READ),
+    ("get", "/flows/{id}", READ),
+    ("get", "/machines", READ),
+    ("get", "/machines/{name}", READ),
+    ("get", "/machines/{name}/simulator", READ),
+    // It is played beside the store: nothing comes of it.
+    ("post", "/machines/{name}/simulator", READ),
+    ("get", "/inbox", READ),
+    ("get", "/sign-in", ANYBODY),
+    ("get", "/assets/{name}", ANYBODY),
+];
 
 /// Method, path, what a key has to open for it, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
+const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 65] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -119,6 +133,13 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
         "/v1/backup",
         ANYBODY,
         "All of the store, of every tenant, as one archive, for whoever has the backup key",
+        "",
+    ),
+    (
+        "get",
+        "/v1/stream",
+        READ,
+        "Transitions of the tenant as server-sent events, as they land here: after, recent, machine, instance, follow",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", OPERATE, "Put the instance into its safe state", "Recover"),
@@ -310,7 +331,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 64] = [
+const CODES: [(&str, u16); 65] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -373,6 +394,7 @@ const CODES: [(&str, u16); 64] = [
     ("overloaded", 503),
     ("stopping", 503),
     ("unavailable", 503),
+    ("too_many_streams", 503),
     ("no_encryption_key", 409),
     ("disk_full", 507),
 ];

@@ -165,6 +165,12 @@ impl Problem {
             .retryable_after(1)
     }
 
+    /// Whoever asks may take the lists instead, or come back.
+    pub fn too_many_streams(max: usize) -> Self {
+        let detail = format!("{max} streams are open already, as many as one server has places for");
+        Self::new(503, "too_many_streams", "Too many listen", detail).retryable_after(5)
+    }
+
     /// Somebody else does the work; `left` of the lease is to come.
     pub fn receipt_running(left: Delay) -> Self {
         let seconds =
