@@ -12,6 +12,7 @@ mod plan;
 mod rank;
 mod rows;
 mod side;
+mod straight;
 
 use std::collections::HashMap;
 

@@ -131,22 +131,25 @@ fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
     let chain = chained.windows(2).map(|pair| (level.place(pair[0]), level.place(pair[1])));
     let before = edges.len();
     edges.splice(0..0, chain);
-    let backward = rank::backward(level.count, &edges);
+    // What leads on to others stands above them.
+    let early = diagram.node(scope).children.iter().filter(|child| diagram.node(**child).kind.is_auxiliary());
+    let early: Vec<usize> = early.map(|child| level.place(*child)).collect();
+    let backward = rank::backward(level.count, &early, &edges);
     backward[edges.len() - before..].to_vec()
 }
 
 /// The regions of a parallel state.
 pub fn regions_of(diagram: &Diagram, scope: NodeIndex) -> Vec<NodeIndex> {
     let node = diagram.node(scope);
-    let region = |child: &NodeIndex| !diagram.node(*child).kind.is_auxiliary() && is_region(diagram, *child);
+    let history = |kind| matches!(kind, NodeKind::ShallowHistory | NodeKind::DeepHistory);
+    let region = |child: &NodeIndex| {
+        let kind = diagram.node(*child).kind;
+        !kind.is_auxiliary() && !history(kind)
+    };
     match node.kind {
         NodeKind::Parallel => node.children.iter().copied().filter(region).collect(),
         _ => Vec::new(),
     }
-}
-
-fn is_region(diagram: &Diagram, child: NodeIndex) -> bool {
-    !matches!(diagram.node(child).kind, NodeKind::ShallowHistory | NodeKind::DeepHistory)
 }
 
 /// The children of a node as places in a graph. Regions among which no arrow leads have one place together.
