@@ -19,6 +19,7 @@ use std::collections::HashMap;
 use crate::diagram::text::{self, BODY, NAME};
 use crate::diagram::{Diagram, FRAME, Node, NodeIndex, NodeKind};
 use level::{Inside, Part};
+pub use plan::regions_are_ends;
 
 /// Around the whole.
 pub const MARGIN: i32 = 16;

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::diagram::layout::channel::{self, Run};
-use crate::diagram::layout::plan::{End, Level, Piece, Plan, regions_of};
+use crate::diagram::layout::plan::{End, Level, Piece, Plan, regions_are_ends, regions_of};
 use crate::diagram::layout::rows::{self, Spec, Wire};
 use crate::diagram::layout::side::{self, Wish};
 use crate::diagram::layout::straight::{self, Body, Tie};
@@ -19,7 +19,7 @@ const PADDING: i32 = 18;
 const GAP: i32 = 10;
 /// Between two boxes, and between two arrows; a box and an arrow have half of both.
 const BOX_GAP: i32 = 36;
-const LINE_GAP: i32 = 16;
+const LINE_GAP: i32 = 10;
 /// A page is about so much wider than high.
 const PROPORTION: f64 = 1.4;
 
@@ -472,27 +472,23 @@ impl Draft<'_> {
     fn put_boxes(&self, spans: &[(i32, i32)], inside: &mut Inside) {
         let regions = regions_of(self.diagram, self.index);
         for (row, (top, height)) in self.rows.iter().zip(spans) {
-            let mut before: Option<Rect> = None;
             for item in row {
                 let What::Box(child) = item.what else { continue };
                 let (width, own) = self.sizes[&child];
-                let region = regions.contains(&child) && self.insides.contains_key(&child);
-                let own = if region { *height } else { own };
+                let own =
+                    if regions.contains(&child) && self.insides.contains_key(&child) { *height } else { own };
                 // Names in one row stand on one line, and marks beside them.
                 let y = if own < ROW { top + (ROW.min(*height) - own) / 2 } else { *top };
                 let place = Rect { x: item.x - item.left, y, width, height: own };
-                if region {
-                    if let Some(before) = before {
-                        let x = before.right() + (place.x - before.right()) / 2;
-                        inside.partings.push([Point { x, y: *top }, Point { x, y: top + height }]);
-                    }
-                    before = Some(place);
-                }
                 inside.boxes.push((child, place));
                 if let Some((edge, block)) = self.loops.get(&child) {
                     inside.parts.push(looped(*edge, block, place));
                 }
             }
+        }
+        if !regions_are_ends(self.diagram, self.index) {
+            let places = inside.boxes.iter().filter(|(child, _)| regions.contains(child));
+            inside.partings = partings(&places.map(|(_, place)| *place).collect::<Vec<_>>());
         }
     }
 
@@ -576,6 +572,22 @@ fn keep_apart(row: &mut [Item]) {
     }
 }
 
+/// Lines between regions that stand beside one another, or below.
+fn partings(places: &[Rect]) -> Vec<[Point; 2]> {
+    let between = |pair: &[Rect]| {
+        let (one, other) = (pair[0], pair[1]);
+        if other.y >= one.bottom() {
+            let y = one.bottom() + (other.y - one.bottom()) / 2;
+            let (left, right) = (one.x.min(other.x), one.right().max(other.right()));
+            return [Point { x: left, y }, Point { x: right, y }];
+        }
+        let x = one.right() + (other.x - one.right()) / 2;
+        let (top, bottom) = (one.y.min(other.y), one.bottom().max(other.bottom()));
+        [Point { x, y: top }, Point { x, y: bottom }]
+    };
+    places.windows(2).map(between).collect()
+}
+
 /// A loop beside its box, on the right.
 fn looped(edge: usize, block: &Block, place: Rect) -> Part {
     let middle = place.y + place.height / 2;
@@ -584,5 +596,10 @@ fn looped(edge: usize, block: &Block, place: Rect) -> Part {
     let points =
         [(near, middle - reach), (far, middle - reach), (far, middle + reach), (near, middle + reach)];
     let points = points.into_iter().map(|(x, y)| Point { x, y }).collect();
-    Part { edge, order: 0, points, labels: block.rects(far + LABEL_GAP, middle) }
+    Part {
+        edge,
+        order: 0,
+        points,
+        labels: block.rects(far + LABEL_GAP, middle.max(place.y + block.height() / 2)),
+    }
 }
