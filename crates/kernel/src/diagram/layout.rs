@@ -12,12 +12,14 @@ mod plan;
 mod rank;
 mod rows;
 mod side;
+mod straight;
 
 use std::collections::HashMap;
 
 use crate::diagram::text::{self, BODY, NAME};
 use crate::diagram::{Diagram, FRAME, Node, NodeIndex, NodeKind};
 use level::{Inside, Part};
+pub use plan::regions_are_ends;
 
 /// Around the whole.
 pub const MARGIN: i32 = 16;

@@ -8,7 +8,7 @@ mod look;
 
 use std::fmt::Write;
 
-use crate::diagram::layout::{HEADER, HEADER_INDENT, Layout, NAME_ROW, Point, Rect, Route};
+use crate::diagram::layout::{HEADER, HEADER_INDENT, Layout, NAME_ROW, Point, Rect, Route, regions_are_ends};
 use crate::diagram::text::{self, ARROW, BODY, Face, NAME};
 use crate::diagram::{Diagram, Edge, Label, Node, NodeIndex, NodeKind, Overlay, Step};
 use look::{EdgeLook, NodeLook};
@@ -77,9 +77,10 @@ impl Writer<'_> {
     fn holder(&mut self, index: NodeIndex, node: &Node) {
         let place = self.layout.boxes[index];
         let region = self.diagram.node(node.parent).kind == NodeKind::Parallel;
+        let outlined = !region || regions_are_ends(self.diagram, node.parent);
         let look = NodeLook::of(node, region, &self.diagram.state_path(index), self.overlay);
         self.open(index, node, &look);
-        if !(region && look.is_plain()) {
+        if outlined || !look.is_plain() {
             self.rect(place, 12, &look);
         }
         let at = Point { x: place.x + HEADER_INDENT, y: place.y + HEADER / 2 + 6 };

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod layout;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};

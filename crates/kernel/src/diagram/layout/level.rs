@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use crate::diagram::layout::channel::{self, Run};
-use crate::diagram::layout::plan::{End, Level, Piece, Plan, regions_of};
+use crate::diagram::layout::plan::{End, Level, Piece, Plan, regions_are_ends, regions_of};
 use crate::diagram::layout::rows::{self, Spec, Wire};
 use crate::diagram::layout::side::{self, Wish};
+use crate::diagram::layout::straight::{self, Body, Tie};
 use crate::diagram::layout::{
     HEADER, HEADER_INDENT, LABEL_GAP, LOOP_REACH, MARGIN, Point, Rect, even, rank, size,
 };
@@ -16,6 +17,9 @@ use crate::diagram::{Diagram, FRAME, NodeIndex, NodeKind};
 const PADDING: i32 = 18;
 /// Between what stands in one row, at the least.
 const GAP: i32 = 10;
+/// Between two boxes, and between two arrows; a box and an arrow have half of both.
+const BOX_GAP: i32 = 36;
+const LINE_GAP: i32 = 10;
 /// A page is about so much wider than high.
 const PROPORTION: f64 = 1.4;
 
@@ -257,6 +261,67 @@ impl Draft<'_> {
             row.sort_by_key(|item| item.x);
             keep_apart(row);
         }
+        self.straighten();
+    }
+
+    fn straighten(&mut self) {
+        let mut bodies = Vec::new();
+        let mut boxes = HashMap::new();
+        let mut ports = HashMap::new();
+        let mut lines = vec![Vec::new(); self.pieces.len()];
+        for (row, items) in self.rows.iter().enumerate() {
+            for item in items {
+                match item.what {
+                    What::Box(child) => drop(boxes.insert(child, bodies.len())),
+                    What::Port(number) => drop(ports.insert(number, bodies.len())),
+                    What::Line(number) => lines[number].push(bodies.len()),
+                }
+                let is_box = matches!(item.what, What::Box(_));
+                let Item { x, left, right, .. } = *item;
+                bodies.push(Body {
+                    row,
+                    x,
+                    left,
+                    right,
+                    gap: if is_box { BOX_GAP / 2 } else { LINE_GAP / 2 },
+                    is_box,
+                });
+            }
+        }
+        let mut ties = Vec::new();
+        for (number, lines) in lines.iter().enumerate() {
+            let piece = &self.pieces[number];
+            for (end, near) in [(piece.upper, lines.first()), (piece.lower, lines.last())] {
+                let one = match end {
+                    End::Box(child) => boxes.get(&child),
+                    End::Top | End::Bottom => ports.get(&number),
+                };
+                let (offset, reach) = self.meets(end, piece.edge);
+                ties.extend(one.zip(near).map(|(one, near)| Tie { one: *one, other: *near, offset, reach }));
+            }
+            ties.extend(lines.windows(2).map(|pair| Tie {
+                one: pair[0],
+                other: pair[1],
+                offset: 0,
+                reach: 0,
+            }));
+        }
+        straight::straighten(&mut bodies, &ties);
+        for (item, body) in self.rows.iter_mut().flatten().zip(bodies) {
+            item.x = body.x;
+        }
+    }
+
+    /// Where from the middle of an end an edge meets it best, and how far beside that it may.
+    fn meets(&self, end: End, edge: usize) -> (i32, i32) {
+        let End::Box(child) = end else { return (0, 0) };
+        let (width, _) = self.sizes[&child];
+        let port = self.insides.get(&child).and_then(|inside| inside.ports.get(&edge));
+        match port {
+            Some(port) => (port - width / 2, 0),
+            None if is_pointed(self.diagram.node(child).kind) => (0, 0),
+            None => (0, (width / 2 - side::CORNER).max(0)),
+        }
     }
 
     fn item(&self, what: What, x: i32, spec: &Spec) -> Item {
@@ -346,11 +411,9 @@ impl Draft<'_> {
             }
         };
         let wishes: Vec<Wish> = numbers.iter().map(wish).collect();
-        let places = match self.diagram.node(child).kind {
-            NodeKind::Start | NodeKind::Entrance | NodeKind::ShallowHistory | NodeKind::DeepHistory => {
-                vec![item.x; wishes.len()]
-            }
-            _ => side::places(left, right, &wishes),
+        let places = match is_pointed(self.diagram.node(child).kind) {
+            true => vec![item.x; wishes.len()],
+            false => side::places(left, right, &wishes),
         };
         for (number, place) in numbers.into_iter().zip(places) {
             ends[number][side] = place;
@@ -409,25 +472,23 @@ impl Draft<'_> {
     fn put_boxes(&self, spans: &[(i32, i32)], inside: &mut Inside) {
         let regions = regions_of(self.diagram, self.index);
         for (row, (top, height)) in self.rows.iter().zip(spans) {
-            let mut before: Option<Rect> = None;
             for item in row {
                 let What::Box(child) = item.what else { continue };
                 let (width, own) = self.sizes[&child];
-                let region = regions.contains(&child) && self.insides.contains_key(&child);
-                let own = if region { *height } else { own };
-                let place = Rect { x: item.x - item.left, y: top + (height - own) / 2, width, height: own };
-                if region {
-                    if let Some(before) = before {
-                        let x = before.right() + (place.x - before.right()) / 2;
-                        inside.partings.push([Point { x, y: *top }, Point { x, y: top + height }]);
-                    }
-                    before = Some(place);
-                }
+                let own =
+                    if regions.contains(&child) && self.insides.contains_key(&child) { *height } else { own };
+                // Names in one row stand on one line, and marks beside them.
+                let y = if own < ROW { top + (ROW.min(*height) - own) / 2 } else { *top };
+                let place = Rect { x: item.x - item.left, y, width, height: own };
                 inside.boxes.push((child, place));
                 if let Some((edge, block)) = self.loops.get(&child) {
                     inside.parts.push(looped(*edge, block, place));
                 }
             }
+        }
+        if !regions_are_ends(self.diagram, self.index) {
+            let places = inside.boxes.iter().filter(|(child, _)| regions.contains(child));
+            inside.partings = partings(&places.map(|(_, place)| *place).collect::<Vec<_>>());
         }
     }
 
@@ -476,6 +537,9 @@ impl Draft<'_> {
     }
 }
 
+/// A box with a name and nothing else is so high.
+const ROW: i32 = 38;
+
 /// From a row to the first track, from track to track, and from the last to the next row.
 const CHANNEL_TOP: i32 = 12;
 const TRACK: i32 = 10;
@@ -486,6 +550,12 @@ fn channel_height(tracks: usize) -> i32 {
         0 => 16,
         tracks => CHANNEL_TOP + (tracks - 1) * TRACK + CHANNEL_BOTTOM,
     }
+}
+
+/// Whether arrows meet it in the middle of a side only.
+fn is_pointed(kind: NodeKind) -> bool {
+    use NodeKind::{DeepHistory, Entrance, ShallowHistory, Start};
+    matches!(kind, Start | Entrance | ShallowHistory | DeepHistory)
 }
 
 /// Rows are counted with those between them.
@@ -502,6 +572,22 @@ fn keep_apart(row: &mut [Item]) {
     }
 }
 
+/// Lines between regions that stand beside one another, or below.
+fn partings(places: &[Rect]) -> Vec<[Point; 2]> {
+    let between = |pair: &[Rect]| {
+        let (one, other) = (pair[0], pair[1]);
+        if other.y >= one.bottom() {
+            let y = one.bottom() + (other.y - one.bottom()) / 2;
+            let (left, right) = (one.x.min(other.x), one.right().max(other.right()));
+            return [Point { x: left, y }, Point { x: right, y }];
+        }
+        let x = one.right() + (other.x - one.right()) / 2;
+        let (top, bottom) = (one.y.min(other.y), one.bottom().max(other.bottom()));
+        [Point { x, y: top }, Point { x, y: bottom }]
+    };
+    places.windows(2).map(between).collect()
+}
+
 /// A loop beside its box, on the right.
 fn looped(edge: usize, block: &Block, place: Rect) -> Part {
     let middle = place.y + place.height / 2;
@@ -510,5 +596,10 @@ fn looped(edge: usize, block: &Block, place: Rect) -> Part {
     let points =
         [(near, middle - reach), (far, middle - reach), (far, middle + reach), (near, middle + reach)];
     let points = points.into_iter().map(|(x, y)| Point { x, y }).collect();
-    Part { edge, order: 0, points, labels: block.rects(far + LABEL_GAP, middle) }
+    Part {
+        edge,
+        order: 0,
+        points,
+        labels: block.rects(far + LABEL_GAP, middle.max(place.y + block.height() / 2)),
+    }
 }

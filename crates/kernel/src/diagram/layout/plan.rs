@@ -131,22 +131,36 @@ fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
     let chain = chained.windows(2).map(|pair| (level.place(pair[0]), level.place(pair[1])));
     let before = edges.len();
     edges.splice(0..0, chain);
-    let backward = rank::backward(level.count, &edges);
+    // What leads on to others stands above them: entrances, and whatever leads on to regions.
+    let parallel = diagram.node(scope).kind == NodeKind::Parallel;
+    let leads_on = |child: &&NodeIndex| {
+        let kind = diagram.node(**child).kind;
+        kind == NodeKind::Entrance || (parallel && kind == NodeKind::Fork)
+    };
+    let early = diagram.node(scope).children.iter().filter(leads_on);
+    let early: Vec<usize> = early.map(|child| level.place(*child)).collect();
+    let backward = rank::backward(level.count, &early, &edges);
     backward[edges.len() - before..].to_vec()
 }
 
 /// The regions of a parallel state.
 pub fn regions_of(diagram: &Diagram, scope: NodeIndex) -> Vec<NodeIndex> {
     let node = diagram.node(scope);
-    let region = |child: &NodeIndex| !diagram.node(*child).kind.is_auxiliary() && is_region(diagram, *child);
+    let history = |kind| matches!(kind, NodeKind::ShallowHistory | NodeKind::DeepHistory);
+    let region = |child: &NodeIndex| {
+        let kind = diagram.node(*child).kind;
+        !kind.is_auxiliary() && !history(kind)
+    };
     match node.kind {
         NodeKind::Parallel => node.children.iter().copied().filter(region).collect(),
         _ => Vec::new(),
     }
 }
 
-fn is_region(diagram: &Diagram, child: NodeIndex) -> bool {
-    !matches!(diagram.node(child).kind, NodeKind::ShallowHistory | NodeKind::DeepHistory)
+/// Whether arrows lead to regions themselves, or from them, so that it has to be seen where they end.
+pub fn regions_are_ends(diagram: &Diagram, scope: NodeIndex) -> bool {
+    let regions = regions_of(diagram, scope);
+    diagram.edges.iter().any(|edge| regions.contains(&edge.from) || regions.contains(&edge.to))
 }
 
 /// The children of a node as places in a graph. Regions among which no arrow leads have one place together.

@@ -1,7 +1,8 @@
 //! In which row each node of a level stands.
 
-/// Which edges close a circle, met by a search that takes nodes without a predecessor first and all in their order.
-pub fn backward(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
+/// Which edges close a circle, met by a search that takes those of `early` first, then nodes without a predecessor, then
+/// the others, each in their order.
+pub fn backward(count: usize, early: &[usize], edges: &[(usize, usize)]) -> Vec<bool> {
     #[derive(Clone, Copy, PartialEq)]
     enum Seen {
         Not,
@@ -18,7 +19,7 @@ pub fn backward(count: usize, edges: &[(usize, usize)]) -> Vec<bool> {
     let mut seen = vec![Seen::Not; count];
     let first = (0..count).filter(|node| !entered[*node]);
     let then = (0..count).filter(|node| entered[*node]);
-    for root in first.chain(then) {
+    for root in early.iter().copied().chain(first).chain(then) {
         if seen[root] != Seen::Not {
             continue;
         }

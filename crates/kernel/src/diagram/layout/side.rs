@@ -3,7 +3,7 @@
 /// Between two arrows on one side, where there is room.
 pub const SPACING: i32 = 16;
 /// Between an arrow and the end of a side.
-const CORNER: i32 = 12;
+pub const CORNER: i32 = 10;
 
 /// An arrow that wants to be at `x`.
 #[derive(Clone, Copy, Debug)]

@@ -59,6 +59,9 @@ impl NodeLook {
             // Darker the further in, and dark enough on any ground.
             (look.fill, look.opacity, look.stroke) = ("#64748b", " fill-opacity=\"0.07\"", "#94a3b8");
         }
+        if region && node.kind.holds_others() {
+            (look.fill, look.opacity, look.stroke, look.dashed) = ("none", "", "#94a3b8", true);
+        }
         if node.kind == NodeKind::Anywhere {
             (look.fill, look.ink) = ("none", SOFT_INK);
         }
