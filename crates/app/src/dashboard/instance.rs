@@ -231,7 +231,7 @@ impl Waits {
         let timers = waits.timers.into_iter().map(|due| TimerRow {
             name: due.timer.event().to_string(),
             when: When::of(due.timer.deadline, now),
-            leads: due.considered.iter().map(considered).collect::<Vec<_>>().join("; "),
+            leads: leads(&due.considered),
         });
         let question = waits.clarification.map(|asked| Question {
             id: asked.id,
@@ -245,6 +245,15 @@ impl Waits {
             calls: waits.calls.into_iter().map(|call| (call.id.to_string(), call.src.to_string())).collect(),
             question,
         }
+    }
+}
+
+/// Where a timer would lead as things are.
+fn leads(all: &[Considered]) -> String {
+    match all.iter().find(|considered| considered.chosen) {
+        Some(chosen) if chosen.target.is_empty() => "would change no state".to_owned(),
+        Some(chosen) => format!("would lead to {}", chosen.target.join(", ")),
+        None => "would lead nowhere".to_owned(),
     }
 }
 

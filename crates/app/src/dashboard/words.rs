@@ -22,7 +22,8 @@ impl When {
         let near = match (span.as_millis(), ahead) {
             (0..1_000, _) => "now".to_owned(),
             (_, true) => format!("in {}", rough(span)),
-            (_, false) => format!("{} ago", rough(span)),
+            // Nobody asks for the seconds of what was hours ago.
+            (_, false) => format!("{} ago", rough(span).splitn(3, ' ').take(2).collect::<Vec<_>>().join(" ")),
         };
         Self { exact: at.to_string(), near }
     }

@@ -98,7 +98,7 @@ function would(transition) {
   if (!transition) return;
   const own = transition.from.split(",");
   for (const edge of document.querySelectorAll(".sw-edge[data-event]")) {
-    const events = edge.dataset.event.split("\n");
+    const events = edge.dataset.event.split(" ");
     const from = own.some((path) => path === edge.dataset.from || path.startsWith(`${edge.dataset.from}.`) || edge.dataset.from === "");
     const to = transition.to.split(",").some((path) => path === edge.dataset.to || path.startsWith(`${edge.dataset.to}.`));
     if (events.includes(transition.event) && from && to) edge.classList.add("sw-would");

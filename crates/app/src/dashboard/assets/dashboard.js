@@ -1,6 +1,6 @@
 // What every page does: light or dark, keeping up with what happens, and carrying out what somebody asks for.
 
-import { keepUp } from "./live.js";
+import { keepUp, look } from "./live.js";
 import { arm } from "./act.js";
 
 const root = document.documentElement;
@@ -19,6 +19,7 @@ function theme() {
 
 theme();
 arm(document);
+look(document);
 keepUp();
 if (document.querySelector("[data-bulk]")) import("./bulk.js");
 if (document.querySelector("[data-simulator]")) import("./simulator.js");

@@ -43,6 +43,7 @@ function replace(part, fresh) {
   for (const [id, value] of kept) if (document.getElementById(id)) document.getElementById(id).value = value;
   if (focused) document.getElementById(focused)?.focus();
   arm(part);
+  look(part.parentElement);
 }
 
 function again() {
@@ -82,3 +83,13 @@ export function keepUp() {
 }
 
 addEventListener("renew", again);
+
+/** Brings what is active in a diagram that is larger than its place into sight. */
+export function look(part) {
+  for (const picture of part.querySelectorAll(".picture")) {
+    const [active, place] = [picture.querySelector(".sw-active:not(.sw-compound, .sw-parallel)"), picture.getBoundingClientRect()];
+    if (!active) continue;
+    const at = active.getBoundingClientRect();
+    picture.scrollBy(at.x + at.width / 2 - place.x - place.width / 2, at.y + at.height / 2 - place.y - place.height / 2);
+  }
+}
