@@ -53,7 +53,7 @@ pub async fn list(
     Visitor(caller): Visitor,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "flows", "Flows").live("all");
+    let frame = Frame::of(&app, &caller, "flows", "Flows").live("");
     let shown = app.read(move |app| {
         let now = app.engine.clock().now();
         let known = app.machines().into_iter().filter(|machine| machine.flow.is_some());
@@ -163,7 +163,7 @@ pub async fn show(
     Segments(id): Segments<InstanceId>,
     Visitor(caller): Visitor,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "flows", id.as_str()).live(format!("instance {id}"));
+    let frame = Frame::of(&app, &caller, "flows", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
     let shown = app.read(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let now = app.engine.clock().now();

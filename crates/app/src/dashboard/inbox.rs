@@ -77,7 +77,7 @@ struct LetterRow {
 }
 
 pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "inbox", "Inbox").live("all");
+    let frame = Frame::of(&app, &caller, "inbox", "Inbox").live("");
     let shown = app.read(move |app| {
         let (tenant, now) = (&caller.tenant, app.engine.clock().now());
         let (unhandled, read) = unhandled(app, tenant)?;

@@ -120,7 +120,7 @@ pub async fn show(
     Visitor(caller): Visitor,
     Asked(asked): Asked<ShowQuery>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "instances", id.as_str()).live(format!("instance {id}"));
+    let frame = Frame::of(&app, &caller, "instances", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
     let shown = app.read(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
     Ok(page(200, &shown.await?))
 }

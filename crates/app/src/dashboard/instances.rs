@@ -80,7 +80,7 @@ pub async fn list(
     Visitor(caller): Visitor,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "instances", "Instances").live("all");
+    let frame = Frame::of(&app, &caller, "instances", "Instances").live("");
     let query = InstanceQuery { limit: PAGE, ..query(&app, &filter, InstanceQuery::of(caller.tenant))? };
     let shown = app.read(move |app| {
         let now = app.engine.clock().now();

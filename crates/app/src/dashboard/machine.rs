@@ -23,7 +23,7 @@ use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, Segments};
+use crate::http::request::{Asked, Segments, segment};
 use crate::http::{App, Shared};
 
 /// Open instances that are counted by state.
@@ -48,7 +48,7 @@ struct MachineLine {
 }
 
 pub async fn list(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "machines", "Machines").live("all");
+    let frame = Frame::of(&app, &caller, "machines", "Machines").live("");
     let shown = app.read(move |app| {
         let line = |machine: std::sync::Arc<Machine>| {
             let open = open_instances(app, &caller.tenant, &machine.name)?;
@@ -151,7 +151,7 @@ pub async fn show(
     Visitor(caller): Visitor,
     Asked(asked): Asked<ShowQuery>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "machines", name.as_str()).live(format!("machine {name}"));
+    let frame = Frame::of(&app, &caller, "machines", name.as_str()).live(&format!("&machine={}", segment(name.as_str())));
     let shown = app.read(move |app| machine_page(app, frame, &caller.tenant, &name, &asked));
     Ok(page(200, &shown.await?))
 }

@@ -75,7 +75,9 @@ struct StoreFacts {
 }
 
 pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "overview", "Overview").live("all");
+    let frame = Frame::of(&app, &caller, "overview", "Overview").live("");
+    // What goes through is read every two seconds, whether anything happens or not.
+    let frame = Frame { every: 2, ..frame };
     let shown = app.read(move |app| overview(app, frame, &caller.tenant));
     Ok(page(200, &shown.await?))
 }

@@ -22,6 +22,9 @@ const HEADERS: [(&str, &str); 5] = [
     ("cross-origin-opener-policy", "same-origin"),
 ];
 
+/// Seconds after which a page is taken again where several servers work over one store.
+const SHARED_EACH: u32 = 3;
+
 /// What stands around every page.
 #[derive(Debug)]
 pub struct Frame {
@@ -36,8 +39,10 @@ pub struct Frame {
     pub may_operate: bool,
     pub may_administer: bool,
     pub version: &'static str,
-    /// What brings the page up to date: `all`, `machine NAME`, `instance ID`, or nothing.
+    /// The address of the stream that brings the page up to date; empty if nothing does.
     pub live: String,
+    /// It is brought up to date besides after so many seconds; 0 for never.
+    pub every: u32,
 }
 
 /// Who looks at a page. Somebody who would have to sign in is sent there.
@@ -64,12 +69,14 @@ impl Frame {
             may_administer: caller.may(Scope::Admin),
             version: env!("CARGO_PKG_VERSION"),
             live: String::new(),
+            // What other servers commit, nobody tells us.
+            every: if app.engine.store().info().is_shared { SHARED_EACH } else { 0 },
         }
     }
 
-    /// The page is taken again when something happens to what `live` names.
-    pub fn live(self, live: impl Into<String>) -> Self {
-        Self { live: live.into(), ..self }
+    /// The page is taken again when something happens to what this query of the stream is about.
+    pub fn live(self, of: &str) -> Self {
+        Self { live: format!("/v1/stream?changes=true{of}"), ..self }
     }
 }
 

@@ -139,7 +139,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 65] = [
         "get",
         "/v1/stream",
         READ,
-        "Transitions of the tenant as server-sent events, as they land here: after, recent, machine, instance, follow",
+        "Transitions of the tenant as server-sent events, as they land here: after, recent, machine, instance, follow, changes",
         "",
     ),
     ("post", "/v1/instances/{id}/recover", OPERATE, "Put the instance into its safe state", "Recover"),

@@ -32,6 +32,8 @@ const STREAMS_MAX: usize = 64;
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What `recent` may be: as much as a person looks through.
 const RECENT_MAX: usize = 1_000;
+/// Between two of the signs that `changes` asks for: a person sees nothing faster.
+const CHANGES_EACH: Duration = Duration::from_millis(250);
 
 /// Who listens. Dropping it ends all streams.
 #[derive(Debug)]
@@ -64,6 +66,9 @@ pub struct StreamQuery {
     instance: Option<InstanceId>,
     /// `false`: it ends when all that is remembered was told.
     follow: Option<bool>,
+    /// Only that something has happened, now and then: for who asks for the rest anew.
+    #[serde(default)]
+    changes: bool,
 }
 
 pub async fn get(
@@ -72,7 +77,7 @@ pub async fn get(
     caller: Caller,
     Asked(asked): Asked<StreamQuery>,
 ) -> Result<Response, Problem> {
-    let StreamQuery { after, recent, machine, instance, follow } = asked;
+    let StreamQuery { after, recent, machine, instance, follow, changes } = asked;
     if let Some(machine) = &machine {
         app.engine.machines().current_for(&caller.tenant, machine)?;
     }
@@ -99,7 +104,7 @@ pub async fn get(
     let (sender, receiver) = channel(CHUNKS_MAX);
     match follow {
         Some(false) => drop(tokio::spawn(tell_what_is_there(reader, sender, place))),
-        _ => drop(tokio::spawn(tell(reader, sender, ended, place))),
+        _ => drop(tokio::spawn(tell(reader, sender, ended, changes, place))),
     }
     let mut response = Response::new(Body::new(Streamed::new(receiver)));
     for (name, value) in [
@@ -118,6 +123,7 @@ async fn tell(
     mut reader: Reader,
     to: Sender<Result<Bytes, String>>,
     mut ended: watch::Receiver<bool>,
+    changes: bool,
     _place: OwnedSemaphorePermit,
 ) {
     let mut heartbeat = interval(HEARTBEAT);
@@ -127,7 +133,10 @@ async fn tell(
             biased;
             _ = ended.wait_for(|ended| *ended) => return,
             () = to.closed() => return,
-            told = poll_fn(|context| reader.poll_next(context)) => events(&mut reader, Some(told)),
+            told = poll_fn(|context| reader.poll_next(context)) => match changes {
+                true => change(&mut reader),
+                false => events(&mut reader, Some(told)),
+            },
             // The first comes at once, so that who reconnects before anything has happened knows from where.
             _ = heartbeat.tick() => format!(": here\nid: {}\n\n", reader.cursor()),
         };
@@ -136,7 +145,20 @@ async fn tell(
             _ = ended.wait_for(|ended| *ended) => return,
             sent = to.send(Ok(chunk.into())) => if sent.is_err() { return },
         }
+        if changes {
+            tokio::select! {
+                biased;
+                _ = ended.wait_for(|ended| *ended) => return,
+                () = tokio::time::sleep(CHANGES_EACH) => {}
+            }
+        }
     }
+}
+
+/// That something has happened, once for all of it.
+fn change(reader: &mut Reader) -> String {
+    while reader.try_next().is_some() {}
+    format!("id: {}\nevent: changed\ndata: {{}}\n\n", reader.cursor())
 }
 
 async fn tell_what_is_there(

@@ -4,14 +4,17 @@
 import { arm } from "./act.js";
 
 const EACH = 250; // milliseconds between two renewals at least
+const SHARE = 10; // and so many times as long as the last one took
 let waiting = null;
 let busy = false;
+let took = 0;
 const shown = new WeakMap(); // the text of each part, as it came
 
 /** Takes the page at `url` and puts its live parts in the place of those here. */
 export async function renew(url = location.href) {
   if (busy) return again();
   busy = true;
+  const began = performance.now();
   try {
     const answer = await fetch(url, { headers: { accept: "text/html" } });
     if (answer.redirected && new URL(answer.url).pathname === "/sign-in") return location.assign("/sign-in");
@@ -20,6 +23,7 @@ export async function renew(url = location.href) {
   } catch {
     // The server is away; the stream says so, and takes up again by itself.
   } finally {
+    took = performance.now() - began;
     busy = false;
   }
 }
@@ -47,38 +51,31 @@ function replace(part, fresh) {
 }
 
 function again() {
-  waiting ??= setTimeout(() => { waiting = null; renew(); }, EACH);
-}
-
-/** Whether a page that shows `what` shows what happened. */
-function concerns(what, happened) {
-  const [kind, name] = what.split(" ");
-  return kind === "all" || happened[kind] === name;
+  waiting ??= setTimeout(() => { waiting = null; renew(); }, Math.min(Math.max(EACH, SHARE * took), 5000));
 }
 
 export function keepUp() {
-  const what = document.body.dataset.liveOn;
-  if (!what) return;
+  const { stream: address, every } = document.body.dataset;
+  if (!address) return;
   const sign = document.getElementById("pulse");
   const say = (state, text) => {
     sign.dataset.state = state;
     sign.title = text;
+    sign.setAttribute("aria-label", text);
   };
-  const stream = new EventSource("/v1/stream");
+  const stream = new EventSource(address);
   let lost = false;
   stream.addEventListener("open", () => {
     say("live", "This page hears of changes");
-    if (lost) renew();
+    if (lost) again();
     lost = false;
   });
   stream.addEventListener("error", () => {
     lost = true;
     say("lost", "The server cannot be heard; trying again");
   });
-  stream.addEventListener("transition", (event) => {
-    if (concerns(what, JSON.parse(event.data))) again();
-  });
-  stream.addEventListener("gap", again);
+  stream.addEventListener("changed", again);
+  if (Number(every)) setInterval(() => document.hidden || again(), 1000 * Number(every));
   addEventListener("pagehide", () => stream.close());
 }
 
