@@ -56,11 +56,12 @@ impl Servers {
     }
 
     /// The variables under which tests and benchmarks look for the servers.
-    pub fn environment(&self) -> [(&'static str, String); 3] {
+    pub fn environment(&self) -> [(&'static str, String); 4] {
         [
             ("STATEWRIGHT_TEST_POSTGRES", self.postgres.url()),
             ("STATEWRIGHT_TEST_REDIS", self.redis.url()),
             ("STATEWRIGHT_TEST_REDIS_CLUSTER", self.cluster.url()),
+            ("STATEWRIGHT_TEST_AXE", install::axe().display().to_string()),
         ]
     }
 }
@@ -69,7 +70,7 @@ impl Servers {
 pub fn run(asked: &Asked) -> bool {
     let outcome = match asked {
         Asked::Install => install().map(|()| {
-            println!("PostgreSQL and Redis are installed");
+            println!("PostgreSQL, Redis, Chromium and axe-core are installed");
             true
         }),
         Asked::Stay => stay().map(|()| true),

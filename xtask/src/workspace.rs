@@ -46,11 +46,16 @@ pub fn root() -> PathBuf {
     package.parent().map_or_else(|| package.clone(), Path::to_path_buf)
 }
 
-/// Where the built binaries of `profile` lie.
-pub fn binary_directory(root: &Path, profile: Profile) -> PathBuf {
+/// Where all that is built lies, and the tools that are got for it.
+pub fn target(root: &Path) -> PathBuf {
     // A relative directory is cargo's to resolve, and every cargo here runs in the root.
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    root.join(target).join(profile.directory())
+    root.join(target)
+}
+
+/// Where the built binaries of `profile` lie.
+pub fn binary_directory(root: &Path, profile: Profile) -> PathBuf {
+    target(root).join(profile.directory())
 }
 
 /// The built `statewright` binary of `profile`.

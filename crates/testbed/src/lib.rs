@@ -1,5 +1,5 @@
 //! Private database servers for tests and benchmarks: real processes of PostgreSQL, Redis and a Redis Cluster, each
-//! with its own directory, its own port on loopback, and full durability.
+//! with its own directory, its own port on loopback, and full durability; and a driver of browsers.
 //!
 //! Owns starting, crashing, restarting and ending them; knows nothing of Statewright, and no client but the few
 //! commands that tell whether a server is ready. Invariant: whoever starts a server ends it, with its directory, also
@@ -11,6 +11,7 @@ mod process;
 mod program;
 mod wire;
 
+mod browser;
 mod cluster;
 mod lodging;
 mod postgres;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use browser::{ARGUMENTS as BROWSER_ARGUMENTS, Browser};
 pub use cluster::RedisCluster;
 pub use lodging::{Kind, Lodging};
 pub use postgres::Postgres;

@@ -26,6 +26,12 @@ pub fn missing_packages() -> Vec<&'static str> {
     if redis_server().is_err() {
         missing.push("redis-server");
     }
+    if in_path("chromium").is_none() {
+        missing.push("chromium");
+    }
+    if chromedriver().is_err() {
+        missing.push("chromium-driver");
+    }
     missing
 }
 
@@ -55,6 +61,11 @@ pub fn postgres_directory() -> Result<PathBuf, Error> {
 /// The program of Redis.
 pub fn redis_server() -> Result<PathBuf, Error> {
     in_path("redis-server").ok_or_else(|| Error::new(format!("`redis-server` is not in PATH; {REMEDY}")))
+}
+
+/// The program that drives Chromium.
+pub fn chromedriver() -> Result<PathBuf, Error> {
+    in_path("chromedriver").ok_or_else(|| Error::new(format!("`chromedriver` is not in PATH; {REMEDY}")))
 }
 
 /// A command that runs one of PostgreSQL's programs as somebody whom it allows.

@@ -1,20 +1,54 @@
-//! Has PostgreSQL and Redis installed, by Debian's packages, where they are missing.
+//! Has PostgreSQL, Redis and Chromium installed, by Debian's packages, where they are missing, and the checker of pages by
+//! npm.
 //!
 //! Starts nothing, and stops the system's own services that a package starts. Invariant: the commands are a pure
 //! function of what is missing and of whom we are, so they are tested as text.
 
 use std::env;
 use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
+
+use crate::workspace;
 
 /// Where apt keeps what it knows of packages.
 const PACKAGE_LISTS: &str = "/var/lib/apt/lists";
+
+/// By npm, since Debian has none.
+const AXE: &str = "axe-core@4.14.1";
 
 /// Packages that start a service of the same name.
 const SERVICES: &[&str] = &["postgresql", "redis-server"];
 
 /// Installs what is missing; nothing to do where all is there.
 pub fn install() -> Result<(), String> {
+    install_packages()?;
+    install_axe()
+}
+
+/// Where the checker of pages is: no part of the repository, and none of the program.
+pub fn axe() -> PathBuf {
+    workspace::target(&workspace::root()).join("tools/node_modules/axe-core/axe.min.js")
+}
+
+/// axe-core finds what keeps people from using a page who cannot see it, or do not use a mouse.
+fn install_axe() -> Result<(), String> {
+    if axe().is_file() {
+        return Ok(());
+    }
+    if !in_path("npm") {
+        return Err(format!("not installed: {AXE}; there is no npm here, which it comes by"));
+    }
+    let prefix = workspace::target(&workspace::root()).join("tools");
+    fs::create_dir_all(&prefix).map_err(|error| format!("failed to make {}: {error}", prefix.display()))?;
+    perform(&format!("npm install --silent --no-audit --no-fund --prefix {} {AXE}", prefix.display()))?;
+    match axe().is_file() {
+        true => Ok(()),
+        false => Err(format!("installed, and still not found: {}", axe().display())),
+    }
+}
+
+fn install_packages() -> Result<(), String> {
     let missing = testbed::missing_packages();
     if missing.is_empty() {
         return Ok(());
@@ -23,7 +57,7 @@ pub fn install() -> Result<(), String> {
     let names = missing.join(", ");
     if !in_path("apt-get") {
         return Err(format!(
-            "not installed: {names}; there is no apt-get here: install PostgreSQL and Redis in this system's way, with \
+            "not installed: {names}; there is no apt-get here: install PostgreSQL, Redis and Chromium in this system's way, with \
              their programs in PATH"
         ));
     }
@@ -82,8 +116,10 @@ fn perform(line: &str) -> Result<(), String> {
     let status = command(line).stdout(Stdio::null()).status();
     match status {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("failed to install the servers: {status}; to see why, type\n    {line}")),
-        Err(error) => Err(format!("failed to install the servers: {error}; type\n    {line}")),
+        Ok(status) => {
+            Err(format!("failed to install what tests need: {status}; to see why, type\n    {line}"))
+        }
+        Err(error) => Err(format!("failed to install what tests need: {error}; type\n    {line}")),
     }
 }
 

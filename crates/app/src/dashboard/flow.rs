@@ -10,8 +10,8 @@ use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::InstanceQuery;
 
-use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When, rough};
 use crate::http::Shared;
 use crate::http::flows::Found;
@@ -163,7 +163,8 @@ pub async fn show(
     Segments(id): Segments<InstanceId>,
     Visitor(caller): Visitor,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "flows", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
+    let frame =
+        Frame::of(&app, &caller, "flows", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
     let shown = app.read(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let now = app.engine.clock().now();

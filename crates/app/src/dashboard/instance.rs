@@ -18,8 +18,8 @@ use kernel::time::Timestamp;
 use serde::Deserialize;
 use store::HistoryQuery;
 
-use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
@@ -120,7 +120,8 @@ pub async fn show(
     Visitor(caller): Visitor,
     Asked(asked): Asked<ShowQuery>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "instances", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
+    let frame = Frame::of(&app, &caller, "instances", id.as_str())
+        .live(&format!("&instance={}", segment(id.as_str())));
     let shown = app.read(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
     Ok(page(200, &shown.await?))
 }
@@ -166,7 +167,9 @@ fn instance_page(
             .as_ref()
             .map(|closure| (closure.reason.clone(), When::of(closure.at, real_now))),
         marks: if is_past { Vec::new() } else { marks(app, &snapshot, now) },
-        picture: machine.map(|machine| picture::of_instance(machine, &snapshot, &entries)).unwrap_or_default(),
+        picture: machine
+            .map(|machine| picture::of_instance(machine, &snapshot, &entries))
+            .unwrap_or_default(),
         waits: waits.map(|waits| Waits::of(waits, now)),
         context: words::fields(&snapshot.context, machine),
         entries: entries

@@ -11,16 +11,16 @@ use axum::response::Response;
 use engine::EngineError;
 use kernel::definition;
 use kernel::diagnostic::Severity;
-use kernel::id::{MachineName, TenantId};
 use kernel::diagram::Step;
+use kernel::id::{MachineName, TenantId};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
-use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::picture;
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
@@ -151,7 +151,8 @@ pub async fn show(
     Visitor(caller): Visitor,
     Asked(asked): Asked<ShowQuery>,
 ) -> Result<Response, PageProblem> {
-    let frame = Frame::of(&app, &caller, "machines", name.as_str()).live(&format!("&machine={}", segment(name.as_str())));
+    let frame = Frame::of(&app, &caller, "machines", name.as_str())
+        .live(&format!("&machine={}", segment(name.as_str())));
     let shown = app.read(move |app| machine_page(app, frame, &caller.tenant, &name, &asked));
     Ok(page(200, &shown.await?))
 }
@@ -176,7 +177,8 @@ fn machine_page(
     };
     let (open, more) = open_instances(app, tenant, name)?;
     let walked = Walked::read(app, tenant, &machine)?;
-    let of_version: Vec<Snapshot> = open.iter().filter(|one| one.version == machine.version).cloned().collect();
+    let of_version: Vec<Snapshot> =
+        open.iter().filter(|one| one.version == machine.version).cloned().collect();
     let compared = asked.from.map(version_of).transpose()?.map(|from| Compared::of(&from, &machine));
     let mut versions: Vec<u32> = all.iter().map(|machine| machine.version).collect();
     versions.sort_unstable();

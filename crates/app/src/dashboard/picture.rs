@@ -24,7 +24,8 @@ pub fn of_instance(machine: &Machine, snapshot: &Snapshot, entries: &VecDeque<En
             overlay.taken.clear();
             overlay.visited.clear();
         }
-        let transitions = entry.transitions.iter().filter_map(|index| chart.transitions.get(usize::from(index.0)));
+        let transitions =
+            entry.transitions.iter().filter_map(|index| chart.transitions.get(usize::from(index.0)));
         overlay.taken.extend(transitions.map(|transition| Step::of(chart, transition)));
         overlay.visited.extend(entry.from.split(',').chain(entry.to.split(',')).map(str::to_owned));
     }

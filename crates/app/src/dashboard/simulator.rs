@@ -21,8 +21,8 @@ use serde::Deserialize;
 use store::{HistoryQuery, MemoryStore};
 
 use crate::dashboard::instance::why_lines;
-use crate::dashboard::picture;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::Shared;
 use crate::http::problem::Problem;
