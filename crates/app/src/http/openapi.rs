@@ -17,10 +17,11 @@ const ADMIN: Option<Scope> = Some(Scope::Admin);
 const ANYBODY: Option<Scope> = None;
 
 /// Pages for people: method, path, and what a key has to open. They are not in the document.
-const PAGES: [(&str, &str, Option<Scope>); 1] = [("get", "/", ANYBODY)];
+const PAGES: [(&str, &str, Option<Scope>); 3] =
+    [("get", "/", ANYBODY), ("post", "/sign-in", ANYBODY), ("post", "/sign-out", ANYBODY)];
 
 /// Method, path, what a key has to open for it, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
+const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 68] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -297,6 +298,22 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
     ),
     ("get", "/livez", ANYBODY, "The process runs", ""),
     ("get", "/readyz", ANYBODY, "New work may be sent here", ""),
+    (
+        "get",
+        "/v1/api-keys",
+        ADMIN,
+        "The API keys of the caller's tenant, without what opens: cursor, limit",
+        "",
+    ),
+    ("post", "/v1/api-keys", ADMIN, "Make an API key; it is told this once", "CreateApiKey"),
+    (
+        "post",
+        "/v1/api-keys/{id}/rotate",
+        ADMIN,
+        "Make an API key in the place of another, which goes on for the overlap (24h)",
+        "RotateApiKey",
+    ),
+    ("delete", "/v1/api-keys/{id}", ADMIN, "Revoke an API key", ""),
     ("get", "/v1/keys", ADMIN, "The keys that the caller's secrets are encrypted with", ""),
     (
         "post",
@@ -310,7 +327,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 64] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 64] = [
+const CODES: [(&str, u16); 68] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -330,6 +347,8 @@ const CODES: [(&str, u16); 64] = [
     ("permission_denied", 403),
     ("no_backup_key", 403),
     ("insufficient_scope", 403),
+    ("cross_origin", 403),
+    ("unknown_host", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
@@ -355,6 +374,7 @@ const CODES: [(&str, u16); 64] = [
     ("lease_lost", 409),
     ("not_migratable", 409),
     ("unmapped_states", 409),
+    ("key_over", 409),
     ("instance_closed", 410),
     ("stale_revision", 412),
     ("body_too_large", 413),
@@ -368,6 +388,7 @@ const CODES: [(&str, u16); 64] = [
     ("malformed_request", 422),
     ("bad_definition", 422),
     ("bad_setting", 422),
+    ("rate_limited", 429),
     ("corrupt_record", 500),
     ("internal", 500),
     ("overloaded", 503),
@@ -526,6 +547,8 @@ fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {
             "error": {"type": "object", "properties": {"code": text, "message": text}, "additionalProperties": true},
         })),
         "FlowAction": object(&[], json!({"key": text, "by": text, "reason": text})),
+        "CreateApiKey": object(&["name", "scope"], json!({"name": text, "scope": {"enum": Scope::ALL}, "expires_in": text})),
+        "RotateApiKey": object(&[], json!({"overlap": text})),
         "RotateKeys": object(&[], json!({"data": {"type": "boolean"}})),
         "Claim": object(&["worker"], json!({"worker": text, "lasts": text, "kind": text, "flow": text, "key": text})),
     })
