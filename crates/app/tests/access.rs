@@ -2,8 +2,13 @@
 
 mod harness;
 
-use harness::Server;
-use serde_json::Value;
+use std::collections::BTreeSet;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::process::Command;
+
+use harness::{Server, messages};
+use serde_json::{Value, json};
 
 const MACHINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
 const KEYS: &str = "acme=0123456789abcdef,other=fedcba9876543210";
@@ -49,4 +54,347 @@ fn without_a_key_every_address_is_closed_that_is_not_open_on_purpose() {
     let mut expected = OF_ANYBODY.map(|(method, path)| (method.to_owned(), path.to_owned())).to_vec();
     expected.sort();
     assert_eq!(open, expected);
+}
+
+fn bearer(key: &str) -> [(&'static str, String); 1] {
+    [("authorization", format!("Bearer {key}"))]
+}
+
+/// Asks with a key, and says the status and the code of a problem.
+fn asked(server: &Server, method: &str, path: &str, body: &str, key: &str) -> (u16, Value) {
+    let headers = bearer(key);
+    let headers = [(headers[0].0, headers[0].1.as_str())];
+    let answer = match method {
+        "get" => server.get_with(path, &headers),
+        "put" => server.put_with(path, body, &headers),
+        "delete" => server.delete_with(path, &headers),
+        _ => server.post_with(path, body, &headers),
+    };
+    let body = serde_json::from_str(&answer.body).unwrap_or(Value::String(answer.body));
+    (answer.status, body)
+}
+
+fn create(server: &Server, body: &Value, key: &str) -> Value {
+    let (status, made) = asked(server, "post", "/v1/api-keys", &body.to_string(), key);
+    assert_eq!(status, 201, "{made}");
+    made
+}
+
+const ADMIN: &str = "0123456789abcdef";
+const MESSAGE: &str = "{\"message_id\": \"1\", \"text\": \"update\"}";
+
+#[test]
+fn a_key_of_each_scope_opens_what_is_for_it_and_for_those_before() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let path = messages("ann");
+    let asks = [
+        ("read", "get", "/v1/machines", ""),
+        ("write", "post", path.as_str(), MESSAGE),
+        ("operate", "post", "/v1/recovery", ""),
+        ("admin", "get", "/v1/api-keys", ""),
+    ];
+    for (place, (scope, ..)) in asks.iter().enumerate() {
+        let made = create(&server, &json!({"name": "n", "scope": scope}), ADMIN);
+        let key = made["key"].as_str().unwrap();
+        for (other, (needed, method, path, body)) in asks.iter().enumerate() {
+            let (status, answer) = asked(&server, method, path, body, key);
+            match other <= place {
+                true => assert_eq!(status, 200, "{scope}: {answer}"),
+                false => {
+                    assert_eq!((status, &answer["code"]), (403, &json!("insufficient_scope")), "{answer}");
+                    assert!(answer["detail"].as_str().unwrap().contains(&format!("`{needed}`")), "{answer}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_key_is_made_listed_replaced_and_revoked_within_its_tenant() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "bot", "scope": "write", "expires_in": "30d"}), ADMIN);
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert!(key.starts_with(&format!("sw_{id}_")) && key.len() == 3 + 16 + 1 + 43, "{key}");
+    assert_eq!(asked(&server, "post", &messages("ann"), MESSAGE, key).0, 200);
+
+    let list = |key: &str| asked(&server, "get", "/v1/api-keys", "", key).1["data"].clone();
+    let listed = list(ADMIN);
+    let expected = json!({"id": id, "name": "bot", "scope": "write", "state": "active", "made_by": "settings",
+        "made_at": listed[0]["made_at"], "expires_at": made["expires_at"]});
+    assert_eq!(listed, json!([expected]), "nothing of the secret");
+
+    // Of another tenant nothing is seen, and nothing is changed.
+    let other = "fedcba9876543210";
+    assert_eq!(list(other), json!([]));
+    let (rotation, revocation) = (format!("/v1/api-keys/{id}/rotate"), format!("/v1/api-keys/{id}"));
+    assert_eq!(asked(&server, "post", &rotation, "", other).0, 404);
+    assert_eq!(asked(&server, "delete", &revocation, "", other).0, 404);
+
+    let (status, successor) = asked(&server, "post", &rotation, "{\"overlap\": \"1h\"}", ADMIN);
+    assert_eq!((status, &successor["scope"]), (201, &json!("write")), "{successor}");
+    let new = successor["key"].as_str().unwrap();
+    for key in [key, new] {
+        assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 200);
+    }
+    let listed = list(ADMIN);
+    let of = |wanted: &str| listed.as_array().unwrap().iter().find(|key| key["id"] == wanted).unwrap();
+    assert_eq!((&of(id)["state"], &of(id)["successor"]), (&json!("retiring"), &successor["id"]));
+    let again = asked(&server, "post", &rotation, "", ADMIN);
+    assert_eq!((again.0, &again.1["code"]), (409, &json!("key_over")));
+
+    // At once, although it has just been asked for.
+    let (status, revoked) = asked(&server, "delete", &revocation, "", ADMIN);
+    assert_eq!((status, &revoked["state"]), (200, &json!("revoked")));
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 401);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", new).0, 200);
+    assert_eq!(asked(&server, "delete", &revocation, "", ADMIN).0, 200, "twice is as good as once");
+}
+
+#[test]
+fn an_overlap_of_nothing_closes_the_old_key_at_once() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "bot", "scope": "read"}), ADMIN);
+    let (id, key) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 200);
+    let (_, successor) =
+        asked(&server, "post", &format!("/v1/api-keys/{id}/rotate"), "{\"overlap\": \"0s\"}", ADMIN);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 401);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", successor["key"].as_str().unwrap()).0, 200);
+}
+
+#[test]
+fn what_is_nearly_a_key_opens_nothing() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "bot", "scope": "read"}), ADMIN);
+    let key = made["key"].as_str().unwrap();
+    let id = made["id"].as_str().unwrap();
+    let shorter = &key[..key.len() - 1];
+    let longer = format!("{key}A");
+    let empty = format!("sw_{id}_");
+    let foreign = format!("sw_0000000000000000_{}", &key[20..]);
+    for wrong in [shorter, &longer, &empty, &foreign, id, "", "sw_", "0123456789abcde"] {
+        assert_eq!(asked(&server, "get", "/v1/machines", "", wrong).0, 401, "{wrong}");
+    }
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 200);
+    for body in [
+        json!({"name": "", "scope": "read"}),
+        json!({"name": "x", "scope": "root"}),
+        json!({"name": "x"}),
+        json!({"name": "x", "scope": "read", "expires_in": "0s"}),
+        json!({"name": "x\ny", "scope": "read"}),
+    ] {
+        let (status, answer) = asked(&server, "post", "/v1/api-keys", &body.to_string(), ADMIN);
+        assert_eq!((status, &answer["code"]), (400, &json!("malformed_body")), "{body}");
+    }
+}
+
+#[test]
+fn wrong_keys_from_one_address_are_refused_slower_and_good_ones_go_on() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "bot", "scope": "read"}), ADMIN);
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 200);
+    let statuses: Vec<u16> = (0..40)
+        .map(|guess| asked(&server, "get", "/v1/machines", "", &format!("sw_{guess:016x}_guess")).0)
+        .collect();
+    assert_eq!((statuses[0], statuses[39]), (401, 429));
+    for good in [key, ADMIN] {
+        assert_eq!(asked(&server, "get", "/v1/machines", "", good).0, 200);
+    }
+}
+
+#[test]
+fn metrics_may_be_open_and_are_closed_by_default() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    assert_eq!(server.get("/metrics").status, 401);
+    let (status, figures) = asked(&server, "get", "/metrics", "", ADMIN);
+    assert!(status == 200 && figures.as_str().unwrap().contains("statewright_"));
+}
+
+fn statewright(arguments: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_statewright")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+fn told(arguments: &[&str]) -> Value {
+    let (ok, said, problem) = statewright(arguments);
+    assert!(ok, "{problem}");
+    serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+}
+
+#[test]
+fn the_first_key_of_a_store_is_made_without_a_server_and_lets_one_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", dir.path().join("s.db").display());
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--store", &store, "--machines", MACHINES];
+    let (ok, _, problem) = statewright(&arguments);
+    assert!(!ok && problem.contains("statewright keys create --store"), "{problem}");
+
+    let master = "0f".repeat(32);
+    let encrypting = [("STATEWRIGHT_ENCRYPTION_KEY", master.as_str())];
+    let create = ["keys", "create", "--store", &store, "--name", "me", "--scope", "admin", "--json"];
+    let (ok, _, problem) = statewright(&create);
+    assert!(!ok && problem.contains("--tenant"), "{problem}");
+    let made = told(&[&create[..], &["--tenant", "acme"]].concat());
+    let key = made["key"].as_str().unwrap();
+
+    let server = Server::start(&arguments, &encrypting);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", key).0, 200);
+    let place = ["--server", &server.url, "--api-key", key, "--json"];
+    let ask = |arguments: &[&str]| told(&[&["keys"][..], arguments, &place].concat());
+    let bot = ask(&["create", "--name", "bot", "--scope", "write", "--expires", "90d"]);
+    let listed = ask(&["ls"]);
+    let names: BTreeSet<&str> =
+        listed["api_keys"].as_array().unwrap().iter().map(|key| key["name"].as_str().unwrap()).collect();
+    assert_eq!((names, &listed["data"]), (["bot", "me"].into(), &json!([])));
+    let id = bot["id"].as_str().unwrap();
+    let newer = ask(&["rotate", id, "--overlap", "1h"]);
+    assert_eq!(ask(&["revoke", id])["state"], json!("revoked"));
+    assert_eq!(asked(&server, "get", "/v1/machines", "", bot["key"].as_str().unwrap()).0, 401);
+    let (ok, said, _) = statewright(&["keys", "ls", "--server", &server.url, "--api-key", key]);
+    assert!(ok && said.contains("`bot` of scope write, revoked") && !said.contains("sw_"), "{said}");
+
+    assert!(server.terminate());
+    // What a store keeps is the same for whoever opens it.
+    let id = newer["id"].as_str().unwrap();
+    let replaced = told(&["keys", "rotate", id, "--overlap", "0s", "--store", &store, "--json"]);
+    let listed = told(&["keys", "ls", "--tenant", "acme", "--store", &store, "--json"]);
+    let states: Vec<&str> =
+        listed["api_keys"].as_array().unwrap().iter().map(|key| key["state"].as_str().unwrap()).collect();
+    assert_eq!(states.iter().filter(|state| **state == "active").count(), 2, "{listed}");
+    assert_eq!(told(&["keys", "revoke", id, "--store", &store, "--json"])["state"], json!("expired"));
+    let server = Server::start(&arguments, &encrypting);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", newer["key"].as_str().unwrap()).0, 401);
+    assert_eq!(asked(&server, "get", "/v1/machines", "", replaced["key"].as_str().unwrap()).0, 200);
+}
+
+/// A request as it stands on the wire, for what a library would add or follow; the answer as it comes.
+fn raw(server: &Server, request: &str, headers: &str, body: &str) -> String {
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let host = if headers.contains("host: ") { String::new() } else { format!("host: {address}\r\n") };
+    let length = body.len();
+    let text = format!(
+        "{request} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The cookie of whoever signs in, as it is sent back.
+fn sign_in(server: &Server, key: &str) -> String {
+    let answer = raw(server, "POST /sign-in", "", &format!("key={key}"));
+    assert_eq!((status(&answer), header(&answer, "location")), (303, Some("/")), "{answer}");
+    let cookie = header(&answer, "set-cookie").unwrap();
+    for said in ["; HttpOnly", "; SameSite=Strict", "; Path=/", "; Max-Age=43200"] {
+        assert!(cookie.contains(said), "{cookie}");
+    }
+    format!("cookie: other=1; {}\r\n", cookie.split(';').next().unwrap())
+}
+
+#[test]
+fn who_signs_in_has_a_session_of_the_scope_of_the_key_until_they_sign_out() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "ann", "scope": "write"}), ADMIN);
+    let cookie = sign_in(&server, made["key"].as_str().unwrap());
+    let own = format!("{cookie}sec-fetch-site: same-origin\r\n");
+    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
+    assert_eq!(status(&raw(&server, &format!("POST {}", messages("ann")), &own, MESSAGE)), 200);
+    assert_eq!(status(&raw(&server, "POST /v1/recovery", &own, "")), 403);
+    let listed = asked(&server, "get", "/v1/api-keys", "", ADMIN).1;
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "sessions are no keys: {listed}");
+
+    // The session's own text is no key to sign in with again.
+    let session = cookie.split("statewright_session=").nth(1).unwrap().trim().to_owned();
+    let again = raw(&server, "POST /sign-in", "", &format!("key={session}"));
+    assert_eq!(header(&again, "location"), Some("/sign-in?wrong"));
+
+    let out = raw(&server, "POST /sign-out", &own, "");
+    assert_eq!((status(&out), header(&out, "location")), (303, Some("/sign-in")));
+    assert!(header(&out, "set-cookie").unwrap().contains("Max-Age=0"), "{out}");
+    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
+}
+
+#[test]
+fn a_session_ends_with_the_key_that_it_was_begun_with() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let made = create(&server, &json!({"name": "ann", "scope": "admin"}), ADMIN);
+    let cookie = sign_in(&server, made["key"].as_str().unwrap());
+    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
+    asked(&server, "delete", &format!("/v1/api-keys/{}", made["id"].as_str().unwrap()), "", ADMIN);
+    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
+    // A key of the settings is one to sign in with, too.
+    let cookie = sign_in(&server, ADMIN);
+    assert_eq!(status(&raw(&server, "GET /v1/api-keys", &cookie, "")), 200);
+}
+
+#[test]
+fn what_a_page_of_another_origin_sends_with_the_cookie_is_refused() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let cookie = sign_in(&server, ADMIN);
+    let address = server.url.clone();
+    let table = [
+        ("sec-fetch-site: same-origin\r\n".to_owned(), 200),
+        (format!("origin: {address}\r\n"), 200),
+        (String::new(), 403),
+        ("origin: https://evil.example\r\n".to_owned(), 403),
+        ("sec-fetch-site: cross-site\r\n".to_owned(), 403),
+        (format!("sec-fetch-site: same-site\r\norigin: {address}\r\n"), 403),
+    ];
+    for (said, expected) in table {
+        let answer = raw(&server, "POST /v1/recovery", &format!("{cookie}{said}"), "");
+        assert_eq!(status(&answer), expected, "{said}{answer}");
+        assert!(header(&answer, "access-control-allow-origin").is_none());
+        // To look changes nothing; what the browser lets a page see of it is its business.
+        assert_eq!(status(&raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "")), 200);
+    }
+    // A program says who it is with every request, and no browser does that for it.
+    let program = format!("authorization: Bearer {ADMIN}\r\norigin: https://evil.example\r\n");
+    assert_eq!(status(&raw(&server, "POST /v1/recovery", &program, "")), 200);
+    let foreign = raw(&server, "POST /sign-in", "origin: https://evil.example\r\n", &format!("key={ADMIN}"));
+    assert_eq!((status(&foreign), header(&foreign, "set-cookie")), (403, None));
+}
+
+#[test]
+fn wrong_keys_at_the_sign_in_are_told_so_and_soon_not_looked_at() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let wrong = raw(&server, "POST /sign-in", "", "key=wrong");
+    assert_eq!((status(&wrong), header(&wrong, "location")), (303, Some("/sign-in?wrong")));
+    assert!(header(&wrong, "set-cookie").is_none());
+    let statuses: Vec<u16> = (0..30)
+        .map(|guess| status(&raw(&server, "POST /sign-in", "", &format!("key=guess{guess}"))))
+        .collect();
+    assert_eq!(statuses[29], 429, "{statuses:?}");
+    let good = raw(&server, "POST /sign-in", "", &format!("key={ADMIN}"));
+    assert!(status(&good) == 429 && header(&good, "retry-after").is_some(), "{good}");
+}
+
+#[test]
+fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
+    let server =
+        Server::start(&["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES], &[]);
+    let post = |headers: &str| status(&raw(&server, &format!("POST {}", messages("ann")), headers, MESSAGE));
+    assert_eq!(post(""), 200);
+    assert_eq!(post(&format!("origin: {}\r\n", server.url)), 200);
+    for foreign in ["origin: https://evil.example\r\n", "origin: null\r\n", "sec-fetch-site: cross-site\r\n"]
+    {
+        assert_eq!(post(foreign), 403, "{foreign}");
+    }
+    assert_eq!(post("host: localhost\r\n"), 200);
+    let rebound = raw(&server, "GET /v1/machines", "host: evil.example\r\n", "");
+    assert!(status(&rebound) == 403 && rebound.contains("unknown_host"), "{rebound}");
+    // Nobody need sign in.
+    assert_eq!(header(&raw(&server, "POST /sign-in", "", "key=x"), "location"), Some("/"));
 }

@@ -160,6 +160,11 @@ impl Bucket {
         self.full_at_us = full_at.saturating_add(self.interval_us);
         Ok(())
     }
+
+    /// Whether it is as a fresh one, so that nobody need keep it.
+    pub fn is_full(&self, now: Timestamp) -> bool {
+        self.full_at_us <= now.as_millis().saturating_mul(1_000)
+    }
 }
 
 #[cfg(test)]

@@ -116,6 +116,8 @@ fn check_identifier(noun: &str, text: &str) -> Result<(), String> {
 const BESIDE: char = '~';
 const SHADOW: &str = "shadow";
 const RECEIPTS: &str = "receipts";
+/// What is of no tenant alone, but of the server: who may ask.
+const ACCESS: &str = "statewright~access";
 
 impl TenantId {
     /// A tenant as somebody outside names it.
@@ -158,6 +160,11 @@ impl TenantId {
     /// Where the receipts of this tenant are kept, out of the way of its instances.
     pub fn receipts(&self) -> Self {
         self.beside(RECEIPTS)
+    }
+
+    /// Where the keys of all tenants are kept: whoever shows one has not said yet whose it is.
+    pub fn access() -> Self {
+        Self(ACCESS.into())
     }
 
     /// Whether it is no tenant but something that is kept beside one.
@@ -317,10 +324,11 @@ mod tests {
         let shadow = tenant.shadow();
         assert_eq!((shadow.as_str(), shadow.is_shadow()), ("acme~shadow", true));
         assert!(!tenant.is_shadow() && !tenant.receipts().is_shadow());
+        assert!(TenantId::access().is_beside() && TenantId::parse(TenantId::access().as_str()).is_err());
         assert!(TenantId::parse(shadow.as_str()).unwrap_err().contains("'~'"));
         assert_eq!((shadow.owner(), tenant.owner()), (tenant.clone(), tenant.clone()));
         let longest = TenantId::parse(&"x".repeat(IDENTIFIER_BYTES_MAX)).unwrap();
-        for kept in [shadow, tenant.receipts(), longest.shadow()] {
+        for kept in [shadow, tenant.receipts(), longest.shadow(), TenantId::access()] {
             let read: TenantId = serde_json::from_value(serde_json::json!(kept)).unwrap();
             assert_eq!(read, kept);
         }

@@ -1,14 +1,21 @@
 //! Who may ask, as which tenant, and for what: everybody for everything in `dev`, holders of a key in `serve`.
 
+pub mod api_key;
+mod known;
+pub mod origin;
+mod rates;
 mod scope;
 
 use std::sync::Arc;
 
 use kernel::id::TenantId;
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::http::problem::Problem;
+use api_key::digest;
+pub use known::Known;
+pub use origin::Names;
+pub use rates::{Peer, Rates, network};
 pub use scope::Scope;
 
 /// Who asks, as far as what they have shown says.
@@ -20,12 +27,21 @@ pub struct Holder {
     pub who: Arc<str>,
 }
 
-#[derive(Debug)]
-pub enum Access {
-    /// No key needed; `X-Tenant` names the tenant, else `default`.
-    Open,
-    /// `Authorization: Bearer KEY`; the key says the tenant. Only digests of keys are kept.
-    Keys(Vec<([u8; 32], TenantId)>),
+/// Everything by which a server tells who asks, and whether they may.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// Nobody needs a key, whatever keys there are.
+    open: bool,
+    /// The keys of the settings; only digests are kept.
+    settings: Vec<([u8; 32], TenantId)>,
+    pub known: Known,
+    pub rates: Rates,
+    /// What an open server is called.
+    pub names: Names,
+    /// Whether figures are told to whoever asks.
+    pub open_metrics: bool,
+    /// Whether browsers reach us by TLS alone, so that a cookie is for nothing else.
+    pub secure_cookies: bool,
 }
 
 /// The key for what is of all tenants at once: a backup. Only its digest is kept.
@@ -44,12 +60,17 @@ impl BackupKey {
 }
 
 impl Access {
-    /// Reads `tenant=key` pairs separated by commas.
+    /// No key is needed: `X-Tenant` names the tenant, else it is `default`.
+    pub fn open() -> Self {
+        Self { open: true, ..Self::default() }
+    }
+
+    /// Reads `tenant=key` pairs separated by commas: the keys that are there before any is stored.
     ///
     /// # Errors
     /// A fragment that says which pair is wrong; keys are not repeated in it.
     pub fn from_pairs(pairs: &str) -> Result<Self, String> {
-        let mut keys = Vec::new();
+        let mut settings = Vec::new();
         for (number, pair) in pairs.split(',').map(str::trim).filter(|p| !p.is_empty()).enumerate() {
             let Some((tenant, key)) = pair.split_once('=') else {
                 return Err(format!("the API key number {} is not written tenant=key", number + 1));
@@ -59,44 +80,43 @@ impl Access {
                     "the API key of `{tenant}` has fewer than 16 characters; it would be guessed"
                 ));
             }
-            keys.push((digest(key), TenantId::parse(tenant)?));
+            settings.push((digest(key), TenantId::parse(tenant)?));
         }
-        if keys.is_empty() {
-            return Err("no API key is configured; set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`".into());
-        }
-        Ok(Self::Keys(keys))
+        Ok(Self { settings, ..Self::default() })
     }
 
     pub fn is_open(&self) -> bool {
-        matches!(self, Self::Open)
+        self.open
     }
 
-    pub fn holder(&self, authorization: Option<&str>, x_tenant: Option<&str>) -> Result<Holder, Problem> {
-        match self {
-            Self::Open => {
-                let tenant = match x_tenant {
-                    Some(name) => {
-                        TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p))?
-                    }
-                    None => TenantId::default_tenant(),
-                };
-                Ok(Holder { tenant, scope: Scope::Admin, who: "dev".into() })
-            }
-            Self::Keys(keys) => {
-                let Some(key) = authorization.and_then(|value| value.strip_prefix("Bearer ")) else {
-                    return Err(Problem::unauthorised("send the API key as `Authorization: Bearer KEY`"));
-                };
-                let asked = digest(key.trim());
-                let found = keys.iter().find(|(known, _)| bool::from(known.ct_eq(&asked)));
-                found
-                    .map(|(_, tenant)| Holder {
-                        tenant: tenant.clone(),
-                        scope: Scope::Admin,
-                        who: "settings".into(),
-                    })
-                    .ok_or_else(|| Problem::unauthorised("the API key is not known here"))
-            }
-        }
+    /// Whether the settings have a key, for anybody.
+    pub fn has_settings(&self) -> bool {
+        !self.settings.is_empty()
+    }
+
+    /// Whether the settings have a key for a tenant.
+    pub fn has_settings_for(&self, tenant: &TenantId) -> bool {
+        self.settings.iter().any(|(_, of)| of == tenant)
+    }
+
+    /// Who asks a server that needs no key.
+    pub fn anybody(&self, x_tenant: Option<&str>) -> Result<Holder, Problem> {
+        let tenant = match x_tenant {
+            Some(name) => TenantId::parse(name).map_err(|p| Problem::bad_request("bad_identifier", p))?,
+            None => TenantId::default_tenant(),
+        };
+        Ok(Holder { tenant, scope: Scope::Admin, who: "dev".into() })
+    }
+
+    /// Whose key it is, if the settings have it. They are for beginning with, and so for everything.
+    pub fn of_settings(&self, key: &str) -> Option<Holder> {
+        let asked = digest(key);
+        let found = self.settings.iter().find(|(known, _)| bool::from(known.ct_eq(&asked)));
+        found.map(|(_, tenant)| Holder {
+            tenant: tenant.clone(),
+            scope: Scope::Admin,
+            who: api_key::OF_SETTINGS.into(),
+        })
     }
 
     /// Whether whoever sends this may have a backup of all tenants. No tenant's key opens it.
@@ -108,8 +128,7 @@ impl Access {
             let detail = "a backup has all tenants, and this server has no key for one: set `backup_key`";
             return Err(Problem::forbidden("no_backup_key", detail));
         };
-        let asked = authorization.and_then(|value| value.strip_prefix("Bearer "));
-        match asked.is_some_and(|asked| bool::from(known.ct_eq(&digest(asked.trim())))) {
+        match authorization.and_then(bearer).is_some_and(|asked| bool::from(known.ct_eq(&digest(asked)))) {
             true => Ok(()),
             false => {
                 Err(Problem::unauthorised("send the server's backup key as `Authorization: Bearer KEY`"))
@@ -119,15 +138,14 @@ impl Access {
 
     /// Whose the sessions of a channel are that names no tenant: those of the first key, as it is written.
     pub fn first_tenant(&self) -> TenantId {
-        match self {
-            Self::Keys(keys) if !keys.is_empty() => keys[0].1.clone(),
-            _ => TenantId::default_tenant(),
-        }
+        self.settings.first().map_or_else(TenantId::default_tenant, |(_, tenant)| tenant.clone())
     }
 }
 
-fn digest(key: &str) -> [u8; 32] {
-    Sha256::digest(key.as_bytes()).into()
+/// The key that is shown in `Authorization`.
+pub fn bearer(authorization: &str) -> Option<&str> {
+    let (scheme, key) = authorization.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 #[cfg(test)]
@@ -135,15 +153,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_says_its_tenant_and_no_key_is_no_entry() {
+    fn a_key_of_the_settings_says_its_tenant_and_opens_everything_of_it() {
         let access = Access::from_pairs("acme=0123456789abcdef, other=fedcba9876543210").unwrap();
-        let tenant = |key: &str| {
-            access.holder(Some(&format!("Bearer {key}")), Some("acme")).map(|h| h.tenant.to_string())
-        };
-        assert_eq!(tenant("0123456789abcdef").unwrap(), "acme");
-        assert_eq!(tenant("fedcba9876543210").unwrap(), "other");
-        assert_eq!(tenant("0123456789abcdeg").unwrap_err().status(), 401);
-        assert_eq!(access.holder(None, Some("acme")).unwrap_err().status(), 401);
+        let tenant =
+            |key: &str| access.of_settings(key).map(|holder| (holder.tenant.to_string(), holder.scope));
+        assert_eq!(tenant("0123456789abcdef"), Some(("acme".to_owned(), Scope::Admin)));
+        assert_eq!(tenant("fedcba9876543210"), Some(("other".to_owned(), Scope::Admin)));
+        assert_eq!((tenant("0123456789abcdeg"), tenant("")), (None, None));
+        assert_eq!(access.first_tenant().as_str(), "acme");
+        assert_eq!((bearer("bearer  k "), bearer("Basic k"), bearer("Bearer")), (Some("k"), None, None));
     }
 
     #[test]
@@ -158,13 +176,13 @@ mod tests {
         assert_eq!(check(Some(&key), "0123456789abcdef"), Some(401));
         assert_eq!(check(None, "0123456789abcdef"), Some(403));
         assert_eq!(access.check_backup(Some(&key), None).unwrap_err().status(), 401);
-        assert!(Access::Open.check_backup(None, None).is_ok());
+        assert!(Access::open().check_backup(None, None).is_ok());
         assert!(!BackupKey::new("short-secret").unwrap_err().contains("short-secret"));
     }
 
     #[test]
-    fn short_and_missing_keys_are_refused_without_being_repeated() {
-        for pairs in ["", "acme", "acme=short-secret"] {
+    fn short_and_unreadable_keys_are_refused_without_being_repeated() {
+        for pairs in ["acme", "acme=short-secret"] {
             let error = Access::from_pairs(pairs).unwrap_err();
             assert!(!error.contains("short-secret"), "{error}");
         }

@@ -93,6 +93,23 @@ impl ServerArgs {
         Ok(serde_json::from_str(&text)?)
     }
 
+    /// All pages of a list.
+    pub fn get_all(&self, path: &str) -> Result<Vec<Value>, Failure> {
+        let (mut all, mut query) = (Vec::new(), Vec::new());
+        loop {
+            let mut page = self.get(path, &query)?;
+            all.append(page["data"].as_array_mut().unwrap_or(&mut Vec::new()));
+            let Some(next) = page["next_cursor"].as_str() else { return Ok(all) };
+            query = vec![("cursor", next.to_owned())];
+        }
+    }
+
+    pub fn delete(&self, path: &str) -> Result<Value, Failure> {
+        let request = self.agent().delete(format!("{}{path}", self.server.trim_end_matches('/')));
+        let text = self.answer(self.identify(request).call())?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// `get`, with the problem that the server has as a value, for whoever may go on all the same.
     pub fn try_get(&self, path: &str, query: &[(&str, String)]) -> Result<Told, Failure> {
         let text = self.read(self.getting(path, query))?;

@@ -1,4 +1,7 @@
-//! `keys`: which keys secrets are encrypted with, and changing them: of a running server, or of a store that none has.
+//! `keys`: who may ask (API keys), and which keys secrets are encrypted with (data keys): listing and changing both, of a
+//! running server, or of a store that none has.
+
+mod offline;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,14 +9,17 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use engine::Clock;
-use kernel::id::TenantId;
+use kernel::id::{InstanceId, TenantId};
+use kernel::time::Delay;
 use serde_json::{Value, json};
 use store::KeyedStore;
 
+use crate::access::{Holder, Scope, api_key};
 use crate::command::client::{ServerArgs, text};
 use crate::command::{CommandResult, Failure};
 use crate::config::ConfigFile;
 use crate::encryption::open_store;
+use crate::outgoing::escaped;
 
 #[derive(Debug, Args)]
 pub(crate) struct KeysArgs {
@@ -23,10 +29,29 @@ pub(crate) struct KeysArgs {
 
 #[derive(Debug, Subcommand)]
 enum KeysCommand {
-    /// List the data keys of the tenant, and by which key of the settings each is wrapped
+    /// Make an API key; it is shown this once
+    Create(CreateArgs),
+    /// List the API keys of the tenant, and the data keys, by which key of the settings each is wrapped
     Ls(LsArgs),
-    /// Wrap all data keys by the first key of the settings; nothing that is stored with them is written anew
+    /// Replace an API key, which goes on for a while; without an id, wrap all data keys by the first key of the settings
     Rotate(RotateArgs),
+    /// Revoke an API key: it opens nothing any more
+    Revoke(RevokeArgs),
+}
+
+#[derive(Debug, Args)]
+struct CreateArgs {
+    /// Whose key it is, or what for
+    #[arg(long)]
+    name: String,
+    /// read, write, operate or admin; each has those before it in it
+    #[arg(long)]
+    scope: String,
+    /// How long it opens, such as 90d [default: until it is revoked]
+    #[arg(long, value_name = "DELAY")]
+    expires: Option<String>,
+    #[command(flatten)]
+    place: Place,
 }
 
 #[derive(Debug, Args)]
@@ -37,9 +62,22 @@ struct LsArgs {
 
 #[derive(Debug, Args)]
 struct RotateArgs {
+    /// Of an API key
+    #[arg(conflicts_with = "data")]
+    id: Option<String>,
+    /// For how long the old API key goes on [default: 24h]
+    #[arg(long, value_name = "DELAY", requires = "id")]
+    overlap: Option<String>,
     /// Make the tenant a new data key, too: what is written from then on is encrypted with it
     #[arg(long)]
     data: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, Args)]
+struct RevokeArgs {
+    id: String,
     #[command(flatten)]
     place: Place,
 }
@@ -59,14 +97,35 @@ struct Place {
 
 pub(crate) fn keys(args: &KeysArgs) -> CommandResult {
     match &args.command {
+        KeysCommand::Create(args) => create(args),
         KeysCommand::Ls(LsArgs { place }) => {
-            let data = match place.open()? {
-                Some(store) => serde_json::to_value(store.keys(place.tenant()?.as_ref())?)?,
-                None => place.server.get("/v1/keys", &[])?["data"].take(),
+            let answer = match place.open()? {
+                Some(store) => {
+                    let tenant = place.tenant()?;
+                    let data = store.keys(tenant.as_ref())?;
+                    json!({ "api_keys": offline::list(&*store, tenant.as_ref())?, "data": data })
+                }
+                None => json!({
+                    "api_keys": place.server.get_all("/v1/api-keys")?,
+                    "data": place.server.get("/v1/keys", &[])?["data"].take(),
+                }),
             };
-            show(place, &json!({ "data": data }))
+            show(place, &answer)
         }
-        KeysCommand::Rotate(RotateArgs { data, place }) => {
+        KeysCommand::Rotate(RotateArgs { id: Some(id), overlap, place, .. }) => {
+            let made = match place.open()? {
+                Some(store) => {
+                    let overlap = overlap.as_deref().map(Delay::parse).transpose().map_err(Failure)?;
+                    offline::rotate(&*store, &parsed(id)?, overlap)?
+                }
+                None => {
+                    let body = overlap.as_ref().map_or(json!({}), |overlap| json!({ "overlap": overlap }));
+                    place.server.post(&format!("/v1/api-keys/{}/rotate", escaped(id)), &body)?
+                }
+            };
+            show_made(place, &made)
+        }
+        KeysCommand::Rotate(RotateArgs { data, place, .. }) => {
             let rotated = match place.open()? {
                 Some(store) => rotate(&store, place.tenant()?, *data)?,
                 None => place.server.post("/v1/keys/rotate", &json!({ "data": data }))?,
@@ -76,7 +135,64 @@ pub(crate) fn keys(args: &KeysArgs) -> CommandResult {
             }
             show(place, &rotated)
         }
+        KeysCommand::Revoke(RevokeArgs { id, place }) => {
+            let revoked = match place.open()? {
+                Some(store) => offline::revoke(&*store, &parsed(id)?)?,
+                None => place.server.delete(&format!("/v1/api-keys/{}", escaped(id)))?,
+            };
+            match place.server.json {
+                true => say!("{revoked}"),
+                false => say!(
+                    "{} `{}` is {}",
+                    text(&revoked["id"]),
+                    text(&revoked["name"]),
+                    text(&revoked["state"])
+                ),
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
+}
+
+fn parsed(id: &str) -> Result<InstanceId, Failure> {
+    InstanceId::parse(id).map_err(Failure)
+}
+
+fn create(CreateArgs { name, scope, expires, place }: &CreateArgs) -> CommandResult {
+    let scope = Scope::parse(scope).map_err(Failure)?;
+    let made = match place.open()? {
+        Some(store) => {
+            api_key::check_name(name).map_err(Failure)?;
+            let tenant =
+                place.tenant()?.ok_or_else(|| Failure("--tenant is missing: whose key is it?".into()))?;
+            let lasts = expires.as_deref().map(Delay::parse).transpose().map_err(Failure)?;
+            offline::create(&*store, Holder { tenant, scope, who: name.as_str().into() }, lasts)?
+        }
+        None => {
+            let body = json!({ "name": name, "scope": scope, "expires_in": expires });
+            place.server.post("/v1/api-keys", &body)?
+        }
+    };
+    show_made(place, &made)
+}
+
+fn show_made(place: &Place, made: &Value) -> CommandResult {
+    if place.server.json {
+        say!("{made}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let until = made["expires_at"].as_str().map(|end| format!(", until {end}")).unwrap_or_default();
+    say!(
+        "API key {} `{}` of scope {}{until}; it is shown this once:",
+        text(&made["id"]),
+        text(&made["name"]),
+        text(&made["scope"])
+    );
+    say!("{}", text(&made["key"]));
+    if let Some(end) = made["old_until"].as_str() {
+        say!("the old one goes on until {end}");
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn rotate(store: &KeyedStore, tenant: Option<TenantId>, data: bool) -> Result<Value, Failure> {
@@ -95,6 +211,20 @@ fn show(place: &Place, answer: &Value) -> CommandResult {
         say!("{answer}");
         return Ok(ExitCode::SUCCESS);
     }
+    let api_keys = answer["api_keys"].as_array();
+    for key in api_keys.into_iter().flatten() {
+        let end = key["retires_at"].as_str().or(key["expires_at"].as_str());
+        let end = end.map(|end| format!(", until {end}")).unwrap_or_default();
+        let [id, name, scope, state] = ["id", "name", "scope", "state"].map(|field| text(&key[field]));
+        say!(
+            "API key {id} `{name}` of scope {scope}, {state}, made {} by {}{end}",
+            text(&key["made_at"]),
+            text(&key["made_by"])
+        );
+    }
+    if api_keys.is_some_and(Vec::is_empty) {
+        say!("no API keys but those of the settings, if there are any");
+    }
     let keys = answer["data"].as_array().map(Vec::as_slice).unwrap_or_default();
     if keys.is_empty() {
         say!("no data keys: nothing is encrypted yet");
@@ -103,7 +233,7 @@ fn show(place: &Place, answer: &Value) -> CommandResult {
         let current = if key["current"] == json!(true) { ", current" } else { "" };
         let problem = key["problem"].as_str().map(|problem| format!(": {problem}")).unwrap_or_default();
         say!(
-            "{} {} wrapped by {}, made {}{current}{problem}",
+            "data key {} {} wrapped by {}, made {}{current}{problem}",
             text(&key["tenant"]),
             text(&key["id"]),
             text(&key["kek"]),

@@ -17,7 +17,7 @@ use store::{MasterKey, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
-use crate::access::{Access, BackupKey};
+use crate::access::{Access, BackupKey, Names, api_key};
 use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
@@ -133,7 +133,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
         ClockChoice::System => Clock::System,
         ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
     };
-    let mut server = settle(server, file, Access::Open, clock)?;
+    let mut server = settle(server, file, Access::open(), clock)?;
     if server.keys.is_empty()
         && let Some((key, made)) = dev_key(&server.store).map_err(Failure)?
     {
@@ -224,6 +224,15 @@ fn run(server: Server) -> CommandResult {
     let enabled = fsm_enabled()?;
     let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
     let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
+    if !server.access.is_open()
+        && !server.access.has_settings()
+        && !api_key::any_open(&*store, server.clock.now())?
+    {
+        return Err(Failure(format!(
+            "there is no API key, so that nobody could ask: make the first with `statewright keys create --store {} --tenant NAME --name NAME --scope admin`, or set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`",
+            store.info().location
+        )));
+    }
     let machines = known_machines(&*store, &server)?;
     warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
@@ -251,6 +260,8 @@ fn run(server: Server) -> CommandResult {
             tracing::warn!(durability, "what this store acknowledges may be lost");
         }
         about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
+        let mut access = server.access;
+        access.names = Names::of(&server.listen, address, server.public_url.as_deref());
         let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
         let public_url = public_url.trim_end_matches('/').to_owned();
         let connections = Arc::new(server.connections);
@@ -269,7 +280,7 @@ fn run(server: Server) -> CommandResult {
         }
         let connected = [connections.listening_at(&public_url), connections.reaching(), recognisers.asking()];
         connected.iter().flatten().for_each(|line| say!("{line}"));
-        let mut app = App::new(engine, server.access, public_url, connections);
+        let mut app = App::new(engine, access, public_url, connections);
         app.rollouts = rollouts;
         app.recognisers = Some(recognisers);
         app.keys = Some(keyed);
@@ -278,7 +289,8 @@ fn run(server: Server) -> CommandResult {
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         tokio::spawn(keep_pulse(Arc::downgrade(&app)));
         let router = http::router(Arc::clone(&app));
-        let handle = move |request| http::answer(router.clone(), request);
+        let asked = Arc::clone(&app);
+        let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
         let cut = accept::serve(listener, handle, Limits::default(), stopped(app)).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
@@ -294,6 +306,7 @@ fn known_machines(store: &dyn Store, server: &Server) -> Result<Arc<Machines>, F
     machines.check_secrets(store)?;
     load_machines(&machines, store, server)?;
     receipts::activate(&machines, store, server.clock.now())?;
+    api_key::activate(&machines, store, server.clock.now())?;
     Ok(machines)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Handlers translate; they decide nothing. Every status code and error shape is in `problem`.
 
+pub mod api_keys;
 mod backup;
 mod channels;
 mod clarifications;
@@ -9,6 +10,7 @@ mod deliveries;
 mod diff;
 mod export;
 pub mod flows;
+mod identify;
 mod imports;
 mod instances;
 mod keys;
@@ -26,6 +28,7 @@ pub mod request;
 mod reroute;
 mod rollout;
 mod shadow;
+mod sign_in;
 mod stories;
 mod stream;
 mod work;
@@ -36,7 +39,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use engine::{Answered, Engine, Submitted};
 use hyper::service::Service as _;
 use hyper_util::service::TowerToHyperService;
@@ -208,9 +211,13 @@ fn answered(submitted: &Submitted) -> Response {
 
 /// Answers a request by a router of `router`, with all that is the same for every route. As layers of the router, each of
 /// these would be copied for each request.
-pub async fn answer(router: Router, mut request: Request) -> Response {
+pub async fn answer(app: Shared, router: Router, mut request: Request) -> Response {
     DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);
-    request::traced(request, |request| TowerToHyperService::new(router).call(request)).await
+    request::traced(request, async |request| match app.let_in(&request) {
+        Ok(()) => TowerToHyperService::new(router).call(request).await,
+        Err(problem) => Ok(problem.into_response()),
+    })
+    .await
 }
 
 /// The routes. Requests come to them by `answer`.
@@ -262,6 +269,11 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/receipts/{key}/complete", post(receipts::complete))
         .route("/v1/receipts/{key}/abandon", post(receipts::abandon))
         .route("/v1/channels/{kind}/{machine}", post(channels::receive).get(channels::subscribe))
+        .route("/sign-in", post(sign_in::sign_in))
+        .route("/sign-out", post(sign_in::sign_out))
+        .route("/v1/api-keys", get(api_keys::list).post(api_keys::create))
+        .route("/v1/api-keys/{id}", delete(api_keys::revoke))
+        .route("/v1/api-keys/{id}/rotate", post(api_keys::rotate))
         .route("/v1/keys", get(keys::list))
         .route("/v1/keys/rotate", post(keys::rotate))
         .route("/v1/recovery", post(operations::recovery))

@@ -17,7 +17,7 @@ const ADMIN: Option<Scope> = Some(Scope::Admin);
 const ANYBODY: Option<Scope> = None;
 
 /// Pages for people: method, path, and what a key has to open. They are not in the document.
-const PAGES: [(&str, &str, Option<Scope>); 12] = [
+const PAGES: [(&str, &str, Option<Scope>); 14] = [
     ("get", "/", READ),
     ("get", "/instances", READ),
     ("get", "/instances/{id}", READ),
@@ -30,11 +30,13 @@ const PAGES: [(&str, &str, Option<Scope>); 12] = [
     ("post", "/machines/{name}/simulator", READ),
     ("get", "/inbox", READ),
     ("get", "/sign-in", ANYBODY),
+    ("post", "/sign-in", ANYBODY),
+    ("post", "/sign-out", ANYBODY),
     ("get", "/assets/{name}", ANYBODY),
 ];
 
 /// Method, path, what a key has to open for it, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 65] = [
+const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 69] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -318,6 +320,22 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 65] = [
     ),
     ("get", "/livez", ANYBODY, "The process runs", ""),
     ("get", "/readyz", ANYBODY, "New work may be sent here", ""),
+    (
+        "get",
+        "/v1/api-keys",
+        ADMIN,
+        "The API keys of the caller's tenant, without what opens: cursor, limit",
+        "",
+    ),
+    ("post", "/v1/api-keys", ADMIN, "Make an API key; it is told this once", "CreateApiKey"),
+    (
+        "post",
+        "/v1/api-keys/{id}/rotate",
+        ADMIN,
+        "Make an API key in the place of another, which goes on for the overlap (24h)",
+        "RotateApiKey",
+    ),
+    ("delete", "/v1/api-keys/{id}", ADMIN, "Revoke an API key", ""),
     ("get", "/v1/keys", ADMIN, "The keys that the caller's secrets are encrypted with", ""),
     (
         "post",
@@ -331,7 +349,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 65] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 65] = [
+const CODES: [(&str, u16); 69] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -351,6 +369,8 @@ const CODES: [(&str, u16); 65] = [
     ("permission_denied", 403),
     ("no_backup_key", 403),
     ("insufficient_scope", 403),
+    ("cross_origin", 403),
+    ("unknown_host", 403),
     ("not_found", 404),
     ("unknown_machine", 404),
     ("no_such_route", 404),
@@ -376,6 +396,7 @@ const CODES: [(&str, u16); 65] = [
     ("lease_lost", 409),
     ("not_migratable", 409),
     ("unmapped_states", 409),
+    ("key_over", 409),
     ("instance_closed", 410),
     ("stale_revision", 412),
     ("body_too_large", 413),
@@ -389,6 +410,7 @@ const CODES: [(&str, u16); 65] = [
     ("malformed_request", 422),
     ("bad_definition", 422),
     ("bad_setting", 422),
+    ("rate_limited", 429),
     ("corrupt_record", 500),
     ("internal", 500),
     ("overloaded", 503),
@@ -548,6 +570,8 @@ fn schemas_of_flows(object: impl Fn(&[&str], Value) -> Value) -> Value {
             "error": {"type": "object", "properties": {"code": text, "message": text}, "additionalProperties": true},
         })),
         "FlowAction": object(&[], json!({"key": text, "by": text, "reason": text})),
+        "CreateApiKey": object(&["name", "scope"], json!({"name": text, "scope": {"enum": Scope::ALL}, "expires_in": text})),
+        "RotateApiKey": object(&[], json!({"overlap": text})),
         "RotateKeys": object(&[], json!({"data": {"type": "boolean"}})),
         "Claim": object(&["worker"], json!({"worker": text, "lasts": text, "kind": text, "flow": text, "key": text})),
     })

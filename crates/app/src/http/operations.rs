@@ -56,7 +56,14 @@ pub async fn health(State(app): State<Shared>, _: Caller) -> Result<Response, Pr
     .await
 }
 
-pub async fn metrics(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
+/// Figures over all tenants: for whoever has any key, unless the settings say that anybody may see them.
+pub async fn metrics(
+    State(app): State<Shared>,
+    caller: Result<Caller, Problem>,
+) -> Result<Response, Problem> {
+    if !app.access.open_metrics {
+        caller?;
+    }
     app.read(|app| {
         let mut response = app.engine.figures()?.into_response();
         let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";

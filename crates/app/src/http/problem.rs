@@ -179,6 +179,12 @@ impl Problem {
         Self::new(409, "receipt_running", "Somebody else is at it", detail).retryable_after(seconds.max(1))
     }
 
+    /// Somebody asks more often than they may; `wait` until it is worth asking again.
+    pub fn rate_limited(detail: impl Into<String>, wait: Delay) -> Self {
+        let seconds = u32::try_from(wait.as_millis().unsigned_abs().div_ceil(1000)).unwrap_or(u32::MAX);
+        Self::new(429, "rate_limited", "Too many requests", detail).retryable_after(seconds.max(1))
+    }
+
     pub fn refused(refusal: &Refusal) -> Self {
         let (status, title) = match refusal.code {
             RefusalCode::InvalidTransition => (409, "The state does not allow this event"),

@@ -42,11 +42,10 @@ impl FromRequestParts<Shared> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, Problem> {
-        let headers = &parts.headers;
-        let holder = app.access.holder(text(headers, "authorization")?, text(headers, "x-tenant")?)?;
+        let holder = app.identify(parts).await?;
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let needed = openapi::needed(&parts.method, path);
-        let caller = Self::of(holder, headers)?;
+        let caller = Self::of(holder, &parts.headers)?;
         if !caller.may(needed) {
             return Err(Problem::insufficient_scope(needed, caller.scope));
         }

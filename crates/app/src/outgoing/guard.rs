@@ -51,14 +51,17 @@ const METADATA: [&str; 11] = [
 
 /// A block of addresses in CIDR notation, such as `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Block {
+pub struct Block {
     network: IpAddr,
     prefix: u8,
 }
 
 impl Block {
     /// A lone address is a block of one.
-    fn parse(text: &str) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// A fragment that says how one is written.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let no_block =
             || format!("`{text}` is no block of addresses; write such as 10.1.0.0/16, fd00::/8 or 127.0.0.1");
@@ -94,7 +97,7 @@ impl Block {
         }
     }
 
-    fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.network.is_ipv4() == address.is_ipv4() && self.masked(address) == self.network
     }
 

@@ -21,7 +21,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Body};
 
-pub use guard::{Allowed, ForbiddenAddress};
+pub use guard::{Allowed, Block, ForbiddenAddress};
 
 /// What is read of a response's body; the rest of a longer one is left.
 pub const RESPONSE_BYTES_MAX: u64 = 1024 * 1024;
