@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a harness that cannot go on fails the test")]
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod browser;
 pub mod days;
 pub mod outside;
 pub mod provider;

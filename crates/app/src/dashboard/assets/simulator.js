@@ -12,9 +12,11 @@ async function play(next) {
   if (locale) conversation.locale = locale.value;
   const headers = { "content-type": "application/json", accept: "text/html" };
   const answer = await fetch(location.pathname, { method: "POST", headers, body: JSON.stringify(conversation) });
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+  const text = await answer.text();
+  const page = new DOMParser().parseFromString(text, "text/html");
   if (!answer.ok) {
-    trouble.textContent = page.querySelector("main")?.innerText ?? `status ${answer.status}`;
+    const told = answer.headers.get("content-type")?.includes("json") ? JSON.parse(text).detail : page.querySelector("main")?.innerText;
+    trouble.textContent = told ?? `status ${answer.status}`;
     return;
   }
   trouble.textContent = "";
