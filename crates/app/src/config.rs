@@ -12,6 +12,7 @@ use kernel::time::Delay;
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use crate::access::jwt::JwtConfig;
 use crate::connections::{CallTarget, Channel, Webhook};
 use crate::encryption::EncryptionConfig;
 use crate::recognisers::RecogniserConfig;
@@ -31,6 +32,12 @@ pub struct ConfigFile {
     pub public_url: Option<String>,
     pub twilio_auth_token: Option<String>,
     pub api_keys: Option<String>,
+    /// Whose tokens count as keys.
+    #[serde(default)]
+    pub jwt: Vec<JwtConfig>,
+    /// Whether `/metrics` is told to whoever asks.
+    #[serde(default)]
+    pub open_metrics: bool,
     /// Who has it is given a backup of all tenants.
     pub backup_key: Option<Secret>,
     pub log: Option<LogChoice>,

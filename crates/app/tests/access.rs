@@ -5,8 +5,11 @@ mod harness;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use harness::{Server, messages};
 use serde_json::{Value, json};
 
@@ -203,12 +206,56 @@ fn wrong_keys_from_one_address_are_refused_slower_and_good_ones_go_on() {
     }
 }
 
+/// `serve` by a settings file.
+fn serve_by(dir: &Path, settings: &str) -> Server {
+    let config = dir.join("statewright.toml");
+    std::fs::write(&config, settings).unwrap();
+    let encrypting = ("STATEWRIGHT_ENCRYPTION_KEY", "0f".repeat(32));
+    serve(&["--config", config.to_str().unwrap()], &[(encrypting.0, &encrypting.1)])
+}
+
 #[test]
-fn metrics_may_be_open_and_are_closed_by_default() {
+fn metrics_are_closed_unless_the_settings_open_them() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     assert_eq!(server.get("/metrics").status, 401);
     let (status, figures) = asked(&server, "get", "/metrics", "", ADMIN);
     assert!(status == 200 && figures.as_str().unwrap().contains("statewright_"));
+    let dir = tempfile::tempdir().unwrap();
+    let server = serve_by(dir.path(), &format!("open_metrics = true\napi_keys = \"{KEYS}\"\n"));
+    assert_eq!((server.get("/metrics").status, server.get("/v1/info").status), (200, 401));
+}
+
+/// As an issuer signs it, with HMAC.
+fn token(secret: &str, claims: &Value) -> String {
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let message = format!("{}.{}", part("{\"alg\":\"HS256\"}"), part(&claims.to_string()));
+    let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret.as_bytes());
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(ring::hmac::sign(&key, message.as_bytes())))
+}
+
+#[test]
+fn a_token_of_an_issuer_that_the_settings_name_is_as_good_as_a_key() {
+    let dir = tempfile::tempdir().unwrap();
+    let secret = "a secret of an issuer, of 32 bytes and more";
+    std::fs::write(dir.path().join("secret"), secret).unwrap();
+    let settings = format!(
+        "[[jwt]]\nissuer = \"https://id.example\"\naudience = \"statewright\"\nalgorithm = \"HS256\"\nkey = \"file:{}\"\n",
+        dir.path().join("secret").display()
+    );
+    let server = serve_by(dir.path(), &settings);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let claims = |scope: &str, exp: u64| json!({"iss": "https://id.example", "aud": "statewright", "exp": exp, "tenant": "acme", "scope": scope});
+    let good = token(secret, &claims("write", now + 600));
+    assert_eq!(asked(&server, "post", &messages("ann"), MESSAGE, &good).0, 200);
+    assert_eq!(asked(&server, "post", "/v1/recovery", "", &good).0, 403);
+    for (wrong, why) in [
+        (token(secret, &claims("write", now - 600)), "expired"),
+        (token("another secret of thirty-two bytes", &claims("write", now + 600)), "signature"),
+        (token(secret, &claims("root", now + 600)), "no scope"),
+    ] {
+        let (status, answer) = asked(&server, "post", &messages("ann"), MESSAGE, &wrong);
+        assert!(status == 401 && answer["detail"].as_str().unwrap().contains(why), "{answer}");
+    }
 }
 
 fn statewright(arguments: &[&str]) -> (bool, String, String) {

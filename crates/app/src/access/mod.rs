@@ -1,6 +1,7 @@
 //! Who may ask, as which tenant, and for what: everybody for everything in `dev`, holders of a key in `serve`.
 
 pub mod api_key;
+pub mod jwt;
 mod known;
 pub mod origin;
 mod rates;
@@ -34,6 +35,8 @@ pub struct Access {
     open: bool,
     /// The keys of the settings; only digests are kept.
     settings: Vec<([u8; 32], TenantId)>,
+    /// Whose tokens count as keys.
+    pub issuers: Vec<jwt::Issuer>,
     pub known: Known,
     pub rates: Rates,
     /// What an open server is called.
@@ -89,9 +92,9 @@ impl Access {
         self.open
     }
 
-    /// Whether the settings have a key, for anybody.
-    pub fn has_settings(&self) -> bool {
-        !self.settings.is_empty()
+    /// Whether the settings let anybody in.
+    pub fn has_any(&self) -> bool {
+        !self.settings.is_empty() || !self.issuers.is_empty()
     }
 
     /// Whether the settings have a key for a tenant.

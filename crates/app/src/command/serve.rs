@@ -17,6 +17,7 @@ use store::{MasterKey, Store};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Limits};
+use crate::access::jwt::Issuer;
 use crate::access::{Access, BackupKey, Names, api_key};
 use crate::carrier::HttpCarrier;
 use crate::command::greeting::greeting;
@@ -150,7 +151,10 @@ pub(crate) fn serve(args: ServeArgs) -> CommandResult {
         file.backup_key = Some(Secret::parse(&key).map_err(Failure)?);
     }
     let keys = api_keys.or(file.api_keys.take()).unwrap_or_default();
-    let access = Access::from_pairs(&keys).map_err(Failure)?;
+    let mut access = Access::from_pairs(&keys).map_err(Failure)?;
+    let issuers = std::mem::take(&mut file.jwt).into_iter().map(Issuer::of).collect::<Result<_, _>>();
+    access.issuers = issuers.map_err(|problem| Failure(format!("[[jwt]]: {problem}")))?;
+    access.open_metrics = file.open_metrics;
     run(settle(server, file, access, Clock::System)?)
 }
 
@@ -225,7 +229,7 @@ fn run(server: Server) -> CommandResult {
     let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
     let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
     if !server.access.is_open()
-        && !server.access.has_settings()
+        && !server.access.has_any()
         && !api_key::any_open(&*store, server.clock.now())?
     {
         return Err(Failure(format!(

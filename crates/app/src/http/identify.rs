@@ -11,7 +11,7 @@ use engine::EngineError;
 use kernel::id::{InstanceId, TenantId};
 
 use crate::access::api_key::{self, ApiKey};
-use crate::access::{Holder, Peer, bearer, origin};
+use crate::access::{Holder, Peer, bearer, jwt, origin};
 use crate::http::App;
 use crate::http::problem::Problem;
 use crate::http::request::text;
@@ -79,7 +79,7 @@ impl App {
         Ok(holder)
     }
 
-    /// Whose key it is: one of the settings, or a stored one.
+    /// Whose key it is: one of the settings, a token of an issuer that is known, or a stored one.
     async fn holder_of(
         self: &Arc<Self>,
         key: &str,
@@ -87,6 +87,12 @@ impl App {
     ) -> Result<Option<Holder>, Problem> {
         if let Some(holder) = self.access.of_settings(key) {
             return Ok(Some(holder));
+        }
+        if !self.access.issuers.is_empty() && jwt::looks_like_one(key) {
+            return jwt::holder(&self.access.issuers, key).map(Some).map_err(|problem| {
+                self.access.rates.note_wrong(address);
+                Problem::unauthorised(problem)
+            });
         }
         Ok(self.key_of(key, address).await?.map(|key| key.holder.clone()))
     }
