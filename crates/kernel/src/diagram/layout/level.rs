@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::diagram::layout::channel::{self, Run};
-use crate::diagram::layout::plan::{End, Level, Piece, Plan, regions_are_ends, regions_of};
+use crate::diagram::layout::plan::{End, Piece, Places, Plan, regions_are_ends, regions_of};
 use crate::diagram::layout::rows::{self, Spec, Wire};
 use crate::diagram::layout::side::{self, Wish};
 use crate::diagram::layout::straight::{self, Body, Tie};
@@ -179,8 +179,9 @@ impl Draft<'_> {
         };
         let edges: Vec<(NodeIndex, NodeIndex)> = self.pieces.iter().filter_map(between).collect();
         let regions = regions_of(self.diagram, self.index);
-        let level = Level::of(self.diagram, self.index, edges.iter().copied());
-        if level.merged.is_some() && self.side_by_side(&regions) {
+        let apart = !edges.iter().any(|(upper, lower)| regions.contains(upper) && regions.contains(lower));
+        if !regions.is_empty() && apart && self.side_by_side(&regions) {
+            let level = Places::of(self.diagram, self.index);
             let places: Vec<_> = edges.iter().map(|(u, l)| (level.place(*u), level.place(*l))).collect();
             let ranks = rank::ranks(level.count, &places);
             return children.iter().map(|child| (*child, ranks[level.place(*child)])).collect();

@@ -121,16 +121,13 @@ fn child_towards(diagram: &Diagram, scope: NodeIndex, end: NodeIndex) -> Option<
     diagram.node(scope).children.iter().copied().find(|child| diagram.holds(*child, end))
 }
 
-/// Which of the edges have to lead up, so that the others lead in no circle.
+/// Which of the edges have to lead up, so that the others lead in no circle. Regions keep their order among themselves;
+/// to the rest they are one.
 fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
-    let level = Level::of(diagram, scope, across.iter().map(|edge| (edge.from, edge.to)));
-    let mut edges: Vec<(usize, usize)> =
-        across.iter().map(|edge| (level.place(edge.from), level.place(edge.to))).collect();
-    // Regions below one another keep their order.
-    let chained = if level.merged.is_none() { regions_of(diagram, scope) } else { Vec::new() };
-    let chain = chained.windows(2).map(|pair| (level.place(pair[0]), level.place(pair[1])));
-    let before = edges.len();
-    edges.splice(0..0, chain);
+    let regions = regions_of(diagram, scope);
+    let places = Places::of(diagram, scope);
+    let edges: Vec<(usize, usize)> =
+        across.iter().map(|edge| (places.place(edge.from), places.place(edge.to))).collect();
     // What leads on to others stands above them: entrances, and whatever leads on to regions.
     let parallel = diagram.node(scope).kind == NodeKind::Parallel;
     let leads_on = |child: &&NodeIndex| {
@@ -138,9 +135,13 @@ fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
         kind == NodeKind::Entrance || (parallel && kind == NodeKind::Fork)
     };
     let early = diagram.node(scope).children.iter().filter(leads_on);
-    let early: Vec<usize> = early.map(|child| level.place(*child)).collect();
-    let backward = rank::backward(level.count, &early, &edges);
-    backward[edges.len() - before..].to_vec()
+    let early: Vec<usize> = early.map(|child| places.place(*child)).collect();
+    let backward = rank::backward(places.count, &early, &edges);
+    let back_among_regions = |edge: &Across| {
+        let place = |end| regions.iter().position(|region| *region == end);
+        place(edge.from).zip(place(edge.to)).map(|(from, to)| from > to)
+    };
+    across.iter().zip(backward).map(|(edge, backward)| back_among_regions(edge).unwrap_or(backward)).collect()
 }
 
 /// The regions of a parallel state.
@@ -163,38 +164,28 @@ pub fn regions_are_ends(diagram: &Diagram, scope: NodeIndex) -> bool {
     diagram.edges.iter().any(|edge| regions.contains(&edge.from) || regions.contains(&edge.to))
 }
 
-/// The children of a node as places in a graph. Regions among which no arrow leads have one place together.
+/// The children of a node as places in a graph, in which all regions have one place together.
 #[derive(Debug)]
-pub struct Level {
+pub struct Places {
     place_of: HashMap<NodeIndex, usize>,
     pub count: usize,
-    /// The place of all regions, if they share one.
-    pub merged: Option<usize>,
 }
 
-impl Level {
-    pub fn of(
-        diagram: &Diagram,
-        scope: NodeIndex,
-        mut edges: impl Iterator<Item = (NodeIndex, NodeIndex)>,
-    ) -> Self {
+impl Places {
+    pub fn of(diagram: &Diagram, scope: NodeIndex) -> Self {
         let regions = regions_of(diagram, scope);
-        let apart = !edges.any(|(from, to)| regions.contains(&from) && regions.contains(&to));
-        let mut level = Self { place_of: HashMap::new(), count: 0, merged: None };
+        let mut places = Self { place_of: HashMap::new(), count: 0 };
+        let mut shared = None;
         for child in &diagram.node(scope).children {
-            let place = match level.merged {
-                Some(place) if regions.contains(child) => place,
-                _ => {
-                    level.count += 1;
-                    level.count - 1
-                }
-            };
-            if apart && regions.contains(child) {
-                level.merged = Some(place);
+            let region = regions.contains(child);
+            let place = shared.filter(|_| region).unwrap_or(places.count);
+            places.count = places.count.max(place + 1);
+            if region {
+                shared = Some(place);
             }
-            level.place_of.insert(*child, place);
+            places.place_of.insert(*child, place);
         }
-        level
+        places
     }
 
     pub fn place(&self, child: NodeIndex) -> usize {
