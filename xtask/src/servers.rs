@@ -69,7 +69,7 @@ impl Servers {
 pub fn run(asked: &Asked) -> bool {
     let outcome = match asked {
         Asked::Install => install().map(|()| {
-            println!("PostgreSQL and Redis are installed");
+            println!("PostgreSQL, Redis and Prometheus' tools are installed");
             true
         }),
         Asked::Stay => stay().map(|()| true),

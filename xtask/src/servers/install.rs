@@ -1,4 +1,4 @@
-//! Has PostgreSQL and Redis installed, by Debian's packages, where they are missing.
+//! Has PostgreSQL, Redis and Prometheus' tools installed, by Debian's packages, where they are missing.
 //!
 //! Starts nothing, and stops the system's own services that a package starts. Invariant: the commands are a pure
 //! function of what is missing and of whom we are, so they are tested as text.
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const PACKAGE_LISTS: &str = "/var/lib/apt/lists";
 
 /// Packages that start a service of the same name.
-const SERVICES: &[&str] = &["postgresql", "redis-server"];
+const SERVICES: &[&str] = &["postgresql", "redis-server", "prometheus"];
 
 /// Installs what is missing; nothing to do where all is there.
 pub fn install() -> Result<(), String> {
@@ -23,8 +23,8 @@ pub fn install() -> Result<(), String> {
     let names = missing.join(", ");
     if !in_path("apt-get") {
         return Err(format!(
-            "not installed: {names}; there is no apt-get here: install PostgreSQL and Redis in this system's way, with \
-             their programs in PATH"
+            "not installed: {names}; there is no apt-get here: install PostgreSQL, Redis and Prometheus in this system's way, \
+             with their programs in PATH"
         ));
     }
     if commands.needs_sudo && !in_path("sudo") {

@@ -148,7 +148,7 @@ fn about_store<'a>(
             "store",
             Verdict::Warning,
             format!("{what} ({durability}): what it acknowledges may be lost"),
-            "see the notes, and the classes in docs/operating.md",
+            "see the notes, and the classes in docs/operations.md",
         ),
     };
     let notes = notes.map(|note| Finding {

@@ -277,7 +277,9 @@ fn run(server: Server) -> CommandResult {
         tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
         let router = http::router(Arc::clone(&app));
         let handle = move |request| http::answer(router.clone(), request);
-        let cut = accept::serve(listener, handle, Limits::default(), stopped(app)).await;
+        let count = |open| app.engine.metrics().set_connections(open);
+        let shutdown = stopped(Arc::clone(&app));
+        let cut = accept::serve(listener, handle, Limits::default(), count, shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });
