@@ -228,7 +228,7 @@ const ROUTES: [(&str, &str, &str, &str); 65] = [
     ("get", "/v1/info", "What this server is, and what its acknowledgement is worth", ""),
     ("get", "/v1/health", "Try out the store: a question, a round trip, a decision that comes too late", ""),
     ("get", "/livez", "The process runs", ""),
-    ("get", "/readyz", "New work may be sent here", ""),
+    ("get", "/readyz", "New work may be sent here; with verbose, how everything stands", ""),
     ("get", "/v1/keys", "The keys that the caller's secrets are encrypted with", ""),
     (
         "post",
