@@ -70,7 +70,7 @@ impl Servers {
 pub fn run(asked: &Asked) -> bool {
     let outcome = match asked {
         Asked::Install => install().map(|()| {
-            println!("PostgreSQL, Redis, Chromium and axe-core are installed");
+            println!("PostgreSQL, Redis, Chromium, Prometheus' tools and axe-core are installed");
             true
         }),
         Asked::Stay => stay().map(|()| true),

@@ -73,12 +73,14 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connections, would be a third of a gigabyte for the asking.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Answers requests by `handle` until `shutdown`, then lets those under way finish. Returns how many connections were
+/// Answers requests by `handle` until `shutdown`, then lets those under way finish. `on_count` is told how many
+/// connections are open, whenever that has changed. Returns how many connections were
 /// cut off because they did not finish within `limits.drain`.
 pub async fn serve<H, F>(
     listener: TcpListener,
     handle: H,
     limits: Limits,
+    on_count: impl Fn(usize),
     shutdown: impl Future<Output = ()>,
 ) -> usize
 where
@@ -92,6 +94,7 @@ where
     let mut refusals = JoinSet::new();
     let mut shutdown = pin!(shutdown);
     loop {
+        on_count(connections.len());
         tokio::select! {
             // Shutdown first; and those that have ended before those that would take their places.
             biased;
@@ -351,7 +354,7 @@ mod tests {
             let answer = TowerToHyperService::new(router.clone()).call(request);
             async { answer.await.unwrap() }
         };
-        let served = tokio::spawn(serve(listener, handle, limits, async {
+        let served = tokio::spawn(serve(listener, handle, limits, |_| {}, async {
             let _ = stopped.await;
         }));
         Server { address, stop, served }

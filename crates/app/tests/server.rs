@@ -372,7 +372,18 @@ fn health_figures_and_documents_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::dev(&dir.path().join("s.db"), &[]);
     server.say("ann", "1", "update");
-    assert_eq!(server.get("/readyz").json()["ready"], json!(true));
+    let ready = server.get("/readyz").json();
+    assert_eq!((&ready["ready"], &ready["checks"]), (&json!(true), &Value::Null));
+    let ready = server.get("/readyz?verbose").json();
+    let checks: Vec<(&Value, &Value)> =
+        ready["checks"].as_array().unwrap().iter().map(|check| (&check["name"], &check["ok"])).collect();
+    let names = ["store", "timers", "outbox", "disk", "definitions", "migrations"];
+    assert_eq!(
+        checks,
+        names.map(|name| json!(name)).iter().map(|name| (name, &json!(true))).collect::<Vec<_>>()
+    );
+    assert!(ready["checks"][3]["detail"].as_str().unwrap().contains("MiB free"), "{ready}");
+    assert_eq!(server.get("/readyz?verbose=perhaps").status, 400);
     assert_eq!(server.get("/v1/info").json()["store"]["durability"], json!("durable"));
     assert_eq!(server.get("/openapi.json").json()["openapi"], json!("3.1.0"));
     let metrics = server.get("/metrics").body;

@@ -276,7 +276,7 @@ impl Shard {
         if let Some(found) = batch.world.snapshots.get(key).cloned().or_else(|| self.hot.snapshot(key)) {
             return Ok(Some(found));
         }
-        let loaded = self.store.load(&key.0, &key.1)?.map(Arc::new);
+        let loaded = self.metrics.timed("load", || self.store.load(&key.0, &key.1))?.map(Arc::new);
         if let Some(snapshot) = &loaded {
             self.hot.remember(Arc::clone(snapshot));
         }
@@ -291,7 +291,8 @@ impl Shard {
         if let Some(found) = batch.world.session(key).or_else(|| self.hot.session(key)) {
             return Ok(Some(found));
         }
-        let loaded = self.store.load_session(&key.0, &key.1, &key.2)?.map(Arc::new);
+        let load = || self.store.load_session(&key.0, &key.1, &key.2);
+        let loaded = self.metrics.timed("load_session", load)?.map(Arc::new);
         if let Some(snapshot) = &loaded {
             self.hot.remember(Arc::clone(snapshot));
         }

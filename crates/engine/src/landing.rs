@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::commit::{Answer, Commit, Entry, EventAnswer};
+use kernel::commit::{Answer, Commit, Entry};
 use kernel::id::{InstanceId, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::looping::Looping;
@@ -18,7 +18,6 @@ use store::{CommitError, LoadError, Outcome, Store};
 use crate::batch::{Batch, Owner};
 use crate::flight::Landed;
 use crate::hot::{InstanceKey, Receipt, session_key};
-use crate::metrics::MachineLabels;
 use crate::shard::Shard;
 use crate::stream::Happening;
 use crate::{EngineError, Request, Submitted};
@@ -119,48 +118,41 @@ impl Shard {
 
     /// Takes a saved commit into memory, the log, the figures and the feed.
     fn committed(&mut self, commit: Commit, owner: &Owner) -> Receipt {
-        let Commit { tenant, instance, after, entry, effects, .. } = commit;
-        log(&tenant, &instance, &entry);
-        let Entry { revision, at, event, from, to, success, code, looping, trace_id, answer, .. } = entry;
-        let receipt = Receipt { digest: entry.digest, answer: Arc::new(answer) };
+        log(&commit.tenant, &commit.instance, &commit.entry);
+        let decided_on = match &commit.after {
+            Some(_) => None,
+            None => self.hot.snapshot(&(commit.tenant.clone(), commit.instance.clone())),
+        };
+        let stands = commit.after.as_ref().or(decided_on.as_deref());
+        let (machine, version) = stands.map(|stands| (stands.machine.clone(), stands.version)).unzip();
+        let subject = stands.and_then(|stands| stands.subject.clone());
         // What is only tried out is in the shadow's log, not among the figures of what was done, and is told to nobody.
-        if !tenant.is_shadow() {
-            let decided_on = match &after {
-                Some(_) => None,
-                None => self.hot.snapshot(&(tenant.clone(), instance.clone())),
-            };
-            let stands = after.as_ref().or(decided_on.as_deref());
-            let machine = stands.map_or("", |snapshot| snapshot.machine.as_str());
-            if let Some(round) = after.as_ref().and_then(|a| a.looping.as_ref()).filter(|_| looping.is_some())
-            {
-                self.report_loop(machine, round, &trace_id);
-            }
-            if after.as_ref().is_some_and(|after| after.dead_end) {
-                self.report_dead_end(machine, &to, &trace_id);
-            }
-            if let Answer::Event(EventAnswer { flow: Some(flow), .. }) = &*receipt.answer {
-                self.metrics.count_moves(machine, &flow.moved);
-            }
-            self.metrics.count_input(machine, owner.kind(), outcome_of(&receipt.answer));
-            if !tenant.is_beside() {
-                let closure = after.as_ref().and_then(|after| after.closure.as_ref());
-                self.feed.tell(Happening {
-                    machine: stands.map(|stands| stands.machine.clone()),
-                    version: stands.map(|stands| stands.version),
-                    subject: stands.and_then(|stands| stands.subject.clone()),
-                    closure_reason: closure.map(|closure| closure.reason.clone()),
-                    tenant,
-                    instance,
-                    revision,
-                    at,
-                    from,
-                    to,
-                    event,
-                    success,
-                    code,
-                    looping,
-                });
-            }
+        if !commit.tenant.is_shadow() {
+            let machine = machine.as_ref().map_or("", |machine| machine.as_str());
+            report_trouble(machine, &commit);
+            self.metrics.count_commit(machine, owner.kind(), &commit);
+        }
+        let Commit { tenant, instance, after, entry, effects, .. } = commit;
+        let Entry { revision, at, event, from, to, success, code, looping, answer, .. } = entry;
+        let receipt = Receipt { digest: entry.digest, answer: Arc::new(answer) };
+        if !tenant.is_beside() {
+            let closure = after.as_ref().and_then(|after| after.closure.as_ref());
+            self.feed.tell(Happening {
+                machine,
+                version,
+                subject,
+                closure_reason: closure.map(|closure| closure.reason.clone()),
+                tenant,
+                instance,
+                revision,
+                at,
+                from,
+                to,
+                event,
+                success,
+                code,
+                looping,
+            });
         }
         if !effects.is_empty() {
             self.delivery.iter().for_each(|delivery| delivery.wake());
@@ -178,27 +170,6 @@ impl Shard {
         }
         self.hot.remember_receipt(entry.receipt, receipt.clone());
         receipt
-    }
-
-    fn report_loop(&self, machine: &str, looping: &Looping, trace_id: &Option<String>) {
-        tracing::warn!(
-            trace_id = trace_id.as_deref().unwrap_or(""),
-            machine,
-            count = looping.count,
-            "`{}` from `{}` to `{}` goes round and round",
-            looping.event,
-            looping.from,
-            looping.to
-        );
-        let labels = MachineLabels { machine: machine.to_owned() };
-        self.metrics.loops.get_or_create(&labels).inc();
-    }
-
-    fn report_dead_end(&self, machine: &str, state: &str, trace_id: &Option<String>) {
-        let trace_id = trace_id.as_deref().unwrap_or("");
-        tracing::warn!(trace_id, machine, "nothing leads on from `{state}`: only an operator can");
-        let labels = MachineLabels { machine: machine.to_owned() };
-        self.metrics.dead_ends.get_or_create(&labels).inc();
     }
 
     fn forget(&mut self, commit: &Commit) {
@@ -277,11 +248,18 @@ fn log(tenant: &TenantId, instance: &InstanceId, entry: &Entry) {
     );
 }
 
-fn outcome_of(answer: &Answer) -> &'static str {
-    match answer {
-        Answer::Message(answer) => answer.outcome.as_str(),
-        Answer::Event(_) => "taken",
-        Answer::Refused(refusal) => refusal.code.as_str(),
+/// What an operator should see in the log, as it is counted.
+fn report_trouble(machine: &str, commit: &Commit) {
+    let Some(after) = &commit.after else { return };
+    let trace_id = commit.entry.trace_id.as_deref().unwrap_or("");
+    if let Some(Looping { event, from, to, count, .. }) =
+        after.looping.as_ref().filter(|_| commit.entry.looping.is_some())
+    {
+        tracing::warn!(trace_id, machine, count, "`{event}` from `{from}` to `{to}` goes round and round");
+    }
+    if after.dead_end {
+        let state = &commit.entry.to;
+        tracing::warn!(trace_id, machine, "nothing leads on from `{state}`: only an operator can");
     }
 }
 

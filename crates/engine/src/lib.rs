@@ -49,6 +49,7 @@ use delivery::{Carrier, Courier, Delivery};
 use figures::Figures;
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
+use metrics::Stored;
 pub use overlays::{Misfit, Overlay};
 pub use settings::Settings;
 pub use shard::RecoveryReport;
@@ -201,7 +202,7 @@ impl Engine {
         settings: Settings,
         carrier: Option<Arc<dyn Carrier>>,
     ) -> Self {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::new(store.info().backend));
         let feed = Arc::new(Feed::default());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
         let delivering = carrier.map(|carrier| {
@@ -427,7 +428,14 @@ impl Engine {
         let statistics = self.figures.now()?;
         let waiting = self.jobs.as_ref().map_or(0, Sender::len);
         self.metrics.inputs_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        Ok(self.metrics.render(&statistics, self.store.stored_bytes(), self.clock.now()))
+        self.metrics.streams.set(i64::try_from(self.feed.readers()).unwrap_or(i64::MAX));
+        let stored = Stored {
+            statistics: &statistics,
+            space: self.store.space(),
+            timer_due: self.store.next_due()?,
+            effect_due: self.store.next_effect_due()?,
+        };
+        Ok(self.metrics.render(&stored, self.clock.now()))
     }
 
     /// What lands here, as it lands.

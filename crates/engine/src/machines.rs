@@ -3,7 +3,7 @@
 //! A definition is checked and compiled before it is saved, and saved before anybody can use it. What tenants have made
 //! of the machines that all have is in `overlays`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -32,6 +32,8 @@ pub(crate) struct Known {
     pub(crate) current: BTreeMap<MachineName, Arc<Machine>>,
     pub(crate) by_hash: HashMap<DefinitionHash, Arc<Machine>>,
     pub(crate) overlays: Overlays,
+    /// What is stored and does not load.
+    unfit: BTreeSet<String>,
 }
 
 /// Why a definition was not activated.
@@ -86,19 +88,24 @@ impl Machines {
     /// When the store cannot be read. A definition that no longer loads is left out and logged.
     pub fn from_store(store: &dyn Store) -> Result<Self, MachinesError> {
         let machines = Self::default();
+        let mut unfit = BTreeSet::new();
         for stored in store.definitions().map_err(MachinesError::Load)? {
             match definition::load_own(&stored.source).0 {
                 Some(machine) if machine.is_customised() => machines.pin(Arc::new(machine)),
                 Some(machine) => machines.insert(Arc::new(machine)),
                 // Its instances are refused with `definition`; everybody else goes on.
-                None => tracing::error!(
-                    machine = %stored.machine,
-                    version = stored.version,
-                    hash = stored.hash.as_str(),
-                    "failed to load a stored definition: this release does not accept it"
-                ),
+                None => {
+                    tracing::error!(
+                        machine = %stored.machine,
+                        version = stored.version,
+                        hash = stored.hash.as_str(),
+                        "failed to load a stored definition: this release does not accept it"
+                    );
+                    unfit.insert(format!("{} {}", stored.machine, stored.version));
+                }
             }
         }
+        machines.write().unfit = unfit;
         machines.refresh_overlays(store)?;
         Ok(machines)
     }
@@ -111,6 +118,7 @@ impl Machines {
     pub fn refresh(&self, store: &dyn Store) -> Result<(), LoadError> {
         let _one_at_a_time = self.one_at_a_time();
         let mut last = BTreeMap::new();
+        let mut unfit = BTreeSet::new();
         for stored in store.definitions()? {
             let known = self.by_hash(&stored.hash);
             let loaded = known.or_else(|| definition::load_own(&stored.source).0.map(Arc::new));
@@ -118,9 +126,10 @@ impl Machines {
                 Some(machine) if machine.is_customised() => self.pin(machine),
                 Some(machine) => _ = last.insert(machine.name.clone(), machine),
                 // Said at the start, and by whoever activates it.
-                None => {}
+                None => _ = unfit.insert(format!("{} {}", stored.machine, stored.version)),
             }
         }
+        self.write().unfit = unfit;
         for (name, machine) in last {
             if self.current(&name).is_ok_and(|current| current.hash == machine.hash) {
                 continue;
@@ -129,6 +138,11 @@ impl Machines {
             self.insert(machine);
         }
         Ok(())
+    }
+
+    /// What is stored and this release does not accept, each by its name and its version: its instances wait.
+    pub fn unfit(&self) -> Vec<String> {
+        self.read().unfit.iter().cloned().collect()
     }
 
     /// Makes a definition that an instance names known, if it is not: another server may have activated it a moment ago, and

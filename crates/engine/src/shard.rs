@@ -276,7 +276,8 @@ impl Shard {
             return false;
         }
         let lease_until = now.plus(self.settings.claim_lease);
-        let claimed = self.store.claim_due(now, lease_until, self.settings.batch_timers_max);
+        let claim = || self.store.claim_due(now, lease_until, self.settings.batch_timers_max);
+        let claimed = self.metrics.timed("claim_due", claim);
         let latest = now.plus(if self.is_shared { LOOK_AGAIN } else { NAP_MAX });
         match claimed {
             Ok(claimed) => self.fire(claimed, now),
@@ -318,7 +319,8 @@ impl Shard {
             return;
         }
         let before = Timestamp::from_millis(now.as_millis() - self.settings.retention.as_millis());
-        match self.store.clean_up(before, self.settings.clean_up_max) {
+        let clean_up = || self.store.clean_up(before, self.settings.clean_up_max);
+        match self.metrics.timed("clean_up", clean_up) {
             Ok(report) => {
                 self.metrics.cleaned_up.inc_by(report.entries_deleted as u64);
                 // A full batch leaves more for the next turn.

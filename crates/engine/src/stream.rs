@@ -96,7 +96,9 @@ struct Ring {
     next: u64,
     /// Readers who have read all, by their numbers.
     waiting: BTreeMap<u64, Waker>,
+    /// How many there have been, and how many there are.
     readers: u64,
+    listening: usize,
 }
 
 impl Ring {
@@ -107,13 +109,15 @@ impl Ring {
 
 impl Default for Feed {
     fn default() -> Self {
-        let ring = Ring { remembered: VecDeque::new(), next: 1, waiting: BTreeMap::new(), readers: 0 };
+        let remembered = VecDeque::new();
+        let ring = Ring { remembered, next: 1, waiting: BTreeMap::new(), readers: 0, listening: 0 };
         Self { run: RandomState::new().hash_one(0), ring: Mutex::new(ring) }
     }
 }
 
 impl Feed {
-    pub(crate) fn tell(&self, happening: Happening) {
+    /// For the shard, and for whoever measures what that costs it.
+    pub fn tell(&self, happening: Happening) {
         let happening = Arc::new(happening);
         let mut ring = self.lock();
         // Whatever falls out is freed after the lock.
@@ -142,26 +146,31 @@ impl Feed {
     /// # Errors
     /// A fragment, when the cursor is none that a feed ever gave.
     pub fn reader(self: &Arc<Self>, wanted: Wanted, begin: &Begin) -> Result<Reader, String> {
+        let after = match begin {
+            Begin::After(cursor) => Some(parse_cursor(cursor)?),
+            Begin::Now | Begin::Recent(_) => None,
+        };
         let mut ring = self.lock();
         ring.readers += 1;
+        ring.listening += 1;
         let (number, oldest, next) = (ring.readers, ring.oldest(), ring.next);
         drop(ring);
-        let (next, told) = match begin {
-            Begin::Now => (next, VecDeque::new()),
-            Begin::Recent(_) => (oldest, VecDeque::new()),
-            Begin::After(cursor) => {
-                let (run, last) = parse_cursor(cursor)?;
-                match run == self.run && last < next {
-                    true => (last + 1, VecDeque::new()),
-                    false => (oldest, VecDeque::from([Told::Gap(self.cursor(oldest - 1), None)])),
-                }
-            }
+        let (next, told) = match (begin, after) {
+            (_, Some((run, last))) if run == self.run && last < next => (last + 1, VecDeque::new()),
+            (_, Some(_)) => (oldest, VecDeque::from([Told::Gap(self.cursor(oldest - 1), None)])),
+            (Begin::Recent(_), None) => (oldest, VecDeque::new()),
+            (_, None) => (next, VecDeque::new()),
         };
         let mut reader = Reader { feed: Arc::clone(self), number, wanted, next, told };
         if let Begin::Recent(count) = begin {
             reader.keep_last(*count);
         }
         Ok(reader)
+    }
+
+    /// How many listen.
+    pub(crate) fn readers(&self) -> usize {
+        self.lock().listening
     }
 
     fn cursor(&self, last: u64) -> String {
@@ -255,7 +264,9 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.feed.lock().waiting.remove(&self.number);
+        let mut ring = self.feed.lock();
+        ring.waiting.remove(&self.number);
+        ring.listening -= 1;
     }
 }
 

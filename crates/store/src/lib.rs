@@ -265,13 +265,24 @@ pub trait Store: Send + Sync + fmt::Debug {
         true
     }
 
-    /// What the data takes where it is kept, in bytes, as far as the backend tells.
-    fn stored_bytes(&self) -> Option<u64> {
-        None
+    /// What the data takes where it is kept, as far as the backend tells.
+    fn space(&self) -> Space {
+        Space::default()
     }
 
     /// What this store is and what an acknowledgement of it is worth.
     fn info(&self) -> StoreInfo;
+}
+
+/// What the data takes, and what room there is, in bytes; `None` where the backend does not tell.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub data_bytes: Option<u64>,
+    /// Of these, what is in a write-ahead log that the backend keeps beside it.
+    pub log_bytes: Option<u64>,
+    /// What may still be written on the disk where it lies.
+    pub free_bytes: Option<u64>,
 }
 
 /// What became of one commit of a batch.

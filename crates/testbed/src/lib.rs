@@ -27,7 +27,7 @@ pub use cluster::RedisCluster;
 pub use lodging::{Kind, Lodging};
 pub use postgres::Postgres;
 pub use process::is_alive;
-pub use program::{missing_packages, runs_as_root};
+pub use program::{missing_packages, promtool, runs_as_root};
 pub use redis::Redis;
 
 /// How often something awaited is looked at: too short to be noticed, too long to cost anything.

@@ -1,4 +1,4 @@
-//! Where the servers' programs are, and as whom they run.
+//! Where the servers' programs are, and what else tests run, and as whom they run.
 //!
 //! Installs nothing; that is `cargo xtask servers --install`.
 
@@ -31,6 +31,9 @@ pub fn missing_packages() -> Vec<&'static str> {
     }
     if chromedriver().is_err() {
         missing.push("chromium-driver");
+    }
+    if promtool().is_err() {
+        missing.push("prometheus");
     }
     missing
 }
@@ -66,6 +69,12 @@ pub fn redis_server() -> Result<PathBuf, Error> {
 /// The program that drives Chromium.
 pub fn chromedriver() -> Result<PathBuf, Error> {
     in_path("chromedriver").ok_or_else(|| Error::new(format!("`chromedriver` is not in PATH; {REMEDY}")))
+}
+
+/// The program that checks rules for alerts, and plays tests against them. No server of Prometheus is ever started.
+pub fn promtool() -> Result<PathBuf, Error> {
+    in_path("promtool")
+        .ok_or_else(|| Error::new(format!("`promtool` (of Prometheus) is not in PATH; {REMEDY}")))
 }
 
 /// A command that runs one of PostgreSQL's programs as somebody whom it allows.

@@ -1,5 +1,5 @@
-//! Has PostgreSQL, Redis and Chromium installed, by Debian's packages, where they are missing, and the checker of pages by
-//! npm.
+//! Has PostgreSQL, Redis, Chromium and Prometheus' tools installed, by Debian's packages, where they are missing, and
+//! the checker of pages by npm.
 //!
 //! Starts nothing, and stops the system's own services that a package starts. Invariant: the commands are a pure
 //! function of what is missing and of whom we are, so they are tested as text.
@@ -18,7 +18,7 @@ const PACKAGE_LISTS: &str = "/var/lib/apt/lists";
 const AXE: &str = "axe-core@4.14.1";
 
 /// Packages that start a service of the same name.
-const SERVICES: &[&str] = &["postgresql", "redis-server"];
+const SERVICES: &[&str] = &["postgresql", "redis-server", "prometheus"];
 
 /// Installs what is missing; nothing to do where all is there.
 pub fn install() -> Result<(), String> {
@@ -57,8 +57,8 @@ fn install_packages() -> Result<(), String> {
     let names = missing.join(", ");
     if !in_path("apt-get") {
         return Err(format!(
-            "not installed: {names}; there is no apt-get here: install PostgreSQL, Redis and Chromium in this system's way, with \
-             their programs in PATH"
+            "not installed: {names}; there is no apt-get here: install PostgreSQL, Redis, Chromium and Prometheus in this \
+             system's way, with their programs in PATH"
         ));
     }
     if commands.needs_sudo && !in_path("sudo") {

@@ -326,7 +326,8 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         say!("{list}");
         return Ok(ExitCode::SUCCESS);
     }
-    say!("{:36}  {:20}  {:22}  {:>8}  {:24}  SUBJECT", "ID", "MACHINE", "STATE", "REVISION", "UPDATED");
+    let when = if args.expiring_within.is_some() { "DUE" } else { "UPDATED" };
+    say!("{:36}  {:20}  {:22}  {:>8}  {when:24}  SUBJECT", "ID", "MACHINE", "STATE", "REVISION");
     for row in list["data"].as_array().into_iter().flatten() {
         let closure = text(&row["closure_reason"]);
         let state = match (closure.as_str(), trouble(row)) {
@@ -339,7 +340,7 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
             text(&row["id"]),
             text(&row["machine"]),
             text(&row["revision"]),
-            text(&row["updated_at"]),
+            if args.expiring_within.is_some() { next_deadline(row) } else { text(&row["updated_at"]) },
             text(&row["subject"])
         );
     }
@@ -347,6 +348,11 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         say!("… there are more; raise --limit");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// When the first of its timers is due. As they are written, times are in order.
+fn next_deadline(instance: &Value) -> String {
+    list(instance, "timers").map(|timer| text(&timer["deadline"])).min().unwrap_or_default()
 }
 
 /// What an operator should know of an instance that is open.

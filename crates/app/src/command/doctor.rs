@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use engine::health::FREE_BYTES_MIN;
 use kernel::definition;
 use kernel::time::Timestamp;
 use serde::Serialize;
@@ -20,12 +21,20 @@ pub(crate) struct DoctorArgs {
     /// Look at this store instead, while no server has it: sqlite:PATH, postgres://…, redis://…
     #[arg(long, value_name = "URL")]
     store: Option<String>,
+    /// Only ask whether the server is ready, which needs no key: for health checks
+    #[arg(long, conflicts_with = "store")]
+    ready: bool,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 /// Clocks of two machines that are kept right differ by less.
 const CLOCKS_DIFFER_MAX_MS: i64 = 2_000;
+
+const MAKE_ROOM: &str =
+    "make room or shorten `retention`; while the disk is full, writes are refused and reads go on";
+const LOAD_AGAIN: &str =
+    "go back to the release that saved them, or activate a version that loads; their instances wait";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -57,6 +66,7 @@ impl Finding {
 
 pub(crate) fn doctor(args: &DoctorArgs) -> CommandResult {
     let findings = match &args.store {
+        _ if args.ready => vec![about_readiness(&args.server)?],
         Some(url) => of_store(&*store::open(url, Records::default()).map_err(Failure)?)?,
         None => of_server(&args.server)?,
     };
@@ -81,6 +91,16 @@ fn print(finding: &Finding) {
     }
 }
 
+fn about_readiness(server: &ServerArgs) -> Result<Finding, Failure> {
+    Ok(match server.try_get("/readyz", &[])? {
+        Ok(_) => Finding::ok("server", "ready"),
+        Err(not) => {
+            let detail = format!("not ready: {}", text(&not["store"]));
+            Finding::new("server", Verdict::Error, detail, "see whether its store is up")
+        }
+    })
+}
+
 fn of_server(server: &ServerArgs) -> Result<Vec<Finding>, Failure> {
     let info = server.get("/v1/info", &[])?;
     let mut findings = vec![Finding::ok(
@@ -103,6 +123,7 @@ fn of_server(server: &ServerArgs) -> Result<Vec<Finding>, Failure> {
     findings.push(about_quarantine(figure(&figures, "statewright_quarantined").unwrap_or_default()));
     findings.extend(about_outbox(&figures));
     let machines = info["machines"].as_array().map_or(0, Vec::len);
+    findings.extend(about_condition(server)?);
     findings.push(match machines {
         0 => {
             Finding::new("machines", Verdict::Warning, "none", "give it a folder with --machines, or PUT one")
@@ -122,6 +143,10 @@ fn of_store(store: &dyn Store) -> Result<Vec<Finding>, Failure> {
     let closed: u64 = statistics.closed.values().sum();
     findings.push(Finding::ok("instances", format!("{open} open, {closed} closed")));
     findings.push(about_quarantine(statistics.quarantined));
+    findings.extend(store.space().free_bytes.map(about_room));
+    findings.extend(
+        statistics.latest_change.map(|latest| about_latest(latest, Timestamp::from_millis(now_ms()))),
+    );
     let definitions = store.definitions()?;
     let unfit = definitions.iter().filter(|stored| definition::load_own(&stored.source).0.is_none());
     let unfit: Vec<String> = unfit.map(|stored| format!("{} {}", stored.machine, stored.version)).collect();
@@ -131,7 +156,7 @@ fn of_store(store: &dyn Store) -> Result<Vec<Finding>, Failure> {
             "definitions",
             Verdict::Error,
             format!("this release does not accept {}", unfit.join(", ")),
-            "go back to the release that saved them, or activate a version that loads; their instances wait",
+            LOAD_AGAIN,
         ),
     });
     Ok(findings)
@@ -148,7 +173,7 @@ fn about_store<'a>(
             "store",
             Verdict::Warning,
             format!("{what} ({durability}): what it acknowledges may be lost"),
-            "see the notes, and the classes in docs/operating.md",
+            "see the notes, and the classes in docs/operations.md",
         ),
     };
     let notes = notes.map(|note| Finding {
@@ -199,6 +224,68 @@ fn about_health(server: &ServerArgs) -> Result<Vec<Finding>, Failure> {
         ),
     };
     Ok(checks.iter().map(finding).collect())
+}
+
+/// What the server sees of itself, without being tried.
+fn about_condition(server: &ServerArgs) -> Result<Vec<Finding>, Failure> {
+    let ready = match server.try_get("/readyz", &[("verbose", "true".to_owned())])? {
+        Ok(ready) | Err(ready) => ready,
+    };
+    let checks = ready["checks"].as_array().cloned().unwrap_or_default();
+    Ok(checks.iter().filter_map(of_check).collect())
+}
+
+/// Of the store, the probe says more.
+fn of_check(check: &Value) -> Option<Finding> {
+    let (what, verdict, remedy) = match text(&check["name"]) {
+        "timers" => (
+            "timers",
+            Verdict::Error,
+            "`statewright ls --stuck` has those that are overdue, and the log what keeps them",
+        ),
+        "outbox" => (
+            "outbox",
+            Verdict::Warning,
+            "the log says how attempts end; one endpoint may take half of all places",
+        ),
+        "disk" => ("disk", Verdict::Warning, MAKE_ROOM),
+        "definitions" => ("definitions", Verdict::Error, LOAD_AGAIN),
+        "migrations" => (
+            "migrations",
+            Verdict::Warning,
+            "say under `migrations` where those states lead, and run `statewright migrate`; meanwhile they go on by their version",
+        ),
+        _ => return None,
+    };
+    Some(match check["problem"].as_str() {
+        Some(problem) => Finding::new(what, verdict, problem, remedy),
+        None => Finding::ok(what, text(&check["detail"])),
+    })
+}
+
+fn about_room(free: u64) -> Finding {
+    let told = format!("{} MiB free", free >> 20);
+    match free < FREE_BYTES_MIN {
+        true => Finding::new("disk", Verdict::Warning, told, MAKE_ROOM),
+        false => Finding::ok("disk", told),
+    }
+}
+
+/// What was saved last cannot be of a time to come.
+fn about_latest(latest: Timestamp, here: Timestamp) -> Finding {
+    let ahead = latest.as_millis() - here.as_millis();
+    match ahead > CLOCKS_DIFFER_MAX_MS {
+        true => Finding::new(
+            "clock",
+            Verdict::Warning,
+            format!(
+                "the last change was made {:.1} s in the future of the clock here",
+                ahead as f64 / 1_000.0
+            ),
+            "let a time service keep it right, or go on with the virtual clock that it was made by: timers would fire late",
+        ),
+        false => Finding::ok("clock", "not behind the last change"),
+    }
 }
 
 fn about_quarantine(quarantined: u64) -> Finding {
@@ -261,6 +348,28 @@ mod tests {
             let finding = about_clock(&info(now, clock), here).unwrap();
             assert_eq!(finding.verdict, expected, "{now} {clock}: {finding:?}");
         }
+    }
+
+    #[test]
+    fn what_a_server_sees_of_itself_is_told_with_a_remedy() {
+        let check = |name: &str, problem: Option<&str>| {
+            let found = of_check(&serde_json::json!({ "name": name, "problem": problem, "detail": "well" }));
+            found.map(|finding| (finding.verdict, finding.detail, finding.remedy.is_some()))
+        };
+        assert_eq!(check("timers", Some("late")), Some((Verdict::Error, "late".to_owned(), true)));
+        assert_eq!(check("disk", None), Some((Verdict::Ok, "well".to_owned(), false)));
+        assert_eq!(check("store", None), None);
+        assert_eq!(about_room(FREE_BYTES_MIN).verdict, Verdict::Ok);
+        assert_eq!(about_room(FREE_BYTES_MIN - 1).verdict, Verdict::Warning);
+    }
+
+    #[test]
+    fn a_store_that_was_written_in_the_future_is_told() {
+        let at = |ms| Timestamp::from_millis(ms);
+        assert_eq!(about_latest(at(5_000), at(3_000)).verdict, Verdict::Ok);
+        let told = about_latest(at(63_000), at(3_000));
+        assert_eq!(told.verdict, Verdict::Warning);
+        assert!(told.detail.contains("60.0 s in the future"), "{told:?}");
     }
 
     #[test]

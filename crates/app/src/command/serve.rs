@@ -295,7 +295,9 @@ fn run(server: Server) -> CommandResult {
         let router = http::router(Arc::clone(&app));
         let asked = Arc::clone(&app);
         let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
-        let cut = accept::serve(listener, handle, Limits::default(), stopped(app)).await;
+        let count = |open| app.engine.metrics().set_connections(open);
+        let shutdown = stopped(Arc::clone(&app));
+        let cut = accept::serve(listener, handle, Limits::default(), count, shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });

@@ -117,7 +117,7 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
     ];
     tiles.push(answered(app, tenant)?);
     tiles.push(Tile::plain(
-        thousands(app.engine.metrics().replayed.get()),
+        thousands(app.engine.metrics().repeats()),
         "repeats that were not taken twice, since the start",
         "/metrics",
     ));
@@ -203,7 +203,7 @@ fn store_facts(app: &App) -> StoreFacts {
         durability: about.durability.as_str(),
         is_durable: about.durability == store::Durability::Durable,
         round_trip: answer.map(|_| format!("{:.2} ms", asked.elapsed().as_secs_f64() * 1_000.0)),
-        size: store.stored_bytes().map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
+        size: store.space().data_bytes.map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
         notes: about.notes,
         up: rough(kernel::time::Delay::from_millis(
             i64::try_from(app.started.elapsed().as_millis()).unwrap_or(i64::MAX),

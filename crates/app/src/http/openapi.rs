@@ -319,7 +319,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 69] = [
         "",
     ),
     ("get", "/livez", ANYBODY, "The process runs", ""),
-    ("get", "/readyz", ANYBODY, "New work may be sent here", ""),
+    ("get", "/readyz", ANYBODY, "New work may be sent here; with verbose, how everything stands", ""),
     (
         "get",
         "/v1/api-keys",

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::http::Shared;
 use crate::http::problem::Problem;
-use crate::http::request::{self, Body, Caller};
+use crate::http::request::{self, Asked, Body, Caller};
 use crate::recognisers::Recognisers;
 
 /// The process runs.
@@ -23,17 +23,39 @@ struct Readiness {
     ready: bool,
     store: String,
     machines: usize,
+    /// How everything else stands, if that is asked. None of it would be better if new work went elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    checks: Option<Vec<Check>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReadyQuery {
+    /// Without a value, or `true`.
+    verbose: Option<String>,
 }
 
 /// Whether new work should be sent here: the store answers. A server that is stopping does not answer at all.
-pub async fn readyz(State(app): State<Shared>) -> Result<Response, Problem> {
-    app.read(|app| {
+pub async fn readyz(
+    State(app): State<Shared>,
+    Asked(ReadyQuery { verbose }): Asked<ReadyQuery>,
+) -> Result<Response, Problem> {
+    let verbose = match verbose.as_deref() {
+        None | Some("false") => false,
+        Some("" | "true" | "1") => true,
+        Some(other) => {
+            let detail = format!("verbose is {other}; it takes no value, or true or false");
+            return Err(Problem::bad_request("bad_query", detail));
+        }
+    };
+    app.read(move |app| {
         let store = app.engine.store().next_due().map(|_| "ok".to_owned());
         let ready = store.is_ok();
         let readiness = Readiness {
             ready,
             store: store.unwrap_or_else(|error| error.to_string()),
             machines: app.machines().len(),
+            checks: verbose.then(|| app.engine.condition()),
         };
         Ok(request::json(if ready { 200 } else { 503 }, &readiness, None))
     })

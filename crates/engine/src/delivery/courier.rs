@@ -168,7 +168,8 @@ impl Courier {
         if room == 0 {
             return Look::Nothing(duration(self.nap_max()));
         }
-        let claimed = match self.store.claim_effects(now, now.plus(self.settings.delivery_lease), room) {
+        let claim = || self.store.claim_effects(now, now.plus(self.settings.delivery_lease), room);
+        let claimed = match self.metrics.timed("claim_effects", claim) {
             Ok(claimed) => claimed,
             Err(error) => {
                 tracing::error!("failed to claim effects: {error}");
@@ -351,7 +352,8 @@ impl Courier {
         if self.unsettled.is_empty() {
             return;
         }
-        match self.store.settle_effects(&self.unsettled, self.clock.now()) {
+        let settle = || self.store.settle_effects(&self.unsettled, self.clock.now());
+        match self.metrics.timed("settle_effects", settle) {
             Ok(_) => self.unsettled.clear(),
             Err(error) => {
                 tracing::error!(effects = self.unsettled.len(), "failed to settle effects: {error}")

@@ -6,9 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::registry::Registry;
 
-use super::add;
+use super::Registering;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -29,9 +28,8 @@ pub(super) struct InputMetrics {
 }
 
 impl InputMetrics {
-    pub fn new(registry: &mut Registry) -> Self {
-        let help = "Inputs answered, by what became of them";
-        Self { inputs: add(registry, "inputs", help, Family::default()), known: Mutex::default() }
+    pub fn new(r: &mut Registering) -> Self {
+        Self { inputs: r.add("statewright_inputs", Family::default()), known: Mutex::default() }
     }
 
     pub fn count(&self, machine: &str, kind: &'static str, outcome: &'static str) {

@@ -49,7 +49,9 @@ use crate::postgres::seal::{Fault, Listed, escaped};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
 use crate::record::definition_checksum;
 use crate::seal::Damage;
-use crate::{CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::{
+    CommitError, Durability, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition,
+};
 
 /// How often the same is tried again when another server was in the way.
 const COLLISIONS_MAX: usize = 5;
@@ -349,11 +351,12 @@ impl Store for PostgresStore {
     }
 
     /// Of the tables with their indices.
-    fn stored_bytes(&self) -> Option<u64> {
+    fn space(&self) -> Space {
         const SIZE: &str = "SELECT sum(pg_total_relation_size(c.oid))::bigint FROM pg_class AS c
              WHERE c.relnamespace = 'statewright'::regnamespace AND c.relkind = 'r'";
-        let rows = self.ask(Hat::Writer, |link| link.query(SIZE, &[])).ok()?;
-        rows.first()?.try_get::<_, Option<i64>>(0).ok()?.map(i64::unsigned_abs)
+        let rows = self.ask(Hat::Writer, |link| link.query(SIZE, &[])).unwrap_or_default();
+        let size = rows.first().and_then(|row| row.try_get::<_, Option<i64>>(0).ok()?);
+        Space { data_bytes: size.map(i64::unsigned_abs), ..Space::default() }
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {

@@ -54,7 +54,7 @@ use crate::sqlite::readers::{Reader, Readers, is_interrupted};
 use crate::sqlite::scan::List;
 use crate::sqlite::seal::Fault;
 use crate::sqlite::verifier::{Task, Verifier};
-use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::{CommitError, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -471,8 +471,13 @@ impl Store for SqliteStore {
     }
 
     /// Of the file and its log.
-    fn stored_bytes(&self) -> Option<u64> {
-        Some(self.place.bytes() + self.place.log_bytes())
+    fn space(&self) -> Space {
+        let log = self.place.log_bytes();
+        Space {
+            data_bytes: Some(self.place.bytes() + log),
+            log_bytes: Some(log),
+            free_bytes: self.place.free_bytes(),
+        }
     }
 
     fn info(&self) -> StoreInfo {

@@ -132,6 +132,12 @@ impl Place {
         std::fs::metadata(self.log_path()).map_or(0, |found| found.len())
     }
 
+    /// What whoever runs the server may still write there.
+    pub fn free_bytes(&self) -> Option<u64> {
+        let disk = rustix::fs::fstatvfs(&self.file).ok()?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
+
     pub fn bytes(&self) -> u64 {
         self.file.metadata().map_or(0, |found| found.len())
     }

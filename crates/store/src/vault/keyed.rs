@@ -21,7 +21,7 @@ use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
-use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::{CommitError, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition};
 
 #[derive(Debug)]
 pub struct KeyedStore {
@@ -287,8 +287,8 @@ impl Store for KeyedStore {
         self.inner.wait_for_news(at_most)
     }
 
-    fn stored_bytes(&self) -> Option<u64> {
-        self.inner.stored_bytes()
+    fn space(&self) -> Space {
+        self.inner.space()
     }
 
     fn keeps_secrets(&self) -> bool {
