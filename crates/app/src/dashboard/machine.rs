@@ -357,8 +357,7 @@ impl Compared {
                 _ => "tilde",
             };
             let text = |name: &str| words[name].as_str().unwrap_or_default().to_owned();
-            let trigger =
-                words["trigger"].as_str().map(|trigger| format!(", {trigger}")).unwrap_or_default();
+            let trigger = words["trigger"].as_str().map(|trigger| format!(", {trigger}")).unwrap_or_default();
             let remark = words["remark"].as_str().map(|remark| format!(" ({remark})")).unwrap_or_default();
             (mark, format!("{} {}{trigger}{remark}", text("part"), text("name")))
         };

@@ -2,12 +2,11 @@
 //!
 //! What is said of instances is the tenant's own, counted up to a bound. What goes through the server is over all.
 
-use std::time::Instant;
-
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use engine::EngineError;
+use engine::health::Check;
 use kernel::conversation::ClarificationStatus;
 use kernel::id::TenantId;
 use kernel::snapshot::Snapshot;
@@ -68,7 +67,7 @@ struct StoreFacts {
     location: String,
     durability: &'static str,
     is_durable: bool,
-    round_trip: Result<String, String>,
+    checks: Vec<Check>,
     size: Option<String>,
     notes: Vec<String>,
     up: String,
@@ -195,14 +194,12 @@ fn dead_letters(app: &App, tenant: &TenantId) -> Result<Count, Problem> {
 fn store_facts(app: &App) -> StoreFacts {
     let store = app.engine.store();
     let about = store.info();
-    let asked = Instant::now();
-    let answer = store.next_due().map_err(|error| error.to_string());
     StoreFacts {
         backend: format!("{} {}", about.backend, about.version),
         location: about.location,
         durability: about.durability.as_str(),
         is_durable: about.durability == store::Durability::Durable,
-        round_trip: answer.map(|_| format!("{:.2} ms", asked.elapsed().as_secs_f64() * 1_000.0)),
+        checks: app.engine.condition(),
         size: store.space().data_bytes.map(|bytes| format!("{:.1} MB", bytes as f64 / 1e6)),
         notes: about.notes,
         up: rough(kernel::time::Delay::from_millis(

@@ -131,11 +131,6 @@ impl Browser {
         assert_eq!(answer["error"], Value::Null, "{css}: {answer}");
     }
 
-    /// Answers a question that the page asks.
-    pub fn accept_question(&self) {
-        self.ask("alert/accept", &json!({}));
-    }
-
     /// What the browser has complained about since it was last asked: errors of scripts, what the content policy has
     /// forbidden, what could not be loaded.
     pub fn complaints(&self) -> Vec<String> {
@@ -149,8 +144,10 @@ impl Browser {
     /// what axe-core finds.
     pub fn barriers(&self) -> Vec<String> {
         let path = std::env::var_os("STATEWRIGHT_TEST_AXE").map(PathBuf::from);
-        let path = path.expect("STATEWRIGHT_TEST_AXE is not set: run by `cargo xtask servers cargo nextest run …`");
-        let axe = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let path =
+            path.expect("STATEWRIGHT_TEST_AXE is not set: run by `cargo xtask servers cargo nextest run …`");
+        let axe =
+            std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         // As the browser's own, since the page's policy lets no foreign script in.
         self.run(&axe);
         let script = "const done = arguments[0];
