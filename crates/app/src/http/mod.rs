@@ -6,6 +6,7 @@ mod backup;
 mod channels;
 mod clarifications;
 mod deliveries;
+mod diagrams;
 mod diff;
 mod export;
 mod flows;
@@ -46,6 +47,7 @@ use store::KeyedStore;
 
 use crate::access::{Access, BackupKey};
 use crate::connections::Connections;
+use crate::pictures::Pictures;
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
 use problem::Problem;
@@ -72,6 +74,7 @@ pub struct App {
     pub keys: Option<Arc<KeyedStore>>,
     /// Without one, nobody is given a backup by a server that asks for keys.
     pub backup_key: Option<BackupKey>,
+    pub pictures: Pictures,
     pub started: Instant,
 }
 
@@ -104,6 +107,7 @@ impl App {
             recognisers: None,
             keys: None,
             backup_key: None,
+            pictures: Pictures::default(),
             started,
         }
     }
@@ -215,6 +219,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/dead-letters/{id}/retry", post(deliveries::retry))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/story", get(stories::of_instance))
+        .route("/v1/instances/{id}/diagram.svg", get(diagrams::of_instance))
         .route("/v1/instances/{id}/replay", get(replay::of_instance))
         .route("/v1/replay", get(replay::of_all))
         .route("/v1/export/{table}", get(export::get))
@@ -235,6 +240,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/diagram.svg", get(diagrams::of_machine))
         .route("/v1/machines/{name}/diff", get(diff::show).post(diff::post))
         .route("/v1/machines/{name}/migrate", post(migrate::post))
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))

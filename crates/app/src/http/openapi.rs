@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::http::request;
 
 /// Method, path, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, &str, &str); 64] = [
+const ROUTES: [(&str, &str, &str, &str); 66] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -43,6 +43,12 @@ const ROUTES: [(&str, &str, &str, &str); 64] = [
         "get",
         "/v1/instances/{id}",
         "One instance, with its revision as ETag; with revision, as it was then",
+        "",
+    ),
+    (
+        "get",
+        "/v1/instances/{id}/diagram.svg",
+        "The machine of an instance as SVG, with where it is and the way it came; of a flow, with its phases",
         "",
     ),
     ("get", "/v1/instances/{id}/replay", "Whether its log, decided on again, comes out as it was stored", ""),
@@ -131,6 +137,7 @@ const ROUTES: [(&str, &str, &str, &str); 64] = [
     ("get", "/v1/machines/{name}", "One machine with its source", ""),
     ("put", "/v1/machines/{name}", "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", "Every known version of a machine", ""),
+    ("get", "/v1/machines/{name}/diagram.svg", "A machine as SVG; version", ""),
     (
         "get",
         "/v1/machines/{name}/diff",
