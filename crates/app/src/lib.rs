@@ -14,6 +14,7 @@ pub mod encryption;
 pub mod export;
 pub mod http;
 pub mod outgoing;
+pub mod pictures;
 pub mod receipts;
 pub mod recognisers;
 pub mod rollout;

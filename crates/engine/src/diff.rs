@@ -153,7 +153,7 @@ fn definitions(
 ///
 /// # Errors
 /// When there is none, or the store cannot answer.
-pub(crate) fn named(engine: &Engine, name: &MachineName, wanted: &str) -> Result<Arc<Machine>, VersionError> {
+pub fn named(engine: &Engine, name: &MachineName, wanted: &str) -> Result<Arc<Machine>, VersionError> {
     let (bases, _) = definitions(engine, name)?;
     machine(engine, name, &bases, &Side::Stored(wanted.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! `diagram`: a definition as a picture, in a notation that other tools draw.
+//! `diagram`: a definition as a picture, or in a notation that other tools draw.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use kernel::chart::StateIndex;
 use kernel::definition;
 use kernel::diagnostic::nearest;
-use kernel::diagram::{Diagram, dot, mermaid};
+use kernel::diagram::layout::layout;
+use kernel::diagram::{Diagram, Overlay, dot, mermaid, svg};
 use kernel::flow::{Flow, PhaseIndex};
 use kernel::machine::Machine;
 
@@ -36,6 +37,7 @@ pub(crate) struct DiagramArgs {
 enum Format {
     Mermaid,
     Dot,
+    Svg,
 }
 
 pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
@@ -59,6 +61,10 @@ pub(crate) fn diagram(args: &DiagramArgs) -> CommandResult {
     let text = match format {
         Format::Mermaid => mermaid(&diagram),
         Format::Dot => dot(&diagram),
+        Format::Svg => {
+            let active = args.states.iter().cloned().collect();
+            svg(&diagram, &layout(&diagram), &Overlay { active, ..Overlay::default() })
+        }
     };
     match &args.output {
         Some(path) => output::write(path, &text)?,
@@ -72,12 +78,12 @@ fn format_of(args: &DiagramArgs) -> Result<Format, Failure> {
         return Ok(args.format.unwrap_or(Format::Mermaid));
     };
     let extension = extension(path);
-    if matches!(extension.as_str(), "svg" | "png" | "pdf") {
+    if matches!(extension.as_str(), "png" | "pdf") {
         return Err(Failure(rendered(path, &extension)));
     }
     args.format.or(notation(path)).ok_or_else(|| {
         Failure(format!(
-            "{} does not say which notation; end it with .mmd or .dot, or add --format",
+            "{} does not say which notation; end it with .svg, .mmd or .dot, or add --format",
             path.display()
         ))
     })
@@ -92,16 +98,16 @@ fn notation(path: &Path) -> Option<Format> {
     match extension(path).as_str() {
         "mmd" | "mermaid" => Some(Format::Mermaid),
         "dot" | "gv" => Some(Format::Dot),
+        "svg" => Some(Format::Svg),
         _ => None,
     }
 }
 
 fn rendered(path: &Path, extension: &str) -> String {
     let source = path.with_extension("dot").display().to_string();
-    let dashboard = if extension == "svg" { "; one as SVG comes with the dashboard" } else { "" };
     format!(
-        "{} would be a picture, and only .mmd and .dot are written: write {source}, then \
-         `dot -T{extension} {source} -o {}`{dashboard}",
+        "{} would be a picture of dots, and only .svg, .mmd and .dot are written: write {source}, then \
+         `dot -T{extension} {source} -o {}`",
         path.display(),
         path.display()
     )
@@ -145,6 +151,7 @@ mod tests {
             ("a.mmd", None, Format::Mermaid),
             ("a.DOT", None, Format::Dot),
             ("a.gv", None, Format::Dot),
+            ("a.svg", None, Format::Svg),
             ("a.txt", dot, Format::Dot),
         ] {
             assert_eq!(written_to(output, format), Ok(expected), "{output} {format:?}");
@@ -200,8 +207,8 @@ mod tests {
 
     #[test]
     fn a_picture_is_refused_with_the_way_to_one() {
-        let told = written_to("a.svg", Some(Format::Dot)).unwrap_err();
-        assert!(told.contains("`dot -Tsvg a.dot -o a.svg`") && told.contains("dashboard"), "{told}");
+        let told = written_to("a.png", Some(Format::Dot)).unwrap_err();
+        assert!(told.contains("`dot -Tpng a.dot -o a.png`"), "{told}");
         assert!(written_to("a.txt", None).unwrap_err().contains("--format"));
     }
 }

@@ -11,12 +11,12 @@ use serde::Deserialize;
 use store::InstanceQuery;
 
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When, rough};
-use crate::http::Shared;
 use crate::http::flows::Found;
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
+use crate::http::{App, Shared};
+use crate::pictures::overlay_of_flow;
 
 const PAGE: usize = 50;
 
@@ -168,12 +168,18 @@ pub async fn show(
     let shown = app.read(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let now = app.engine.clock().now();
-        flow_page(frame, &found, &found.view(now)?, now)
+        flow_page(app, frame, &found, &found.view(now)?, now)
     });
     Ok(page(200, &shown.await?))
 }
 
-fn flow_page(frame: Frame, found: &Found, view: &FlowView, now: Timestamp) -> Result<FlowPage, Problem> {
+fn flow_page(
+    app: &App,
+    frame: Frame,
+    found: &Found,
+    view: &FlowView,
+    now: Timestamp,
+) -> Result<FlowPage, Problem> {
     let segment = segment(view.id.as_str());
     Ok(FlowPage {
         frame,
@@ -187,7 +193,7 @@ fn flow_page(frame: Frame, found: &Found, view: &FlowView, now: Timestamp) -> Re
         closed: view.closure.is_some(),
         begun: When::of(view.created_at, now),
         changed: When::of(view.updated_at, now),
-        picture: picture::of_flow(&found.machine, view),
+        picture: app.pictures.picture(&found.machine, &overlay_of_flow(view)),
         phases: view.phases.iter().map(PhaseRow::of).collect(),
         chart: Gantt::of(view, now),
         options: options(view, &segment),

@@ -10,6 +10,7 @@ use engine::{EngineError, replay};
 use kernel::commit::{Answer, Entry, EntryCause};
 use kernel::conversation::{ReplyOption, Why};
 use kernel::decide::{WaitingFor, waiting_for};
+use kernel::flow::FlowView;
 use kernel::id::{InstanceId, Revision, TenantId};
 use kernel::machine::Machine;
 use kernel::refusal::Considered;
@@ -19,11 +20,11 @@ use serde::Deserialize;
 use store::HistoryQuery;
 
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
 use crate::http::{App, Shared};
+use crate::pictures::{overlay_along, overlay_of_flow};
 
 /// Entries of the timeline; the history has all of them.
 const SHOWN_MAX: usize = 200;
@@ -147,6 +148,13 @@ fn instance_page(
     let machine = machine.as_deref();
     let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
     let waits = machine.filter(|_| !snapshot.is_closed()).map(|machine| waiting_for(machine, &snapshot, now));
+    let draw = |machine: &Machine| {
+        let overlay = match FlowView::of(machine, &snapshot, now) {
+            Some(view) => overlay_of_flow(&view),
+            None => overlay_along(machine, &snapshot, &entries),
+        };
+        app.pictures.picture(machine, &overlay)
+    };
     Ok(InstancePage {
         frame,
         id: id.to_string(),
@@ -167,9 +175,7 @@ fn instance_page(
             .as_ref()
             .map(|closure| (closure.reason.clone(), When::of(closure.at, real_now))),
         marks: if is_past { Vec::new() } else { marks(app, &snapshot, now) },
-        picture: machine
-            .map(|machine| picture::of_instance(machine, &snapshot, &entries))
-            .unwrap_or_default(),
+        picture: machine.map(draw).unwrap_or_default(),
         waits: waits.map(|waits| Waits::of(waits, now)),
         context: words::fields(&snapshot.context, machine),
         entries: entries

@@ -11,7 +11,7 @@ use axum::response::Response;
 use engine::EngineError;
 use kernel::definition;
 use kernel::diagnostic::Severity;
-use kernel::diagram::Step;
+use kernel::diagram::{Overlay, Step};
 use kernel::id::{MachineName, TenantId};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
@@ -20,11 +20,11 @@ use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::picture;
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
 use crate::http::{App, Shared};
+use crate::pictures::steps;
 
 /// Open instances that are counted by state.
 const COUNTED_MAX: usize = 1_000;
@@ -191,7 +191,7 @@ fn machine_page(
         current: current.version,
         kind: kind(&machine),
         customised: machine.is_customised(),
-        picture: picture::of_machine(&machine, &of_version, &walked),
+        picture: app.pictures.picture(&machine, &heat(&of_version, &walked)),
         states: state_rows(&machine, &open, &walked),
         open: Count { known: open.len(), more },
         read: walked.instances,
@@ -204,6 +204,15 @@ fn machine_page(
         talks: machine.conversation.is_some(),
         is_flow: machine.flow.is_some(),
     })
+}
+
+/// How many are where, and how often each way was gone.
+fn heat(open: &[Snapshot], walked: &Walked) -> Overlay {
+    let mut counts = BTreeMap::new();
+    for path in open.iter().flat_map(|snapshot| &snapshot.configuration) {
+        *counts.entry(path.to_string()).or_default() += 1;
+    }
+    Overlay { counts, flows: walked.steps.clone(), ..Overlay::default() }
 }
 
 fn state_rows(machine: &Machine, open: &[Snapshot], walked: &Walked) -> Vec<StateRow> {
@@ -270,7 +279,7 @@ impl Seen {
 impl Walked {
     fn read(app: &App, tenant: &TenantId, machine: &Machine) -> Result<Self, Problem> {
         let store = app.engine.store();
-        let (name, chart) = (&machine.name, &machine.chart);
+        let name = &machine.name;
         let of_machine = InstanceQuery {
             machine: Some(name.clone()),
             limit: READ_MAX,
@@ -289,9 +298,8 @@ impl Walked {
             let mut since: Option<Timestamp> = None;
             for entry in history.data.iter().filter(|entry| entry.success) {
                 walked.step(&entry.from, &entry.to, &entry.event, since, entry.at);
-                let taken = entry.transitions.iter().filter(|_| snapshot.definition == machine.hash);
-                for transition in taken.filter_map(|index| chart.transitions.get(usize::from(index.0))) {
-                    *walked.steps.entry(Step::of(chart, transition)).or_default() += 1;
+                if snapshot.definition == machine.hash {
+                    steps(machine, entry).for_each(|step| *walked.steps.entry(step).or_default() += 1);
                 }
                 if entry.from != entry.to || since.is_none() {
                     since = Some(entry.at);

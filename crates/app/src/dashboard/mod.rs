@@ -13,7 +13,6 @@ mod instances;
 mod machine;
 mod overview;
 mod page;
-mod picture;
 mod pulse;
 mod simulator;
 mod words;

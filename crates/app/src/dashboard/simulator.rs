@@ -12,6 +12,7 @@ use engine::{Clock, Engine, EngineError, Machines, Settings};
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::{Media, Message, Reply, ReplyOption};
 use kernel::decide::waiting_for;
+use kernel::diagram::Overlay;
 use kernel::id::{InputKey, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Fields, Input};
 use kernel::machine::Machine;
@@ -22,11 +23,11 @@ use store::{HistoryQuery, MemoryStore};
 
 use crate::dashboard::instance::why_lines;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::picture;
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::request::{Body, Segments};
+use crate::pictures::Pictures;
 
 /// A conversation that is tried out is short.
 const STEPS_MAX: usize = 100;
@@ -113,7 +114,7 @@ async fn answer(
         return Err(Problem::bad_request("malformed_body", detail).into());
     }
     let frame = Frame::of(&app, &caller, "machines", format!("Trying {name}"));
-    let shown = app.read(move |_| Rehearsal::play(machine, &conversation)?.page(frame));
+    let shown = app.read(move |app| Rehearsal::play(machine, &conversation)?.page(frame, &app.pictures));
     Ok(page(200, &shown.await?))
 }
 
@@ -255,7 +256,7 @@ impl Rehearsal {
         Ok(self.engine.store().history(&query).map_err(EngineError::from)?.data)
     }
 
-    fn page(self, frame: Frame) -> Result<SimulatorPage, Problem> {
+    fn page(self, frame: Frame, pictures: &Pictures) -> Result<SimulatorPage, Problem> {
         let (session, now) = (self.session()?, self.engine.clock().now());
         let waits = session.as_ref().map(|session| waiting_for(&self.machine, session, now));
         let active = session.as_ref().map(|session| session.configuration.clone()).unwrap_or_default();
@@ -263,6 +264,8 @@ impl Rehearsal {
         let timers =
             timers.map(|due| (due.timer.event().to_string(), When::of(due.timer.deadline, now))).collect();
         let conversation = self.machine.conversation.as_ref();
+        let overlay =
+            Overlay { active: active.iter().map(ToString::to_string).collect(), ..Overlay::default() };
         Ok(SimulatorPage {
             frame,
             machine: self.machine.name.to_string(),
@@ -272,7 +275,7 @@ impl Rehearsal {
             buttons: self.buttons,
             bubbles: self.bubbles,
             closed: session.as_ref().and_then(|s| s.closure.as_ref()).map(|closure| closure.reason.clone()),
-            picture: picture::of_standing(&self.machine, &active),
+            picture: pictures.picture(&self.machine, &overlay),
             states: active,
             events: waits.map(|waits| waits.events).unwrap_or_default(),
             timers,

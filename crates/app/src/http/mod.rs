@@ -7,6 +7,7 @@ mod backup;
 mod channels;
 mod clarifications;
 mod deliveries;
+mod diagrams;
 mod diff;
 mod export;
 pub mod flows;
@@ -51,6 +52,7 @@ use store::KeyedStore;
 use crate::access::{Access, BackupKey};
 use crate::connections::Connections;
 use crate::dashboard::{self, Pulse};
+use crate::pictures::Pictures;
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
 pub use machines::refused as refused_definition;
@@ -82,6 +84,7 @@ pub struct App {
     /// What the dashboard shows of the last minutes.
     pub pulse: Pulse,
     pub streams: Streams,
+    pub pictures: Pictures,
     pub started: Instant,
 }
 
@@ -116,6 +119,7 @@ impl App {
             backup_key: None,
             pulse: Pulse::default(),
             streams: Streams::default(),
+            pictures: Pictures::default(),
             started,
         }
     }
@@ -237,6 +241,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/dead-letters/{id}/retry", post(deliveries::retry))
         .route("/v1/instances/{id}/history", get(instances::history))
         .route("/v1/instances/{id}/story", get(stories::of_instance))
+        .route("/v1/instances/{id}/diagram.svg", get(diagrams::of_instance))
         .route("/v1/instances/{id}/replay", get(replay::of_instance))
         .route("/v1/replay", get(replay::of_all))
         .route("/v1/export/{table}", get(export::get))
@@ -258,6 +263,7 @@ pub fn router(app: Shared) -> Router {
         .route("/v1/machines/check", post(machines::check))
         .route("/v1/machines/{name}", put(machines::activate).get(machines::show))
         .route("/v1/machines/{name}/versions", get(machines::versions))
+        .route("/v1/machines/{name}/diagram.svg", get(diagrams::of_machine))
         .route("/v1/machines/{name}/diff", get(diff::show).post(diff::post))
         .route("/v1/machines/{name}/migrate", post(migrate::post))
         .route("/v1/machines/{name}/overlay", put(overlays::set).get(overlays::show).delete(overlays::remove))

@@ -36,7 +36,7 @@ const PAGES: [(&str, &str, Option<Scope>); 14] = [
 ];
 
 /// Method, path, what a key has to open for it, summary, and the schema of the body by name (empty for none).
-const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 69] = [
+const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
     (
         "post",
         "/v1/machines/{machine}/sessions/{subject}/messages",
@@ -78,6 +78,13 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 69] = [
         "/v1/instances/{id}",
         READ,
         "One instance, with its revision as ETag; with revision, as it was then",
+        "",
+    ),
+    (
+        "get",
+        "/v1/instances/{id}/diagram.svg",
+        READ,
+        "The machine of an instance as SVG, with where it is and the way it came; of a flow, with its phases",
         "",
     ),
     (
@@ -203,6 +210,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 69] = [
     ("get", "/v1/machines/{name}", READ, "One machine with its source", ""),
     ("put", "/v1/machines/{name}", ADMIN, "Activate a definition (YAML or JSON)", "Definition"),
     ("get", "/v1/machines/{name}/versions", READ, "Every known version of a machine", ""),
+    ("get", "/v1/machines/{name}/diagram.svg", READ, "A machine as SVG; version", ""),
     (
         "get",
         "/v1/machines/{name}/diff",

@@ -1,0 +1,132 @@
+//! Machines as pictures: laid out once for each definition, and coloured by what is known of instances.
+//!
+//! `picture` is what every page and every address that shows one calls. It decides nothing about looks: that is the
+//! kernel's `diagram`.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use engine::{Engine, EngineError};
+use kernel::commit::{Entry, EntryCause};
+use kernel::diagram::layout::{Layout, layout};
+use kernel::diagram::{Diagram, Overlay, PhaseLook, Step, svg};
+use kernel::flow::{FlowView, PhaseView};
+use kernel::id::DefinitionHash;
+use kernel::machine::Machine;
+use kernel::snapshot::Snapshot;
+use quick_cache::sync::Cache;
+use store::HistoryQuery;
+
+/// Definitions that people look at at the same time. A layout takes some tens of kilobytes.
+const KEPT: usize = 64;
+/// The way that an instance came is told by so many of its last entries.
+const ENTRIES: usize = 1_000;
+/// A log is read from its beginning, so of a longer one the way is not shown.
+const PAGES_MAX: usize = 10;
+
+/// Where things lie does not depend on instances, so it is worked out once for a definition.
+pub struct Pictures {
+    laid_out: Cache<DefinitionHash, Arc<(Diagram, Layout)>>,
+}
+
+impl Default for Pictures {
+    fn default() -> Self {
+        Self { laid_out: Cache::new(KEPT) }
+    }
+}
+
+impl fmt::Debug for Pictures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pictures").field("kept", &self.laid_out.len()).finish()
+    }
+}
+
+impl Pictures {
+    /// A machine as SVG, to be put into a page as it is.
+    pub fn picture(&self, machine: &Machine, overlay: &Overlay) -> String {
+        let laid_out = match self.laid_out.get(&machine.hash) {
+            Some(laid_out) => laid_out,
+            None => {
+                let diagram = Diagram::of(machine, &[]);
+                let layout = layout(&diagram);
+                let laid_out = Arc::new((diagram, layout));
+                self.laid_out.insert(machine.hash.clone(), Arc::clone(&laid_out));
+                laid_out
+            }
+        };
+        let (diagram, layout) = &*laid_out;
+        svg(diagram, layout, overlay)
+    }
+}
+
+/// What an instance lays over the picture of its machine: where it is, and how it came there.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn overlay_of(engine: &Engine, machine: &Machine, snapshot: &Snapshot) -> Result<Overlay, EngineError> {
+    match FlowView::of(machine, snapshot, engine.clock().now()) {
+        Some(view) => Ok(overlay_of_flow(&view)),
+        None => Ok(overlay_along(machine, snapshot, &last_entries(engine, snapshot)?)),
+    }
+}
+
+/// How the phases of a flow stand.
+pub fn overlay_of_flow(view: &FlowView) -> Overlay {
+    let look = |phase: &PhaseView| {
+        (phase.phase.to_string(), PhaseLook { state: phase.state, progress: phase.progress })
+    };
+    Overlay { phases: view.phases.iter().map(look).collect(), ..Overlay::default() }
+}
+
+/// Where an instance is, and of `entries`, the oldest first, the way that it came there.
+pub fn overlay_along<'e>(
+    machine: &Machine,
+    snapshot: &Snapshot,
+    entries: impl IntoIterator<Item = &'e Entry>,
+) -> Overlay {
+    let active = snapshot.configuration.iter().map(ToString::to_string).collect();
+    let mut overlay = Overlay { active, ..Overlay::default() };
+    let came = |entry: &&Entry| entry.success && entry.revision <= snapshot.revision;
+    for entry in entries.into_iter().filter(came) {
+        // What came before speaks of another machine, or of another life.
+        if matches!(entry.cause, Some(EntryCause::Migrate { .. } | EntryCause::Again { .. })) {
+            overlay.taken.clear();
+            overlay.visited.clear();
+            continue;
+        }
+        overlay.taken.extend(steps(machine, entry));
+        let between = [&entry.from, &entry.to].into_iter().flat_map(|states| states.split(','));
+        overlay.visited.extend(between.filter(|path| !path.is_empty()).map(str::to_owned));
+    }
+    overlay
+}
+
+/// The transitions of an entry, as the definition has them that the instance was pinned to.
+pub fn steps<'m>(machine: &'m Machine, entry: &'m Entry) -> impl Iterator<Item = Step> + 'm {
+    let chart = &machine.chart;
+    let taken = entry.transitions.iter().filter_map(|index| chart.transitions.get(usize::from(index.0)));
+    taken.map(|transition| Step::of(chart, transition))
+}
+
+/// The last entries of a log, the oldest first.
+fn last_entries(engine: &Engine, snapshot: &Snapshot) -> Result<VecDeque<Entry>, EngineError> {
+    let mut entries = VecDeque::new();
+    let mut query = HistoryQuery {
+        tenant: snapshot.tenant.clone(),
+        instance: snapshot.instance.clone(),
+        cursor: None,
+        limit: ENTRIES,
+    };
+    for _ in 0..PAGES_MAX {
+        let page = engine.store().history(&query)?;
+        entries.extend(page.data);
+        let surplus = entries.len().saturating_sub(ENTRIES);
+        entries.drain(..surplus);
+        query.cursor = page.next;
+        if query.cursor.is_none() {
+            return Ok(entries);
+        }
+    }
+    Ok(VecDeque::new())
+}
