@@ -5,14 +5,16 @@
 //! size and no handler's time, and does not make clients read: a handler that streams ends its streams itself.
 //! Invariant: nothing that a client sends or leaves unsent holds a connection beyond a deadline.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -24,17 +26,23 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::access::{Peer, network};
+use crate::outgoing::Block;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Open at the same time, idle ones included.
     pub connections: usize,
+    /// Of those, from one address; of IPv6, from one network of 64 bits.
+    pub connections_per_address: usize,
     /// From the opening of a connection, or from the last answer on it, to the end of a request's head.
     pub header_deadline: Duration,
     /// From the end of a request's head to the end of its body.
@@ -48,6 +56,8 @@ impl Default for Limits {
         Self {
             // A process usually may open 1024 files; the store, refusals and outgoing calls need the rest.
             connections: 768,
+            // A third: one alone does not keep the others out. Hosts that need more have a proxy, which is not counted.
+            connections_per_address: 256,
             // A round trip or two on a bad line, and long enough to keep a gateway's connection warm.
             header_deadline: Duration::from_secs(10),
             // The largest body that is taken has 1 MiB: 35 kB a second. Providers give up after 15 s.
@@ -73,13 +83,28 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// connections, would be a third of a gigabyte for the asking.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
 
+/// By which connections come in.
+pub struct Door {
+    pub limits: Limits,
+    /// Without it, nothing is encrypted.
+    pub tls: Option<TlsAcceptor>,
+    /// Addresses whose connections are not counted one by one: proxies, which connect for others.
+    pub uncounted: Vec<Block>,
+}
+
+impl fmt::Debug for Door {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Door({:?}, {} TLS)", self.limits, if self.tls.is_some() { "with" } else { "without" })
+    }
+}
+
 /// Answers requests by `handle` until `shutdown`, then lets those under way finish. `on_count` is told how many
 /// connections are open, whenever that has changed. Returns how many connections were
 /// cut off because they did not finish within `limits.drain`.
 pub async fn serve<H, F>(
     listener: TcpListener,
     handle: H,
-    limits: Limits,
+    door: Door,
     on_count: impl Fn(usize),
     shutdown: impl Future<Output = ()>,
 ) -> usize
@@ -87,6 +112,8 @@ where
     H: Fn(Request<Body>) -> F + Clone + Send + Sync + 'static,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let Door { limits, tls, uncounted } = door;
+    let places = Arc::new(Places::default());
     // Tells each connection to stop by being dropped.
     let (stop, stopping) = watch::channel(());
     // The sets' lengths are the counts that are limited: a connection counts until its task has been reaped.
@@ -102,13 +129,24 @@ where
             Some(ended) = connections.join_next() => report(ended),
             Some(ended) = refusals.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) if connections.len() < limits.connections => {
-                    connections.spawn(converse(stream, handle.clone(), limits, stopping.clone()));
+                Ok((stream, from)) => {
+                    let peer = Peer(from.ip().to_canonical());
+                    let is_counted = !uncounted.iter().any(|block| block.contains(peer.0));
+                    let most = if is_counted { limits.connections_per_address } else { usize::MAX };
+                    let free = connections.len() < limits.connections;
+                    let place = free.then(|| places.take(network(peer.0), most)).flatten();
+                    match (place, &tls) {
+                        (Some(place), _) => {
+                            let (tls, stopping) = (tls.clone(), stopping.clone());
+                            connections.spawn(open(stream, tls, peer, place, handle.clone(), limits, stopping));
+                        }
+                        // Without a handshake nothing can be said to a client that expects one.
+                        (None, None) if refusals.len() < REFUSALS_MAX => {
+                            refusals.spawn(refuse(stream, limits.header_deadline.min(REFUSAL_DEADLINE_MAX)));
+                        }
+                        (None, _) => tracing::debug!(%from, "dropped a connection: too many"),
+                    }
                 }
-                Ok((stream, _)) if refusals.len() < REFUSALS_MAX => {
-                    refusals.spawn(refuse(stream, limits.header_deadline.min(REFUSAL_DEADLINE_MAX)));
-                }
-                Ok((_, peer)) => tracing::debug!(%peer, "dropped a connection: too many to refuse"),
                 Err(error) if is_of_the_client(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "failed to accept connections");
@@ -151,9 +189,51 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) -> usize {
     connections.len()
 }
 
-/// All requests of one connection.
-async fn converse<H, F>(stream: TcpStream, handle: H, limits: Limits, mut stopping: watch::Receiver<()>)
-where
+/// How many connections each address has.
+#[derive(Debug, Default)]
+struct Places(Mutex<HashMap<IpAddr, usize>>);
+
+impl Places {
+    /// A place, if the address has fewer than `most`.
+    fn take(self: &Arc<Self>, of: IpAddr, most: usize) -> Option<Place> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = taken.entry(of).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Place { places: Arc::clone(self), of })
+    }
+}
+
+/// One that an address has for as long as this is there, however its connection ends.
+#[derive(Debug)]
+struct Place {
+    places: Arc<Places>,
+    of: IpAddr,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = taken.get(&self.of).map_or(0, |count| count - 1);
+        match left {
+            0 => drop(taken.remove(&self.of)),
+            left => drop(taken.insert(self.of, left)),
+        }
+    }
+}
+
+/// A connection from its handshake, if there is to be one, to its end.
+async fn open<H, F>(
+    stream: TcpStream,
+    tls: Option<TlsAcceptor>,
+    peer: Peer,
+    _place: Place,
+    handle: H,
+    limits: Limits,
+    mut stopping: watch::Receiver<()>,
+) where
     H: Fn(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
 {
@@ -161,7 +241,33 @@ where
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }
-    let service = service_fn(|request| answer(&handle, request, limits.body_deadline));
+    let Some(tls) = tls else { return converse(stream, peer, handle, limits, stopping).await };
+    let shaken = tokio::select! {
+        shaken = timeout(limits.header_deadline, tls.accept(stream)) => shaken,
+        _ = stopping.changed() => return,
+    };
+    match shaken {
+        Ok(Ok(stream)) => converse(stream, peer, handle, limits, stopping).await,
+        Ok(Err(error)) => tracing::debug!(%error, peer = %peer.0, "a handshake failed"),
+        Err(_) => tracing::debug!(peer = %peer.0, "a handshake took too long"),
+    }
+}
+
+/// All requests of one connection.
+async fn converse<H, F>(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: Peer,
+    handle: H,
+    limits: Limits,
+    mut stopping: watch::Receiver<()>,
+) where
+    H: Fn(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let service = service_fn(|mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        answer(&handle, request, limits.body_deadline)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_deadline)
@@ -317,7 +423,6 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
-    use std::sync::Mutex;
 
     use axum::Router;
     use axum::routing::{get, post};
@@ -327,6 +432,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
+    use crate::tls::Tls;
 
     /// Far longer than anything takes here: a test that reaches it has failed.
     const NEVER: Duration = Duration::from_secs(20);
@@ -335,8 +441,13 @@ mod tests {
     /// For a deadline that is to pass, but only after the client has sent what it has to, on a busy machine.
     const UNHURRIED: Duration = Duration::from_millis(250);
 
-    const PATIENT: Limits =
-        Limits { connections: 8, header_deadline: NEVER, body_deadline: NEVER, drain: NEVER };
+    const PATIENT: Limits = Limits {
+        connections: 8,
+        connections_per_address: 8,
+        header_deadline: NEVER,
+        body_deadline: NEVER,
+        drain: NEVER,
+    };
 
     const GET: &str = "GET / HTTP/1.1\r\nhost: x\r\n\r\n";
 
@@ -347,6 +458,10 @@ mod tests {
     }
 
     async fn start(router: Router, limits: Limits) -> Server {
+        start_behind(router, Door { limits, tls: None, uncounted: Vec::new() }).await
+    }
+
+    async fn start_behind(router: Router, door: Door) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -354,7 +469,7 @@ mod tests {
             let answer = TowerToHyperService::new(router.clone()).call(request);
             async { answer.await.unwrap() }
         };
-        let served = tokio::spawn(serve(listener, handle, limits, |_| {}, async {
+        let served = tokio::spawn(serve(listener, handle, door, |_| {}, async {
             let _ = stopped.await;
         }));
         Server { address, stop, served }
@@ -525,6 +640,49 @@ mod tests {
             while !read_to_close(&mut server.send(get).await).await.ends_with("hello") {}
         };
         timeout(NEVER, again).await.expect("the place stays taken");
+    }
+
+    #[tokio::test]
+    async fn one_address_does_not_take_all_places_unless_it_is_a_proxy() {
+        let limits = Limits { connections_per_address: 1, ..PATIENT };
+        let loopback = Block::parse("127.0.0.0/8").unwrap();
+        for (uncounted, expected) in [(vec![], " 503 "), (vec![loopback], " 200 ")] {
+            let (router, arrived, release) = slow();
+            let server = start_behind(router, Door { limits, tls: None, uncounted }).await;
+            let mut first = server.send(GET_SLOW).await;
+            arrived.await.unwrap();
+            let get = "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let answer = read_to_close(&mut server.send(get).await).await;
+            assert!(answer.contains(expected), "{answer}");
+            release.send(()).unwrap();
+            assert!(read_until(&mut first, "done").await.ends_with("done"));
+            drop(first);
+            // The place is free again some time after the client has left it.
+            let again =
+                async { while !read_to_close(&mut server.send(get).await).await.ends_with("hello") {} };
+            timeout(NEVER, again).await.expect("the place stays taken");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_of_a_handshake_is_left_and_keeps_nobody_waiting() {
+        let limits = Limits { header_deadline: SHORT, ..PATIENT };
+        let files = |name: &str| format!("{}/src/tls/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
+        let tls =
+            Tls::open(files("test_only_a.pem").as_ref(), files("test_only_a.key.pem").as_ref()).unwrap();
+        let door = |limits| Door { limits, tls: Some(tls.acceptor().unwrap()), uncounted: Vec::new() };
+        let server = start_behind(router(), door(limits)).await;
+        let mut silent = server.send("").await;
+        assert_eq!(read_to_close(&mut silent).await, "");
+        // A client that does not know of TLS is told nothing that it could take for an answer.
+        let mut plain = server.send(GET).await;
+        assert!(!read_to_close(&mut plain).await.contains("HTTP/"));
+        // Nor does one in a handshake hold a server up that stops.
+        let server = start_behind(router(), door(PATIENT)).await;
+        let mut silent = server.send("").await;
+        server.stop.send(()).unwrap();
+        assert_eq!(read_to_close(&mut silent).await, "");
+        assert_eq!(server.served.await.unwrap(), 0);
     }
 
     #[tokio::test]

@@ -12,9 +12,12 @@ use kernel::time::Delay;
 use serde::Deserialize;
 use toml::de::DeTable;
 
+use crate::accept::Limits;
+use crate::access::Rates;
 use crate::access::jwt::JwtConfig;
 use crate::connections::{CallTarget, Channel, Webhook};
 use crate::encryption::EncryptionConfig;
+use crate::outgoing::Block;
 use crate::recognisers::RecogniserConfig;
 use crate::secret::Secret;
 
@@ -35,6 +38,12 @@ pub struct ConfigFile {
     /// Whose tokens count as keys.
     #[serde(default)]
     pub jwt: Vec<JwtConfig>,
+    /// What is shown to whoever connects; without it, nothing is encrypted.
+    pub tls: Option<TlsConfig>,
+    /// TLS is in front of the server, though it listens elsewhere than on this machine.
+    pub plain_http: Option<bool>,
+    /// Blocks of addresses whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Option<Vec<String>>,
     /// Whether `/metrics` is told to whoever asks.
     #[serde(default)]
     pub open_metrics: bool,
@@ -57,6 +66,14 @@ pub struct ConfigFile {
     pub encryption: EncryptionConfig,
 }
 
+/// `[tls]`: files in PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
 /// `[limits]`: what is not said stays as `engine::Settings` has it. What a conversation's limits are, its definition
 /// says.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -75,9 +92,37 @@ pub struct LimitsConfig {
     pub timer_lease: Option<Delay>,
     /// How long a delivery that a server has begun is left to it.
     pub delivery_lease: Option<Delay>,
+    /// Of API keys and sessions; without a limit if absent.
+    pub requests_per_second_per_tenant: Option<f64>,
+    pub requests_per_second_per_address: Option<f64>,
+    /// Open at one time.
+    pub connections_per_address: Option<usize>,
 }
 
 impl LimitsConfig {
+    /// # Errors
+    /// A fragment that names the limit and what it may be.
+    pub fn rates(self, trusted_proxies: Vec<Block>) -> Result<Rates, String> {
+        let (tenant, address) = (self.requests_per_second_per_tenant, self.requests_per_second_per_address);
+        for (name, rate) in [("per_tenant", tenant), ("per_address", address)] {
+            if let Some(rate) = rate.filter(|rate| !rate.is_finite() || *rate <= 0.0) {
+                return Err(format!("`requests_per_second_{name}` is {rate}; it may be more than 0"));
+            }
+        }
+        Ok(Rates::new(tenant, address, trusted_proxies))
+    }
+
+    /// # Errors
+    /// A fragment that names the limit and what it may be.
+    pub fn connections(self) -> Result<Limits, String> {
+        let usual = Limits::default();
+        let connections_per_address = self.connections_per_address.unwrap_or(usual.connections_per_address);
+        if connections_per_address == 0 {
+            return Err("`connections_per_address` is 0; it may be 1 and more".to_owned());
+        }
+        Ok(Limits { connections_per_address, ..usual })
+    }
+
     /// # Errors
     /// A fragment that names the limit and what it may be.
     pub fn settings(self) -> Result<Settings, String> {

@@ -21,4 +21,5 @@ pub mod rollout;
 pub mod secret;
 mod shadow_log;
 pub mod telemetry;
+pub mod tls;
 pub mod webhook;

@@ -7,10 +7,15 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use harness::provider::until;
 use harness::{Server, messages};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
 
 const MACHINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
@@ -331,7 +336,7 @@ fn raw(server: &Server, request: &str, headers: &str, body: &str) -> String {
     answer
 }
 
-fn status(answer: &str) -> u16 {
+fn status_of(answer: &str) -> u16 {
     answer.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
@@ -343,7 +348,7 @@ fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
 /// The cookie of whoever signs in, as it is sent back.
 fn sign_in(server: &Server, key: &str) -> String {
     let answer = raw(server, "POST /sign-in", "", &format!("key={key}"));
-    assert_eq!((status(&answer), header(&answer, "location")), (303, Some("/")), "{answer}");
+    assert_eq!((status_of(&answer), header(&answer, "location")), (303, Some("/")), "{answer}");
     let cookie = header(&answer, "set-cookie").unwrap();
     for said in ["; HttpOnly", "; SameSite=Strict", "; Path=/", "; Max-Age=43200"] {
         assert!(cookie.contains(said), "{cookie}");
@@ -357,9 +362,9 @@ fn who_signs_in_has_a_session_of_the_scope_of_the_key_until_they_sign_out() {
     let made = create(&server, &json!({"name": "ann", "scope": "write"}), ADMIN);
     let cookie = sign_in(&server, made["key"].as_str().unwrap());
     let own = format!("{cookie}sec-fetch-site: same-origin\r\n");
-    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
-    assert_eq!(status(&raw(&server, &format!("POST {}", messages("ann")), &own, MESSAGE)), 200);
-    assert_eq!(status(&raw(&server, "POST /v1/recovery", &own, "")), 403);
+    assert_eq!(status_of(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
+    assert_eq!(status_of(&raw(&server, &format!("POST {}", messages("ann")), &own, MESSAGE)), 200);
+    assert_eq!(status_of(&raw(&server, "POST /v1/recovery", &own, "")), 403);
     let listed = asked(&server, "get", "/v1/api-keys", "", ADMIN).1;
     assert_eq!(listed["data"].as_array().unwrap().len(), 1, "sessions are no keys: {listed}");
 
@@ -369,9 +374,9 @@ fn who_signs_in_has_a_session_of_the_scope_of_the_key_until_they_sign_out() {
     assert_eq!(header(&again, "location"), Some("/sign-in?wrong"));
 
     let out = raw(&server, "POST /sign-out", &own, "");
-    assert_eq!((status(&out), header(&out, "location")), (303, Some("/sign-in")));
+    assert_eq!((status_of(&out), header(&out, "location")), (303, Some("/sign-in")));
     assert!(header(&out, "set-cookie").unwrap().contains("Max-Age=0"), "{out}");
-    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
+    assert_eq!(status_of(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
 }
 
 #[test]
@@ -379,12 +384,12 @@ fn a_session_ends_with_the_key_that_it_was_begun_with() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let made = create(&server, &json!({"name": "ann", "scope": "admin"}), ADMIN);
     let cookie = sign_in(&server, made["key"].as_str().unwrap());
-    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
+    assert_eq!(status_of(&raw(&server, "GET /v1/machines", &cookie, "")), 200);
     asked(&server, "delete", &format!("/v1/api-keys/{}", made["id"].as_str().unwrap()), "", ADMIN);
-    assert_eq!(status(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
+    assert_eq!(status_of(&raw(&server, "GET /v1/machines", &cookie, "")), 401);
     // A key of the settings is one to sign in with, too.
     let cookie = sign_in(&server, ADMIN);
-    assert_eq!(status(&raw(&server, "GET /v1/api-keys", &cookie, "")), 200);
+    assert_eq!(status_of(&raw(&server, "GET /v1/api-keys", &cookie, "")), 200);
 }
 
 #[test]
@@ -402,37 +407,38 @@ fn what_a_page_of_another_origin_sends_with_the_cookie_is_refused() {
     ];
     for (said, expected) in table {
         let answer = raw(&server, "POST /v1/recovery", &format!("{cookie}{said}"), "");
-        assert_eq!(status(&answer), expected, "{said}{answer}");
+        assert_eq!(status_of(&answer), expected, "{said}{answer}");
         assert!(header(&answer, "access-control-allow-origin").is_none());
         // To look changes nothing; what the browser lets a page see of it is its business.
-        assert_eq!(status(&raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "")), 200);
+        assert_eq!(status_of(&raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "")), 200);
     }
     // A program says who it is with every request, and no browser does that for it.
     let program = format!("authorization: Bearer {ADMIN}\r\norigin: https://evil.example\r\n");
-    assert_eq!(status(&raw(&server, "POST /v1/recovery", &program, "")), 200);
+    assert_eq!(status_of(&raw(&server, "POST /v1/recovery", &program, "")), 200);
     let foreign = raw(&server, "POST /sign-in", "origin: https://evil.example\r\n", &format!("key={ADMIN}"));
-    assert_eq!((status(&foreign), header(&foreign, "set-cookie")), (403, None));
+    assert_eq!((status_of(&foreign), header(&foreign, "set-cookie")), (403, None));
 }
 
 #[test]
 fn wrong_keys_at_the_sign_in_are_told_so_and_soon_not_looked_at() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let wrong = raw(&server, "POST /sign-in", "", "key=wrong");
-    assert_eq!((status(&wrong), header(&wrong, "location")), (303, Some("/sign-in?wrong")));
+    assert_eq!((status_of(&wrong), header(&wrong, "location")), (303, Some("/sign-in?wrong")));
     assert!(header(&wrong, "set-cookie").is_none());
     let statuses: Vec<u16> = (0..30)
-        .map(|guess| status(&raw(&server, "POST /sign-in", "", &format!("key=guess{guess}"))))
+        .map(|guess| status_of(&raw(&server, "POST /sign-in", "", &format!("key=guess{guess}"))))
         .collect();
     assert_eq!(statuses[29], 429, "{statuses:?}");
     let good = raw(&server, "POST /sign-in", "", &format!("key={ADMIN}"));
-    assert!(status(&good) == 429 && header(&good, "retry-after").is_some(), "{good}");
+    assert!(status_of(&good) == 429 && header(&good, "retry-after").is_some(), "{good}");
 }
 
 #[test]
 fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     let server =
         Server::start(&["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES], &[]);
-    let post = |headers: &str| status(&raw(&server, &format!("POST {}", messages("ann")), headers, MESSAGE));
+    let post =
+        |headers: &str| status_of(&raw(&server, &format!("POST {}", messages("ann")), headers, MESSAGE));
     assert_eq!(post(""), 200);
     assert_eq!(post(&format!("origin: {}\r\n", server.url)), 200);
     for foreign in ["origin: https://evil.example\r\n", "origin: null\r\n", "sec-fetch-site: cross-site\r\n"]
@@ -441,7 +447,141 @@ fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     }
     assert_eq!(post("host: localhost\r\n"), 200);
     let rebound = raw(&server, "GET /v1/machines", "host: evil.example\r\n", "");
-    assert!(status(&rebound) == 403 && rebound.contains("unknown_host"), "{rebound}");
+    assert!(status_of(&rebound) == 403 && rebound.contains("unknown_host"), "{rebound}");
     // Nobody need sign in.
     assert_eq!(header(&raw(&server, "POST /sign-in", "", "key=x"), "location"), Some("/"));
+}
+
+#[test]
+fn elsewhere_than_on_loopback_a_server_wants_tls_or_to_be_told_that_it_is_in_front() {
+    let listen = ["serve", "--listen", "0.0.0.0:0", "--store", "memory:", "--machines", MACHINES];
+    let output = Command::new(env!("CARGO_BIN_EXE_statewright"))
+        .args(listen)
+        .env("STATEWRIGHT_API_KEYS", KEYS)
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(told.contains("--tls-certificate") && told.contains("--plain-http"), "{told}");
+    let encrypting = "0f".repeat(32);
+    let environment = [("STATEWRIGHT_API_KEYS", KEYS), ("STATEWRIGHT_ENCRYPTION_KEY", encrypting.as_str())];
+    let server = Server::start(&[&listen[..], &["--plain-http"]].concat(), &environment);
+    let port = server.url.rsplit(':').next().unwrap();
+    let answer = std::net::TcpStream::connect(("127.0.0.1", port.parse().unwrap()));
+    assert!(answer.is_ok());
+}
+
+const CERTIFICATES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/tls/fixtures");
+
+#[test]
+fn a_server_with_a_certificate_speaks_tls_and_shows_another_when_it_is_told_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("c.pem"), dir.path().join("k.pem"));
+    let show = |name: &str| {
+        std::fs::copy(format!("{CERTIFICATES}/test_only_{name}.pem"), &certificate).unwrap();
+        std::fs::copy(format!("{CERTIFICATES}/test_only_{name}.key.pem"), &key).unwrap();
+    };
+    show("a");
+    let files = ["--tls-certificate", certificate.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
+    let server = serve(&files, &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    assert!(server.url.starts_with("https://127.0.0.1:"), "{}", server.url);
+    let authority = format!("{CERTIFICATES}/test_only_ca.pem");
+    let ask = |more: &[&str]| {
+        let arguments = ["keys", "ls", "--json", "--server", &server.url, "--api-key", ADMIN];
+        statewright(&[&arguments[..], more].concat())
+    };
+    let (ok, told, problem) = ask(&["--ca-certificate", &authority]);
+    assert!(ok && told.contains("api_keys"), "{problem}");
+    let (ok, _, problem) = ask(&[]);
+    assert!(!ok && problem.contains("failed to reach"), "nobody public has signed it: {problem}");
+
+    let shown = || shown_at(server.url.strip_prefix("https://").unwrap(), &authority);
+    let first = shown();
+    show("b");
+    server.hang_up();
+    until(|| shown() != first);
+}
+
+/// The certificate that is shown to whoever connects.
+fn shown_at(address: &str, authority: &str) -> Vec<u8> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).unwrap()).unwrap();
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    while connection.is_handshaking() {
+        connection.complete_io(&mut stream).unwrap();
+    }
+    connection.peer_certificates().unwrap()[0].to_vec()
+}
+
+#[test]
+fn over_tls_the_cookie_is_for_tls_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = format!("public_url = \"https://bot.example.org\"\napi_keys = \"{KEYS}\"\n");
+    let server = serve_by(dir.path(), &settings);
+    let answer = raw(&server, "POST /sign-in", "", &format!("key={ADMIN}"));
+    assert!(header(&answer, "set-cookie").unwrap().ends_with("; Secure"), "{answer}");
+}
+
+#[test]
+fn who_asks_more_often_than_the_settings_allow_waits_and_others_do_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = |limit: &str| {
+        format!("api_keys = \"{KEYS}\"\ntrusted_proxies = [\"127.0.0.1\"]\n[limits]\n{limit} = 0.01\n")
+    };
+    let server = serve_by(dir.path(), &settings("requests_per_second_per_tenant"));
+    assert_eq!(asked(&server, "get", "/v1/machines", "", ADMIN).0, 200);
+    let (status, limited) = asked(&server, "get", "/v1/machines", "", ADMIN);
+    assert_eq!(
+        (status, &limited["code"], &limited["retryable"]),
+        (429, &json!("rate_limited"), &json!(true))
+    );
+    assert_eq!(asked(&server, "get", "/v1/machines", "", "fedcba9876543210").0, 200, "another tenant");
+    assert_eq!(asked(&server, "get", "/v1/machines", "", "wrong").0, 401);
+
+    let server = serve_by(dir.path(), &settings("requests_per_second_per_address"));
+    let of = |address: &str| raw(&server, "GET /livez", &format!("x-forwarded-for: {address}\r\n"), "");
+    assert_eq!(status_of(&of("203.0.113.1")), 200);
+    let limited = of("203.0.113.1");
+    assert!(status_of(&limited) == 429 && header(&limited, "retry-after").unwrap() == "100", "{limited}");
+    assert_eq!(status_of(&of("203.0.113.2")), 200);
+    // What the nearest proxy has added counts, and not what a client has made up before it.
+    assert_eq!(status_of(&of("198.51.100.7, 203.0.113.2")), 429);
+}
+
+/// Clients that begin and never end, and bodies without end, are no reason for a good one to wait.
+#[test]
+fn a_good_client_goes_on_beside_slow_and_oversized_ones() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut slow = Vec::new();
+    for number in 0..60 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        let begun = match number % 3 {
+            0 => "GET /livez HT".to_owned(),
+            1 => format!("POST {} HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{{", messages("ann")),
+            _ => format!("POST /sign-in HTTP/1.1\r\nhost: {address}\r\ncontent-length: 100\r\n\r\nkey="),
+        };
+        stream.write_all(begun.as_bytes()).unwrap();
+        slow.push(stream);
+    }
+    let large = format!("{{\"message_id\": \"2\", \"text\": \"{}\"}}", "x".repeat(2 * 1024 * 1024));
+    std::thread::scope(|scope| {
+        let oversized = scope.spawn(|| {
+            let headers = [("authorization", "Bearer 0123456789abcdef")];
+            server.try_post(&messages("eve"), &large, &headers).map(|answer| answer.status)
+        });
+        for number in 0..20 {
+            let body = json!({"message_id": number.to_string(), "text": "update"}).to_string();
+            assert_eq!(asked(&server, "post", &messages("bob"), &body, ADMIN).0, 200);
+        }
+        // Told so, or cut off while it was still sending.
+        assert!(!matches!(oversized.join().unwrap(), Ok(status) if status != 413));
+    });
+    drop(slow);
 }

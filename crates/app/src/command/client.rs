@@ -1,11 +1,13 @@
 //! Commands that ask a running server: `send`, `ls`, `explain`; and how all that do ask it.
 
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use clap::{ArgGroup, Args};
 use serde_json::{Value, json};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use crate::command::{CommandResult, Failure};
 use crate::outgoing::escaped;
@@ -19,6 +21,9 @@ pub(super) struct ServerArgs {
     /// API key, for a server that wants one
     #[arg(long, value_name = "KEY", env = "STATEWRIGHT_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
+    /// Certificate in PEM that the server's is signed by, if no public authority has signed it
+    #[arg(long, value_name = "FILE", env = "STATEWRIGHT_CA_CERTIFICATE")]
+    ca_certificate: Option<PathBuf>,
     /// Tenant, for a server started with `dev`
     #[arg(long, value_name = "NAME")]
     pub tenant: Option<String>,
@@ -105,14 +110,14 @@ impl ServerArgs {
     }
 
     pub fn delete(&self, path: &str) -> Result<Value, Failure> {
-        let request = self.agent().delete(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = self.agent()?.delete(format!("{}{path}", self.server.trim_end_matches('/')));
         let text = self.answer(self.identify(request).call())?;
         Ok(serde_json::from_str(&text)?)
     }
 
     /// `get`, with the problem that the server has as a value, for whoever may go on all the same.
     pub fn try_get(&self, path: &str, query: &[(&str, String)]) -> Result<Told, Failure> {
-        let text = self.read(self.getting(path, query))?;
+        let text = self.read(self.getting(path, query)?)?;
         Ok(match text {
             Ok(text) => Ok(serde_json::from_str(&text)?),
             Err(problem) => Err(problem),
@@ -121,15 +126,15 @@ impl ServerArgs {
 
     /// What is no JSON if all goes well.
     pub fn get_text(&self, path: &str, query: &[(&str, String)]) -> Result<String, Failure> {
-        self.answer(self.getting(path, query))
+        self.answer(self.getting(path, query)?)
     }
 
-    fn getting(&self, path: &str, query: &[(&str, String)]) -> Sent {
-        let mut request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
+    fn getting(&self, path: &str, query: &[(&str, String)]) -> Result<Sent, Failure> {
+        let mut request = self.agent()?.get(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
         }
-        self.identify(request).call()
+        Ok(self.identify(request).call())
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
@@ -138,7 +143,7 @@ impl ServerArgs {
 
     /// `post`, with the problem that the server has as a value.
     pub fn try_post(&self, path: &str, body: &Value) -> Result<Told, Failure> {
-        let request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = self.agent()?.post(format!("{}{path}", self.server.trim_end_matches('/')));
         let text = self.read(self.identify(request).send_json(body))?;
         Ok(match text {
             Ok(text) => Ok(serde_json::from_str(&text)?),
@@ -148,7 +153,7 @@ impl ServerArgs {
 
     /// `post`, with a body that is no JSON.
     pub fn post_text(&self, path: &str, query: &[(&str, String)], body: &str) -> Result<Value, Failure> {
-        let mut request = self.agent().post(format!("{}{path}", self.server.trim_end_matches('/')));
+        let mut request = self.agent()?.post(format!("{}{path}", self.server.trim_end_matches('/')));
         for (name, value) in query {
             request = request.query(*name, value);
         }
@@ -158,14 +163,25 @@ impl ServerArgs {
     }
 
     pub fn put(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        let request = self.agent().put(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = self.agent()?.put(format!("{}{path}", self.server.trim_end_matches('/')));
         let response = self.identify(request).send_json(body);
         let text = self.answer(response)?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    fn agent(&self) -> &ureq::Agent {
-        self.agent.get_or_init(|| ureq::Agent::config_builder().http_status_as_error(false).build().into())
+    fn agent(&self) -> Result<&ureq::Agent, Failure> {
+        if let Some(agent) = self.agent.get() {
+            return Ok(agent);
+        }
+        let mut config = ureq::Agent::config_builder().http_status_as_error(false);
+        if let Some(path) = &self.ca_certificate {
+            let wrong = |problem: &str| Failure(format!("failed to read {}: {problem}", path.display()));
+            let pem = std::fs::read(path).map_err(|error| wrong(&error.to_string()))?;
+            let certificate = Certificate::from_pem(&pem).map_err(|error| wrong(&error.to_string()))?;
+            let roots = RootCerts::new_with_certs(&[certificate]);
+            config = config.tls_config(TlsConfig::builder().root_certs(roots).build());
+        }
+        Ok(self.agent.get_or_init(|| config.build().into()))
     }
 
     fn identify<B>(&self, mut request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
@@ -184,12 +200,12 @@ impl ServerArgs {
 
     /// What is too long to be held: to be read line by line, as it comes.
     pub fn get_lines(&self, path: &str, query: &[(&str, String)]) -> Result<impl BufRead + use<>, Failure> {
-        self.stream(self.getting(path, query))
+        self.stream(self.getting(path, query)?)
     }
 
     /// `get_lines`, of bytes, by whoever has this key rather than an API key.
     pub fn get_stream(&self, path: &str, key: Option<&str>) -> Result<impl BufRead + use<>, Failure> {
-        let request = self.agent().get(format!("{}{path}", self.server.trim_end_matches('/')));
+        let request = self.agent()?.get(format!("{}{path}", self.server.trim_end_matches('/')));
         let request = match key {
             Some(key) => request.header("authorization", format!("Bearer {key}")),
             None => self.identify(request),

@@ -16,7 +16,7 @@ use kernel::time::Delay;
 use store::{MasterKey, Store};
 use tokio::net::TcpListener;
 
-use crate::accept::{self, Limits};
+use crate::accept::{self, Door, Limits};
 use crate::access::jwt::Issuer;
 use crate::access::{Access, BackupKey, Names, api_key};
 use crate::carrier::HttpCarrier;
@@ -24,17 +24,18 @@ use crate::command::greeting::greeting;
 use crate::command::machine_files::{SAME_VERSION_HELP, Versions, definition_files, read_source};
 use crate::command::overlay_files::{OverlayFile, read_definition};
 use crate::command::{CommandResult, Failure, MachineDirs};
-use crate::config::{ConfigFile, LogChoice};
+use crate::config::{ConfigFile, LogChoice, TlsConfig};
 use crate::connections::{Channel, Connections};
 use crate::dashboard::keep_pulse;
 use crate::encryption::{dev_key, open_store};
 use crate::http::{self, App};
-use crate::outgoing::{Allowed, Outgoing};
+use crate::outgoing::{Allowed, Block, Outgoing};
 use crate::receipts;
 use crate::recognisers::{RecogniserConfig, Recognisers};
 use crate::rollout::{self, Rollouts};
 use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
+use crate::tls::Tls;
 
 const LISTEN: &str = "127.0.0.1:7474";
 const STORE: &str = "sqlite:./statewright.db";
@@ -92,6 +93,15 @@ pub(crate) struct ServeArgs {
     /// Who may ask: tenant=key, separated by commas
     #[arg(long, value_name = "PAIRS", env = "STATEWRIGHT_API_KEYS", hide_env_values = true)]
     api_keys: Option<String>,
+    /// Certificate chain in PEM, to be shown to whoever connects; read again when it changes, or at SIGHUP
+    #[arg(long, value_name = "FILE", env = "STATEWRIGHT_TLS_CERTIFICATE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// The certificate's private key in PEM
+    #[arg(long, value_name = "FILE", env = "STATEWRIGHT_TLS_KEY", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
+    /// TLS is in front: listen elsewhere than on loopback without it
+    #[arg(long, env = "STATEWRIGHT_PLAIN_HTTP")]
+    plain_http: bool,
     /// Who sends it is given a backup of all tenants
     #[arg(long, value_name = "KEY", env = "STATEWRIGHT_BACKUP_KEY", hide_env_values = true)]
     backup_key: Option<String>,
@@ -108,6 +118,9 @@ struct Server {
     recognisers: Vec<RecogniserConfig>,
     settings: Settings,
     access: Access,
+    limits: Limits,
+    tls: Option<Arc<Tls>>,
+    trusted_proxies: Vec<Block>,
     backup_key: Option<BackupKey>,
     clock: Clock,
     /// What data keys are wrapped by.
@@ -145,7 +158,7 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
 }
 
 pub(crate) fn serve(args: ServeArgs) -> CommandResult {
-    let ServeArgs { server, api_keys, backup_key } = args;
+    let ServeArgs { server, api_keys, tls_certificate, tls_key, plain_http, backup_key } = args;
     let mut file = ConfigFile::read(server.config.as_deref()).map_err(Failure)?;
     if let Some(key) = backup_key {
         file.backup_key = Some(Secret::parse(&key).map_err(Failure)?);
@@ -155,7 +168,19 @@ pub(crate) fn serve(args: ServeArgs) -> CommandResult {
     let issuers = std::mem::take(&mut file.jwt).into_iter().map(Issuer::of).collect::<Result<_, _>>();
     access.issuers = issuers.map_err(|problem| Failure(format!("[[jwt]]: {problem}")))?;
     access.open_metrics = file.open_metrics;
-    run(settle(server, file, access, Clock::System)?)
+    let files = tls_certificate.zip(tls_key).map(|(certificate, key)| TlsConfig { certificate, key });
+    let files = files.or(file.tls.take());
+    let tls = files.map(|files| Tls::open(&files.certificate, &files.key)).transpose();
+    let tls = tls.map_err(|problem| Failure(format!("[tls]: {problem}")))?;
+    let plain_http = plain_http || file.plain_http.unwrap_or_default();
+    let server = Server { tls, ..settle(server, file, access, Clock::System)? };
+    if server.tls.is_none() && !plain_http && !is_loopback(&server.listen) {
+        return Err(Failure(format!(
+            "it would listen on {} without TLS, and keys and messages would cross the network as they are: set `certificate` and `key` under [tls] (--tls-certificate, --tls-key), or, where a proxy in front has TLS, `plain_http = true` (--plain-http)",
+            server.listen
+        )));
+    }
+    run(server)
 }
 
 /// What flags, environment and file come to; the log begins with it.
@@ -182,6 +207,13 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
     if settings.retention < REDELIVERY {
         tracing::warn!(retention = %settings.retention, "a message that a provider sends again after this would be taken twice; Meta does so for seven days");
     }
+    let wrong_limit = |problem| Failure(format!("[limits]: {problem}"));
+    let proxies = file.trusted_proxies.unwrap_or_default();
+    let proxies = proxies.iter().map(|block| Block::parse(block)).collect::<Result<Vec<_>, _>>();
+    let trusted_proxies = proxies.map_err(|problem| Failure(format!("`trusted_proxies`: {problem}")))?;
+    let mut access = access;
+    access.rates = file.limits.rates(trusted_proxies.clone()).map_err(wrong_limit)?;
+    let limits = file.limits.connections().map_err(wrong_limit)?;
     let backup_key = file.backup_key.map(|key| BackupKey::new(key.expose()));
     Ok(Server {
         machines,
@@ -193,6 +225,9 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         recognisers: file.recognisers,
         settings,
         access,
+        limits,
+        tls: None,
+        trusted_proxies,
         backup_key: backup_key.transpose().map_err(Failure)?,
         clock,
         keys: file.encryption.keys().map_err(|problem| Failure(format!("[encryption]: {problem}")))?,
@@ -256,7 +291,8 @@ fn run(server: Server) -> CommandResult {
             .await
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
-        say!("statewright {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+        let scheme = if server.tls.is_some() { "https" } else { "http" };
+        say!("statewright {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION"));
         say!("store: {} ({})", about.location, about.durability.as_str());
         server.key_made.iter().for_each(|line| say!("{line}"));
         if about.durability != store::Durability::Durable {
@@ -266,7 +302,8 @@ fn run(server: Server) -> CommandResult {
         about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
         let mut access = server.access;
         access.names = Names::of(&server.listen, address, server.public_url.as_deref());
-        let public_url = server.public_url.unwrap_or_else(|| format!("http://{address}"));
+        let public_url = server.public_url.unwrap_or_else(|| format!("{scheme}://{address}"));
+        access.secure_cookies = public_url.starts_with("https://");
         let public_url = public_url.trim_end_matches('/').to_owned();
         let connections = Arc::new(server.connections);
         let carrier = HttpCarrier {
@@ -297,7 +334,13 @@ fn run(server: Server) -> CommandResult {
         let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
         let count = |open| app.engine.metrics().set_connections(open);
         let shutdown = stopped(Arc::clone(&app));
-        let cut = accept::serve(listener, handle, Limits::default(), count, shutdown).await;
+        let tls = server.tls.as_ref().map(Tls::acceptor).transpose().map_err(Failure)?;
+        server.tls.map(|tls| tokio::spawn(tls.keep_fresh()));
+        // On this machine there is a proxy, or nobody who could not do worse.
+        let uncounted = ["127.0.0.0/8", "::1"].iter().flat_map(|block| Block::parse(block));
+        let uncounted = uncounted.chain(server.trusted_proxies).collect();
+        let door = Door { limits: server.limits, tls, uncounted };
+        let cut = accept::serve(listener, handle, door, count, shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });

@@ -72,7 +72,10 @@ impl Server {
             }
         }
         let first = told.lines().next().unwrap_or_default();
-        let at = first.find("http://").unwrap_or_else(|| panic!("no address on the first line: {told:?}"));
+        let at = first
+            .find("http://")
+            .or(first.find("https://"))
+            .unwrap_or_else(|| panic!("no address on the first line: {told:?}"));
         let url = first[at..].trim().to_owned();
         (Self { child: Mutex::new(child), url }, told)
     }
@@ -137,6 +140,12 @@ impl Server {
         let mut child = self.child.lock().unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let child = self.child.lock().unwrap();
+        assert!(Command::new("kill").args(["-HUP", &child.id().to_string()]).status().unwrap().success());
     }
 
     /// SIGTERM; whether it ended well.
