@@ -1,8 +1,8 @@
 //! A machine as a picture: which boxes there are, what is written in them, and which arrows lead where.
 //!
 //! Owns what is drawn and how it is worded, so that every notation says the same. `mermaid` and `dot` write it down, of
-//! flows (`flow`) too;
-//! neither this nor they decide where on the paper anything lies.
+//! flows (`flow`) too, and leave it to others where on the paper anything lies. `layout` decides that for `svg`, which lays
+//! over it what is known of instances (`overlay`).
 
 mod dot;
 mod flow;

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod layout;
+mod svg;
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -273,8 +273,12 @@ impl Draft<'_> {
         for (row, items) in self.rows.iter().enumerate() {
             for item in items {
                 match item.what {
-                    What::Box(child) => drop(boxes.insert(child, bodies.len())),
-                    What::Port(number) => drop(ports.insert(number, bodies.len())),
+                    What::Box(child) => {
+                        boxes.insert(child, bodies.len());
+                    }
+                    What::Port(number) => {
+                        ports.insert(number, bodies.len());
+                    }
                     What::Line(number) => lines[number].push(bodies.len()),
                 }
                 let is_box = matches!(item.what, What::Box(_));
@@ -383,10 +387,10 @@ impl Draft<'_> {
                 }
             }
         }
-        for ((passes, [upper, lower]), way) in passes.iter().zip(ends).zip(0..) {
-            debug_assert_eq!(way, self.ways.len(), "ways are by piece");
-            self.ways.push(std::iter::once(upper).chain(passes.iter().copied()).chain([lower]).collect());
-        }
+        let way = |(passes, [upper, lower]): (&Vec<i32>, [i32; 2])| {
+            std::iter::once(upper).chain(passes.iter().copied()).chain([lower]).collect()
+        };
+        self.ways = passes.iter().zip(ends).map(way).collect();
     }
 
     /// `side` is 0 for pieces that begin at the box, below it, and 1 for those that end at it.
@@ -463,8 +467,8 @@ impl Draft<'_> {
         }
         inside.height = if bottom_ports { y } else { y + self.padding() };
         self.put_boxes(&spans, &mut inside);
-        for number in 0..self.pieces.len() {
-            let part = self.part(number, &spans, &crossings[number], &mut inside);
+        for (number, crossings) in crossings.iter().enumerate() {
+            let part = self.part(number, &spans, crossings, &mut inside);
             inside.parts.push(part);
         }
         inside
