@@ -293,3 +293,25 @@ fn dead_letters_say_what_waits_and_what_has_nowhere_to_go() {
         "{told}"
     );
 }
+
+/// What a container asks, which has no key, and what an operator asks who wonders what comes next.
+#[test]
+fn doctor_says_whether_a_server_is_ready_and_ls_what_is_due() {
+    let server = server();
+    let (well, told) = ask(&server, &["doctor", "--ready"]);
+    assert!(well && told.contains("ready"), "{told}");
+    let (well, told) = ask(&server, &["doctor"]);
+    assert!(well, "{told}");
+    for what in ["timers: none is late", "definitions: all", "migrations: every", "disk: elsewhere"] {
+        assert!(told.contains(what), "{what} is missing in\n{told}");
+    }
+    server.say("ann", "m1", "update");
+    let due = ask(&server, &["ls", "--expiring-within", "3h"]).1;
+    let session = server.get("/v1/machines/progress_update/sessions/ann").json();
+    let deadline = session["timers"][0]["deadline"].as_str().unwrap().to_owned();
+    assert!(due.contains("DUE") && due.contains(&deadline), "{due}");
+    assert!(!ask(&server, &["ls", "--expiring-within", "1m"]).1.contains("ann"));
+    server.kill_now();
+    let (well, told) = ask(&server, &["doctor", "--ready"]);
+    assert!(!well && told.contains("failed to reach"), "{told}");
+}

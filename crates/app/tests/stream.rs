@@ -1,4 +1,5 @@
 //! The stream of transitions, as browsers and `tail` read it.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod harness;
 
