@@ -354,8 +354,81 @@ fn a_machine_shows_how_its_instances_go_through_it_and_what_a_version_changed() 
     browser.wait("location.search.includes('from=1')");
     browser.see("main", "+ transition taken, on.return");
     browser.see("main", "− transition taken, on.back");
+    browser.open("/machines/progress_update");
+    browser.click("a[href*='stories=true']");
+    browser.see("main", "all went as told");
     browser.open("/machines/nothing");
     browser.see("h1", "There is no such");
+}
+
+/// A server that asks for keys, with one of the settings that may do everything.
+fn guarded() -> Place {
+    let dir = tempfile::tempdir().unwrap();
+    let store = format!("sqlite:{}", dir.path().join("s.db").display());
+    let machines = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
+    let arguments = ["serve", "--listen", "127.0.0.1:0", "--store", &store, "--machines", machines];
+    let master = "0f".repeat(32);
+    let environment =
+        [("STATEWRIGHT_API_KEYS", "acme=0123456789abcdef"), ("STATEWRIGHT_ENCRYPTION_KEY", master.as_str())];
+    Place { server: Server::start(&arguments, &environment), _dir: dir }
+}
+
+fn sign_in(browser: &Browser, key: &str) {
+    browser.open("/");
+    browser.wait("location.pathname == '/sign-in'");
+    browser.fill("#key", key);
+    browser.click("form button.first");
+}
+
+#[test]
+fn whoever_has_no_key_sees_nothing_and_whoever_signs_out_no_more() {
+    let place = guarded();
+    let browser = Browser::at(&place.server.url, 1440, 1000);
+    sign_in(&browser, "sw_nothing_at_all");
+    browser.see("#wrong", "opens nothing here");
+    assert_eq!(browser.barriers(), Vec::<String>::new());
+    browser.fill("#key", "0123456789abcdef");
+    browser.click("form button.first");
+    browser.see(".who", "acme");
+    browser.wait("document.getElementById('pulse').dataset.state == 'live'");
+    assert_eq!(browser.run("return document.cookie"), json!(""), "a script can read what opens the door");
+    browser.open("/machines/progress_update");
+    browser.see("h1", "progress_update");
+    browser.click("form[action='/sign-out'] button");
+    browser.wait("location.pathname == '/sign-in'");
+    browser.open("/instances");
+    browser.wait("location.pathname == '/sign-in'");
+}
+
+#[test]
+fn who_may_only_read_can_try_out_and_do_nothing() {
+    let place = guarded();
+    let server = &place.server;
+    let boss = [("authorization", "Bearer 0123456789abcdef")];
+    let reader = server.post_with("/v1/api-keys", r#"{"name": "wall", "scope": "read"}"#, &boss).json();
+    let reader = reader["key"].as_str().unwrap_or_else(|| panic!("{reader}"));
+    let said = r#"{"message_id": "1", "text": "update"}"#;
+    let said = server.post_with("/v1/machines/progress_update/sessions/ann/messages", said, &boss).json();
+    let id = said["session_id"].as_str().unwrap();
+    let browser = Browser::at(&server.url, 1440, 1000);
+    sign_in(&browser, reader);
+    browser.see(".who", "read only");
+    browser.open(&format!("/instances/{id}"));
+    assert_eq!(
+        browser.count("form.act button.first:not(:disabled), form.act button.danger:not(:disabled)"),
+        0
+    );
+    browser.fill("#event-name", "cancel");
+    browser.click("form[data-url$='/events'] button[value=trial]");
+    browser.see("form[data-url$='/events'] output", "Nothing has happened yet");
+    // Whoever takes the lock off the button is refused by the server.
+    browser.run("document.querySelector(\"form[data-url$='/events'] button.first\").disabled = false");
+    browser.click("form[data-url$='/events'] button.first");
+    browser.see("form[data-url$='/events'] output", "write");
+    let now = server.get_with(&format!("/v1/instances/{id}"), &boss).json();
+    assert_eq!(now["revision"], json!(1));
+    browser.open("/instances");
+    assert_eq!(browser.count("[data-bulk]"), 0);
 }
 
 #[test]

@@ -14,12 +14,14 @@ pub(crate) fn greeting(machines: &[Arc<Machine>], dirs: &[PathBuf], address: Soc
     let Some(first) = names.first() else {
         let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
         return vec![
+            format!("dashboard: http://{address}/"),
             format!("machines: none; there is no definition in {}", dirs.join(", ")),
             "Put one there, as NAME.yaml, or name another folder with --machines DIR, and start again."
                 .to_owned(),
         ];
     };
     let mut lines = vec![
+        format!("dashboard: http://{address}/"),
         format!("machines: {}", names.join(", ")),
         String::new(),
         "Try, in another terminal:".to_owned(),

@@ -26,6 +26,15 @@ pub(crate) fn is_story_file(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().contains(".stories."))
 }
 
+/// The files with stories of a machine, as they are called: `NAME.stories.yaml`, or with something more in between.
+pub(crate) fn stories_named(dir: &Path, machine: &str) -> Vec<PathBuf> {
+    let is_of = |path: &PathBuf| {
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        name.strip_prefix(machine).is_some_and(|rest| rest.starts_with('.'))
+    };
+    story_files(dir).unwrap_or_default().into_iter().filter(is_of).collect()
+}
+
 /// Where the stories of a definition stand.
 pub(crate) fn stories_of(definition: &Path) -> PathBuf {
     definition.with_extension("stories.yaml")

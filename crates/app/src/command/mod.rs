@@ -12,6 +12,7 @@ macro_rules! say {
     }};
 }
 
+mod act;
 mod backup;
 mod bench;
 mod chat;
@@ -27,7 +28,7 @@ mod flow;
 mod greeting;
 mod import;
 mod keys;
-mod machine_files;
+pub(crate) mod machine_files;
 mod migrate;
 mod output;
 mod overlay_files;
@@ -115,6 +116,10 @@ enum Command {
     Shadow(shadow::ShadowArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
+    /// Send an event to an instance of a running server
+    Event(act::EventArgs),
+    /// Put an instance of a running server into its safe state
+    Recover(act::RecoverArgs),
     /// Show or set whom a machine of a running server answers, and what it would have answered the others
     Rollout(rollout::RolloutArgs),
     /// Begin, watch and move on phased flows of a running server
@@ -184,6 +189,8 @@ pub fn main() -> ExitCode {
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Shadow(args) => shadow::shadow(&args),
         Command::Explain(args) => client::explain(&args),
+        Command::Event(args) => act::event(&args),
+        Command::Recover(args) => act::recover(&args),
         Command::Rollout(args) => rollout::rollout(&args),
         Command::Flow(args) => flow::flow(&args),
         Command::DeadLetters(args) => dead_letters::dead_letters(&args),

@@ -323,6 +323,7 @@ fn run(server: Server) -> CommandResult {
         connected.iter().flatten().for_each(|line| say!("{line}"));
         let mut app = App::new(engine, access, public_url, connections);
         app.rollouts = rollouts;
+        app.machine_folders = server.machines;
         app.recognisers = Some(recognisers);
         app.keys = Some(keyed);
         app.backup_key = server.backup_key;

@@ -3,16 +3,15 @@
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use engine::EngineError;
-use kernel::flow::{FlowView, PhaseView};
+use kernel::flow::{FlowView, PhaseState, PhaseView};
 use kernel::id::{InstanceId, MachineName};
+use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
-use store::InstanceQuery;
 
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{self, FieldRow, When, rough};
-use crate::http::flows::Found;
+use crate::http::flows::{self, Found, ListQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Segments, segment};
 use crate::http::{App, Shared};
@@ -20,11 +19,52 @@ use crate::pictures::overlay_of_flow;
 
 const PAGE: usize = 50;
 
-#[derive(Debug, Default, Deserialize)]
+/// As a form sends it: what is not filled in is there and empty.
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
     flow: String,
     status: String,
+    phase: String,
+    phase_state: String,
+    min_retries: String,
+    cursor: String,
+}
+
+impl Filter {
+    fn query(&self) -> Result<ListQuery, Problem> {
+        let bad = |what: String| Problem::bad_request("bad_query", what);
+        let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+        let retries = text(&self.min_retries).map(|number| number.parse().map_err(|_| number)).transpose();
+        Ok(ListQuery {
+            flow: text(&self.flow).map(|name| MachineName::parse(&name)).transpose().map_err(bad)?,
+            status: text(&self.status),
+            phase: text(&self.phase),
+            phase_state: phase_state(&self.phase_state)?,
+            min_retries: retries.map_err(|found| bad(format!("at least `{found}` retries is no number")))?,
+            cursor: text(&self.cursor),
+            limit: Some(PAGE),
+        })
+    }
+
+    /// The address of the page behind this one.
+    fn address(&self, cursor: &str) -> String {
+        let Self { flow, status, phase, phase_state, min_retries, .. } = self;
+        let fields = [
+            ("flow", flow.as_str()),
+            ("status", status),
+            ("phase", phase),
+            ("phase_state", phase_state),
+            ("min_retries", min_retries),
+            ("cursor", cursor),
+        ];
+        format!("/flows?{}", words::query(&fields))
+    }
+}
+
+fn phase_state(name: &str) -> Result<Option<PhaseState>, Problem> {
+    let unknown = || Problem::bad_request("bad_query", format!("no phase can be in a state `{name}`"));
+    if name.is_empty() { Ok(None) } else { PhaseState::parse(name).ok_or_else(unknown).map(Some) }
 }
 
 #[derive(Template)]
@@ -33,8 +73,9 @@ struct FlowsPage {
     frame: Frame,
     filter: Filter,
     flows: Vec<String>,
+    states: [PhaseState; PhaseState::ALL.len()],
     rows: Vec<FlowRow>,
-    more: bool,
+    next: Option<String>,
 }
 
 struct FlowRow {
@@ -54,26 +95,23 @@ pub async fn list(
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, PageProblem> {
     let frame = Frame::of(&app, &caller, "flows", "Flows").live("");
+    let query = filter.query()?;
     let shown = app.read(move |app| {
         let now = app.engine.clock().now();
+        let found = flows::listed(app, &caller.tenant, query)?;
+        let row = |snapshot: &Snapshot| {
+            let machine = app.engine.machines().of(snapshot).ok()?;
+            FlowView::of(&machine, snapshot, now).map(|view| FlowRow::of(&view, now))
+        };
         let known = app.machines().into_iter().filter(|machine| machine.flow.is_some());
-        let flows: Vec<MachineName> = known.map(|machine| machine.name.clone()).collect();
-        let (mut rows, mut more) = (Vec::new(), false);
-        for name in flows.iter().filter(|name| filter.flow.is_empty() || name.as_str() == filter.flow) {
-            let query = InstanceQuery {
-                machine: Some(name.clone()),
-                state: Some(filter.status.clone()).filter(|status| !status.is_empty()),
-                limit: PAGE,
-                ..InstanceQuery::of(caller.tenant.clone())
-            };
-            let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
-            more |= found.next.is_some();
-            for snapshot in found.data {
-                let Ok(machine) = app.engine.machines().of(&snapshot) else { continue };
-                rows.extend(FlowView::of(&machine, &snapshot, now).map(|view| FlowRow::of(&view, now)));
-            }
-        }
-        Ok(FlowsPage { frame, filter, flows: flows.iter().map(ToString::to_string).collect(), rows, more })
+        Ok(FlowsPage {
+            frame,
+            flows: known.map(|machine| machine.name.to_string()).collect(),
+            states: PhaseState::ALL,
+            rows: found.data.iter().filter_map(row).collect(),
+            next: found.next.map(|cursor| filter.address(&cursor)),
+            filter,
+        })
     });
     Ok(page(200, &shown.await?))
 }

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use store::InstanceQuery;
 
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::words::When;
+use crate::dashboard::words::{self, When};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, segment};
 use crate::http::{App, Shared};
@@ -124,9 +124,8 @@ fn query(app: &App, filter: &Filter, query: InstanceQuery) -> Result<InstanceQue
 /// The address of a list.
 fn address(filter: &Filter) -> String {
     let Filter { machine, state, subject, life, only, expiring_within, cursor } = filter;
-    let mut query = form_urlencoded::Serializer::new(String::new());
     let fields = [
-        ("machine", machine),
+        ("machine", machine.as_str()),
         ("state", state),
         ("subject", subject),
         ("life", life),
@@ -134,8 +133,5 @@ fn address(filter: &Filter) -> String {
         ("expiring_within", expiring_within),
         ("cursor", cursor),
     ];
-    for (name, value) in fields.into_iter().filter(|(_, value)| !value.is_empty()) {
-        query.append_pair(name, value);
-    }
-    format!("/instances?{}", query.finish())
+    format!("/instances?{}", words::query(&fields))
 }

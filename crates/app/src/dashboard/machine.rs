@@ -4,6 +4,7 @@
 //! beforehand, so that no commit pays for it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use askama::Template;
 use axum::extract::State;
@@ -19,6 +20,7 @@ use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
+use crate::command::machine_files::stories_named;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
@@ -110,6 +112,10 @@ struct MachinePage {
     versions: Vec<u32>,
     compared: Option<Compared>,
     diagnostics: Vec<DiagnosticRow>,
+    story_files: usize,
+    stories: Option<Vec<StoryRow>>,
+    /// How many of them failed.
+    failed: usize,
     source: String,
     talks: bool,
     is_flow: bool,
@@ -129,6 +135,12 @@ struct Compared {
     lines: Vec<(&'static str, String)>,
 }
 
+struct StoryRow {
+    name: String,
+    /// What was not as expected; nothing if all was.
+    failure: Option<String>,
+}
+
 struct DiagnosticRow {
     code: String,
     kind: &'static str,
@@ -143,6 +155,9 @@ pub struct ShowQuery {
     version: Option<u32>,
     /// The version that it is compared with.
     from: Option<u32>,
+    /// Whether to play the stories that stand beside the definition.
+    #[serde(default)]
+    stories: bool,
 }
 
 pub async fn show(
@@ -179,6 +194,9 @@ fn machine_page(
     let walked = Walked::read(app, tenant, &machine)?;
     let of_version: Vec<Snapshot> =
         open.iter().filter(|one| one.version == machine.version).cloned().collect();
+    let folders = app.machine_folders.iter();
+    let story_files: Vec<PathBuf> = folders.flat_map(|folder| stories_named(folder, name.as_str())).collect();
+    let stories = asked.stories.then(|| told(&story_files));
     let compared = asked.from.map(version_of).transpose()?.map(|from| Compared::of(&from, &machine));
     let mut versions: Vec<u32> = all.iter().map(|machine| machine.version).collect();
     versions.sort_unstable();
@@ -200,6 +218,9 @@ fn machine_page(
         versions,
         compared,
         diagnostics: diagnostics(&machine),
+        failed: stories.iter().flatten().filter(|story| story.failure.is_some()).count(),
+        stories,
+        story_files: story_files.len(),
         source: machine.source.to_string(),
         talks: machine.conversation.is_some(),
         is_flow: machine.flow.is_some(),
@@ -235,6 +256,19 @@ fn state_rows(machine: &Machine, open: &[Snapshot], walked: &Walked) -> Vec<Stat
         .filter(|state| state.children.is_empty())
         .map(|state| row(&state.path))
         .collect()
+}
+
+/// Plays all stories, of the definitions that their files name.
+fn told(files: &[PathBuf]) -> Vec<StoryRow> {
+    let played = |path: &PathBuf| match engine::story::run(path) {
+        Ok(report) => {
+            let row =
+                |story: engine::story::StoryResult| StoryRow { name: story.name, failure: story.failure };
+            report.stories.into_iter().map(row).collect()
+        }
+        Err(error) => vec![StoryRow { name: path.display().to_string(), failure: Some(error.to_string()) }],
+    };
+    files.iter().flat_map(played).collect()
 }
 
 fn diagnostics(machine: &Machine) -> Vec<DiagnosticRow> {

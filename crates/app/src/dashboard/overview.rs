@@ -8,9 +8,10 @@ use axum::response::Response;
 use engine::EngineError;
 use engine::health::Check;
 use kernel::conversation::ClarificationStatus;
+use kernel::flow::PhaseState;
 use kernel::id::TenantId;
 use kernel::snapshot::Snapshot;
-use store::{ClarificationQuery, EffectQuery, EffectStatus, InstanceQuery};
+use store::{ClarificationQuery, EffectQuery, EffectStatus, InstanceQuery, PhaseQuery};
 
 use crate::dashboard::instances::InstanceRow;
 use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
@@ -101,17 +102,19 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
         Tile::plain(open_count.to_string(), "open instances", "/instances?life=open"),
         Tile::none_wanted(stuck_count, "stuck", "/instances?only=stuck"),
         Tile::none_wanted(looping_count, "looping", "/instances?only=looping"),
+        Tile::none_wanted(
+            phases(app, tenant, PhaseState::Failed)?,
+            "phases that failed",
+            "/flows?phase_state=failed",
+        ),
         Tile::none_wanted(dead_letters(app, tenant)?, "not delivered", "/inbox#letters"),
         Tile::none_wanted(
             Count { known: without, more: false },
             "closed without a reason",
             "/instances?life=closed",
         ),
-        Tile::plain(
-            clarifications(app, tenant, Some(ClarificationStatus::Pending))?.to_string(),
-            "questions that wait for an answer",
-            "/inbox",
-        ),
+        Tile::plain(pending(app, tenant)?.to_string(), "questions that wait for an answer", "/inbox"),
+        Tile::plain(gates(app, tenant)?.to_string(), "phases that wait for a yes", "/inbox"),
         Tile::plain(thousands(handed_over as u64), "handed over to a person", "/inbox#handed-over"),
     ];
     tiles.push(answered(app, tenant)?);
@@ -150,11 +153,21 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
     })
 }
 
-fn clarifications(
-    app: &App,
-    tenant: &TenantId,
-    status: Option<ClarificationStatus>,
-) -> Result<Count, Problem> {
+fn phases(app: &App, tenant: &TenantId, state: PhaseState) -> Result<Count, Problem> {
+    let query = PhaseQuery { state: Some(state), limit: COUNTED_MAX, ..PhaseQuery::of(tenant.clone()) };
+    let found = app.engine.store().phases(&query).map_err(EngineError::from)?;
+    Ok(Count { known: found.data.len(), more: found.next.is_some() })
+}
+
+/// Phases that wait for somebody's yes.
+fn gates(app: &App, tenant: &TenantId) -> Result<Count, Problem> {
+    let approval = phases(app, tenant, PhaseState::WaitingApproval)?;
+    let validation = phases(app, tenant, PhaseState::WaitingValidation)?;
+    Ok(Count { known: approval.known + validation.known, more: approval.more || validation.more })
+}
+
+fn pending(app: &App, tenant: &TenantId) -> Result<Count, Problem> {
+    let status = Some(ClarificationStatus::Pending);
     let query =
         ClarificationQuery { tenant: tenant.clone(), status, id: None, cursor: None, limit: COUNTED_MAX };
     let found = app.engine.store().clarifications(&query).map_err(EngineError::from)?;

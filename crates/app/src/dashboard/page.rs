@@ -17,7 +17,7 @@ const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src '
 const HEADERS: [(&str, &str); 5] = [
     ("content-security-policy", CONTENT_POLICY),
     ("x-content-type-options", "nosniff"),
-    ("referrer-policy", "no-referrer"),
+    ("referrer-policy", "same-origin"),
     ("cache-control", "no-store"),
     ("cross-origin-opener-policy", "same-origin"),
 ];
@@ -37,7 +37,6 @@ pub struct Frame {
     /// What whoever looks may do besides looking.
     pub may_write: bool,
     pub may_operate: bool,
-    pub may_administer: bool,
     pub version: &'static str,
     /// The address of the stream that brings the page up to date; empty if nothing does.
     pub live: String,
@@ -66,7 +65,6 @@ impl Frame {
             signed_in: !app.access.is_open(),
             may_write: caller.may(Scope::Write),
             may_operate: caller.may(Scope::Operate),
-            may_administer: caller.may(Scope::Admin),
             version: env!("CARGO_PKG_VERSION"),
             live: String::new(),
             // What other servers commit, nobody tells us.

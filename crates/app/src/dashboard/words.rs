@@ -102,6 +102,13 @@ pub fn fields(fields: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
     fields.iter().map(row).collect()
 }
 
+/// The fields of a form that are filled in, as the query of an address.
+pub fn query(fields: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
+    query.finish()
+}
+
 /// A name that may stand in an `id` of HTML whatever it is made of.
 pub fn anchor(name: &str) -> String {
     format!("a{:.12}", Digest::of(name.as_bytes()).to_string())

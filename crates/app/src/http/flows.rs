@@ -239,17 +239,17 @@ impl FlowLine {
     }
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    flow: Option<MachineName>,
-    status: Option<String>,
+    pub flow: Option<MachineName>,
+    pub status: Option<String>,
     /// These three are about one and the same phase.
-    phase: Option<String>,
-    phase_state: Option<PhaseState>,
-    min_retries: Option<u32>,
-    cursor: Option<String>,
-    limit: Option<usize>,
+    pub phase: Option<String>,
+    pub phase_state: Option<PhaseState>,
+    pub min_retries: Option<u32>,
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
 }
 
 impl ListQuery {
@@ -274,7 +274,19 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let flows = asked_flows(&app, &caller.tenant, asked.flow.as_ref())?;
+    app.read(move |app| {
+        let page = listed(app, &caller.tenant, asked)?;
+        let next = page.next;
+        let data = page.data.iter().filter_map(|snapshot| FlowLine::of(app, snapshot)).collect();
+        let list = List { data, has_more: next.is_some(), next_cursor: next };
+        Ok(request::json(200, &list, None))
+    })
+    .await
+}
+
+/// The flows that are asked for.
+pub fn listed(app: &App, tenant: &TenantId, asked: ListQuery) -> Result<Page<Snapshot>, Problem> {
+    let flows = asked_flows(app, tenant, asked.flow.as_ref())?;
     if let Some(status) = &asked.status {
         known_status(&flows, status)?;
     }
@@ -282,21 +294,14 @@ pub async fn list(
         known_phase(&flows, phase)?;
     }
     let limit = request::limit(asked.limit)?;
-    app.read(move |app| {
-        let page = match asked.of_phases(&caller.tenant, limit) {
-            Some(query) => page_by_phases(app, query, asked.status.as_deref())?,
-            None => {
-                let of_tenant = InstanceQuery::of(caller.tenant);
-                let (state, cursor) = (asked.status, asked.cursor);
-                page_of_all(app, &flows, &InstanceQuery { state, cursor, limit, ..of_tenant })?
-            }
-        };
-        let next = page.next;
-        let data = page.data.iter().filter_map(|snapshot| FlowLine::of(app, snapshot)).collect();
-        let list = List { data, has_more: next.is_some(), next_cursor: next };
-        Ok(request::json(200, &list, None))
-    })
-    .await
+    match asked.of_phases(tenant, limit) {
+        Some(query) => page_by_phases(app, query, asked.status.as_deref()),
+        None => {
+            let of_tenant = InstanceQuery::of(tenant.clone());
+            let (state, cursor) = (asked.status, asked.cursor);
+            page_of_all(app, &flows, &InstanceQuery { state, cursor, limit, ..of_tenant })
+        }
+    }
 }
 
 /// The definitions of the flows that are asked for: of one, or of all that there are. Those that the tenant has made

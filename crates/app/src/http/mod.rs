@@ -34,6 +34,7 @@ mod stories;
 mod stream;
 mod work;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -83,6 +84,8 @@ pub struct App {
     pub backup_key: Option<BackupKey>,
     /// What the dashboard shows of the last minutes.
     pub pulse: Pulse,
+    /// Folders with definitions, and with the stories beside them.
+    pub machine_folders: Vec<PathBuf>,
     pub streams: Streams,
     pub pictures: Pictures,
     pub started: Instant,
@@ -118,6 +121,7 @@ impl App {
             keys: None,
             backup_key: None,
             pulse: Pulse::default(),
+            machine_folders: Vec::new(),
             streams: Streams::default(),
             pictures: Pictures::default(),
             started,
