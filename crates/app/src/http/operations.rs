@@ -13,14 +13,15 @@ use crate::http::problem::Problem;
 use crate::http::request::{self, Body, Caller};
 use crate::recognisers::Recognisers;
 
-/// What a person sees who opens the address in a browser.
+/// What a person sees who opens the address in a browser. Which machines there are is not for whoever has no key.
 pub async fn welcome(State(app): State<Shared>) -> String {
-    let machines: Vec<String> =
-        app.machines().iter().map(|m| format!("  {} (version {})", m.name, m.version)).collect();
+    let version = env!("CARGO_PKG_VERSION");
+    let machines: String = match app.access.is_open() {
+        true => app.machines().iter().map(|m| format!("  {} (version {})\n", m.name, m.version)).collect(),
+        false => "  for whoever has a key\n".to_owned(),
+    };
     format!(
-        "Statewright {}\n\nMachines:\n{}\n\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n",
-        env!("CARGO_PKG_VERSION"),
-        machines.join("\n")
+        "Statewright {version}\n\nMachines:\n{machines}\n/openapi.json lists every address, /metrics has the figures, /v1/info what this server is.\n"
     )
 }
 
