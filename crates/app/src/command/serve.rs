@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
@@ -99,7 +100,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "STATEWRIGHT_TLS_KEY", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
     /// TLS is in front: listen elsewhere than on loopback without it
-    #[arg(long, env = "STATEWRIGHT_PLAIN_HTTP")]
+    #[arg(long, env = "STATEWRIGHT_PLAIN_HTTP", value_parser = FalseyValueParser::new())]
     plain_http: bool,
     /// Who sends it is given a backup of all tenants
     #[arg(long, value_name = "KEY", env = "STATEWRIGHT_BACKUP_KEY", hide_env_values = true)]
