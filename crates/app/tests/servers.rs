@@ -41,6 +41,7 @@ over_each_database! {
     a_definition_activated_on_one_is_used_by_the_others
     a_rollout_and_an_overlay_set_on_one_hold_on_the_others
     no_tenant_sees_anything_of_another_wherever_and_whatever_is_asked
+    a_key_made_on_one_opens_the_others_and_is_closed_on_all_when_it_is_revoked
     a_later_server_has_nothing_to_warn_of
 }
 
@@ -401,6 +402,34 @@ fn no_tenant_sees_anything_of_another_wherever_and_whatever_is_asked(kind: Kind)
             assert_eq!(answer.status, 404, "{path}: {}", answer.body);
         }
     }
+}
+
+fn a_key_made_on_one_opens_the_others_and_is_closed_on_all_when_it_is_revoked(kind: Kind) {
+    let mut fleet = Fleet::of(0, kind, "");
+    let fixed = ["serve", "--listen", "127.0.0.1:0", "--machines", MACHINES, "--store"];
+    let store = fleet.lodging.url().to_owned();
+    for _ in 0..2 {
+        let environment = [
+            ("STATEWRIGHT_ENCRYPTION_KEY", ENCRYPTION_KEY),
+            ("STATEWRIGHT_API_KEYS", "acme=0123456789abcdef"),
+        ];
+        fleet.servers.push(Server::start(&[&fixed[..], &[&store]].concat(), &environment));
+    }
+    let [one, other] = [&fleet.servers[0], &fleet.servers[1]];
+    let admin = ("authorization", "Bearer 0123456789abcdef");
+    let made = one.post_with("/v1/api-keys", "{\"name\": \"bot\", \"scope\": \"read\"}", &[admin]).json();
+    let key = format!("Bearer {}", made["key"].as_str().unwrap());
+    let opens = |server: &Server| server.get_with("/v1/machines", &[("authorization", &key)]).status == 200;
+    assert!(opens(other) && opens(one));
+    let listed = other.get_with("/v1/api-keys", &[admin]).json();
+    assert_eq!((listed["data"].as_array().unwrap().len(), &listed["data"][0]["id"]), (1, &made["id"]));
+
+    let revoked = Instant::now();
+    one.delete_with(&format!("/v1/api-keys/{}", made["id"].as_str().unwrap()), &[admin]);
+    assert!(!opens(one));
+    until(|| !opens(other));
+    // And a second for a busy machine.
+    assert!(revoked.elapsed() < KNOWN_EVERYWHERE + Duration::from_secs(1), "{:?}", revoked.elapsed());
 }
 
 fn a_later_server_has_nothing_to_warn_of(kind: Kind) {

@@ -10,11 +10,15 @@ use std::time::{Duration, Instant};
 
 use kernel::id::InstanceId;
 use quick_cache::sync::Cache;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::access::api_key::ApiKey;
 
 /// For so long at most a key goes on that another server has revoked.
 const AGE_MAX: Duration = Duration::from_secs(3);
+/// So many look for keys at one time that have not been here lately: those who guess make the store no more work than that,
+/// and each in its turn, so that a good key waits for a few of them and no longer.
+const TURNS: usize = 4;
 /// Some megabytes at most. Guesses push out guesses before they push out what is asked for again.
 const KEYS_MAX: usize = 10_000;
 
@@ -28,6 +32,7 @@ pub struct Known {
     keys: Cache<InstanceId, Remembered>,
     /// How often something was forgotten: what was read before then may be older than what was forgotten.
     changes: AtomicU64,
+    turns: Semaphore,
 }
 
 impl fmt::Debug for Known {
@@ -38,7 +43,7 @@ impl fmt::Debug for Known {
 
 impl Default for Known {
     fn default() -> Self {
-        Self { keys: Cache::new(KEYS_MAX), changes: AtomicU64::new(0) }
+        Self { keys: Cache::new(KEYS_MAX), changes: AtomicU64::new(0), turns: Semaphore::new(TURNS) }
     }
 }
 
@@ -56,6 +61,12 @@ impl Known {
     /// Whether there has been such a key, as far as anybody remembers, however long ago.
     pub fn has_been(&self, id: &InstanceId) -> bool {
         self.keys.get(id).is_some_and(|found| found.key.is_some())
+    }
+
+    /// A turn at the store, for as long as it is held.
+    pub async fn turn(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.turns.acquire().await.ok()
     }
 
     pub fn mark(&self) -> Mark {

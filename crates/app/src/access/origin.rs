@@ -92,7 +92,9 @@ mod tests {
 
     use super::*;
 
-    fn headers(said: &[(&'static str, &str)]) -> HeaderMap {
+    type Said<'a> = &'a [(&'static str, &'a str)];
+
+    fn headers(said: Said<'_>) -> HeaderMap {
         let one = |(name, value): &(&'static str, &str)| {
             (HeaderName::from_static(name), HeaderValue::from_str(value).unwrap())
         };
@@ -133,7 +135,7 @@ mod tests {
     fn a_browser_says_who_makes_a_request() {
         let host = ("host", "127.0.0.1:7474");
         // What is said beside the host; whether it is foreign; whether it is surely ours.
-        let table: [(&[(&'static str, &str)], bool, bool); 10] = [
+        let table: [(Said<'_>, bool, bool); 10] = [
             (&[], false, false),
             (&[("origin", "http://127.0.0.1:7474")], false, true),
             (&[("origin", "https://127.0.0.1:7474")], false, true),

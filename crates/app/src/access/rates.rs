@@ -85,14 +85,14 @@ impl Rates {
         buckets.take(tenant, self.now()).map_err(|wait| limited("this tenant", wait))
     }
 
-    /// Whether an address has shown wrong keys too often of late to be looked at again.
+    /// Whether an address has shown wrong keys too often of late for what it shows to be looked at.
     pub fn admit_stranger(&self, address: IpAddr) -> Result<(), Problem> {
         self.wrong.look(&address, self.now()).map_err(|wait| limited("wrong keys from this address", wait))
     }
 
-    pub fn note_wrong(&self, address: IpAddr) {
-        // Those that are not admitted any more need not be counted.
-        let _ = self.wrong.take(&address, self.now());
+    /// Counts a wrong key; whoever shows too many is told so.
+    pub fn note_wrong(&self, address: IpAddr) -> Result<(), Problem> {
+        self.wrong.take(&address, self.now()).map_err(|wait| limited("wrong keys from this address", wait))
     }
 
     fn now(&self) -> Timestamp {

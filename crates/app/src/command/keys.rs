@@ -216,8 +216,9 @@ fn show(place: &Place, answer: &Value) -> CommandResult {
         let end = key["retires_at"].as_str().or(key["expires_at"].as_str());
         let end = end.map(|end| format!(", until {end}")).unwrap_or_default();
         let [id, name, scope, state] = ["id", "name", "scope", "state"].map(|field| text(&key[field]));
+        let tenant = key["tenant"].as_str().map(|tenant| format!("{tenant} ")).unwrap_or_default();
         say!(
-            "API key {id} `{name}` of scope {scope}, {state}, made {} by {}{end}",
+            "API key {tenant}{id} `{name}` of scope {scope}, {state}, made {} by {}{end}",
             text(&key["made_at"]),
             text(&key["made_by"])
         );

@@ -7,13 +7,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 use engine::{Clock, Engine, Machines, Settings};
 use kernel::definition;
 use kernel::diagnostic::{Diagnostic, nearest};
 use kernel::id::MachineName;
 use kernel::time::Delay;
-use store::{MasterKey, Store};
+use store::{MasterKey, Store, StoreInfo};
 use tokio::net::TcpListener;
 
 use crate::accept::{self, Door, Limits};
@@ -100,7 +101,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "FILE", env = "STATEWRIGHT_TLS_KEY", requires = "tls_certificate")]
     tls_key: Option<PathBuf>,
     /// TLS is in front: listen elsewhere than on loopback without it
-    #[arg(long, env = "STATEWRIGHT_PLAIN_HTTP")]
+    #[arg(long, env = "STATEWRIGHT_PLAIN_HTTP", value_parser = FalseyValueParser::new())]
     plain_http: bool,
     /// Who sends it is given a backup of all tenants
     #[arg(long, value_name = "KEY", env = "STATEWRIGHT_BACKUP_KEY", hide_env_values = true)]
@@ -263,15 +264,7 @@ fn run(server: Server) -> CommandResult {
     let enabled = fsm_enabled()?;
     let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
     let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
-    if !server.access.is_open()
-        && !server.access.has_any()
-        && !api_key::any_open(&*store, server.clock.now())?
-    {
-        return Err(Failure(format!(
-            "there is no API key, so that nobody could ask: make the first with `statewright keys create --store {} --tenant NAME --name NAME --scope admin`, or set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`",
-            store.info().location
-        )));
-    }
+    want_a_key(&*store, &server)?;
     let machines = known_machines(&*store, &server)?;
     warn_of_unknown(&machines, server.connections.machines().into_iter().chain(recognisers.machines()));
     // A clock that is moved by hand must not go back at a restart: it goes on where the data ends.
@@ -292,14 +285,7 @@ fn run(server: Server) -> CommandResult {
             .map_err(|error| Failure(format!("failed to listen on {}: {error}", server.listen)))?;
         let address = listener.local_addr()?;
         let scheme = if server.tls.is_some() { "https" } else { "http" };
-        say!("statewright {} listens on {scheme}://{address}", env!("CARGO_PKG_VERSION"));
-        say!("store: {} ({})", about.location, about.durability.as_str());
-        server.key_made.iter().for_each(|line| say!("{line}"));
-        if about.durability != store::Durability::Durable {
-            let durability = about.durability.as_str();
-            tracing::warn!(durability, "what this store acknowledges may be lost");
-        }
-        about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
+        announce(&format!("{scheme}://{address}"), &about, server.key_made.as_deref());
         let mut access = server.access;
         access.names = Names::of(&server.listen, address, server.public_url.as_deref());
         let public_url = server.public_url.unwrap_or_else(|| format!("{scheme}://{address}"));
@@ -335,12 +321,7 @@ fn run(server: Server) -> CommandResult {
         let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
         let count = |open| app.engine.metrics().set_connections(open);
         let shutdown = stopped(Arc::clone(&app));
-        let tls = server.tls.as_ref().map(Tls::acceptor).transpose().map_err(Failure)?;
-        server.tls.map(|tls| tokio::spawn(tls.keep_fresh()));
-        // On this machine there is a proxy, or nobody who could not do worse.
-        let uncounted = ["127.0.0.0/8", "::1"].iter().flat_map(|block| Block::parse(block));
-        let uncounted = uncounted.chain(server.trusted_proxies).collect();
-        let door = Door { limits: server.limits, tls, uncounted };
+        let door = door(server.limits, server.tls, server.trusted_proxies)?;
         let cut = accept::serve(listener, handle, door, count, shutdown).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
@@ -348,6 +329,40 @@ fn run(server: Server) -> CommandResult {
     // What was being sent has had its time; whoever still says nothing is not waited for.
     runtime.shutdown_timeout(FAREWELL_MAX);
     ended
+}
+
+/// Whether anybody could ask the server that is about to start.
+fn want_a_key(store: &dyn Store, server: &Server) -> Result<(), Failure> {
+    let access = &server.access;
+    if access.is_open() || access.has_any() || api_key::any_open(store, server.clock.now())? {
+        return Ok(());
+    }
+    // Others may have a password in them.
+    let url = if server.store.starts_with("sqlite:") { &server.store } else { "URL" };
+    Err(Failure(format!(
+        "there is no API key, so that nobody could ask: make the first with `statewright keys create --store {url} --tenant NAME --name NAME --scope admin`, or set STATEWRIGHT_API_KEYS=tenant=key, or use `dev`"
+    )))
+}
+
+/// The first lines: where the server listens, and what its store is worth.
+fn announce(url: &str, about: &StoreInfo, key_made: Option<&str>) {
+    say!("statewright {} listens on {url}", env!("CARGO_PKG_VERSION"));
+    say!("store: {} ({})", about.location, about.durability.as_str());
+    key_made.iter().for_each(|line| say!("{line}"));
+    if about.durability != store::Durability::Durable {
+        let durability = about.durability.as_str();
+        tracing::warn!(durability, "what this store acknowledges may be lost");
+    }
+    about.notes.iter().for_each(|note| tracing::warn!(store = about.backend, "{note}"));
+}
+
+/// By what connections come in; a certificate is looked after from now on.
+fn door(limits: Limits, tls: Option<Arc<Tls>>, trusted_proxies: Vec<Block>) -> Result<Door, Failure> {
+    let acceptor = tls.as_ref().map(Tls::acceptor).transpose().map_err(Failure)?;
+    tls.map(|tls| tokio::spawn(tls.keep_fresh()));
+    // On this machine there is a proxy, or nobody who could not do worse.
+    let uncounted = ["127.0.0.0/8", "::1"].iter().flat_map(|block| Block::parse(block));
+    Ok(Door { limits, tls: acceptor, uncounted: uncounted.chain(trusted_proxies).collect() })
 }
 
 /// What is stored, what is in the folders, and our own.

@@ -47,7 +47,6 @@ impl App {
         if self.access.is_open() {
             return self.access.anybody(text(headers, "x-tenant")?);
         }
-        let address = self.access.rates.address(peer(&parts.extensions), headers);
         let shown = match text(headers, "authorization")? {
             Some(authorization) => bearer(authorization).map(|key| (key, false)),
             None => session_in(headers).map(|key| (key, true)),
@@ -56,22 +55,14 @@ impl App {
             return Err(Problem::unauthorised("send the API key as `Authorization: Bearer KEY`"));
         };
         let found = match by_cookie {
-            false => self.holder_of(key, address).await?,
-            true => self
-                .key_of(key, address)
-                .await?
-                .filter(|key| key.session_of.is_some())
-                .map(|key| key.holder.clone()),
+            false => self.holder_of(key).await?,
+            true => self.session_of(key).await?.ok_or("the session is over; sign in again".to_owned()),
         };
-        let Some(holder) = found else {
-            self.access.rates.note_wrong(address);
-            let detail = if by_cookie {
-                "the session is over; sign in again"
-            } else {
-                "the API key is not known here"
-            };
-            return Err(Problem::unauthorised(detail));
-        };
+        let holder = found.map_err(|wrong| {
+            let rates = &self.access.rates;
+            let address = rates.address(peer(&parts.extensions), headers);
+            rates.note_wrong(address).err().unwrap_or_else(|| Problem::unauthorised(wrong))
+        })?;
         // The browser sends the cookie by itself; a page of another origin must not make use of that.
         if by_cookie && !parts.method.is_safe() && !origin::is_own(headers) {
             return Err(origin::cross_origin());
@@ -79,38 +70,31 @@ impl App {
         Ok(holder)
     }
 
-    /// Whose key it is: one of the settings, a token of an issuer that is known, or a stored one.
-    async fn holder_of(
-        self: &Arc<Self>,
-        key: &str,
-        address: std::net::IpAddr,
-    ) -> Result<Option<Holder>, Problem> {
+    /// Whose key it is: one of the settings, a token of an issuer that is known, or a stored one; or why it is none.
+    async fn holder_of(self: &Arc<Self>, key: &str) -> Result<Result<Holder, String>, Problem> {
         if let Some(holder) = self.access.of_settings(key) {
-            return Ok(Some(holder));
+            return Ok(Ok(holder));
         }
         if !self.access.issuers.is_empty() && jwt::looks_like_one(key) {
-            return jwt::holder(&self.access.issuers, key).map(Some).map_err(|problem| {
-                self.access.rates.note_wrong(address);
-                Problem::unauthorised(problem)
-            });
+            return Ok(jwt::holder(&self.access.issuers, key));
         }
-        Ok(self.key_of(key, address).await?.map(|key| key.holder.clone()))
+        let found = self.key_of(key).await?;
+        Ok(found.map(|key| key.holder.clone()).ok_or("the API key is not known here".to_owned()))
     }
 
-    /// The stored key that this is, if it is one that opens something now. `address` is where it is shown.
-    pub async fn key_of(
-        self: &Arc<Self>,
-        key: &str,
-        address: std::net::IpAddr,
-    ) -> Result<Option<Arc<ApiKey>>, Problem> {
-        let Some(id) = api_key::id_in(key) else {
-            self.access.rates.admit_stranger(address)?;
-            return Ok(None);
+    async fn session_of(self: &Arc<Self>, key: &str) -> Result<Option<Holder>, Problem> {
+        let found = self.key_of(key).await?.filter(|key| key.session_of.is_some());
+        Ok(found.map(|key| key.holder.clone()))
+    }
+
+    /// The stored key that this is, if it is one that opens something now.
+    pub async fn key_of(self: &Arc<Self>, key: &str) -> Result<Option<Arc<ApiKey>>, Problem> {
+        let Some(id) = api_key::id_in(key) else { return Ok(None) };
+        // Whoever guesses waits with others who guess, and not with those who have been here lately.
+        let _turn = match self.access.known.has_been(&id) {
+            true => None,
+            false => self.access.known.turn().await,
         };
-        // Whoever guesses makes the store no work, and whoever has asked lately is not kept from it by who guesses.
-        if !self.access.known.has_been(&id) {
-            self.access.rates.admit_stranger(address)?;
-        }
         let digest = api_key::digest(key);
         let found = self.known_key(&id).await?.filter(|known| known.is(&digest) && self.is_open(known));
         let Some(found) = found else { return Ok(None) };

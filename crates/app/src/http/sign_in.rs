@@ -38,9 +38,8 @@ pub async fn sign_in(
     app.access.rates.admit_stranger(address)?;
     let shown =
         form_urlencoded::parse(&body).find(|(name, _)| name == "key").map(|(_, key)| key.trim().to_owned());
-    let Some((holder, of, end)) = signing_in(&app, shown.as_deref().unwrap_or_default(), address).await?
-    else {
-        app.access.rates.note_wrong(address);
+    let Some((holder, of, end)) = signing_in(&app, shown.as_deref().unwrap_or_default()).await? else {
+        app.access.rates.note_wrong(address)?;
         return Ok(see_other(WRONG));
     };
     let until = app.engine.clock().now().plus(SESSION);
@@ -54,12 +53,11 @@ pub async fn sign_in(
 async fn signing_in(
     app: &Shared,
     key: &str,
-    address: std::net::IpAddr,
 ) -> Result<Option<(Holder, String, Option<kernel::time::Timestamp>)>, Problem> {
     if let Some(holder) = app.access.of_settings(key) {
         return Ok(Some((holder, api_key::OF_SETTINGS.to_owned(), None)));
     }
-    let found = app.key_of(key, address).await?.filter(|key| key.session_of.is_none());
+    let found = app.key_of(key).await?.filter(|key| key.session_of.is_none());
     Ok(found.map(|key| {
         let end = [key.expires_at, key.retires_at].into_iter().flatten().min();
         (key.holder.clone(), key.id.to_string(), end)
