@@ -313,22 +313,24 @@ fn run(server: Server) -> CommandResult {
         app.recognisers = Some(recognisers);
         app.keys = Some(keyed);
         app.backup_key = server.backup_key;
-        let app = Arc::new(app);
-        tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
-        tokio::spawn(keep_pulse(Arc::downgrade(&app)));
-        let router = http::router(Arc::clone(&app));
-        let asked = Arc::clone(&app);
-        let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
-        let count = |open| app.engine.metrics().set_connections(open);
-        let shutdown = stopped(Arc::clone(&app));
         let door = door(server.limits, server.tls, server.trusted_proxies)?;
-        let cut = accept::serve(listener, handle, door, count, shutdown).await;
+        let cut = answer_until_stopped(Arc::new(app), listener, door).await;
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });
     // What was being sent has had its time; whoever still says nothing is not waited for.
     runtime.shutdown_timeout(FAREWELL_MAX);
     ended
+}
+
+/// How many connections were cut off at the end.
+async fn answer_until_stopped(app: Arc<App>, listener: TcpListener, door: Door) -> usize {
+    tokio::spawn(http::keep_settings_fresh(Arc::downgrade(&app)));
+    tokio::spawn(keep_pulse(Arc::downgrade(&app)));
+    let (router, asked) = (http::router(Arc::clone(&app)), Arc::clone(&app));
+    let handle = move |request| http::answer(Arc::clone(&asked), router.clone(), request);
+    let count = |open| app.engine.metrics().set_connections(open);
+    accept::serve(listener, handle, door, count, stopped(Arc::clone(&app))).await
 }
 
 /// Whether anybody could ask the server that is about to start.
