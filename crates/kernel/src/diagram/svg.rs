@@ -80,7 +80,7 @@ impl Writer<'_> {
         let outlined = !region || regions_are_ends(self.diagram, node.parent);
         let look = NodeLook::of(node, region, &self.diagram.state_path(index), self.overlay);
         self.open(index, node, &look);
-        if outlined || !look.is_plain() {
+        if outlined {
             self.rect(place, 12, &look);
         }
         let at = Point { x: place.x + HEADER_INDENT, y: place.y + HEADER / 2 + 6 };

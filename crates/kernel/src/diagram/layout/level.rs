@@ -19,7 +19,7 @@ const PADDING: i32 = 18;
 const GAP: i32 = 10;
 /// Between two boxes, and between two arrows; a box and an arrow have half of both.
 const BOX_GAP: i32 = 36;
-const LINE_GAP: i32 = 10;
+const LINE_GAP: i32 = 14;
 /// A page is about so much wider than high.
 const PROPORTION: f64 = 1.4;
 
