@@ -178,7 +178,8 @@ impl Writer<'_> {
         let Some(count) = self.overlay.counts.get(&path).filter(|count| **count > 0) else { return };
         let count = count.to_string();
         let width = text::width(&count, BODY) + 12;
-        let (x, y) = (place.right() - width + 8, place.y - 8);
+        // Outside of where arrows may come in.
+        let (x, y) = (place.right() - 9, place.y - 9);
         let _ = write!(
             self.out,
             "<g class=\"sw-count\"><rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"17\" rx=\"8.5\" \

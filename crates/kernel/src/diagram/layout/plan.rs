@@ -128,20 +128,17 @@ fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
     let places = Places::of(diagram, scope);
     let edges: Vec<(usize, usize)> =
         across.iter().map(|edge| (places.place(edge.from), places.place(edge.to))).collect();
-    // What leads on to others stands above them, whatever leads to it.
-    let leads_on = |child: NodeIndex| matches!(diagram.node(child).kind, NodeKind::Entrance | NodeKind::Fork);
-    let entrance = |child: &&NodeIndex| diagram.node(**child).kind == NodeKind::Entrance;
+    // Entrances stand above what they lead on to, but not above regions, which others crowd already.
+    let entrance =
+        |child: &&NodeIndex| regions.is_empty() && diagram.node(**child).kind == NodeKind::Entrance;
     let early = diagram.node(scope).children.iter().filter(entrance);
     let early: Vec<usize> = early.map(|child| places.place(*child)).collect();
     let backward = rank::backward(places.count, &early, &edges);
-    let place = |end| regions.iter().position(|region| *region == end);
-    let settled = |edge: &Across| match (place(edge.from), place(edge.to)) {
-        (Some(from), Some(to)) => Some(from > to),
-        (Some(_), None) if leads_on(edge.to) => Some(true),
-        (None, Some(_)) if leads_on(edge.from) => Some(false),
-        _ => None,
+    let back_among_regions = |edge: &Across| {
+        let place = |end| regions.iter().position(|region| *region == end);
+        place(edge.from).zip(place(edge.to)).map(|(from, to)| from > to)
     };
-    across.iter().zip(backward).map(|(edge, backward)| settled(edge).unwrap_or(backward)).collect()
+    across.iter().zip(backward).map(|(edge, backward)| back_among_regions(edge).unwrap_or(backward)).collect()
 }
 
 /// The regions of a parallel state.
