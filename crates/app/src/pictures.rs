@@ -4,6 +4,7 @@
 //! kernel's `diagram`.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
@@ -45,16 +46,13 @@ impl fmt::Debug for Pictures {
 impl Pictures {
     /// A machine as SVG, to be put into a page as it is.
     pub fn picture(&self, machine: &Machine, overlay: &Overlay) -> String {
-        let laid_out = match self.laid_out.get(&machine.hash) {
-            Some(laid_out) => laid_out,
-            None => {
-                let diagram = Diagram::of(machine, &[]);
-                let layout = layout(&diagram);
-                let laid_out = Arc::new((diagram, layout));
-                self.laid_out.insert(machine.hash.clone(), Arc::clone(&laid_out));
-                laid_out
-            }
-        };
+        // Whoever asks for the same meanwhile waits: a large one takes seconds.
+        let laid_out = self.laid_out.get_or_insert_with(&machine.hash, || {
+            let diagram = Diagram::of(machine, &[]);
+            let layout = layout(&diagram);
+            Ok::<_, Infallible>(Arc::new((diagram, layout)))
+        });
+        let Ok(laid_out) = laid_out;
         let (diagram, layout) = &*laid_out;
         svg(diagram, layout, overlay)
     }

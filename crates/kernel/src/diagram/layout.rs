@@ -7,7 +7,9 @@
 //! always, whatever of it is active.
 
 mod channel;
+mod label;
 mod level;
+mod parting;
 mod plan;
 mod rank;
 mod rows;

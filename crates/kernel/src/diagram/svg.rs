@@ -80,7 +80,7 @@ impl Writer<'_> {
         let outlined = !region || regions_are_ends(self.diagram, node.parent);
         let look = NodeLook::of(node, region, &self.diagram.state_path(index), self.overlay);
         self.open(index, node, &look);
-        if outlined || !look.is_plain() {
+        if outlined {
             self.rect(place, 12, &look);
         }
         let at = Point { x: place.x + HEADER_INDENT, y: place.y + HEADER / 2 + 6 };
@@ -178,7 +178,8 @@ impl Writer<'_> {
         let Some(count) = self.overlay.counts.get(&path).filter(|count| **count > 0) else { return };
         let count = count.to_string();
         let width = text::width(&count, BODY) + 12;
-        let (x, y) = (place.right() - width + 8, place.y - 8);
+        // Outside of where arrows may come in.
+        let (x, y) = (place.right() - 9, place.y - 9);
         let _ = write!(
             self.out,
             "<g class=\"sw-count\"><rect x=\"{x}\" y=\"{y}\" width=\"{width}\" height=\"17\" rx=\"8.5\" \

@@ -81,13 +81,10 @@ fn faults(diagram: &Diagram, layout: &Layout) -> Vec<String> {
             let on_paper =
                 |point: &Point| (0..=paper.width).contains(&point.x) && (0..=paper.height).contains(&point.y);
             claim(run.iter().all(on_paper), format!("{shown} leaves the paper"));
-            for index in 1..diagram.nodes.len() {
+            for (index, place) in boxes.iter().enumerate().skip(1) {
                 let around = |end| index != end && diagram.holds(index, end);
                 let free = around(edge.from) || around(edge.to);
-                claim(
-                    free || !goes_through(run, boxes[index]),
-                    format!("{shown} goes through {}", name(index)),
-                );
+                claim(free || !goes_through(run, *place), format!("{shown} goes through {}", name(index)));
             }
             for label in &labels {
                 claim(!goes_through(run, *label), format!("{shown} goes through the label at {label:?}"));
@@ -153,9 +150,9 @@ impl Chart {
             parents.push(parent.filter(deep));
         }
         let mut chart = Self { parents, kinds: vec!["atomic"; states.len()] };
-        for number in 0..states.len() {
+        for (number, (_, kind)) in states.iter().enumerate() {
             let children = chart.children(Some(number));
-            chart.kinds[number] = match (children.len(), states[number].1 % 8) {
+            chart.kinds[number] = match (children.len(), kind % 8) {
                 (0, _) => "atomic",
                 (2.., 0..4) => "parallel",
                 _ => "compound",

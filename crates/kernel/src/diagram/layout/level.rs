@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 
 use crate::diagram::layout::channel::{self, Run};
+use crate::diagram::layout::label::Block;
+use crate::diagram::layout::parting::partings;
 use crate::diagram::layout::plan::{End, Piece, Places, Plan, regions_are_ends, regions_of};
 use crate::diagram::layout::rows::{self, Spec, Wire};
 use crate::diagram::layout::side::{self, Wish};
@@ -10,7 +12,7 @@ use crate::diagram::layout::straight::{self, Body, Tie};
 use crate::diagram::layout::{
     HEADER, HEADER_INDENT, LABEL_GAP, LOOP_REACH, MARGIN, Point, Rect, even, rank, size,
 };
-use crate::diagram::text::{self, ARROW, NAME};
+use crate::diagram::text::{self, NAME};
 use crate::diagram::{Diagram, FRAME, NodeIndex, NodeKind};
 
 /// Between the border of a state and what it holds.
@@ -19,7 +21,7 @@ const PADDING: i32 = 18;
 const GAP: i32 = 10;
 /// Between two boxes, and between two arrows; a box and an arrow have half of both.
 const BOX_GAP: i32 = 36;
-const LINE_GAP: i32 = 10;
+const LINE_GAP: i32 = 14;
 /// A page is about so much wider than high.
 const PROPORTION: f64 = 1.4;
 
@@ -61,35 +63,6 @@ enum What {
     Port(usize),
     /// An arrow that passes, with its label if that stands here.
     Line(usize),
-}
-
-/// The labels of a piece or a loop.
-#[derive(Clone, Debug, Default)]
-struct Block {
-    width: i32,
-    heights: Vec<i32>,
-}
-
-impl Block {
-    fn of(diagram: &Diagram, edge: usize) -> Self {
-        let (width, heights) = text::block(&diagram.edges[edge].labels, ARROW);
-        Self { width, heights }
-    }
-
-    fn height(&self) -> i32 {
-        self.heights.iter().sum()
-    }
-
-    /// Where each label stands, from `x` on and around `middle`.
-    fn rects(&self, x: i32, middle: i32) -> Vec<Rect> {
-        let mut y = middle - self.height() / 2;
-        let rect = |height: &i32| {
-            let rect = Rect { x, y, width: self.width, height: *height };
-            y += height;
-            rect
-        };
-        self.heights.iter().map(rect).collect()
-    }
 }
 
 /// One level while it is being laid out.
@@ -575,22 +548,6 @@ fn keep_apart(row: &mut [Item]) {
         item.x = item.x.max(free.saturating_add(item.left));
         free = item.x + item.right + GAP;
     }
-}
-
-/// Lines between regions that stand beside one another, or below.
-fn partings(places: &[Rect]) -> Vec<[Point; 2]> {
-    let between = |pair: &[Rect]| {
-        let (one, other) = (pair[0], pair[1]);
-        if other.y >= one.bottom() {
-            let y = one.bottom() + (other.y - one.bottom()) / 2;
-            let (left, right) = (one.x.min(other.x), one.right().max(other.right()));
-            return [Point { x: left, y }, Point { x: right, y }];
-        }
-        let x = one.right() + (other.x - one.right()) / 2;
-        let (top, bottom) = (one.y.min(other.y), one.bottom().max(other.bottom()));
-        [Point { x, y: top }, Point { x, y: bottom }]
-    };
-    places.windows(2).map(between).collect()
 }
 
 /// A loop beside its box, on the right.

@@ -128,13 +128,10 @@ fn upward(diagram: &Diagram, scope: NodeIndex, across: &[Across]) -> Vec<bool> {
     let places = Places::of(diagram, scope);
     let edges: Vec<(usize, usize)> =
         across.iter().map(|edge| (places.place(edge.from), places.place(edge.to))).collect();
-    // What leads on to others stands above them: entrances, and whatever leads on to regions.
-    let parallel = diagram.node(scope).kind == NodeKind::Parallel;
-    let leads_on = |child: &&NodeIndex| {
-        let kind = diagram.node(**child).kind;
-        kind == NodeKind::Entrance || (parallel && kind == NodeKind::Fork)
-    };
-    let early = diagram.node(scope).children.iter().filter(leads_on);
+    // Entrances stand above what they lead on to, but not above regions, which others crowd already.
+    let entrance =
+        |child: &&NodeIndex| regions.is_empty() && diagram.node(**child).kind == NodeKind::Entrance;
+    let early = diagram.node(scope).children.iter().filter(entrance);
     let early: Vec<usize> = early.map(|child| places.place(*child)).collect();
     let backward = rank::backward(places.count, &early, &edges);
     let back_among_regions = |edge: &Across| {

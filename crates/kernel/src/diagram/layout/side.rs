@@ -1,7 +1,7 @@
 //! Where along the side of a box its arrows begin and end.
 
 /// Between two arrows on one side, where there is room.
-pub const SPACING: i32 = 16;
+pub const SPACING: i32 = 14;
 /// Between an arrow and the end of a side.
 pub const CORNER: i32 = 10;
 

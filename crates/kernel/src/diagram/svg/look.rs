@@ -92,10 +92,6 @@ impl NodeLook {
         look.classes = classes.join(" ");
         look
     }
-
-    pub fn is_plain(&self) -> bool {
-        !self.classes.contains("sw-active")
-    }
 }
 
 /// Class, ground and border.
