@@ -39,8 +39,7 @@ struct InboxPage {
     gates: Vec<GateRow>,
     handed_over: Vec<InstanceRow>,
     letters: Vec<LetterRow>,
-    unhandled: Vec<(String, u64, String)>,
-    read: usize,
+    unhandled: Unhandled,
 }
 
 struct QuestionRow {
@@ -80,15 +79,13 @@ pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result
     let frame = Frame::of(&app, &caller, "inbox", "Inbox").live("");
     let shown = app.read(move |app| {
         let (tenant, now) = (&caller.tenant, app.engine.clock().now());
-        let (unhandled, read) = unhandled(app, tenant)?;
         Ok(InboxPage {
             frame,
             questions: questions(app, tenant, now)?,
             gates: gates(app, tenant, now)?,
             handed_over: handed_over(app, tenant, now)?,
             letters: letters(app, tenant, now)?,
-            unhandled,
-            read,
+            unhandled: Unhandled::read(app, tenant)?,
         })
     });
     Ok(page(200, &shown.await?))
@@ -161,31 +158,44 @@ fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<LetterRow
     Ok(found.data.into_iter().map(row).collect())
 }
 
-/// What people have said that nothing came of, with how often and an instance where: of the newest instances, and how
-/// many those were.
-fn unhandled(app: &App, tenant: &TenantId) -> Result<(Vec<(String, u64, String)>, usize), Problem> {
-    let store = app.engine.store();
-    let query = InstanceQuery { limit: READ_MAX, ..InstanceQuery::of(tenant.clone()) };
-    let found = store.instances(&query).map_err(EngineError::from)?;
-    let talks = found.data.iter().filter(|snapshot| snapshot.conversation.is_some());
-    let (mut texts, mut read) = (BTreeMap::<String, (u64, String)>::new(), 0);
-    for snapshot in talks {
-        read += 1;
-        let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
-        let query = HistoryQuery { tenant, instance, cursor: None, limit: ENTRIES_MAX };
-        for entry in store.history(&query).map_err(EngineError::from)?.data {
-            let fell_back = matches!(&entry.answer, Answer::Message(answer) if answer.outcome == MessageOutcome::Fallback);
-            let text = entry.message.and_then(|message| message.text).filter(|_| fell_back);
-            if let Some(text) = text {
-                let seen = texts
-                    .entry(text.trim().to_lowercase())
-                    .or_insert((0, segment(snapshot.instance.as_str())));
-                seen.0 += 1;
+/// What people have said that nothing came of, the most frequent first.
+struct Unhandled {
+    rows: Vec<UnhandledRow>,
+    /// In so many of the newest conversations.
+    read: usize,
+}
+
+struct UnhandledRow {
+    text: String,
+    count: u64,
+    /// The segment of an instance where it was said.
+    segment: String,
+}
+
+impl Unhandled {
+    fn read(app: &App, tenant: &TenantId) -> Result<Self, Problem> {
+        let store = app.engine.store();
+        let query = InstanceQuery { limit: READ_MAX, ..InstanceQuery::of(tenant.clone()) };
+        let found = store.instances(&query).map_err(EngineError::from)?;
+        let (mut texts, mut read) = (BTreeMap::<String, UnhandledRow>::new(), 0);
+        for snapshot in found.data.iter().filter(|snapshot| snapshot.conversation.is_some()) {
+            read += 1;
+            let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
+            let query = HistoryQuery { tenant, instance, cursor: None, limit: ENTRIES_MAX };
+            for entry in store.history(&query).map_err(EngineError::from)?.data {
+                let fallback = MessageOutcome::Fallback;
+                let fell_back =
+                    matches!(&entry.answer, Answer::Message(answer) if answer.outcome == fallback);
+                let said = entry.message.and_then(|message| message.text).filter(|_| fell_back);
+                let Some(text) = said.map(|text| text.trim().to_lowercase()) else { continue };
+                let segment = segment(snapshot.instance.as_str());
+                let row = UnhandledRow { text: text.clone(), count: 0, segment };
+                texts.entry(text).or_insert(row).count += 1;
             }
         }
+        let mut rows: Vec<UnhandledRow> = texts.into_values().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+        rows.truncate(UNHANDLED_MAX);
+        Ok(Self { rows, read })
     }
-    let mut rows: Vec<_> = texts.into_iter().map(|(text, (count, at))| (text, count, at)).collect();
-    rows.sort_by_key(|(_, count, _)| std::cmp::Reverse(*count));
-    rows.truncate(UNHANDLED_MAX);
-    Ok((rows, read))
 }

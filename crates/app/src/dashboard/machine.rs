@@ -33,6 +33,8 @@ const COUNTED_MAX: usize = 1_000;
 /// Instances whose log is read for what is taken and how long it lasts, and entries of each.
 const READ_MAX: usize = 200;
 const ENTRIES_MAX: usize = 200;
+/// Transitions that are named as taken most.
+const TAKEN_MAX: usize = 12;
 
 #[derive(Template)]
 #[template(path = "machines.html")]
@@ -107,8 +109,8 @@ struct MachinePage {
     open: Count,
     states: Vec<StateRow>,
     read: usize,
-    closures: Vec<(String, u64, u32)>,
-    taken: Vec<(String, String, String, u64)>,
+    closures: Vec<ClosureRow>,
+    taken: Vec<TakenRow>,
     versions: Vec<u32>,
     compared: Option<Compared>,
     diagnostics: Vec<DiagnosticRow>,
@@ -127,6 +129,20 @@ struct StateRow {
     entered: u64,
     dwelt: String,
     closed_there: u64,
+}
+
+struct ClosureRow {
+    reason: String,
+    count: u64,
+    /// Of a hundred.
+    share: u64,
+}
+
+struct TakenRow {
+    from: String,
+    to: String,
+    event: String,
+    count: u64,
 }
 
 struct Compared {
@@ -366,24 +382,30 @@ impl Walked {
         }
     }
 
-    /// Reasons with how many, and how many of a hundred that is, the most frequent first.
-    fn closures(&self) -> Vec<(String, u64, u32)> {
+    /// How they ended, the most frequent first.
+    fn closures(&self) -> Vec<ClosureRow> {
         let all: u64 = self.reasons.values().sum();
-        let share = |count: u64| u32::try_from(count * 100 / all.max(1)).unwrap_or(100);
-        let mut rows: Vec<_> =
-            self.reasons.iter().map(|(reason, count)| (reason.clone(), *count, share(*count))).collect();
-        rows.sort_by_key(|(_, count, _)| std::cmp::Reverse(*count));
+        let row = |(reason, count): (&String, &u64)| ClosureRow {
+            reason: reason.clone(),
+            count: *count,
+            share: count * 100 / all.max(1),
+        };
+        let mut rows: Vec<ClosureRow> = self.reasons.iter().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.count));
         rows
     }
 
     /// The transitions that were taken most.
-    fn taken(&self) -> Vec<(String, String, String, u64)> {
-        let row = |((from, to, event), count): (&(String, String, String), &u64)| {
-            (from.clone(), to.clone(), event.clone(), *count)
+    fn taken(&self) -> Vec<TakenRow> {
+        let row = |((from, to, event), count): (&(String, String, String), &u64)| TakenRow {
+            from: from.clone(),
+            to: to.clone(),
+            event: event.clone(),
+            count: *count,
         };
-        let mut rows: Vec<_> = self.transitions.iter().map(row).collect();
-        rows.sort_by_key(|(.., count)| std::cmp::Reverse(*count));
-        rows.truncate(12);
+        let mut rows: Vec<TakenRow> = self.transitions.iter().map(row).collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.count));
+        rows.truncate(TAKEN_MAX);
         rows
     }
 }
