@@ -1,4 +1,5 @@
 //! The dashboard as people meet it: in a real browser, over a real server.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod harness;
 
