@@ -330,4 +330,14 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn a_bucket_is_full_again_when_all_that_was_taken_has_come_back() {
+        let mut bucket = Bucket::new(1.0, 3);
+        assert!(bucket.is_full(at(0)), "as a fresh one is");
+        for _ in 0..2 {
+            assert_eq!(bucket.take(at(0)), Ok(()));
+        }
+        assert!(!bucket.is_full(at(1)) && bucket.is_full(at(2)));
+    }
 }
