@@ -302,6 +302,11 @@ fn instances_are_filtered_and_many_are_moved_at_once() {
     browser.run("document.getElementById('f-machine').value = 'guest'; document.getElementById('f-life').value = 'open'");
     browser.click("form.filter button.first");
     browser.wait("location.search.includes('machine=guest') && document.querySelectorAll('#rows tbody tr').length == 4");
+    browser.click("[data-choose-filter]");
+    browser.see("[data-chosen]", "4");
+    browser.click("[data-choose-all]");
+    browser.click("[data-choose-all]");
+    browser.see("[data-chosen]", "0");
     browser.click("[data-choose-all]");
     browser.fill("#b-word", "take");
     browser.click("[data-bulk] button[value=trial]");

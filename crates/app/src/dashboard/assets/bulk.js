@@ -22,6 +22,28 @@ document.addEventListener("change", (event) => {
 });
 new MutationObserver(show).observe(document.getElementById("rows"), { childList: true });
 
+/** What the page's own filter finds, on all pages. */
+async function found() {
+  const filter = new URLSearchParams(location.search);
+  const query = new URLSearchParams({ limit: "1000" });
+  for (const name of ["machine", "state", "subject", "expiring_within"]) if (filter.get(name)) query.set(name, filter.get(name));
+  if (filter.get("life")) query.set("closed", filter.get("life") === "closed");
+  if (filter.get("only")) query.set(filter.get("only"), "true");
+  const answer = await fetch(`/v1/instances?${query}`);
+  const told = await answer.json();
+  if (!answer.ok) throw new Error(told.detail);
+  return told.data.map((one) => one.id);
+}
+
+form.querySelector("[data-choose-filter]").addEventListener("click", async () => {
+  try {
+    for (const id of await found()) chosen.add(id);
+  } catch (problem) {
+    tell(results, "bad", [problem.message]);
+  }
+  show();
+});
+
 function request(action, word, id, trial) {
   const at = `/v1/instances/${encodeURIComponent(id)}`;
   if (action === "recover") return trial ? [`${at}/explain`, { recover: { reason: word } }] : [`${at}/recover`, { reason: word }];
