@@ -118,7 +118,9 @@ impl Shard {
 
     /// Takes a saved commit into memory, the log, the figures and the feed.
     fn committed(&mut self, commit: Commit, owner: &Owner) -> Receipt {
-        log(&commit.tenant, &commit.instance, &commit.entry);
+        if self.settings.logs_commits {
+            log(&commit.tenant, &commit.instance, &commit.entry);
+        }
         let decided_on = match &commit.after {
             Some(_) => None,
             None => self.hot.snapshot(&(commit.tenant.clone(), commit.instance.clone())),

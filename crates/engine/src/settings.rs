@@ -35,6 +35,15 @@ pub struct Settings {
     pub clean_up_every: Delay,
     /// Records deleted at one go.
     pub clean_up_max: usize,
+    /// Whether the log has a line for each commit.
+    pub logs_commits: bool,
+}
+
+impl Settings {
+    /// Of an engine over a store that nothing is kept of: what it commits has not happened.
+    pub fn of_rehearsal() -> Self {
+        Self { logs_commits: false, ..Self::default() }
+    }
 }
 
 impl Default for Settings {
@@ -54,6 +63,7 @@ impl Default for Settings {
             retention: Delay::from_secs(30 * 86_400),
             clean_up_every: Delay::from_secs(60),
             clean_up_max: 1_000,
+            logs_commits: true,
         }
     }
 }

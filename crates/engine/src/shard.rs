@@ -279,18 +279,24 @@ impl Shard {
         let claim = || self.store.claim_due(now, lease_until, self.settings.batch_timers_max);
         let claimed = self.metrics.timed("claim_due", claim);
         let latest = now.plus(if self.is_shared { LOOK_AGAIN } else { NAP_MAX });
-        match claimed {
-            Ok(claimed) => self.fire(claimed, now),
+        let some = match claimed {
+            Ok(claimed) => {
+                let some = !claimed.is_empty();
+                self.fire(claimed, now);
+                some
+            }
             Err(error) => {
                 tracing::error!("failed to ask for due timers: {error}");
                 self.fired.failed = true;
+                false
             }
-        }
+        };
         self.next_due = match self.store.next_due() {
             Ok(next) => next.map_or(latest, |next| next.min(latest)),
             Err(_) => now.plus(LOOK_AGAIN),
         };
-        self.next_due <= now
+        // Where nothing was due, nothing is, whatever the clock has come to: at its end there is no later.
+        some && self.next_due <= now
     }
 
     /// What there is then is for others to count: it may take longer than inputs can wait.

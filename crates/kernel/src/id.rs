@@ -106,6 +106,10 @@ fn check_identifier(noun: &str, text: &str) -> Result<(), String> {
     if text.len() > IDENTIFIER_BYTES_MAX {
         return Err(format!("the {noun} has {} bytes; {IDENTIFIER_BYTES_MAX} are allowed", text.len()));
     }
+    // In an address they are ways, not names.
+    if matches!(text, "." | "..") {
+        return Err(format!("the {noun} is `{text}`, which no address can name"));
+    }
     match text.chars().find(|c| c.is_control()) {
         Some(control) => Err(format!("the {noun} contains the control character {control:?}")),
         None => Ok(()),

@@ -89,7 +89,7 @@ pub(crate) fn chat(args: &ChatArgs) -> CommandResult {
         check_locale(&machine, locale)?;
     }
     let mut chat = Chat {
-        engine: Engine::start(store, machines, clock, Settings::default()),
+        engine: Engine::start(store, machines, clock, Settings::of_rehearsal()),
         machine: machine.name.clone(),
         subject: Subject::parse("you").map_err(Failure)?,
         tenant: TenantId::default_tenant(),

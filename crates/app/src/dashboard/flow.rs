@@ -9,11 +9,11 @@ use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::words::{self, FieldRow, When, rough};
+use crate::dashboard::page::{Frame, page};
+use crate::dashboard::words::{self, FieldRow, When, Word, rough};
 use crate::http::flows::{self, Found, ListQuery};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, Segments, segment};
+use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
 use crate::pictures::overlay_of_flow;
 
@@ -91,12 +91,12 @@ struct FlowRow {
 
 pub async fn list(
     State(app): State<Shared>,
-    Visitor(caller): Visitor,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
-) -> Result<Response, PageProblem> {
+) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "flows", "Flows").live("");
     let query = filter.query()?;
-    let shown = app.read(move |app| {
+    let shown = app.read_in_turn(move |app| {
         let now = app.engine.clock().now();
         let found = flows::listed(app, &caller.tenant, query)?;
         let row = |snapshot: &Snapshot| {
@@ -170,6 +170,7 @@ struct PhaseRow {
 }
 
 struct OptionRow {
+    anchor: String,
     action: &'static str,
     phase: Option<String>,
     url: String,
@@ -199,11 +200,11 @@ struct Bar {
 pub async fn show(
     State(app): State<Shared>,
     Segments(id): Segments<InstanceId>,
-    Visitor(caller): Visitor,
-) -> Result<Response, PageProblem> {
+    caller: Caller,
+) -> Result<Response, Problem> {
     let frame =
         Frame::of(&app, &caller, "flows", id.as_str()).live(&format!("&instance={}", segment(id.as_str())));
-    let shown = app.read(move |app| {
+    let shown = app.read_in_turn(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let now = app.engine.clock().now();
         flow_page(app, frame, &found, &found.view(now)?, now)
@@ -254,7 +255,7 @@ impl PhaseRow {
             attempts,
             took: view.took_ms.map(|ms| rough(Delay::from_millis(ms))).unwrap_or_default(),
             by: view.by.clone().unwrap_or_default(),
-            waits_for: view.waits_for.clone().unwrap_or_default(),
+            waits_for: view.waits_for.as_ref().map(|what| what.replace('`', "")).unwrap_or_default(),
             error: view.error.as_ref().map(|error| format!("{}: {}", error.code, error.message)),
         }
     }
@@ -262,25 +263,31 @@ impl PhaseRow {
 
 fn options(view: &FlowView, at: &str) -> Vec<OptionRow> {
     let row = |option: &kernel::flow::RecoveryOption| {
+        let flags = [("--by", "by"), ("--reason", "reason")];
         let (url, command) = match &option.phase {
-            Some(phase) => (
-                format!("/v1/flows/{at}/phases/{}/{}", segment(phase), option.action),
-                format!(
-                    "statewright flow do {} {phase} {} --by {{by}} --reason {{reason}}",
-                    view.id, option.action
-                ),
-            ),
-            None => (
-                format!("/v1/flows/{at}/{}", option.action),
-                format!("statewright flow {} {} --by {{by}} --reason {{reason}}", option.action, view.id),
-            ),
+            Some(phase) => {
+                let about = [Word::Is(view.id.as_str()), Word::Is(phase), Word::Is(option.action)];
+                (
+                    format!("/v1/flows/{at}/phases/{}/{}", segment(phase), option.action),
+                    words::command(&["statewright", "flow", "do"], &about, &flags),
+                )
+            }
+            None => {
+                let run = ["statewright", "flow", option.action];
+                (
+                    format!("/v1/flows/{at}/{}", option.action),
+                    words::command(&run, &[Word::Is(view.id.as_str())], &flags),
+                )
+            }
         };
         OptionRow {
+            anchor: words::anchor(&url),
             action: option.action,
             phase: option.phase.as_ref().map(ToString::to_string),
             url,
             command,
-            description: option.description.clone(),
+            // What is code in a terminal is plain here.
+            description: option.description.replace('`', ""),
             reopens: option.reopens.unwrap_or_default(),
             may_harm: matches!(option.action, "rollback" | "cancel" | "fail" | "reject"),
         }

@@ -9,16 +9,18 @@ use axum::response::Response;
 use engine::EngineError;
 use kernel::commit::{Answer, EffectKind};
 use kernel::conversation::{ClarificationStatus, MessageOutcome, ReplyOption};
-use kernel::flow::PhaseState;
+use kernel::flow::{Gate, PhaseState};
 use kernel::id::TenantId;
 use kernel::time::Timestamp;
-use store::{ClarificationQuery, EffectQuery, EffectStatus, HistoryQuery, InstanceQuery, PhaseQuery};
+use store::{
+    ClarificationQuery, EffectQuery, EffectStatus, HistoryQuery, InstanceQuery, PhaseLine, PhaseQuery,
+};
 
 use crate::dashboard::instances::InstanceRow;
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::words::When;
+use crate::dashboard::page::{Frame, page};
+use crate::dashboard::words::{self, When, Word};
 use crate::http::problem::Problem;
-use crate::http::request::segment;
+use crate::http::request::{Caller, segment};
 use crate::http::{App, Shared};
 
 /// Rows of each list.
@@ -43,6 +45,7 @@ struct InboxPage {
 }
 
 struct QuestionRow {
+    anchor: String,
     id: String,
     segment: String,
     machine: String,
@@ -62,6 +65,11 @@ struct GateRow {
     /// What says yes: `approve` or `validate`.
     yes: &'static str,
     since: When,
+    anchor: String,
+    /// Who has to say it, and how.
+    wants: String,
+    reason: bool,
+    command: String,
 }
 
 struct LetterRow {
@@ -73,11 +81,12 @@ struct LetterRow {
     attempts: u32,
     error: String,
     created: When,
+    command: String,
 }
 
-pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
+pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "inbox", "Inbox").live("");
-    let shown = app.read(move |app| {
+    let shown = app.read_in_turn(move |app| {
         let (tenant, now) = (&caller.tenant, app.engine.clock().now());
         Ok(InboxPage {
             frame,
@@ -97,6 +106,7 @@ fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<Questio
         ClarificationQuery { tenant: tenant.clone(), status, id: None, cursor: None, limit: SHOWN_MAX };
     let found = app.engine.store().clarifications(&query).map_err(EngineError::from)?;
     let row = |one: kernel::conversation::Clarification| QuestionRow {
+        anchor: words::anchor(&one.id),
         options: one.reply_options(),
         segment: segment(one.instance.as_str()),
         machine: one.machine.to_string(),
@@ -116,17 +126,46 @@ fn gates(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<GateRow>, P
     {
         let query = PhaseQuery { state: Some(state), limit: SHOWN_MAX, ..PhaseQuery::of(tenant.clone()) };
         let found = app.engine.store().phases(&query).map_err(EngineError::from)?;
-        rows.extend(found.data.into_iter().map(|line| GateRow {
-            segment: segment(line.instance.as_str()),
-            flow_id: line.instance.to_string(),
-            flow: line.machine.to_string(),
-            phase_segment: segment(&line.row.phase),
-            phase: line.row.phase.to_string(),
-            yes,
-            since: When::of(line.row.since, now),
-        }));
+        rows.extend(found.data.into_iter().map(|line| GateRow::of(app, line, yes, now)));
     }
+    // Who works through them from the top does not have them change under the hand.
+    rows.sort_by(|one, other| one.since.exact.cmp(&other.since.exact));
     Ok(rows)
+}
+
+impl GateRow {
+    fn of(app: &App, line: PhaseLine, yes: &'static str, now: Timestamp) -> Self {
+        let (flow_id, phase) = (line.instance.to_string(), line.row.phase.to_string());
+        let machine = app.engine.machines().current_for(&line.tenant, &line.machine).ok();
+        let flow = machine.as_ref().and_then(|machine| machine.flow.as_ref());
+        let written = flow.and_then(|flow| flow.by_name(&phase).map(|index| flow.phase(index)));
+        let gate = written.and_then(|phase| {
+            if yes == "approve" { phase.approval.as_ref() } else { phase.validation.as_ref() }
+        });
+        let run = ["statewright", "flow", "do"];
+        let about = [Word::Is(&flow_id), Word::Is(&phase), Word::Is(yes)];
+        Self {
+            anchor: words::anchor(&format!("{flow_id} {phase}")),
+            command: words::command(&run, &about, &[("--by", "by"), ("--reason", "reason")]),
+            segment: segment(line.instance.as_str()),
+            phase_segment: segment(&line.row.phase),
+            flow: line.machine.to_string(),
+            since: When::of(line.row.since, now),
+            wants: gate.map(wants).unwrap_or_default(),
+            reason: gate.is_some_and(|gate| gate.reason),
+            flow_id,
+            phase,
+            yes,
+        }
+    }
+}
+
+/// `by security, with a reason, not by who did the work`.
+fn wants(gate: &Gate) -> String {
+    let by = (!gate.by.is_empty()).then(|| format!("by {}", gate.by.join(" or ")));
+    let reason = gate.reason.then(|| "with a reason".to_owned());
+    let eyes = gate.four_eyes.then(|| "not by who did the work".to_owned());
+    [by, reason, eyes].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<InstanceRow>, Problem> {
@@ -147,6 +186,11 @@ fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<LetterRow
             EffectKind::Notice(notice) => format!("notice of {}", notice.event),
             EffectKind::Tell(told) => told.describe(),
         },
+        command: words::command(
+            &["statewright", "dead-letters", "--retry"],
+            &[Word::Is(&one.effect.key)],
+            &[],
+        ),
         id: one.effect.key,
         segment: segment(one.instance.as_str()),
         instance: one.instance.to_string(),

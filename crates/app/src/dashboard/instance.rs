@@ -11,7 +11,7 @@ use kernel::commit::{Answer, Entry, EntryCause};
 use kernel::conversation::{ReplyOption, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::flow::FlowView;
-use kernel::id::{InstanceId, Revision, TenantId};
+use kernel::id::{InstanceId, Revision, Subject, TenantId};
 use kernel::machine::Machine;
 use kernel::refusal::Considered;
 use kernel::snapshot::{Snapshot, Stuck};
@@ -19,10 +19,10 @@ use kernel::time::Timestamp;
 use serde::Deserialize;
 use store::HistoryQuery;
 
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
-use crate::dashboard::words::{self, FieldRow, When};
+use crate::dashboard::page::{Frame, page};
+use crate::dashboard::words::{self, FieldRow, When, Word};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, Segments, segment};
+use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
 use crate::pictures::{overlay_along, overlay_of_flow};
 
@@ -58,6 +58,31 @@ struct InstancePage {
     /// Of how many they are the newest.
     entries_all: usize,
     takes_messages: bool,
+    commands: Commands,
+}
+
+/// What its forms do, as command lines.
+struct Commands {
+    send: String,
+    event: String,
+    recover: String,
+}
+
+impl Commands {
+    fn of(snapshot: &Snapshot) -> Self {
+        let (id, machine) = (snapshot.instance.as_str(), snapshot.machine.as_str());
+        let subject = snapshot.subject.as_ref().map(Subject::as_str).unwrap_or_default();
+        let said = [Word::Is(machine), Word::Is(subject), Word::Field("text")];
+        Self {
+            send: words::command(&["statewright", "send"], &said, &[]),
+            event: words::command(
+                &["statewright", "event"],
+                &[Word::Is(id), Word::Field("event")],
+                &[("--payload", "payload")],
+            ),
+            recover: words::command(&["statewright", "recover"], &[Word::Is(id)], &[("--reason", "reason")]),
+        }
+    }
 }
 
 /// What should catch the eye.
@@ -107,6 +132,8 @@ struct EntryRow {
     key: String,
     trace_id: Option<String>,
     is_shown: bool,
+    /// Whether it ended the instance, and the reason says how.
+    closes: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -118,12 +145,12 @@ pub struct ShowQuery {
 pub async fn show(
     State(app): State<Shared>,
     Segments(id): Segments<InstanceId>,
-    Visitor(caller): Visitor,
+    caller: Caller,
     Asked(asked): Asked<ShowQuery>,
-) -> Result<Response, PageProblem> {
+) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "instances", id.as_str())
         .live(&format!("&instance={}", segment(id.as_str())));
-    let shown = app.read(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
+    let shown = app.read_in_turn(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
     Ok(page(200, &shown.await?))
 }
 
@@ -184,6 +211,7 @@ fn instance_page(
             .map(|entry| EntryRow::of(entry, machine, snapshot.revision, real_now))
             .collect(),
         entries_all,
+        commands: Commands::of(&snapshot),
         takes_messages: snapshot.subject.is_some()
             && machine.is_some_and(|machine| machine.conversation.is_some()),
     })
@@ -304,7 +332,8 @@ impl EntryRow {
             anchor: words::anchor(&format!("{} {}", entry.revision, entry.key)),
             revision: entry.revision,
             when: When::of(entry.at, now),
-            is_shown: entry.revision == shown,
+            is_shown: entry.success && entry.revision == shown,
+            closes: closes(&entry.answer),
             event: entry.event,
             from: entry.from,
             to: entry.to,
@@ -316,11 +345,19 @@ impl EntryRow {
             reason: entry.reason,
             code: entry.code,
             looping: entry.looping,
-            payload: words::fields(&entry.payload, machine),
+            payload: words::payload(&entry.payload, machine),
             why,
             key: entry.key.to_string(),
             trace_id: entry.trace_id,
         }
+    }
+}
+
+fn closes(answer: &Answer) -> bool {
+    match answer {
+        Answer::Message(answer) => answer.closure_reason.is_some(),
+        Answer::Event(answer) => answer.closure_reason.is_some(),
+        Answer::Refused(_) => false,
     }
 }
 

@@ -10,10 +10,10 @@ use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::InstanceQuery;
 
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, When};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, segment};
+use crate::http::request::{Asked, Caller, segment};
 use crate::http::{App, Shared};
 
 const PAGE: usize = 50;
@@ -77,12 +77,12 @@ impl InstanceRow {
 
 pub async fn list(
     State(app): State<Shared>,
-    Visitor(caller): Visitor,
+    caller: Caller,
     Asked(filter): Asked<Filter>,
-) -> Result<Response, PageProblem> {
+) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "instances", "Instances").live("");
     let query = InstanceQuery { limit: PAGE, ..query(&app, &filter, InstanceQuery::of(caller.tenant))? };
-    let shown = app.read(move |app| {
+    let shown = app.read_in_turn(move |app| {
         let now = app.engine.clock().now();
         let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
         Ok(InstancesPage {

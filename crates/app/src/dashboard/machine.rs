@@ -21,10 +21,10 @@ use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::command::machine_files::stories_named;
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{Count, rough};
 use crate::http::problem::Problem;
-use crate::http::request::{Asked, Segments, segment};
+use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
 use crate::pictures::steps;
 
@@ -51,9 +51,9 @@ struct MachineLine {
     open: Count,
 }
 
-pub async fn list(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
+pub async fn list(State(app): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "machines", "Machines").live("");
-    let shown = app.read(move |app| {
+    let shown = app.read_in_turn(move |app| {
         let line = |machine: std::sync::Arc<Machine>| {
             let open = open_instances(app, &caller.tenant, &machine.name)?;
             Ok(MachineLine {
@@ -108,6 +108,8 @@ struct MachinePage {
     picture: String,
     open: Count,
     states: Vec<StateRow>,
+    /// Open instances in states that this version does not have.
+    elsewhere: usize,
     read: usize,
     closures: Vec<ClosureRow>,
     taken: Vec<TakenRow>,
@@ -179,12 +181,12 @@ pub struct ShowQuery {
 pub async fn show(
     State(app): State<Shared>,
     Segments(name): Segments<MachineName>,
-    Visitor(caller): Visitor,
+    caller: Caller,
     Asked(asked): Asked<ShowQuery>,
-) -> Result<Response, PageProblem> {
+) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "machines", name.as_str())
         .live(&format!("&machine={}", segment(name.as_str())));
-    let shown = app.read(move |app| machine_page(app, frame, &caller.tenant, &name, &asked));
+    let shown = app.read_in_turn(move |app| machine_page(app, frame, &caller.tenant, &name, &asked));
     Ok(page(200, &shown.await?))
 }
 
@@ -227,6 +229,7 @@ fn machine_page(
         customised: machine.is_customised(),
         picture: app.pictures.picture(&machine, &heat(&of_version, &walked)),
         states: state_rows(&machine, &open, &walked),
+        elsewhere: open.iter().filter(|one| machine.flow.is_none() && has_no_place(&machine, one)).count(),
         open: Count { known: open.len(), more },
         read: walked.instances,
         closures: walked.closures(),
@@ -241,6 +244,10 @@ fn machine_page(
         talks: machine.conversation.is_some(),
         is_flow: machine.flow.is_some(),
     })
+}
+
+fn has_no_place(machine: &Machine, snapshot: &Snapshot) -> bool {
+    snapshot.configuration.iter().any(|path| machine.chart.by_path(path).is_none())
 }
 
 /// How many are where, and how often each way was gone.

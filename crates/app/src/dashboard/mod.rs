@@ -22,6 +22,7 @@ use axum::routing::get;
 
 use crate::http::Shared;
 
+pub use page::nowhere;
 pub use pulse::{Pulse, keep_pulse};
 
 /// The pages, beside the routes of the HTTP interface.
@@ -36,6 +37,7 @@ pub fn routes() -> Router<Shared> {
         .route("/machines/{name}", get(machine::show))
         .route("/machines/{name}/simulator", get(simulator::show).post(simulator::play))
         .route("/inbox", get(inbox::show))
+        .layer(axum::middleware::from_fn(page::told_as_page))
         .route("/sign-in", get(page::sign_in))
         .route("/assets/{name}", get(assets::get))
 }

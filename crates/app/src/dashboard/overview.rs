@@ -14,10 +14,11 @@ use kernel::snapshot::Snapshot;
 use store::{ClarificationQuery, EffectQuery, EffectStatus, InstanceQuery, PhaseQuery};
 
 use crate::dashboard::instances::InstanceRow;
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::page::{Frame, page};
 use crate::dashboard::pulse::points;
 use crate::dashboard::words::{Count, rough, thousands};
 use crate::http::problem::Problem;
+use crate::http::request::Caller;
 use crate::http::{App, Shared};
 
 /// Nothing is counted beyond it: who has more of something has more than can be looked through.
@@ -74,11 +75,11 @@ struct StoreFacts {
     up: String,
 }
 
-pub async fn show(State(app): State<Shared>, Visitor(caller): Visitor) -> Result<Response, PageProblem> {
+pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "overview", "Overview").live("");
     // What goes through is read every two seconds, whether anything happens or not.
     let frame = Frame { every: 2, ..frame };
-    let shown = app.read(move |app| overview(app, frame, &caller.tenant));
+    let shown = app.read_in_turn(move |app| overview(app, frame, &caller.tenant));
     Ok(page(200, &shown.await?))
 }
 
@@ -114,19 +115,19 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
             "/instances?life=closed",
         ),
         Tile::plain(pending(app, tenant)?.to_string(), "questions that wait for an answer", "/inbox"),
-        Tile::plain(gates(app, tenant)?.to_string(), "phases that wait for a yes", "/inbox"),
+        Tile::plain(gates(app, tenant)?.to_string(), "phases that wait for approval or validation", "/inbox"),
         Tile::plain(thousands(handed_over as u64), "handed over to a person", "/inbox#handed-over"),
     ];
     tiles.push(answered(app, tenant)?);
     tiles.push(Tile::plain(
         thousands(app.engine.metrics().repeats()),
         "repeats that were not taken twice, since the start",
-        "/metrics",
+        "",
     ));
     tiles.push(Tile::plain(
         thousands(app.engine.metrics().refused("invalid_transition")),
         "invalid transitions that were refused, since the start",
-        "/metrics",
+        "",
     ));
     let row = |snapshot: &Snapshot| InstanceRow::of(app, snapshot, now);
     let readings = app.pulse.readings();

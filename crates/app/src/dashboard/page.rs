@@ -1,15 +1,17 @@
 //! What every page has: the frame around it, who looks at it, its headers, and how it says that something went wrong.
 
 use askama::Template;
-use axum::extract::{FromRequestParts, State};
-use axum::http::request::Parts;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
+use serde::Deserialize;
 
 use crate::access::Scope;
+use crate::dashboard::words;
 use crate::http::Shared;
-use crate::http::problem::Problem;
-use crate::http::request::Caller;
+use crate::http::problem::{self, Problem};
+use crate::http::request::{Asked, Caller};
 
 /// Scripts and styles come from here alone, and nobody may put a page into a frame of theirs.
 const CONTENT_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
@@ -34,6 +36,10 @@ pub struct Frame {
     pub tenant: String,
     /// Whether somebody had to sign in.
     pub signed_in: bool,
+    /// What the visitor's key opens.
+    pub scope: &'static str,
+    /// The time of the server, by whose clock times on the page go on; empty if that clock is moved by hand.
+    pub now: String,
     /// What whoever looks may do besides looking.
     pub may_write: bool,
     pub may_operate: bool,
@@ -44,25 +50,16 @@ pub struct Frame {
     pub every: u32,
 }
 
-/// Who looks at a page. Somebody who would have to sign in is sent there.
-#[derive(Debug)]
-pub struct Visitor(pub Caller);
-
-impl FromRequestParts<Shared> for Visitor {
-    type Rejection = PageProblem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Shared) -> Result<Self, PageProblem> {
-        Ok(Self(Caller::from_request_parts(parts, app).await?))
-    }
-}
-
 impl Frame {
     pub fn of(app: &Shared, caller: &Caller, section: &'static str, title: impl Into<String>) -> Self {
+        let clock = app.engine.clock();
         Self {
             title: title.into(),
             section,
             tenant: caller.tenant.to_string(),
             signed_in: !app.access.is_open(),
+            scope: caller.scope.as_str(),
+            now: if clock.is_virtual() { String::new() } else { clock.now().to_string() },
             may_write: caller.may(Scope::Write),
             may_operate: caller.may(Scope::Operate),
             version: env!("CARGO_PKG_VERSION"),
@@ -99,43 +96,52 @@ struct ProblemPage {
     detail: String,
 }
 
-/// Why there is no such page, as a page.
-#[derive(Debug)]
-pub struct PageProblem(Problem);
+/// Whatever goes wrong on a page is told as one, and whoever is not known here is sent to sign in and back.
+pub async fn told_as_page(request: Request, next: Next) -> Response {
+    let place = request.uri().path_and_query().map(ToString::to_string).unwrap_or_default();
+    let may_come_back = request.method() == Method::GET;
+    let response = next.run(request).await;
+    let Some(problem) = response.extensions().get::<Problem>() else { return response };
+    if problem.status() == 401 && may_come_back {
+        return Redirect::to(&format!("/sign-in?{}", words::query(&[("next", &place)]))).into_response();
+    }
+    told(problem)
+}
 
-impl From<Problem> for PageProblem {
-    fn from(problem: Problem) -> Self {
-        Self(problem)
+fn told(problem: &Problem) -> Response {
+    let (status, title, detail) = (problem.status(), problem.title(), problem.detail().to_owned());
+    page(status, &ProblemPage { status, title, detail })
+}
+
+/// What there is at an address that nothing is at: for a browser a page, for a program a problem.
+pub async fn nowhere(uri: Uri, headers: HeaderMap) -> Response {
+    let problem = problem::no_such_route(uri).await;
+    let accepted = headers.get("accept").and_then(|accepted| accepted.to_str().ok());
+    match accepted.is_some_and(|accepted| accepted.contains("text/html")) {
+        true => told(&problem),
+        false => problem.into_response(),
     }
 }
 
-impl From<engine::EngineError> for PageProblem {
-    fn from(error: engine::EngineError) -> Self {
-        Self(Problem::from(error))
-    }
-}
-
-impl IntoResponse for PageProblem {
-    fn into_response(self) -> Response {
-        let Self(problem) = self;
-        if problem.status() == 401 {
-            return Redirect::to("/sign-in").into_response();
-        }
-        let (title, detail) = (problem.title(), problem.detail().to_owned());
-        page(problem.status(), &ProblemPage { status: problem.status(), title, detail })
-    }
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct SignInQuery {
+    wrong: Option<String>,
+    next: String,
 }
 
 #[derive(Template)]
 #[template(path = "sign_in.html")]
 struct SignInPage {
     wrong: bool,
+    /// Where to go then.
+    next: String,
 }
 
 /// Where nobody has to sign in, there is nothing to do here.
-pub async fn sign_in(State(app): State<Shared>, uri: axum::http::Uri) -> Response {
+pub async fn sign_in(State(app): State<Shared>, Asked(asked): Asked<SignInQuery>) -> Response {
     if app.access.is_open() {
         return Redirect::to("/").into_response();
     }
-    page(200, &SignInPage { wrong: uri.query() == Some("wrong") })
+    page(200, &SignInPage { wrong: asked.wrong.is_some(), next: asked.next })
 }

@@ -22,16 +22,18 @@ use serde::Deserialize;
 use store::{HistoryQuery, MemoryStore};
 
 use crate::dashboard::instance::why_lines;
-use crate::dashboard::page::{Frame, PageProblem, Visitor, page};
+use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, FieldRow, When};
 use crate::http::Shared;
 use crate::http::problem::Problem;
-use crate::http::request::{Body, Segments};
+use crate::http::request::{Body, Caller, Segments};
 use crate::pictures::Pictures;
 
 /// A conversation that is tried out is short.
 const STEPS_MAX: usize = 100;
 const ADVANCE_MAX: Delay = Delay::from_secs(30 * 86_400);
+/// How far from now it may have begun: times have an end.
+const BEGAN_MAX: Delay = Delay::from_secs(10 * 365 * 86_400);
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -84,37 +86,44 @@ struct Bubble {
 pub async fn show(
     State(app): State<Shared>,
     Segments(name): Segments<MachineName>,
-    Visitor(caller): Visitor,
-) -> Result<Response, PageProblem> {
-    answer(app, &name, Visitor(caller), Conversation::default()).await
+    caller: Caller,
+) -> Result<Response, Problem> {
+    answer(app, &name, caller, Conversation::default()).await
 }
 
 pub async fn play(
     State(app): State<Shared>,
     Segments(name): Segments<MachineName>,
-    Visitor(caller): Visitor,
+    caller: Caller,
     Body(conversation): Body<Conversation>,
-) -> Result<Response, PageProblem> {
-    answer(app, &name, Visitor(caller), conversation).await
+) -> Result<Response, Problem> {
+    answer(app, &name, caller, conversation).await
 }
 
 async fn answer(
     app: Shared,
     name: &MachineName,
-    Visitor(caller): Visitor,
+    caller: Caller,
     conversation: Conversation,
-) -> Result<Response, PageProblem> {
+) -> Result<Response, Problem> {
     let machine = app.engine.machines().current_for(&caller.tenant, name)?;
     if machine.conversation.is_none() {
         let detail = format!("the machine `{name}` has no `conversation` section to talk to");
-        return Err(Problem::not_found(detail).into());
+        return Err(Problem::not_found(detail));
     }
     if conversation.steps.len() > STEPS_MAX {
         let detail = format!("a conversation that is tried out may have {STEPS_MAX} steps; begin again");
-        return Err(Problem::bad_request("malformed_body", detail).into());
+        return Err(Problem::bad_request("malformed_body", detail));
+    }
+    let now = app.engine.clock().now();
+    let began = conversation.began.unwrap_or(now);
+    if began.since(now).max(now.since(began)) > BEGAN_MAX {
+        let detail = format!("a conversation cannot have begun at {began}, ten years or more from now");
+        return Err(Problem::bad_request("malformed_body", detail));
     }
     let frame = Frame::of(&app, &caller, "machines", format!("Trying {name}"));
-    let shown = app.read(move |app| Rehearsal::play(machine, &conversation)?.page(frame, &app.pictures));
+    let shown =
+        app.read_in_turn(move |app| Rehearsal::play(machine, &conversation)?.page(frame, &app.pictures));
     Ok(page(200, &shown.await?))
 }
 
@@ -140,7 +149,7 @@ impl Rehearsal {
         let adopted = machines.adopt(&*store, machine, began);
         let machine = adopted.map_err(crate::http::refused_definition)?;
         let mut rehearsal = Self {
-            engine: Engine::start(store, machines, clock, Settings::default()),
+            engine: Engine::start(store, machines, clock, Settings::of_rehearsal()),
             machine,
             tenant: TenantId::default_tenant(),
             subject: Subject::parse("you")
@@ -235,6 +244,8 @@ impl Rehearsal {
         self.engine.clock().advance(by.min(ADVANCE_MAX));
         self.engine.recover()?;
         self.aside(format!("{by} later"));
+        // What was asked or said before is over.
+        self.why.clear();
         for entry in self.log()?.iter().skip(before) {
             self.aside(format!("{} came", entry.event));
             self.told(&entry.answer);
@@ -272,7 +283,11 @@ impl Rehearsal {
             version: self.machine.version,
             began: self.began.to_string(),
             locales: conversation.map(|conversation| conversation.locales.clone()).unwrap_or_default(),
-            buttons: self.buttons,
+            buttons: if session.as_ref().is_some_and(Snapshot::is_closed) {
+                Vec::new()
+            } else {
+                self.buttons
+            },
             bubbles: self.bubbles,
             closed: session.as_ref().and_then(|s| s.closure.as_ref()).map(|closure| closure.reason.clone()),
             picture: pictures.picture(&self.machine, &overlay),

@@ -6,7 +6,7 @@ use kernel::id::Digest;
 use kernel::input::Fields;
 use kernel::machine::Machine;
 use kernel::time::{Delay, Timestamp};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A moment as people read it: how long ago or in how long, and exactly.
 #[derive(Clone, Debug)]
@@ -87,11 +87,20 @@ pub struct FieldRow {
     pub secret: bool,
 }
 
-/// What of `fields` may be seen: of what the machine calls secret only that there is something.
-pub fn fields(fields: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
+/// What of a context may be seen: of what the machine calls secret only that there is something. A machine that is not
+/// known cannot say what is.
+pub fn fields(context: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
+    rows(context, |name| machine.is_none_or(|machine| machine.secrets.iter().any(|secret| **secret == *name)))
+}
+
+/// What may be seen of that which came with an event: where anything is secret, any of it may become that.
+pub fn payload(payload: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
+    rows(payload, |_| machine.is_none_or(|machine| !machine.secrets.is_empty()))
+}
+
+fn rows(fields: &Fields, is_secret: impl Fn(&str) -> bool) -> Vec<FieldRow> {
     let row = |(name, value): (&String, &Value)| {
-        // A machine that is not known cannot say what is secret.
-        let secret = machine.is_none_or(|machine| machine.secrets.iter().any(|secret| **secret == **name));
+        let secret = is_secret(name);
         let value = match (secret, value) {
             (true, Value::Null) => "null".to_owned(),
             (true, _) => "\u{2022}\u{2022}\u{2022}\u{2022}".to_owned(),
@@ -107,6 +116,26 @@ pub fn query(fields: &[(&str, &str)]) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(fields.iter().filter(|(_, value)| !value.is_empty()));
     query.finish()
+}
+
+/// A command line for scripts of pages, which quote it: words, then what it is about; `[name]` stands for a field of the
+/// form, and of flags each is left out whose field is empty.
+pub fn command(run: &[&str], about: &[Word<'_>], flags: &[(&str, &str)]) -> String {
+    let about: Vec<Value> = about
+        .iter()
+        .map(|word| match word {
+            Word::Is(text) => json!(text),
+            Word::Field(name) => json!([name]),
+        })
+        .collect();
+    json!({ "run": run, "args": about, "flags": flags }).to_string()
+}
+
+/// A word of a command line.
+#[derive(Clone, Copy, Debug)]
+pub enum Word<'w> {
+    Is(&'w str),
+    Field(&'w str),
 }
 
 /// A name that may stand in an `id` of HTML whatever it is made of.

@@ -115,6 +115,10 @@ pub async fn create(
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { machine, id, subject, context, key, by } = body;
+    if machine.is_own() {
+        let detail = format!("`{machine}` is the server's own: nobody else creates its instances");
+        return Err(Problem::forbidden("own_machine", detail));
+    }
     let input = caller.input(
         "key",
         key,

@@ -49,6 +49,7 @@ use kernel::commit::Answer;
 use kernel::input::Input;
 use kernel::machine::Machine;
 use store::KeyedStore;
+use tokio::sync::Semaphore;
 
 use crate::access::{Access, BackupKey};
 use crate::connections::Connections;
@@ -65,6 +66,9 @@ use stream::Streams;
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// How long an input may wait for its commit before its sender is told to come back with the same key.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+
+/// Reads that take a while, at one time: more would take the processors from those who commit.
+const TURNS: usize = 4;
 
 /// What all handlers share.
 #[derive(Debug)]
@@ -87,6 +91,8 @@ pub struct App {
     /// Folders with definitions, and with the stories beside them.
     pub machine_folders: Vec<PathBuf>,
     pub streams: Streams,
+    /// Of reads that take a while.
+    turns: Arc<Semaphore>,
     pub pictures: Pictures,
     pub started: Instant,
 }
@@ -123,6 +129,7 @@ impl App {
             pulse: Pulse::default(),
             machine_folders: Vec::new(),
             streams: Streams::default(),
+            turns: Arc::new(Semaphore::new(TURNS)),
             pictures: Pictures::default(),
             started,
         }
@@ -191,6 +198,19 @@ impl App {
         });
         // Advice that panicked is no reason to lose the message.
         advised.await.unwrap_or(input)
+    }
+
+    /// `read`, for what takes a while: a few at a time, and only as long as somebody waits for it.
+    pub async fn read_in_turn<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&App) -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.map_err(|_| Problem::internal())?;
+        self.read(move |app| {
+            let _turn = turn;
+            read(app)
+        })
+        .await
     }
 
     /// Runs a store read where blocking is allowed.
@@ -295,7 +315,7 @@ pub fn router(app: Shared) -> Router {
         .route("/readyz", get(operations::readyz))
         .route("/metrics", get(operations::metrics))
         .route("/openapi.json", get(openapi::document))
-        .fallback(problem::no_such_route)
+        .fallback(dashboard::nowhere)
         .method_not_allowed_fallback(problem::wrong_method)
         .with_state(app)
 }

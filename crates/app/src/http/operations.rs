@@ -1,7 +1,7 @@
 //! Running the server: health, figures, information, recovery, the virtual clock.
 
 use axum::extract::State;
-use axum::http::HeaderValue;
+use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use engine::health::Check;
 use engine::{EngineError, RecoveryReport};
@@ -82,13 +82,20 @@ pub async fn health(State(app): State<Shared>, _: Caller) -> Result<Response, Pr
 pub async fn metrics(
     State(app): State<Shared>,
     caller: Result<Caller, Problem>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     if !app.access.open_metrics {
         caller?;
     }
-    app.read(|app| {
+    let accepted = headers.get("accept").and_then(|accepted| accepted.to_str().ok());
+    let is_browser = accepted.is_some_and(|accepted| accepted.contains("text/html"));
+    app.read(move |app| {
         let mut response = app.engine.figures()?.into_response();
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        // A browser shows text, and saves what it does not know.
+        let kind = match is_browser {
+            true => "text/plain; charset=utf-8",
+            false => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        };
         response.headers_mut().insert("content-type", HeaderValue::from_static(kind));
         Ok(response)
     })

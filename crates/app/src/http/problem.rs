@@ -280,6 +280,8 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.0.retry_after {
             headers.insert("retry-after", HeaderValue::from(seconds));
         }
+        // For whoever tells it otherwise: as a page.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -23,7 +23,7 @@ pub async fn of_instance(
     Segments(id): Segments<InstanceId>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let replay = replay::replay(&app.engine, &caller.tenant, &id)?;
         Ok(request::json(200, &replay, None))
     })
@@ -43,7 +43,7 @@ pub async fn of_all(
         }
     };
     let asked = ReplayStore { machine: asked.machine, limit, cursor: asked.cursor };
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         if let Some(name) = &asked.machine {
             app.engine.machines().current_for(&caller.tenant, name)?;
         }

@@ -48,7 +48,7 @@ pub async fn post(
         return Err(Problem::bad_request("malformed_body", detail));
     }
     let asked = Shadow { machine, version, since, limit, cursor };
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let report = shadow(&app.engine, &caller.tenant, &asked);
         let report = report.map_err(|error| problem(error, &asked.machine))?;
         Ok(request::json(200, &report, None))

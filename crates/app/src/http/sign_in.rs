@@ -38,15 +38,19 @@ pub async fn sign_in(
     app.access.rates.admit_stranger(address)?;
     let shown =
         form_urlencoded::parse(&body).find(|(name, _)| name == "key").map(|(_, key)| key.trim().to_owned());
+    let next =
+        form_urlencoded::parse(&body).find(|(name, _)| name == "next").map(|(_, next)| next.into_owned());
+    let next = next.filter(|next| is_here(next)).unwrap_or_else(|| HOME.to_owned());
     let Some((holder, of, end)) = signing_in(&app, shown.as_deref().unwrap_or_default()).await? else {
         app.access.rates.note_wrong(address)?;
-        return Ok(see_other(WRONG));
+        let again = form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish();
+        return Ok(see_other(&format!("{WRONG}&{again}")));
     };
     let until = app.engine.clock().now().plus(SESSION);
     let expires_at = Some(end.map_or(until, |end| end.min(until)));
     let made_by = holder.who.to_string();
     let secret = app.make_key(&Wanted { holder, made_by, expires_at, session_of: Some(of) }).await?;
-    Ok(with_cookie(see_other(HOME), &secret.text, SESSION, app.access.secure_cookies))
+    Ok(with_cookie(see_other(&next), &secret.text, SESSION, app.access.secure_cookies))
 }
 
 /// Whose key it is, its id, and when it ends. With a session nobody begins another: it would never end.
@@ -80,9 +84,17 @@ pub async fn sign_out(State(app): State<Shared>, headers: HeaderMap) -> Result<R
     Ok(with_cookie(see_other(SIGN_IN), "", Delay::ZERO, app.access.secure_cookies))
 }
 
-fn see_other(place: &'static str) -> Response {
+/// Whether it is a place on this server: whoever signs in is not to be sent elsewhere.
+fn is_here(place: &str) -> bool {
+    let plain = |c: char| c.is_ascii_graphic() && c != '\\';
+    place.starts_with('/') && !place.starts_with("//") && place.chars().all(plain)
+}
+
+fn see_other(place: &str) -> Response {
     let mut response = StatusCode::SEE_OTHER.into_response();
-    response.headers_mut().insert("location", HeaderValue::from_static(place));
+    if let Ok(place) = HeaderValue::try_from(place) {
+        response.headers_mut().insert("location", place);
+    }
     response
 }
 

@@ -131,6 +131,12 @@ impl Browser {
         assert_eq!(answer["error"], Value::Null, "{css}: {answer}");
     }
 
+    /// Answers a question that the page asks: yes.
+    pub fn accept_question(&self) {
+        let answer = self.ask("alert/accept", &json!({}));
+        assert_eq!(answer["error"], Value::Null, "there is no question on {}", self.base);
+    }
+
     /// What the browser has complained about since it was last asked: errors of scripts, what the content policy has
     /// forbidden, what could not be loaded.
     pub fn complaints(&self) -> Vec<String> {

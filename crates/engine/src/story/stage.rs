@@ -387,7 +387,7 @@ impl Stage {
 
 fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> Engine {
     let store: Arc<dyn Store> = Arc::<MemoryStore>::clone(store);
-    Engine::start(store, Arc::new(machines), clock.clone(), Settings::default())
+    Engine::start(store, Arc::new(machines), clock.clone(), Settings::of_rehearsal())
 }
 
 pub(super) fn keyed(key: InputKey, cause: Cause) -> Input {

@@ -3,12 +3,12 @@
 //
 //   data-url      where it is sent, by data-method (POST unless it says otherwise)
 //   data-trial    where its trial is sent; data-trial-wrap puts the body under one more name there
-//   data-command  the command line, with {fields}
+//   data-command  the command line: {run: [words], args: [words and [field]s], flags: [[flag, field]]}
 //   data-ask      a question to be confirmed first
 //
 // A field of type JSON has `data-json`; an empty field is left out.
 
-const TOKEN = "$STATEWRIGHT_API_KEY";
+import { centre, renew } from "./live.js";
 
 /** A key that is kept until what was sent with it has its answer, so that a second click is no second input. */
 function fresh() {
@@ -31,22 +31,28 @@ function read(form) {
   return body;
 }
 
+/** A word as a shell takes it, whatever is in it. */
 const word = (text) => (/^[\w./:@%+=-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`);
+const signedIn = () => document.querySelector("form[action='/sign-out']");
 
 function curl(form, body) {
   const method = form.dataset.method ?? "POST";
+  form.dataset.key ??= fresh();
   const parts = [`curl -X ${method} ${word(location.origin + form.dataset.url)}`];
-  if (document.querySelector("form[action='/sign-out']")) parts.push(`-H "Authorization: Bearer ${TOKEN}"`);
-  parts.push(`-H "Idempotency-Key: $(uuidgen)"`);
+  if (signedIn()) parts.push(`-H "Authorization: Bearer $STATEWRIGHT_API_KEY"`);
+  parts.push(`-H 'Idempotency-Key: ${form.dataset.key}'`);
   if (Object.keys(body).length) parts.push(`-d ${word(JSON.stringify(body))}`);
   return parts.join(" \\\n  ");
 }
 
 function command(form) {
-  return form.dataset.command.replace(/ ?(--[\w-]+ )?\{(\w+)\}/g, (whole, flag = "", name) => {
-    const value = form.elements[name]?.value ?? "";
-    return value === "" ? "" : ` ${flag}${word(value)}`;
-  });
+  const { run, args, flags } = JSON.parse(form.dataset.command);
+  const value = (name) => form.elements.namedItem(name)?.value ?? "";
+  const words = flags.map(([flag, name]) => [flag, value(name)]).filter(([, value]) => value !== "").flat();
+  words.push("--server", location.origin);
+  const last = args.map((one) => (Array.isArray(one) ? value(one[0]) : one));
+  if (last.some((one) => one.startsWith("-"))) words.push("--");
+  return [...run, ...words, ...last].map((one) => word(one)).join(" ");
 }
 
 function write(form) {
@@ -61,8 +67,18 @@ function write(form) {
   told.textContent = curl(form, body) + (form.dataset.command ? `\n\n${command(form)}` : "");
 }
 
+let hiding = 0;
+
 /** Says what came of something, as text: nothing that somebody has sent becomes part of the page. */
 export function tell(output, mark, lines) {
+  // What is told in a part that is about to be renewed is told beside it as well.
+  const aside = document.getElementById("said");
+  if (aside && mark === "good") {
+    aside.textContent = lines.filter(Boolean).join(" ");
+    aside.hidden = false;
+    clearTimeout(hiding);
+    hiding = setTimeout(() => { aside.hidden = true; }, 8000);
+  }
   output.className = `told ${mark}`;
   output.replaceChildren(...lines.filter(Boolean).map((line) => {
     const paragraph = document.createElement("p");
@@ -72,6 +88,7 @@ export function tell(output, mark, lines) {
 }
 
 const reason = (problem) => {
+  if (problem.status === 401) return ["You are not signed in any more: sign in in another tab, and do it again here."];
   const lines = [`${problem.title ?? "It did not work"}: ${problem.detail ?? ""}`];
   if (problem.allowed?.length) lines.push(`What it takes: ${problem.allowed.join(", ")}`);
   for (const considered of problem.explain ?? []) {
@@ -83,6 +100,7 @@ const reason = (problem) => {
 function outcome(answer) {
   const lines = [];
   if (answer.transition) lines.push(`${answer.transition.from || "(new)"} → ${answer.transition.to}, by ${answer.transition.event}`);
+  if (answer.session_id && !location.pathname.endsWith(encodeURIComponent(answer.session_id)) && location.pathname.startsWith("/instances/")) lines.push(`In the session ${answer.session_id}`);
   if (answer.outcome) lines.push(`Outcome: ${answer.outcome}${answer.why ? `, by rule ${answer.why.rule}` : ""}`);
   for (const moved of answer.moved ?? []) lines.push(`${moved.phase}: ${moved.from} → ${moved.to}`);
   if (answer.replaced) lines.push(`Leaves ${answer.replaced.state}; keeps ${answer.replaced.kept.join(", ") || "no field"}`);
@@ -101,7 +119,9 @@ function would(transition) {
     const events = edge.dataset.event.split(" ");
     const from = own.some((path) => path === edge.dataset.from || path.startsWith(`${edge.dataset.from}.`) || edge.dataset.from === "");
     const to = transition.to.split(",").some((path) => path === edge.dataset.to || path.startsWith(`${edge.dataset.to}.`));
-    if (events.includes(transition.event) && from && to) edge.classList.add("sw-would");
+    if (!events.includes(transition.event) || !from || !to) continue;
+    edge.classList.add("sw-would");
+    centre(edge.closest(".picture"), edge.querySelector(".sw-head") ?? edge);
   }
 }
 
@@ -141,10 +161,14 @@ async function send(form, output) {
   dispatchEvent(new Event("renew"));
 }
 
+const armed = new WeakSet();
+
 /** Makes the forms within `part` work. */
 export function arm(part) {
   for (const form of part.querySelectorAll("form.act")) {
     const output = form.querySelector("output");
+    if (armed.has(form)) continue;
+    armed.add(form);
     form.addEventListener("input", () => {
       delete form.dataset.key;
       write(form);
@@ -157,9 +181,11 @@ export function arm(part) {
       try {
         await act(form, output);
       } catch (problem) {
-        tell(output, "bad", [problem.message]);
+        const away = problem instanceof TypeError;
+        tell(output, "bad", [away ? "The server cannot be reached. Done a second time, it counts once." : problem.message]);
       } finally {
         for (const button of buttons) button.disabled = false;
+        write(form);
       }
     });
     write(form);
@@ -167,14 +193,24 @@ export function arm(part) {
   for (const slider of part.querySelectorAll("input[data-travel]")) travel(slider);
 }
 
+document.addEventListener("click", (event) => {
+  const name = event.target.closest?.("[data-event-name]")?.dataset.eventName;
+  const field = document.getElementById("event-name");
+  if (!name || !field) return;
+  field.value = name;
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+  field.focus();
+});
+
 /** A slider through the revisions of an instance: the page as it was then, without leaving it. */
 function travel(slider) {
+  if (armed.has(slider)) return;
+  armed.add(slider);
   slider.addEventListener("change", async () => {
     const url = new URL(location.href);
     if (slider.value === slider.max) url.searchParams.delete("revision");
     else url.searchParams.set("revision", slider.value);
     history.replaceState(null, "", url);
-    const { renew } = await import("./live.js");
     await renew();
   });
 }

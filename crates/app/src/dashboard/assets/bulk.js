@@ -8,8 +8,16 @@ const boxes = () => [...document.querySelectorAll("[data-choose]")];
 const chosen = new Set();
 const said = form.querySelector("[data-chosen]");
 
+let visible = new Set();
+
 function show() {
+  const now = new Set(boxes().map((box) => box.value));
+  // What has left the list is not what somebody meant to move.
+  for (const id of visible) if (!now.has(id)) chosen.delete(id);
+  visible = now;
   for (const box of boxes()) box.checked = chosen.has(box.value);
+  const all = document.querySelector("[data-choose-all]");
+  if (all) all.checked = now.size > 0 && [...now].every((id) => chosen.has(id));
   said.textContent = chosen.size;
 }
 
@@ -58,13 +66,14 @@ form.addEventListener("submit", async (event) => {
   const summary = document.createElement("div");
   results.append(summary);
   if (!chosen.size) return tell(summary, "bad", ["Choose instances first: tick the boxes before them."]);
+  if (!trial && action === "recover" && !confirm(`Recover ${chosen.size} instances?`)) return;
   const run = [...crypto.getRandomValues(new Uint8Array(8))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   let [well, ill] = [0, 0];
   const list = document.createElement("ul");
   results.append(list);
   for (const id of chosen) {
     const [url, body] = request(action, word, id, trial);
-    const headers = { "content-type": "application/json", "idempotency-key": `bulk:${run}:${id}`.slice(0, 200) };
+    const headers = { "content-type": "application/json", "idempotency-key": `bulk-${run}` };
     const line = document.createElement("li");
     list.append(line);
     try {
@@ -80,7 +89,7 @@ form.addEventListener("submit", async (event) => {
       line.textContent = `${id}: ${problem.message}`;
       line.className = "bad";
     }
-    tell(summary, ill ? "bad" : "good", [`${trial ? "Nothing has happened yet. " : ""}${well} ${trial ? "would go" : "went"} well, ${ill} ${trial ? "would be" : "were"} refused, of ${chosen.size}.`]);
+    tell(summary, ill ? "bad" : "good", [`${trial ? "Nothing has happened yet. Would be taken" : "Taken"}: ${well}; refused: ${ill}; of ${chosen.size}.`]);
   }
   dispatchEvent(new Event("renew"));
 });

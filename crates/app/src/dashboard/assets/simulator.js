@@ -26,7 +26,15 @@ async function play(next) {
   chat.scrollTop = chat.scrollHeight;
 }
 
-const add = (step) => play([...steps, step]);
+let last = Promise.resolve();
+
+/** One after the other: each step is played after all that were said before it. */
+function queue(next) {
+  last = last.then(() => play(next())).catch((problem) => { trouble.textContent = problem.message; });
+  return last;
+}
+
+const add = (step) => queue(() => [...steps, step]);
 
 function form(id, step) {
   const found = document.getElementById(id);
@@ -46,9 +54,9 @@ form("say", (one) => {
 form("advance", (one) => ({ advance: one.elements.namedItem("by").value }));
 form("event", (one) => ({ event: one.elements.namedItem("event").value }));
 document.getElementById("photo").addEventListener("click", () => add({ photo: "https://example.org/photo.jpg" }));
-document.getElementById("back").addEventListener("click", () => play(steps.slice(0, -1)));
-document.getElementById("anew").addEventListener("click", () => play([]));
-locale?.addEventListener("change", () => play(steps));
+document.getElementById("back").addEventListener("click", () => queue(() => steps.slice(0, -1)));
+document.getElementById("anew").addEventListener("click", () => queue(() => []));
+locale?.addEventListener("change", () => queue(() => steps));
 document.getElementById("buttons").addEventListener("click", (event) => {
   const id = event.target.dataset.press;
   if (id !== undefined) add({ press: id });
