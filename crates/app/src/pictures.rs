@@ -21,6 +21,8 @@ use store::HistoryQuery;
 
 /// Definitions that people look at at the same time. A layout takes some tens of kilobytes.
 const KEPT: usize = 64;
+/// More than these nobody reads on one sheet, and working out where they lie takes more than a few seconds.
+const NODES_MAX: usize = 250;
 /// The way that an instance came is told by so many of its last entries.
 const ENTRIES: usize = 1_000;
 /// A log is read from its beginning, so of a longer one the way is not shown.
@@ -46,6 +48,10 @@ impl fmt::Debug for Pictures {
 impl Pictures {
     /// A machine as SVG, to be put into a page as it is.
     pub fn picture(&self, machine: &Machine, overlay: &Overlay) -> String {
+        let states = machine.flow.as_ref().map_or(machine.chart.states.len() - 1, |flow| flow.phases.len());
+        if states > NODES_MAX {
+            return too_large(states);
+        }
         // Whoever asks for the same meanwhile waits: a large one takes seconds.
         let laid_out = self.laid_out.get_or_insert_with(&machine.hash, || {
             let diagram = Diagram::of(machine, &[]);
@@ -56,6 +62,16 @@ impl Pictures {
         let (diagram, layout) = &*laid_out;
         svg(diagram, layout, overlay)
     }
+}
+
+/// In the place of a picture.
+fn too_large(states: usize) -> String {
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" class=\"sw-diagram\" role=\"img\" width=\"620\" height=\"60\" \
+         viewBox=\"0 0 620 60\" font-family=\"system-ui, sans-serif\"><title>Too large to draw</title>\
+         <text x=\"16\" y=\"36\" font-size=\"14\" fill=\"#475569\">With {states} states it is too large to draw here: \
+         `statewright diagram` writes it for Graphviz.</text></svg>"
+    )
 }
 
 /// What an instance lays over the picture of its machine: where it is, and how it came there.
@@ -127,4 +143,23 @@ fn last_entries(engine: &Engine, snapshot: &Snapshot) -> Result<VecDeque<Entry>,
         }
     }
     Ok(VecDeque::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::definition;
+
+    use super::*;
+
+    #[test]
+    fn what_is_too_large_to_draw_is_said_to_be_so() {
+        let drawn = |count: usize| {
+            let states: String = (0..count).map(|n| format!("  s{n}: {{}}\n")).collect();
+            let source = format!("machine: m\ninitial: s0\nstates:\n{states}");
+            let machine = definition::load(&source).0.expect("it can be loaded");
+            Pictures::default().picture(&machine, &Overlay::default())
+        };
+        assert!(drawn(300).contains("With 300 states it is too large"));
+        assert!(drawn(3).contains("data-state=\"s2\""));
+    }
 }
