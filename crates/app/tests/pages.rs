@@ -25,7 +25,7 @@ on:
   drop: { target: over, reason: "<b onclick='window.taken=1'>bold</b>" }
 states:
   waiting:
-    on: { take: { assign: { note: "has(event.note) ? event.note : null", pin: "has(event.pin) ? event.pin : null" }, target: taken, guard: "!has(event.note) || event.note != '<i>never</i>'" } }
+    on: { take: { assign: { note: "has(event.note) ? event.note : null", pin: "has(event.code) ? event.code : null" }, target: taken, guard: "!has(event.note) || event.note != '<i>never</i>'" } }
   taken:
     on: { back: { target: waiting }, stay: { actions: [] } }
   over: { type: final }
@@ -75,7 +75,7 @@ fn furnished() -> Place {
     assert_eq!(torn["outcome"], json!("clarifying"), "{torn}");
     server.post("/v1/instances", r#"{"machine":"guest","id":"guest-1","key":"g"}"#);
     let taken =
-        json!({"key": "g2", "event": "take", "payload": {"note": INJECTED, "pin": "4711"}, "by": INJECTED});
+        json!({"key": "g2", "event": "take", "payload": {"note": INJECTED, "code": "4711"}, "by": INJECTED});
     assert_eq!(server.post("/v1/instances/guest-1/events", &taken.to_string()).status, 200);
     server
         .post("/v1/flows", r#"{"flow":"release_train","id":"train-1","key":"f","context":{"commit":"abc"}}"#);

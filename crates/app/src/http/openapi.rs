@@ -506,7 +506,7 @@ fn schemas() -> Value {
         "Create": object(&["machine"], json!({"machine": text, "id": text, "subject": text, "context": fields, "key": text, "by": text})),
         "Event": object(&["event"], json!({"event": text, "payload": fields, "key": text, "by": text})),
         "CallAnswer": object(&[], json!({"result": fields, "error": fields, "key": text, "by": text})),
-        "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields})),
+        "Explain": object(&[], json!({"event": text, "payload": fields, "message": fields, "recover": object(&["reason"], json!({"reason": text}))})),
         "Recover": object(&["reason"], json!({"reason": text, "key": text, "by": text})),
         "Answer": object(&["option"], json!({"option": text, "key": text, "by": text})),
         "Reroute": object(&[], json!({"since": text, "set": fields, "definition": text, "limit": {"type": "integer", "minimum": 1, "maximum": 100_000}, "cursor": text})),
