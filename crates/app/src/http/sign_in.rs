@@ -107,3 +107,23 @@ fn with_cookie(mut response: Response, key: &str, lasts: Delay, secure: bool) ->
     }
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_signs_in_is_sent_to_a_place_of_this_server_or_home() {
+        for (place, here) in [
+            ("/", true),
+            ("/instances?state=idle&life=open", true),
+            ("", false),
+            ("//evil.example/", false),
+            ("/\\evil.example/", false),
+            ("https://evil.example/", false),
+            ("/a\r\nset-cookie: b", false),
+        ] {
+            assert_eq!(is_here(place), here, "{place:?}");
+        }
+    }
+}
