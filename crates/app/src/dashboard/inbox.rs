@@ -62,13 +62,17 @@ struct GateRow {
     flow: String,
     phase: String,
     phase_segment: String,
-    /// What says yes: `approve` or `validate`.
-    yes: &'static str,
+    /// What may be said: `approve` or `validate`, and `reject`.
+    says: [Say; 2],
     since: When,
     anchor: String,
     /// Who has to say it, and how.
     wants: String,
     reason: bool,
+}
+
+struct Say {
+    action: &'static str,
     command: String,
 }
 
@@ -142,11 +146,14 @@ impl GateRow {
         let gate = written.and_then(|phase| {
             if yes == "approve" { phase.approval.as_ref() } else { phase.validation.as_ref() }
         });
-        let run = ["statewright", "flow", "do"];
-        let about = [Word::Is(&flow_id), Word::Is(&phase), Word::Is(yes)];
+        let say = |action: &'static str| {
+            let about = [Word::Is(&flow_id), Word::Is(&phase), Word::Is(action)];
+            let flags = [("--by", "by"), ("--reason", "reason")];
+            Say { action, command: words::command(&["statewright", "flow", "do"], &about, &flags) }
+        };
         Self {
             anchor: words::anchor(&format!("{flow_id} {phase}")),
-            command: words::command(&run, &about, &[("--by", "by"), ("--reason", "reason")]),
+            says: [say(yes), say("reject")],
             segment: segment(line.instance.as_str()),
             phase_segment: segment(&line.row.phase),
             flow: line.machine.to_string(),
@@ -155,7 +162,6 @@ impl GateRow {
             reason: gate.is_some_and(|gate| gate.reason),
             flow_id,
             phase,
-            yes,
         }
     }
 }

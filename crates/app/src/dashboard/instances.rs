@@ -1,8 +1,10 @@
 //! The list of instances: all filters of the HTTP interface, and what can be done to all that are listed.
 
+use std::collections::BTreeSet;
+
 use askama::Template;
 use axum::extract::State;
-use axum::response::Response;
+use axum::response::{IntoResponse, Redirect, Response};
 use engine::EngineError;
 use kernel::id::{MachineName, Subject};
 use kernel::snapshot::Snapshot;
@@ -22,6 +24,8 @@ const PAGE: usize = 50;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filter {
+    /// Whoever knows the id wants to see the instance and no list.
+    pub id: String,
     pub machine: String,
     pub state: String,
     pub subject: String,
@@ -39,6 +43,8 @@ struct InstancesPage {
     frame: Frame,
     filter: Filter,
     machines: Vec<String>,
+    /// What may be written as a state.
+    states: BTreeSet<String>,
     rows: Vec<InstanceRow>,
     next: Option<String>,
 }
@@ -80,6 +86,9 @@ pub async fn list(
     caller: Caller,
     Asked(filter): Asked<Filter>,
 ) -> Result<Response, Problem> {
+    if let Some(id) = Some(filter.id.trim()).filter(|id| !id.is_empty()) {
+        return Ok(Redirect::to(&format!("/instances/{}", segment(id))).into_response());
+    }
     let frame = Frame::of(&app, &caller, "instances", "Instances").live("");
     let query = InstanceQuery { limit: PAGE, ..query(&app, &filter, InstanceQuery::of(caller.tenant))? };
     let shown = app.read_in_turn(move |app| {
@@ -88,6 +97,7 @@ pub async fn list(
         Ok(InstancesPage {
             frame,
             machines: app.machines().iter().map(|machine| machine.name.to_string()).collect(),
+            states: states(app),
             rows: found.data.iter().map(|snapshot| InstanceRow::of(app, snapshot, now)).collect(),
             next: found.next.map(|cursor| address(&Filter { cursor, ..filter.clone() })),
             filter,
@@ -121,9 +131,16 @@ fn query(app: &App, filter: &Filter, query: InstanceQuery) -> Result<InstanceQue
     })
 }
 
+/// The states of all machines, by their paths.
+fn states(app: &App) -> BTreeSet<String> {
+    let machines = app.machines();
+    let paths = machines.iter().flat_map(|machine| machine.chart.states.iter().skip(1));
+    paths.map(|state| state.path.to_string()).collect()
+}
+
 /// The address of a list.
 fn address(filter: &Filter) -> String {
-    let Filter { machine, state, subject, life, only, expiring_within, cursor } = filter;
+    let Filter { machine, state, subject, life, only, expiring_within, cursor, .. } = filter;
     let fields = [
         ("machine", machine.as_str()),
         ("state", state),
