@@ -319,11 +319,14 @@ fn what_waits_for_a_person_is_answered_in_the_inbox() {
     browser.click("#dead form.act button");
     browser.wait("!document.querySelector('#dead form.act') || document.querySelector('#dead output')?.innerText.includes('Done')");
     let gate = "form[data-url$='/security_review/approve']";
-    browser.fill(&format!("{gate} [name=by]"), "role:security ann");
+    browser.fill(&format!("{gate} [name=by]"), "security:ann");
     browser.fill(&format!("{gate} [name=reason]"), "looked at it");
     browser.click(&format!("{gate} button[value=trial]"));
     browser.wait(&format!("document.querySelector(\"{gate} output\").innerText != ''"));
     assert_eq!(phase(server, "security_review"), json!("waiting_approval"));
+    browser.click(&format!("{gate} button.danger"));
+    browser.see("#said", "security_review: waiting_approval →");
+    assert_ne!(phase(server, "security_review"), json!("waiting_approval"));
 }
 
 fn phase(server: &Server, name: &str) -> Value {

@@ -299,7 +299,12 @@ impl Gantt {
     fn of(view: &FlowView, now: Timestamp) -> Self {
         const NAMES: f64 = 170.0;
         const ROW: usize = 26;
-        let begun = view.created_at.as_millis();
+        /// What took next to no time is to be seen all the same.
+        const THIN: f64 = 4.0;
+        // From when the first work was begun: a flow may have waited for long before.
+        let first = view.phases.iter().filter_map(|phase| phase.started_at).min_by_key(|at| at.as_millis());
+        let from = first.unwrap_or(view.created_at);
+        let begun = from.as_millis();
         let end = match &view.closure {
             Some(closure) => closure.at,
             None => now,
@@ -309,7 +314,8 @@ impl Gantt {
         let bar = |(row, phase): (usize, &PhaseView)| {
             let started = phase.started_at.map(Timestamp::as_millis);
             let ended = started.zip(phase.took_ms).map(|(from, took)| from + took);
-            let (x, end) = (place(started.unwrap_or(begun)), place(ended.unwrap_or(begun)));
+            let (x, end) =
+                (place(started.unwrap_or(begun)).min(1000.0 - THIN), place(ended.unwrap_or(begun)));
             let took =
                 phase.took_ms.map(|ms| format!(", {}", rough(Delay::from_millis(ms)))).unwrap_or_default();
             Bar {
@@ -317,14 +323,14 @@ impl Gantt {
                 state: phase.state.as_str(),
                 y: row * ROW,
                 x,
-                width: if started.is_some() { (end - x).max(3.0) } else { 0.0 },
+                width: if started.is_some() { (end - x).max(THIN) } else { 0.0 },
                 text: format!("{}: {}{took}", phase.phase, phase.state.as_str()),
             }
         };
         Self {
             height: view.phases.len() * ROW + 20,
             bars: view.phases.iter().enumerate().map(bar).collect(),
-            from: view.created_at.to_string(),
+            from: from.to_string(),
             to: end.to_string(),
         }
     }

@@ -62,17 +62,13 @@ struct GateRow {
     flow: String,
     phase: String,
     phase_segment: String,
-    /// What may be said: `approve` or `validate`, and `reject`.
-    says: [Say; 2],
+    /// What says yes: `approve` or `validate`.
+    yes: &'static str,
     since: When,
     anchor: String,
     /// Who has to say it, and how.
     wants: String,
     reason: bool,
-}
-
-struct Say {
-    action: &'static str,
     command: String,
 }
 
@@ -146,14 +142,12 @@ impl GateRow {
         let gate = written.and_then(|phase| {
             if yes == "approve" { phase.approval.as_ref() } else { phase.validation.as_ref() }
         });
-        let say = |action: &'static str| {
-            let about = [Word::Is(&flow_id), Word::Is(&phase), Word::Is(action)];
-            let flags = [("--by", "by"), ("--reason", "reason")];
-            Say { action, command: words::command(&["statewright", "flow", "do"], &about, &flags) }
-        };
+        let about = [Word::Is(&flow_id), Word::Is(&phase), Word::Is(yes)];
+        let flags = [("--by", "by"), ("--reason", "reason")];
         Self {
             anchor: words::anchor(&format!("{flow_id} {phase}")),
-            says: [say(yes), say("reject")],
+            command: words::command(&["statewright", "flow", "do"], &about, &flags),
+            yes,
             segment: segment(line.instance.as_str()),
             phase_segment: segment(&line.row.phase),
             flow: line.machine.to_string(),

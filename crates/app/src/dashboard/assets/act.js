@@ -1,7 +1,7 @@
 // What somebody does on a page: a form of class `act` is sent to the HTTP interface as JSON, first as a trial where it
 // offers one, and what came of it is told in its `output`. Beside it stands the same as curl and as a command line.
 //
-//   data-url      where it is sent, by data-method (POST unless it says otherwise)
+//   data-url      where it is sent, by data-method (POST unless it says otherwise); a button may have its own
 //   data-trial    where its trial is sent; data-trial-wrap puts the body under one more name there
 //   data-command  the command line: {run: [words], args: [words and [field]s], flags: [[flag, field]]}
 //   data-ask      a question to be confirmed first
@@ -149,9 +149,9 @@ async function trial(form, output) {
   tell(output, "", ["Nothing has happened yet. It would be:", ...outcome(inner)]);
 }
 
-async function send(form, output) {
+async function send(form, output, url) {
   if (form.dataset.ask && !confirm(form.dataset.ask)) return;
-  const [answer, told] = await ask(form, form.dataset.url, read(form));
+  const [answer, told] = await ask(form, url, read(form));
   // Whatever is not known to be done may be sent again under the same key.
   if (answer.status < 500) delete form.dataset.key;
   if (!answer.ok) return tell(output, "bad", reason(told));
@@ -179,7 +179,7 @@ export function arm(part) {
       const buttons = [...form.querySelectorAll("button")].filter((button) => !button.disabled);
       for (const button of buttons) button.disabled = true;
       try {
-        await act(form, output);
+        await act(form, output, event.submitter?.dataset.url ?? form.dataset.url);
       } catch (problem) {
         const away = problem instanceof TypeError;
         tell(output, "bad", [away ? "The server cannot be reached. Done a second time, it counts once." : problem.message]);
