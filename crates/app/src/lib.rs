@@ -20,6 +20,7 @@ pub mod recognisers;
 pub mod rollout;
 pub mod secret;
 mod shadow_log;
+mod stall;
 pub mod telemetry;
 pub mod tls;
 pub mod webhook;
