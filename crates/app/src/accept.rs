@@ -6,7 +6,6 @@
 //! Invariant: nothing that a client sends, leaves unsent or leaves unread holds a connection beyond a deadline; while it
 //! is being answered, to take a little now and then is enough.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -14,8 +13,8 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -36,6 +35,7 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Peer, network};
 use crate::outgoing::Block;
+use crate::places::{Place, Places};
 use crate::stall::Stalling;
 
 /// What clients may take.
@@ -196,47 +196,12 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) -> usize {
     connections.len()
 }
 
-/// How many connections each address has.
-#[derive(Debug, Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
-
-impl Places {
-    /// A place, if the address has fewer than `most`.
-    fn take(self: &Arc<Self>, of: IpAddr, most: usize) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(of).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: Arc::clone(self), of })
-    }
-}
-
-/// One that an address has for as long as this is there, however its connection ends.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    of: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = taken.get(&self.of).map_or(0, |count| count - 1);
-        match left {
-            0 => drop(taken.remove(&self.of)),
-            left => drop(taken.insert(self.of, left)),
-        }
-    }
-}
-
 /// A connection from its handshake, if there is to be one, to its end.
 async fn open<H, F>(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    _place: Place,
+    _place: Place<IpAddr>,
     handle: H,
     limits: Limits,
     mut stopping: watch::Receiver<()>,
@@ -431,6 +396,7 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Mutex;
 
     use axum::Router;
     use axum::routing::{get, post};

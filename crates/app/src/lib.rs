@@ -15,6 +15,7 @@ pub mod export;
 pub mod http;
 pub mod outgoing;
 pub mod pictures;
+mod places;
 pub mod receipts;
 pub mod recognisers;
 pub mod rollout;

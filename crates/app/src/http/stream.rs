@@ -14,7 +14,7 @@ use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
 use engine::stream::{Begin, Reader, Told, Wanted};
-use kernel::id::{InstanceId, MachineName};
+use kernel::id::{InstanceId, MachineName, TenantId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc::{Sender, channel};
@@ -25,9 +25,12 @@ use crate::http::export::{CHUNK_BYTES, CHUNKS_MAX, Streamed};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, text};
 use crate::http::{App, Shared};
+use crate::places::{Place, Places};
 
 /// Streams at once, of all tenants: each is a connection, of which a server has 768, and has to be told of every commit.
 const STREAMS_MAX: usize = 64;
+/// Of those, of one tenant: a quarter, so that one alone does not keep the others out.
+const STREAMS_PER_TENANT_MAX: usize = STREAMS_MAX / 4;
 /// Proxies close what is silent for 30 to 60 seconds. It is also for how long a stream goes on at most when its key opens
 /// nothing any more.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -40,6 +43,7 @@ const CHANGES_EACH: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Streams {
     places: Arc<Semaphore>,
+    shares: Arc<Places<TenantId>>,
     ended: watch::Sender<bool>,
     heartbeat: Duration,
 }
@@ -48,6 +52,7 @@ impl Default for Streams {
     fn default() -> Self {
         Self {
             places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            shares: Arc::default(),
             ended: watch::Sender::new(false),
             heartbeat: HEARTBEAT,
         }
@@ -55,10 +60,25 @@ impl Default for Streams {
 }
 
 impl Streams {
+    fn place(&self, tenant: &TenantId) -> Result<Taken, Problem> {
+        let Some(share) = self.shares.take(tenant.clone(), STREAMS_PER_TENANT_MAX) else {
+            return Err(Problem::too_many_streams(STREAMS_PER_TENANT_MAX, "one tenant may have"));
+        };
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Problem::too_many_streams(STREAMS_MAX, "one server has places for"))?;
+        Ok(Taken { _share: share, _place: place })
+    }
+
     /// Ends all, and lets none begin.
     pub fn end(&self) {
         self.ended.send_replace(true);
     }
+}
+
+/// What a stream has taken, for as long as it goes on.
+struct Taken {
+    _share: Place<TenantId>,
+    _place: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,9 +117,7 @@ pub async fn get(
         }
         (None, None) => Begin::Now,
     };
-    let Ok(place) = Arc::clone(&app.streams.places).try_acquire_owned() else {
-        return Err(Problem::too_many_streams(STREAMS_MAX));
-    };
+    let place = app.streams.place(&caller.tenant)?;
     let ended = app.streams.ended.subscribe();
     if *ended.borrow() {
         return Err(engine::EngineError::Stopping.into());
@@ -151,7 +169,7 @@ async fn tell(
     changes: bool,
     asker: Asker,
     heartbeat: Duration,
-    _place: OwnedSemaphorePermit,
+    _place: Taken,
 ) {
     let mut heartbeat = interval(heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -192,11 +210,7 @@ fn change(reader: &mut Reader) -> String {
     format!("id: {}\nevent: changed\ndata: {{}}\n\n", reader.cursor())
 }
 
-async fn tell_what_is_there(
-    mut reader: Reader,
-    to: Sender<Result<Bytes, String>>,
-    _place: OwnedSemaphorePermit,
-) {
+async fn tell_what_is_there(mut reader: Reader, to: Sender<Result<Bytes, String>>, _place: Taken) {
     loop {
         let chunk = events(&mut reader, None);
         if chunk.is_empty() || to.send(Ok(chunk.into())).await.is_err() {
@@ -237,7 +251,6 @@ mod tests {
     use crate::access::{Access, Holder, Scope};
     use crate::connections::Connections;
     use crate::http::router;
-    use kernel::id::TenantId;
     use kernel::time::Delay;
 
     /// Far longer than anything takes here.
