@@ -2,10 +2,10 @@
 //!
 //! Owns the sockets from `accept` to close, and the two answers that no handler can give: 503 when there are too
 //! many connections and 408 when a body does not arrive. It does not know what requests mean, limits no body's
-//! size and no handler's time, and does not make clients read: a handler that streams ends its streams itself.
-//! Invariant: nothing that a client sends or leaves unsent holds a connection beyond a deadline.
+//! size and no handler's time, and demands no speed of whoever reads: a handler that streams ends its streams itself.
+//! Invariant: nothing that a client sends, leaves unsent or leaves unread holds a connection beyond a deadline; while it
+//! is being answered, to take a little now and then is enough.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -13,8 +13,8 @@ use std::future::Future;
 use std::io;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::access::{Peer, network};
 use crate::outgoing::Block;
+use crate::places::{Place, Places};
+use crate::stall::Stalling;
 
 /// What clients may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,8 @@ pub struct Limits {
     pub header_deadline: Duration,
     /// From the end of a request's head to the end of its body.
     pub body_deadline: Duration,
+    /// From when there is no room for more of what is written to when there is.
+    pub write_deadline: Duration,
     /// From the shutdown to the end of the last request.
     pub drain: Duration,
 }
@@ -62,6 +66,9 @@ impl Default for Limits {
             header_deadline: Duration::from_secs(10),
             // The largest body that is taken has 1 MiB: 35 kB a second. Providers give up after 15 s.
             body_deadline: Duration::from_secs(30),
+            // Lines that are lost and found again do so sooner. Streams have more to say each 15 s, but this is not about how
+            // long somebody says nothing.
+            write_deadline: Duration::from_secs(30),
             // Orchestrators kill after 30 s; what is left is for the store to close.
             drain: Duration::from_secs(20),
         }
@@ -189,47 +196,12 @@ async fn drain(mut connections: JoinSet<()>, patience: Duration) -> usize {
     connections.len()
 }
 
-/// How many connections each address has.
-#[derive(Debug, Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
-
-impl Places {
-    /// A place, if the address has fewer than `most`.
-    fn take(self: &Arc<Self>, of: IpAddr, most: usize) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = taken.entry(of).or_default();
-        if *count >= most {
-            return None;
-        }
-        *count += 1;
-        Some(Place { places: Arc::clone(self), of })
-    }
-}
-
-/// One that an address has for as long as this is there, however its connection ends.
-#[derive(Debug)]
-struct Place {
-    places: Arc<Places>,
-    of: IpAddr,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = taken.get(&self.of).map_or(0, |count| count - 1);
-        match left {
-            0 => drop(taken.remove(&self.of)),
-            left => drop(taken.insert(self.of, left)),
-        }
-    }
-}
-
 /// A connection from its handshake, if there is to be one, to its end.
 async fn open<H, F>(
     stream: TcpStream,
     tls: Option<TlsAcceptor>,
     peer: Peer,
-    _place: Place,
+    _place: Place<IpAddr>,
     handle: H,
     limits: Limits,
     mut stopping: watch::Receiver<()>,
@@ -241,6 +213,7 @@ async fn open<H, F>(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "failed to set TCP_NODELAY");
     }
+    let stream = Stalling::new(stream, limits.write_deadline);
     let Some(tls) = tls else { return converse(stream, peer, handle, limits, stopping).await };
     let shaken = tokio::select! {
         shaken = timeout(limits.header_deadline, tls.accept(stream)) => shaken,
@@ -423,13 +396,18 @@ fn problem(status: StatusCode, code: &str, detail: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::net::SocketAddr;
+    use std::sync::Mutex;
 
     use axum::Router;
     use axum::routing::{get, post};
     use hyper::service::Service as _;
     use hyper_util::service::TowerToHyperService;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, ServerName};
+    use rustls::{ClientConfig, RootCertStore};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
+    use tokio_rustls::TlsConnector;
 
     use super::*;
     use crate::tls::Tls;
@@ -446,6 +424,7 @@ mod tests {
         connections_per_address: 8,
         header_deadline: NEVER,
         body_deadline: NEVER,
+        write_deadline: NEVER,
         drain: NEVER,
     };
 
@@ -606,6 +585,54 @@ mod tests {
         }
     }
 
+    /// Asks again and again and reads nothing, until the server has had enough.
+    async fn ask_without_reading(stream: &mut (impl AsyncWrite + Unpin)) {
+        let ask = async { while stream.write_all(GET.as_bytes()).await.is_ok() {} };
+        timeout(NEVER, ask).await.expect("the server waits for ever");
+    }
+
+    #[tokio::test]
+    async fn who_asks_and_reads_nothing_is_left() {
+        let limits = Limits { write_deadline: SHORT, ..PATIENT };
+        let large = Router::new().route("/", get(async || vec![b'x'; 1024 * 1024]));
+        let server = start(large.clone(), limits).await;
+        ask_without_reading(&mut server.connect().await).await;
+
+        let tls = Some(test_tls().acceptor().unwrap());
+        let server = start_behind(large, Door { limits, tls, uncounted: Vec::new() }).await;
+        let roots = CertificateDer::from_pem_file(fixture("test_only_ca.pem")).unwrap();
+        let mut store = RootCertStore::empty();
+        store.add(roots).unwrap();
+        let client = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = TlsConnector::from(Arc::new(client));
+        let mut stream = connector.connect(name, server.connect().await).await.unwrap();
+        ask_without_reading(&mut stream).await;
+    }
+
+    #[tokio::test]
+    async fn who_takes_an_answer_by_and_by_is_given_all_of_it() {
+        let limits = Limits { write_deadline: UNHURRIED, ..PATIENT };
+        let large = Router::new().route("/", get(async || vec![b'x'; 32 * 1024 * 1024]));
+        let server = start(large, limits).await;
+        let mut stream = server.send("GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+        let (mut all, mut some) = (0, vec![0; 4 * 1024 * 1024]);
+        // Each part comes sooner than the deadline, and all of them later.
+        let mut ticks = tokio::time::interval(UNHURRIED / 4);
+        loop {
+            ticks.tick().await;
+            match stream.read(&mut some).await.unwrap() {
+                0 => break,
+                count => all += count,
+            }
+        }
+        assert!(all > 32 * 1024 * 1024, "{all}");
+    }
+
     #[tokio::test]
     async fn connection_over_the_limit_is_answered_503() {
         let limits = Limits { connections: 1, header_deadline: UNHURRIED, ..PATIENT };
@@ -664,12 +691,18 @@ mod tests {
         }
     }
 
+    fn fixture(name: &str) -> String {
+        format!("{}/src/tls/fixtures/{name}", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    fn test_tls() -> Arc<Tls> {
+        Tls::open(fixture("test_only_a.pem").as_ref(), fixture("test_only_a.key.pem").as_ref()).unwrap()
+    }
+
     #[tokio::test]
     async fn who_says_nothing_of_a_handshake_is_left_and_keeps_nobody_waiting() {
         let limits = Limits { header_deadline: SHORT, ..PATIENT };
-        let files = |name: &str| format!("{}/src/tls/fixtures/{name}", env!("CARGO_MANIFEST_DIR"));
-        let tls =
-            Tls::open(files("test_only_a.pem").as_ref(), files("test_only_a.key.pem").as_ref()).unwrap();
+        let tls = test_tls();
         let door = |limits| Door { limits, tls: Some(tls.acceptor().unwrap()), uncounted: Vec::new() };
         let server = start_behind(router(), door(limits)).await;
         let mut silent = server.send("").await;

@@ -136,10 +136,18 @@ fn who_comes_back_misses_nothing_or_is_told_so() {
 fn more_than_there_are_places_for_are_sent_away_and_all_end_with_the_server() {
     let dir = tempfile::tempdir().unwrap();
     let server = server(&dir);
-    let mut streams: Vec<Stream> = (0..64).map(|_| Stream::open(&server, "", &[])).collect();
-    let refused = server.get("/v1/stream");
-    assert_eq!((refused.status, refused.retry_after), (503, Some(5)));
-    assert_eq!(refused.json()["code"], json!("too_many_streams"));
+    let refused = |tenant: &str, why: &str| {
+        let refused = server.get_with("/v1/stream", &[("x-tenant", tenant)]);
+        assert_eq!((refused.status, refused.retry_after), (503, Some(5)), "{}", refused.body);
+        assert_eq!(refused.json()["code"], json!("too_many_streams"));
+        assert!(refused.json()["detail"].as_str().unwrap().contains(why), "{}", refused.body);
+    };
+    let mut streams = Vec::new();
+    for tenant in ["a", "b", "c", "d"] {
+        streams.extend((0..16).map(|_| Stream::open(&server, "", &[("x-tenant", tenant)])));
+        refused(tenant, "16 streams are open already, as many as one tenant may have");
+    }
+    refused("e", "64 streams are open already, as many as one server");
     let began = Instant::now();
     assert!(server.terminate());
     // Requests under way may take twenty seconds; streams would take for ever.

@@ -7,6 +7,7 @@ pub mod origin;
 mod rates;
 mod scope;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use kernel::id::TenantId;
@@ -123,7 +124,13 @@ impl Access {
     }
 
     /// Whether whoever sends this may have a backup of all tenants. No tenant's key opens it.
-    pub fn check_backup(&self, key: Option<&BackupKey>, authorization: Option<&str>) -> Result<(), Problem> {
+    /// What is shown instead is counted, and said in the log as far as it is let through: who guesses is not to fill that.
+    pub fn check_backup(
+        &self,
+        key: Option<&BackupKey>,
+        authorization: Option<&str>,
+        address: IpAddr,
+    ) -> Result<(), Problem> {
         if self.is_open() {
             return Ok(());
         }
@@ -131,12 +138,15 @@ impl Access {
             let detail = "a backup has all tenants, and this server has no key for one: set `backup_key`";
             return Err(Problem::forbidden("no_backup_key", detail));
         };
-        match authorization.and_then(bearer).is_some_and(|asked| bool::from(known.ct_eq(&digest(asked)))) {
-            true => Ok(()),
-            false => {
-                Err(Problem::unauthorised("send the server's backup key as `Authorization: Bearer KEY`"))
-            }
+        let shown = authorization.and_then(bearer);
+        if shown.is_some_and(|shown| bool::from(known.ct_eq(&digest(shown)))) {
+            return Ok(());
         }
+        if shown.is_some() {
+            self.rates.note_wrong(address)?;
+            tracing::warn!(%address, "somebody has shown a wrong backup key");
+        }
+        Err(Problem::unauthorised("send the server's backup key as `Authorization: Bearer KEY`"))
     }
 
     /// Whose the sessions of a channel are that names no tenant: those of the first key, as it is written.
@@ -155,6 +165,8 @@ pub fn bearer(authorization: &str) -> Option<&str> {
 mod tests {
     use super::*;
 
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
     #[test]
     fn a_key_of_the_settings_says_its_tenant_and_opens_everything_of_it() {
         let access = Access::from_pairs("acme=0123456789abcdef, other=fedcba9876543210").unwrap();
@@ -172,15 +184,32 @@ mod tests {
         let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
         let key = BackupKey::new("all-of-it-all-of-it").unwrap();
         let check = |key, bearer: &str| {
-            let found = access.check_backup(key, Some(&format!("Bearer {bearer}")));
+            let found = access.check_backup(key, Some(&format!("Bearer {bearer}")), ADDRESS);
             found.err().map(|problem| problem.status())
         };
         assert_eq!(check(Some(&key), "all-of-it-all-of-it"), None);
         assert_eq!(check(Some(&key), "0123456789abcdef"), Some(401));
         assert_eq!(check(None, "0123456789abcdef"), Some(403));
-        assert_eq!(access.check_backup(Some(&key), None).unwrap_err().status(), 401);
-        assert!(Access::open().check_backup(None, None).is_ok());
+        assert_eq!(access.check_backup(Some(&key), None, ADDRESS).unwrap_err().status(), 401);
+        assert!(Access::open().check_backup(None, None, ADDRESS).is_ok());
         assert!(!BackupKey::new("short-secret").unwrap_err().contains("short-secret"));
+    }
+
+    #[test]
+    fn wrong_backup_keys_of_one_address_are_answered_slower() {
+        let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
+        let key = BackupKey::new("all-of-it-all-of-it").unwrap();
+        let check = |shown: Option<&str>, address| {
+            let found = access.check_backup(Some(&key), shown, address);
+            found.err().map(|problem| problem.status())
+        };
+        // Who shows nothing does not guess.
+        assert!((0..30).all(|_| check(None, ADDRESS) == Some(401)));
+        let statuses: Vec<_> = (0..30).map(|_| check(Some("Bearer guess"), ADDRESS)).collect();
+        assert_eq!((statuses[0], statuses[29]), (Some(401), Some(429)));
+        let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
+        assert_eq!(check(Some("Bearer guess"), elsewhere), Some(401));
+        assert_eq!(check(Some("Bearer all-of-it-all-of-it"), ADDRESS), None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::HeaderValue;
+use axum::http::request::Parts;
 use axum::response::Response;
 use bytes::Bytes;
 use kernel::time::Timestamp;
@@ -18,14 +19,17 @@ use tokio::sync::mpsc::{Sender, channel};
 
 use crate::http::Shared;
 use crate::http::export::{CHUNK_BYTES, CHUNKS_MAX, Streamed};
+use crate::http::identify::peer;
 use crate::http::problem::Problem;
 use crate::http::request;
 
 /// Who takes nothing for so long is gone: what the store keeps for whoever reads it goes on growing meanwhile.
 const READER_PATIENCE: Duration = Duration::from_secs(60);
 
-pub async fn get(State(app): State<Shared>, headers: HeaderMap) -> Result<Response, Problem> {
-    app.access.check_backup(app.backup_key.as_ref(), request::text(&headers, "authorization")?)?;
+pub async fn get(State(app): State<Shared>, parts: Parts) -> Result<Response, Problem> {
+    let authorization = request::text(&parts.headers, "authorization")?;
+    let address = app.access.rates.address(peer(&parts.extensions), &parts.headers);
+    app.access.check_backup(app.backup_key.as_ref(), authorization, address)?;
     let store = app.keys.clone().ok_or_else(Problem::internal)?;
     let now = app.engine.clock().now();
     let (sender, receiver) = channel(CHUNKS_MAX);

@@ -47,27 +47,39 @@ impl App {
         if self.access.is_open() {
             return self.access.anybody(text(headers, "x-tenant")?);
         }
-        let shown = match text(headers, "authorization")? {
-            Some(authorization) => bearer(authorization).map(|key| (key, false)),
-            None => session_in(headers).map(|key| (key, true)),
-        };
-        let Some((key, by_cookie)) = shown else {
+        let Some(shown) = shown_in(headers)? else {
             return Err(Problem::unauthorised("send the API key as `Authorization: Bearer KEY`"));
         };
-        let found = match by_cookie {
-            false => self.holder_of(key).await?,
-            true => self.session_of(key).await?.ok_or("the session is over; sign in again".to_owned()),
-        };
-        let holder = found.map_err(|wrong| {
+        let holder = self.opened_by(shown).await?.map_err(|wrong| {
             let rates = &self.access.rates;
             let address = rates.address(peer(&parts.extensions), headers);
             rates.note_wrong(address).err().unwrap_or_else(|| Problem::unauthorised(wrong))
         })?;
         // The browser sends the cookie by itself; a page of another origin must not make use of that.
-        if by_cookie && !parts.method.is_safe() && !origin::is_own(headers) {
+        if matches!(shown, Shown::Session(_)) && !parts.method.is_safe() && !origin::is_own(headers) {
             return Err(origin::cross_origin());
         }
         Ok(holder)
+    }
+
+    /// Whether what a request has shown opens anything still, for an answer that goes on. It counts for no rate. While the
+    /// store cannot say, it does not: whoever is told nothing more can ask again, and is then told why.
+    pub async fn still_opens(self: &Arc<Self>, headers: &HeaderMap) -> bool {
+        if self.access.is_open() {
+            return true;
+        }
+        let Ok(Some(shown)) = shown_in(headers) else { return false };
+        matches!(self.opened_by(shown).await, Ok(Ok(_)))
+    }
+
+    /// Whose it is, or why nobody's.
+    async fn opened_by(self: &Arc<Self>, shown: Shown<'_>) -> Result<Result<Holder, String>, Problem> {
+        match shown {
+            Shown::Key(key) => self.holder_of(key).await,
+            Shown::Session(key) => {
+                Ok(self.session_of(key).await?.ok_or("the session is over; sign in again".to_owned()))
+            }
+        }
     }
 
     /// Whose key it is: one of the settings, a token of an issuer that is known, or a stored one; or why it is none.
@@ -137,6 +149,21 @@ impl App {
         })
         .await
     }
+}
+
+/// What a request has to say who asks.
+#[derive(Clone, Copy)]
+enum Shown<'h> {
+    Key(&'h str),
+    /// The key of a session, which the browser sends by itself.
+    Session(&'h str),
+}
+
+fn shown_in(headers: &HeaderMap) -> Result<Option<Shown<'_>>, Problem> {
+    Ok(match text(headers, "authorization")? {
+        Some(authorization) => bearer(authorization).map(Shown::Key),
+        None => session_in(headers).map(Shown::Session),
+    })
 }
 
 /// Where a request comes from.

@@ -166,8 +166,8 @@ impl Problem {
     }
 
     /// Whoever asks may take the lists instead, or come back.
-    pub fn too_many_streams(max: usize) -> Self {
-        let detail = format!("{max} streams are open already, as many as one server has places for");
+    pub fn too_many_streams(max: usize, of: &str) -> Self {
+        let detail = format!("{max} streams are open already, as many as {of}");
         Self::new(503, "too_many_streams", "Too many listen", detail).retryable_after(5)
     }
 

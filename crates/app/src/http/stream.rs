@@ -1,10 +1,10 @@
 //! All transitions of the caller's tenant as server-sent events, as they land on this server.
 //!
-//! Owns how the engine's feed looks on the wire, how many listen at once, and that they end when the server does. A stream
-//! that nobody reads holds its place until its connection is gone.
+//! Owns how the engine's feed looks on the wire, how many listen at once, and that they end when the server does, or with
+//! the key that they were asked for with. A stream that nobody reads holds its place until its connection is gone.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -14,21 +14,25 @@ use axum::http::HeaderValue;
 use axum::response::Response;
 use bytes::Bytes;
 use engine::stream::{Begin, Reader, Told, Wanted};
-use kernel::id::{InstanceId, MachineName};
+use kernel::id::{InstanceId, MachineName, TenantId};
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::mpsc::{Sender, channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::http::Shared;
 use crate::http::export::{CHUNK_BYTES, CHUNKS_MAX, Streamed};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, text};
+use crate::http::{App, Shared};
+use crate::places::{Place, Places};
 
 /// Streams at once, of all tenants: each is a connection, of which a server has 768, and has to be told of every commit.
 const STREAMS_MAX: usize = 64;
-/// Proxies close what is silent for 30 to 60 seconds.
+/// Of those, of one tenant: a quarter, so that one alone does not keep the others out.
+const STREAMS_PER_TENANT_MAX: usize = STREAMS_MAX / 4;
+/// Proxies close what is silent for 30 to 60 seconds. It is also for how long a stream goes on at most when its key opens
+/// nothing any more.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What `recent` may be: as much as a person looks through.
 const RECENT_MAX: usize = 1_000;
@@ -39,20 +43,42 @@ const CHANGES_EACH: Duration = Duration::from_millis(250);
 #[derive(Debug)]
 pub struct Streams {
     places: Arc<Semaphore>,
+    shares: Arc<Places<TenantId>>,
     ended: watch::Sender<bool>,
+    heartbeat: Duration,
 }
 
 impl Default for Streams {
     fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(STREAMS_MAX)), ended: watch::Sender::new(false) }
+        Self {
+            places: Arc::new(Semaphore::new(STREAMS_MAX)),
+            shares: Arc::default(),
+            ended: watch::Sender::new(false),
+            heartbeat: HEARTBEAT,
+        }
     }
 }
 
 impl Streams {
+    fn place(&self, tenant: &TenantId) -> Result<Taken, Problem> {
+        let Some(share) = self.shares.take(tenant.clone(), STREAMS_PER_TENANT_MAX) else {
+            return Err(Problem::too_many_streams(STREAMS_PER_TENANT_MAX, "one tenant may have"));
+        };
+        let place = Arc::clone(&self.places).try_acquire_owned();
+        let place = place.map_err(|_| Problem::too_many_streams(STREAMS_MAX, "one server has places for"))?;
+        Ok(Taken { _share: share, _place: place })
+    }
+
     /// Ends all, and lets none begin.
     pub fn end(&self) {
         self.ended.send_replace(true);
     }
+}
+
+/// What a stream has taken, for as long as it goes on.
+struct Taken {
+    _share: Place<TenantId>,
+    _place: OwnedSemaphorePermit,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,9 +117,7 @@ pub async fn get(
         }
         (None, None) => Begin::Now,
     };
-    let Ok(place) = Arc::clone(&app.streams.places).try_acquire_owned() else {
-        return Err(Problem::too_many_streams(STREAMS_MAX));
-    };
+    let place = app.streams.place(&caller.tenant)?;
     let ended = app.streams.ended.subscribe();
     if *ended.borrow() {
         return Err(engine::EngineError::Stopping.into());
@@ -104,7 +128,11 @@ pub async fn get(
     let (sender, receiver) = channel(CHUNKS_MAX);
     match follow {
         Some(false) => drop(tokio::spawn(tell_what_is_there(reader, sender, place))),
-        _ => drop(tokio::spawn(tell(reader, sender, ended, changes, place))),
+        _ => {
+            let heartbeat = app.streams.heartbeat;
+            let asker = Asker { app: Arc::downgrade(&app), headers };
+            drop(tokio::spawn(tell(reader, sender, ended, changes, asker, heartbeat, place)));
+        }
     }
     let mut response = Response::new(Body::new(Streamed::new(receiver)));
     for (name, value) in [
@@ -118,27 +146,48 @@ pub async fn get(
     Ok(response)
 }
 
-/// Until nobody reads, or the server ends.
+/// Who has asked for a stream. It keeps no server alive that is gone otherwise.
+struct Asker {
+    app: Weak<App>,
+    headers: HeaderMap,
+}
+
+impl Asker {
+    async fn may_go_on(&self) -> bool {
+        match self.app.upgrade() {
+            Some(app) => app.still_opens(&self.headers).await,
+            None => false,
+        }
+    }
+}
+
+/// Until nobody reads, whoever asked may not any more, or the server ends.
 async fn tell(
     mut reader: Reader,
     to: Sender<Result<Bytes, String>>,
     mut ended: watch::Receiver<bool>,
     changes: bool,
-    _place: OwnedSemaphorePermit,
+    asker: Asker,
+    heartbeat: Duration,
+    _place: Taken,
 ) {
-    let mut heartbeat = interval(HEARTBEAT);
+    let mut heartbeat = interval(heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let chunk = tokio::select! {
+        let told = tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => return,
             () = to.closed() => return,
-            told = poll_fn(|context| reader.poll_next(context)) => match changes {
-                true => change(&mut reader),
-                false => events(&mut reader, Some(told)),
-            },
-            // The first comes at once, so that who reconnects before anything has happened knows from where.
-            _ = heartbeat.tick() => format!(": here\nid: {}\n\n", reader.cursor()),
+            // The first comes at once, so that who reconnects before anything has happened knows from where. Before what
+            // there is to tell: on a busy server there always is something.
+            _ = heartbeat.tick() => None,
+            told = poll_fn(|context| reader.poll_next(context)) => Some(told),
+        };
+        let chunk = match told {
+            Some(_) if changes => change(&mut reader),
+            Some(told) => events(&mut reader, Some(told)),
+            None if asker.may_go_on().await => format!(": here\nid: {}\n\n", reader.cursor()),
+            None => return,
         };
         tokio::select! {
             biased;
@@ -161,11 +210,7 @@ fn change(reader: &mut Reader) -> String {
     format!("id: {}\nevent: changed\ndata: {{}}\n\n", reader.cursor())
 }
 
-async fn tell_what_is_there(
-    mut reader: Reader,
-    to: Sender<Result<Bytes, String>>,
-    _place: OwnedSemaphorePermit,
-) {
+async fn tell_what_is_there(mut reader: Reader, to: Sender<Result<Bytes, String>>, _place: Taken) {
     loop {
         let chunk = events(&mut reader, None);
         if chunk.is_empty() || to.send(Ok(chunk.into())).await.is_err() {
@@ -189,4 +234,90 @@ fn events(reader: &mut Reader, first: Option<Told>) -> String {
         next = if chunk.len() < CHUNK_BYTES { reader.try_next() } else { None };
     }
     chunk
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::extract::Request;
+    use axum::http::Request as Asking;
+    use engine::{Clock, Engine, Machines, Settings};
+    use http_body::Body as _;
+    use hyper::service::Service as _;
+    use hyper_util::service::TowerToHyperService;
+    use store::MemoryStore;
+
+    use super::*;
+    use crate::access::api_key::{self, Secret};
+    use crate::access::{Access, Holder, Scope};
+    use crate::connections::Connections;
+    use crate::http::router;
+    use kernel::time::Delay;
+
+    /// Far longer than anything takes here.
+    const NEVER: Duration = Duration::from_secs(20);
+
+    fn app() -> Shared {
+        let (store, machines) = (Arc::new(MemoryStore::new()), Arc::new(Machines::default()));
+        api_key::activate(&machines, &*store, Clock::System.now()).unwrap();
+        let engine = Engine::start(store, machines, Clock::System, Settings::default());
+        let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
+        let mut app = App::new(engine, access, String::new(), Arc::new(Connections::default()));
+        app.streams.heartbeat = Duration::from_millis(20);
+        Arc::new(app)
+    }
+
+    async fn key(app: &Shared, lasts: Option<Delay>, session_of: Option<String>) -> Secret {
+        let tenant = TenantId::parse("acme").unwrap();
+        let holder = Holder { tenant, scope: Scope::Read, who: "ann".into() };
+        let expires_at = lasts.map(|lasts| app.engine.clock().now().plus(lasts));
+        let wanted = api_key::Wanted { holder, made_by: "test".into(), expires_at, session_of };
+        app.make_key(&wanted).await.unwrap()
+    }
+
+    async fn listen(app: &Shared, header: (&str, String)) -> Body {
+        let request: Request =
+            Asking::get("/v1/stream").header(header.0, header.1).body(Body::empty()).unwrap();
+        let response = TowerToHyperService::new(router(Arc::clone(app))).call(request).await.unwrap();
+        assert_eq!(response.status(), 200);
+        response.into_body()
+    }
+
+    async fn next(stream: &mut Body) -> Option<Bytes> {
+        let frame = poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_frame(context));
+        let frame = tokio::time::timeout(NEVER, frame).await.expect("the stream is silent")?;
+        Some(frame.unwrap().into_data().unwrap())
+    }
+
+    /// Whether it ends before long.
+    async fn ends(stream: &mut Body) -> bool {
+        for _ in 0..5 {
+            if next(stream).await.is_none() {
+                return true;
+            }
+        }
+        false
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_ends_with_the_key_that_it_was_asked_for_with() {
+        let app = app();
+        let (kept, revoked) = (key(&app, None, None).await, key(&app, None, None).await);
+        let session = key(&app, None, Some(revoked.id.to_string())).await;
+        let bearer = |key: &Secret| ("authorization", format!("Bearer {}", key.text));
+        let mut goes_on = listen(&app, bearer(&kept)).await;
+        let mut of_settings = listen(&app, ("authorization", "Bearer 0123456789abcdef".to_owned())).await;
+        let mut over = listen(&app, bearer(&revoked)).await;
+        let mut signed_in = listen(&app, ("cookie", format!("statewright_session={}", session.text))).await;
+        let streams = [&mut goes_on, &mut of_settings, &mut over, &mut signed_in];
+        for stream in streams {
+            assert!(next(stream).await.unwrap().starts_with(b": here"));
+        }
+        app.ask_key(api_key::revocation(&revoked.id, "test"), &revoked.id).await.unwrap();
+        assert!(ends(&mut over).await);
+        assert!(ends(&mut signed_in).await);
+        let mut expires = listen(&app, bearer(&key(&app, Some(Delay::from_millis(500)), None).await)).await;
+        while next(&mut expires).await.is_some() {}
+        assert!(!ends(&mut goes_on).await);
+        assert!(!ends(&mut of_settings).await);
+    }
 }
