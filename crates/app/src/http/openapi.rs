@@ -357,7 +357,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
 ];
 
 /// Every code that a problem may have, with its status.
-const CODES: [(&str, u16); 69] = [
+const CODES: [(&str, u16); 70] = [
     ("malformed_body", 400),
     ("unreadable_body", 400),
     ("bad_header", 400),
@@ -377,6 +377,7 @@ const CODES: [(&str, u16); 69] = [
     ("permission_denied", 403),
     ("no_backup_key", 403),
     ("insufficient_scope", 403),
+    ("own_machine", 403),
     ("cross_origin", 403),
     ("unknown_host", 403),
     ("not_found", 404),

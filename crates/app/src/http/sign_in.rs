@@ -43,6 +43,9 @@ pub async fn sign_in(
     let next = next.filter(|next| is_here(next)).unwrap_or_else(|| HOME.to_owned());
     let Some((holder, of, end)) = signing_in(&app, shown.as_deref().unwrap_or_default()).await? else {
         app.access.rates.note_wrong(address)?;
+        if next == HOME {
+            return Ok(see_other(WRONG));
+        }
         let again = form_urlencoded::Serializer::new(String::new()).append_pair("next", &next).finish();
         return Ok(see_other(&format!("{WRONG}&{again}")));
     };
