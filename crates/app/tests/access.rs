@@ -447,6 +447,14 @@ fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     {
         assert_eq!(post(foreign), 403, "{foreign}");
     }
+    let get = |headers: &str| status_of(&raw(&server, "GET /v1/replay", headers, ""));
+    for site in ["cross-site", "same-site"] {
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: no-cors\r\n")), 403, "{site}");
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 200, "{site}");
+        // Nor does a form that is sent from there.
+        assert_eq!(post(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 403, "{site}");
+    }
+    assert_eq!(get("sec-fetch-site: same-origin\r\nsec-fetch-mode: cors\r\n"), 200);
     assert_eq!(post("host: localhost\r\n"), 200);
     let rebound = raw(&server, "GET /v1/machines", "host: evil.example\r\n", "");
     assert!(status_of(&rebound) == 403 && rebound.contains("unknown_host"), "{rebound}");
