@@ -436,6 +436,20 @@ fn wrong_keys_at_the_sign_in_are_told_so_and_soon_not_looked_at() {
 }
 
 #[test]
+fn wrong_keys_of_programs_and_those_at_the_sign_in_are_counted_apart() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let wrong = || asked(&server, "get", "/v1/machines", "", "wrong").0;
+    let statuses: Vec<u16> = (0..30).map(|_| wrong()).collect();
+    assert_eq!((statuses[0], statuses[29]), (401, 429));
+    sign_in(&server, ADMIN);
+
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let at_sign_in = || status_of(&raw(&server, "POST /sign-in", "", "key=wrong"));
+    assert_eq!((0..30).map(|_| at_sign_in()).last(), Some(429));
+    assert_eq!(asked(&server, "get", "/v1/machines", "", "wrong").0, 401);
+}
+
+#[test]
 fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     let server =
         Server::start(&["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES], &[]);
