@@ -87,6 +87,7 @@ pub struct App {
     /// Folders with definitions, and with the stories beside them.
     pub machine_folders: Vec<PathBuf>,
     pub streams: Streams,
+    pub probed: operations::Probed,
     pub pictures: Pictures,
     pub started: Instant,
 }
@@ -123,6 +124,7 @@ impl App {
             pulse: Pulse::default(),
             machine_folders: Vec::new(),
             streams: Streams::default(),
+            probed: operations::Probed::default(),
             pictures: Pictures::default(),
             started,
         }
