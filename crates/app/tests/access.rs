@@ -4,7 +4,7 @@
 mod harness;
 
 use std::collections::BTreeSet;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use harness::provider::until;
-use harness::{Server, messages};
+use harness::{Server, header, messages, raw, status_of};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
@@ -323,30 +323,6 @@ fn the_first_key_of_a_store_is_made_without_a_server_and_lets_one_start() {
     assert_eq!(asked(&server, "get", "/v1/machines", "", replaced["key"].as_str().unwrap()).0, 200);
 }
 
-/// A request as it stands on the wire, for what a library would add or follow; the answer as it comes.
-fn raw(server: &Server, request: &str, headers: &str, body: &str) -> String {
-    let address = server.url.strip_prefix("http://").unwrap();
-    let mut stream = TcpStream::connect(address).unwrap();
-    let host = if headers.contains("host: ") { String::new() } else { format!("host: {address}\r\n") };
-    let length = body.len();
-    let text = format!(
-        "{request} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
-    );
-    stream.write_all(text.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    answer
-}
-
-fn status_of(answer: &str) -> u16 {
-    answer.split(' ').nth(1).unwrap().parse().unwrap()
-}
-
-fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
-    let head = answer.split("\r\n\r\n").next().unwrap();
-    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
-}
-
 /// The cookie of whoever signs in, as it is sent back.
 fn sign_in(server: &Server, key: &str) -> String {
     let answer = raw(server, "POST /sign-in", "", &format!("key={key}"));
@@ -436,6 +412,21 @@ fn wrong_keys_at_the_sign_in_are_told_so_and_soon_not_looked_at() {
 }
 
 #[test]
+fn wrong_keys_of_programs_and_those_at_the_sign_in_are_counted_apart() {
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let wrong = || asked(&server, "get", "/v1/machines", "", "wrong").0;
+    let statuses: Vec<u16> = (0..30).map(|_| wrong()).collect();
+    assert_eq!((statuses[0], statuses[29]), (401, 429));
+    sign_in(&server, ADMIN);
+
+    let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
+    let at_sign_in = || status_of(&raw(&server, "POST /sign-in", "", "key=wrong"));
+    let statuses: Vec<u16> = (0..30).map(|_| at_sign_in()).collect();
+    assert_eq!((statuses[0], statuses[29]), (303, 429));
+    assert_eq!(asked(&server, "get", "/v1/machines", "", "wrong").0, 401);
+}
+
+#[test]
 fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     let server =
         Server::start(&["dev", "--listen", "127.0.0.1:0", "--store", "memory:", "--machines", MACHINES], &[]);
@@ -447,6 +438,14 @@ fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     {
         assert_eq!(post(foreign), 403, "{foreign}");
     }
+    let get = |headers: &str| status_of(&raw(&server, "GET /v1/replay", headers, ""));
+    for site in ["cross-site", "same-site"] {
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: no-cors\r\n")), 403, "{site}");
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 200, "{site}");
+        // Nor does a form that is sent from there.
+        assert_eq!(post(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 403, "{site}");
+    }
+    assert_eq!(get("sec-fetch-site: same-origin\r\nsec-fetch-mode: cors\r\n"), 200);
     assert_eq!(post("host: localhost\r\n"), 200);
     let rebound = raw(&server, "GET /v1/machines", "host: evil.example\r\n", "");
     assert!(status_of(&rebound) == 403 && rebound.contains("unknown_host"), "{rebound}");

@@ -64,6 +64,14 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
     elsewhere || headers.contains_key("origin") && !is_own_origin(headers)
 }
 
+/// Whether a browser says that a page of another origin asks for what it would only make use of: an image, a script, a
+/// `fetch`. That it goes where a link leads is what a person wants.
+pub fn is_used_elsewhere(headers: &HeaderMap) -> bool {
+    let said = |name: &str| headers.get(name).map(|value| value.as_bytes());
+    let elsewhere = matches!(said("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
+    elsewhere && said("sec-fetch-mode") != Some(b"navigate")
+}
+
 /// Whether a browser says that a page of ours makes the request. No page can make it say so falsely.
 pub fn is_own(headers: &HeaderMap) -> bool {
     match headers.get("sec-fetch-site") {
@@ -81,8 +89,7 @@ fn is_own_origin(headers: &HeaderMap) -> bool {
 }
 
 pub fn cross_origin() -> Problem {
-    let detail =
-        "a page of another origin has made this request; what changes something is taken from our own alone";
+    let detail = "a page of another origin has made this request; what changes something, or costs something without a key, is taken from our own alone";
     Problem::forbidden("cross_origin", detail)
 }
 
@@ -129,6 +136,25 @@ mod tests {
         let all = Names::of("0.0.0.0:7474", "0.0.0.0:7474".parse().unwrap(), None);
         assert!(all.check(&headers(&[("host", "192.168.1.9:7474")])).is_ok());
         assert!(all.check(&headers(&[("host", "evil.example:7474")])).is_err());
+    }
+
+    #[test]
+    fn a_link_from_elsewhere_is_followed_and_what_a_page_loads_is_not() {
+        let table = [
+            ("cross-site", "navigate", false),
+            ("cross-site", "no-cors", true),
+            ("cross-site", "cors", true),
+            ("same-site", "cors", true),
+            ("same-site", "navigate", false),
+            ("same-origin", "cors", false),
+            ("none", "navigate", false),
+        ];
+        for (site, mode, expected) in table {
+            let headers = headers(&[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
+            assert_eq!(is_used_elsewhere(&headers), expected, "{site} {mode}");
+        }
+        assert!(is_used_elsewhere(&headers(&[("sec-fetch-site", "cross-site")])));
+        assert!(!is_used_elsewhere(&HeaderMap::new()));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How often somebody may ask: a bucket of tokens for each address and each tenant, and one for wrong keys.
+//! How often somebody may ask: a bucket of tokens for each address and each tenant, and of each address one for wrong keys
+//! and one for those at the sign-in, so that a script that goes on with a revoked key locks out nobody beside it.
 //!
 //! Owns which address a request counts for. Buckets are kept for those alone who have asked lately; time is what has
 //! passed since the server began, whatever clock its machines go by.
@@ -32,6 +33,7 @@ pub struct Rates {
     tenants: Option<Buckets<TenantId>>,
     addresses: Option<Buckets<IpAddr>>,
     wrong: Buckets<IpAddr>,
+    wrong_sign_ins: Buckets<IpAddr>,
     trusted_proxies: Vec<Block>,
     began: Instant,
 }
@@ -50,6 +52,7 @@ impl Rates {
             tenants: per_tenant.map(buckets).map(|(rate, burst)| Buckets::new(rate, burst)),
             addresses: per_address.map(buckets).map(|(rate, burst)| Buckets::new(rate, burst)),
             wrong: Buckets::new(WRONG_PER_SECOND, WRONG_BURST),
+            wrong_sign_ins: Buckets::new(WRONG_PER_SECOND, WRONG_BURST),
             trusted_proxies,
             began: Instant::now(),
         }
@@ -85,14 +88,21 @@ impl Rates {
         buckets.take(tenant, self.now()).map_err(|wait| limited("this tenant", wait))
     }
 
-    /// Whether an address has shown wrong keys too often of late for what it shows to be looked at.
-    pub fn admit_stranger(&self, address: IpAddr) -> Result<(), Problem> {
-        self.wrong.look(&address, self.now()).map_err(|wait| limited("wrong keys from this address", wait))
-    }
-
     /// Counts a wrong key; whoever shows too many is told so.
     pub fn note_wrong(&self, address: IpAddr) -> Result<(), Problem> {
         self.wrong.take(&address, self.now()).map_err(|wait| limited("wrong keys from this address", wait))
+    }
+
+    /// Whether an address has signed in with wrong keys too often of late for what it shows there to be looked at.
+    pub fn admit_sign_in(&self, address: IpAddr) -> Result<(), Problem> {
+        let admitted = self.wrong_sign_ins.look(&address, self.now());
+        admitted.map_err(|wait| limited("signing in with wrong keys from this address", wait))
+    }
+
+    /// Counts a wrong key at the sign-in.
+    pub fn note_wrong_sign_in(&self, address: IpAddr) -> Result<(), Problem> {
+        let admitted = self.wrong_sign_ins.take(&address, self.now());
+        admitted.map_err(|wait| limited("signing in with wrong keys from this address", wait))
     }
 
     fn now(&self) -> Timestamp {

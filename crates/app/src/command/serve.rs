@@ -181,7 +181,24 @@ pub(crate) fn serve(args: ServeArgs) -> CommandResult {
             server.listen
         )));
     }
+    if server.tls.is_none() && plain_http {
+        let doubts = doubts_of_plain_http(&server.trusted_proxies, server.public_url.as_deref());
+        doubts.for_each(|doubt| tracing::warn!("`plain_http` is set, but {doubt}"));
+    }
     run(server)
+}
+
+/// What is not as it should be where TLS is said to be in front.
+fn doubts_of_plain_http(
+    trusted_proxies: &[Block],
+    public_url: Option<&str>,
+) -> impl Iterator<Item = &'static str> {
+    let no_proxies = "there are no `trusted_proxies`: all who come by a proxy count as one address, for its requests, connections and wrong keys";
+    let no_https = "`public_url` is not there or does not begin with `https://`: browsers would send the cookie of who has signed in without TLS, too";
+    let is_https = public_url.is_some_and(|url| url.starts_with("https://"));
+    [(trusted_proxies.is_empty(), no_proxies), (!is_https, no_https)]
+        .into_iter()
+        .filter_map(|(applies, doubt)| applies.then_some(doubt))
 }
 
 /// What flags, environment and file come to; the log begins with it.
@@ -516,4 +533,28 @@ pub(super) async fn stop_signal() {
         }
     }
     tracing::info!("stopping: open requests are finished first");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_doubted_where_nothing_says_what_is_in_front() {
+        let proxies = vec![Block::parse("10.0.0.0/8").unwrap()];
+        let https = Some("https://bot.example.org");
+        for (proxies, public_url, expected) in [
+            (&proxies[..], https, &[][..]),
+            (&[], https, &["trusted_proxies"]),
+            (&proxies, None, &["public_url"]),
+            (&proxies, Some("http://bot.example.org"), &["public_url"]),
+            (&[], None, &["trusted_proxies", "public_url"]),
+        ] {
+            let doubts: Vec<_> = doubts_of_plain_http(proxies, public_url).collect();
+            assert_eq!(doubts.len(), expected.len(), "{doubts:?}");
+            for (doubt, about) in doubts.iter().zip(expected) {
+                assert!(doubt.contains(about), "{doubt}");
+            }
+        }
+    }
 }

@@ -28,7 +28,8 @@ impl App {
         let headers = request.headers();
         if self.access.is_open() {
             self.access.names.check(headers)?;
-            if !request.method().is_safe() && origin::is_foreign(headers) {
+            let changes = !request.method().is_safe();
+            if changes && origin::is_foreign(headers) || origin::is_used_elsewhere(headers) {
                 return Err(origin::cross_origin());
             }
         }

@@ -93,6 +93,7 @@ pub struct App {
     pub streams: Streams,
     /// Of reads that take a while.
     turns: Arc<Semaphore>,
+    pub probed: operations::Probed,
     pub pictures: Pictures,
     pub started: Instant,
 }
@@ -130,6 +131,7 @@ impl App {
             machine_folders: Vec::new(),
             streams: Streams::default(),
             turns: Arc::new(Semaphore::new(TURNS)),
+            probed: operations::Probed::default(),
             pictures: Pictures::default(),
             started,
         }

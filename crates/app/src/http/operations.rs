@@ -1,5 +1,8 @@
 //! Running the server: health, figures, information, recovery, the virtual clock.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
@@ -7,6 +10,7 @@ use engine::health::Check;
 use engine::{EngineError, RecoveryReport};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
 
 use crate::http::Shared;
 use crate::http::problem::Problem;
@@ -68,10 +72,22 @@ struct Health {
     checks: Vec<Check>,
 }
 
+/// For how long the result of a probe is told again: it writes, and whoever may only read can ask for it.
+const PROBE_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// When the store was probed last, and what came of it.
+pub type Probed = Arc<Mutex<Option<(Instant, Vec<Check>)>>>;
+
 /// Tries out what the server does with the store; `readyz`, which anybody may ask at any rate, only asks it something.
 pub async fn health(State(app): State<Shared>, _: Caller) -> Result<Response, Problem> {
-    app.read(|app| {
-        let checks = app.engine.probe();
+    let mut last = Arc::clone(&app.probed).lock_owned().await;
+    // The lock goes along: a probe goes on when whoever asked has gone, and no other begins meanwhile.
+    app.read(move |app| {
+        let fresh = last.as_ref().filter(|(at, _)| at.elapsed() < PROBE_AGE_MAX);
+        let checks = match fresh.map(|(_, checks)| checks.clone()) {
+            Some(checks) => checks,
+            None => last.insert((Instant::now(), app.engine.probe())).1.clone(),
+        };
         let healthy = checks.iter().all(|check| check.ok);
         Ok(request::json(if healthy { 200 } else { 503 }, &Health { healthy, checks }, None))
     })
@@ -231,4 +247,36 @@ pub async fn advance_clock(
         Ok(request::json(200, &Advanced { now, recovery }, None))
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderMap;
+    use engine::{Clock, Engine, Machines, Settings};
+    use store::MemoryStore;
+
+    use super::*;
+    use crate::access::{Access, api_key};
+    use crate::connections::Connections;
+    use crate::http::App;
+
+    #[tokio::test]
+    async fn a_probe_writes_once_in_five_seconds_whoever_asks() {
+        let (store, machines) = (Arc::new(MemoryStore::new()), Arc::new(Machines::default()));
+        let clock = Clock::virtual_at(Timestamp::from_millis(1_000));
+        api_key::activate(&machines, &*store, clock.now()).unwrap();
+        let engine = Engine::start(store, machines, clock.clone(), Settings::default());
+        let connections = Arc::new(Connections::default());
+        let app = Arc::new(App::new(engine, Access::open(), String::new(), connections));
+        let ask = || async {
+            let caller = Caller::of(app.access.anybody(None).unwrap(), &HeaderMap::new()).unwrap();
+            assert_eq!(health(State(Arc::clone(&app)), caller).await.unwrap().status(), 200);
+            app.engine.store().settings().unwrap()[0].saved_at.as_millis()
+        };
+        assert_eq!(ask().await, 1_000);
+        clock.advance(Delay::from_secs(1)).unwrap();
+        assert_eq!(ask().await, 1_000);
+        app.probed.lock().await.as_mut().unwrap().0 -= PROBE_AGE_MAX;
+        assert_eq!(ask().await, 2_000);
+    }
 }

@@ -35,14 +35,14 @@ pub async fn sign_in(
         return Ok(see_other(HOME));
     }
     let address = app.access.rates.address(peer(&parts.extensions), &parts.headers);
-    app.access.rates.admit_stranger(address)?;
+    app.access.rates.admit_sign_in(address)?;
     let shown =
         form_urlencoded::parse(&body).find(|(name, _)| name == "key").map(|(_, key)| key.trim().to_owned());
     let next =
         form_urlencoded::parse(&body).find(|(name, _)| name == "next").map(|(_, next)| next.into_owned());
     let next = next.filter(|next| is_here(next)).unwrap_or_else(|| HOME.to_owned());
     let Some((holder, of, end)) = signing_in(&app, shown.as_deref().unwrap_or_default()).await? else {
-        app.access.rates.note_wrong(address)?;
+        app.access.rates.note_wrong_sign_in(address)?;
         if next == HOME {
             return Ok(see_other(WRONG));
         }

@@ -7,7 +7,8 @@ pub mod days;
 pub mod outside;
 pub mod provider;
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
@@ -167,6 +168,30 @@ impl Drop for Server {
 
 pub fn messages(subject: &str) -> String {
     format!("/v1/machines/progress_update/sessions/{subject}/messages")
+}
+
+/// A request as it stands on the wire, for what a library would add or follow; the answer as it comes.
+pub fn raw(server: &Server, request: &str, headers: &str, body: &str) -> String {
+    let address = server.url.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let host = if headers.contains("host: ") { String::new() } else { format!("host: {address}\r\n") };
+    let length = body.len();
+    let text = format!(
+        "{request} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {length}\r\n{headers}\r\n{body}"
+    );
+    stream.write_all(text.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+pub fn status_of(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+pub fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap();
+    head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
 }
 
 fn agent() -> ureq::Agent {
