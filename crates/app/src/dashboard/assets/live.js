@@ -6,6 +6,7 @@ import { arm } from "./act.js";
 
 const EACH = 250; // milliseconds between two renewals at least
 const SHARE = 10; // and so many times as long as the last one took
+const RETRY = 5000; // milliseconds until a stream that was refused is asked for again
 let waiting = null;
 let busy = false;
 let took = 0;
@@ -105,6 +106,8 @@ export function keepUp() {
     stream.addEventListener("error", () => {
       lost = true;
       say("lost", "The server cannot be heard; trying again");
+      // One that was refused, as there are too many, does not try again by itself.
+      if (stream?.readyState === EventSource.CLOSED) setTimeout(() => { stream && listen(); again(); }, RETRY);
     });
     stream.addEventListener("changed", again);
   };
