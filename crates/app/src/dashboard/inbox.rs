@@ -205,7 +205,7 @@ fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<LetterRow
 /// What people have said that nothing came of, the most frequent first.
 struct Unhandled {
     rows: Vec<UnhandledRow>,
-    /// In so many of the newest conversations.
+    /// In so many conversations.
     read: usize,
 }
 

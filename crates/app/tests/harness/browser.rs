@@ -164,13 +164,6 @@ impl Browser {
         let found = found.as_array().unwrap_or_else(|| panic!("axe-core says {found}"));
         found.iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect()
     }
-
-    /// For whoever wants to look.
-    pub fn screenshot(&self) -> String {
-        let taken = self.agent.get(format!("{}/screenshot", self.session)).call();
-        let answer: Value = taken.expect("a screenshot").body_mut().read_json().expect("JSON");
-        answer["value"].as_str().unwrap_or_default().to_owned()
-    }
 }
 
 impl Drop for Browser {
