@@ -4,7 +4,7 @@
 //! the settings name for them. It decides neither when nor how often: that is the engine's delivery.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use engine::Clock;
 use engine::delivery::{Carried, Carrier, Endpoint, Route, Schedule};
@@ -21,6 +21,7 @@ use crate::channels::{self, Sent, meta, slack, telegram, twilio};
 use crate::connections::{CallTarget, Channel, ChannelKind, Connections, Webhook, timeout};
 use crate::outgoing::{Outgoing, Request, Response, SendError};
 use crate::secret::Secret;
+use crate::traces::Traces;
 use crate::webhook::{self, SigningSecret};
 
 /// Providers answer within a few seconds or not at all.
@@ -35,6 +36,8 @@ pub struct HttpCarrier {
     pub public_url: String,
     /// Where requests may block.
     pub runtime: Handle,
+    /// Where attempts are noted, if anybody is told.
+    pub traces: Option<Arc<Traces>>,
 }
 
 /// Which setting an effect falls under.
@@ -51,33 +54,52 @@ impl Carrier for HttpCarrier {
         };
         match target(&self.connections, effect) {
             Err(nowhere) => Route::Nowhere(nowhere),
-            Ok(Target::Channel(channel, to, _)) => {
-                // No provider knows a send by its key, so none is repeated that may have arrived.
-                let name = format!("{}:{}", channel.name, to.account);
-                endpoint(&name, false, channel.rate, Schedule::Prompt)
+            Ok(target) => {
+                let name = target.endpoint();
+                match target {
+                    // No provider knows a send by its key, so none is repeated that may have arrived.
+                    Target::Channel(channel, ..) => endpoint(&name, false, channel.rate, Schedule::Prompt),
+                    Target::Webhook(webhook) => endpoint(&name, true, webhook.rate, Schedule::Patient),
+                    Target::Call(call) => endpoint(&name, true, call.rate, Schedule::Prompt),
+                }
             }
-            Ok(Target::Webhook(webhook)) => endpoint(&webhook.name, true, webhook.rate, Schedule::Patient),
-            Ok(Target::Call(call)) => endpoint(&call.name, true, call.rate, Schedule::Prompt),
         }
     }
 
     fn carry(&self, effect: OutboxEffect, ended: Box<dyn FnOnce(Carried) + Send>) {
         let (connections, outgoing) = (Arc::clone(&self.connections), Arc::clone(&self.outgoing));
-        let public_url = self.public_url.clone();
+        let (public_url, traces) = (self.public_url.clone(), self.traces.clone());
         self.runtime.spawn_blocking(move || {
+            let began = Instant::now();
             let post = Post { effect: &effect, outgoing: &outgoing, public_url: &public_url };
-            ended(match target(&connections, &effect) {
+            let target = target(&connections, &effect);
+            let endpoint = target.as_ref().map(Target::endpoint).unwrap_or_default();
+            let carried = match target {
                 Err(nowhere) => Carried::Refused { error: nowhere, parts_done: effect.parts_done },
                 Ok(Target::Channel(channel, to, reply)) => post.by_channel(channel, to, reply),
                 Ok(Target::Webhook(webhook)) => post.to_webhook(webhook),
                 Ok(Target::Call(call)) => post.to_call(call),
-            });
+            };
+            let result = carried.as_str();
+            ended(carried);
+            traces.iter().for_each(|traces| traces.attempt(&effect, &endpoint, began, result));
         });
     }
 
     fn wants_notices(&self, tenant: &TenantId, machine: &MachineName) -> bool {
         let webhook = self.connections.webhook(tenant, machine);
         webhook.is_some_and(|webhook| webhook.transitions) && !tenant.is_shadow()
+    }
+}
+
+impl Target<'_> {
+    /// Names it in the log and in figures.
+    fn endpoint(&self) -> String {
+        match self {
+            Self::Channel(channel, to, _) => format!("{}:{}", channel.name, to.account),
+            Self::Webhook(webhook) => webhook.name.clone(),
+            Self::Call(call) => call.name.clone(),
+        }
     }
 }
 

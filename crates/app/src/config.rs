@@ -20,6 +20,7 @@ use crate::encryption::EncryptionConfig;
 use crate::outgoing::Block;
 use crate::recognisers::RecogniserConfig;
 use crate::secret::Secret;
+use crate::traces::TracesConfig;
 
 /// Each delivery that is under way holds a thread.
 const DELIVERIES_MAX: usize = 400;
@@ -64,6 +65,8 @@ pub struct ConfigFile {
     pub limits: LimitsConfig,
     #[serde(default)]
     pub encryption: EncryptionConfig,
+    #[serde(default)]
+    pub traces: TracesConfig,
 }
 
 /// `[tls]`: files in PEM.

@@ -24,4 +24,5 @@ mod shadow_log;
 mod stall;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod webhook;

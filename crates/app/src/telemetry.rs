@@ -1,20 +1,19 @@
-//! What the process says about itself: log lines on stderr, and the trace that a request belongs to.
+//! What the process says about itself: log lines on stderr, and ids for traces that begin here.
 //!
-//! Owns the shape of a log line and of W3C `traceparent`. It exports no spans, counts no metrics and decides for
-//! no request whether it is traced. Invariant: a trace id that leaves here is 32 lowercase hexadecimal digits,
-//! not all zero.
+//! Owns the shape of a log line. It counts no metrics; traces are noted elsewhere. Invariant: a trace id that leaves here
+//! is 32 lowercase hexadecimal digits, not all zero.
 
 mod buffer;
 mod json;
 
 use std::collections::hash_map::RandomState;
-use std::fmt;
 use std::hash::BuildHasher;
 use std::io::{IsTerminal, Stderr};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use kernel::trace::SpanId;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -116,82 +115,6 @@ where
     }
 }
 
-/// Where a request stands in its trace: the header `traceparent` of W3C Trace Context.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Traceparent {
-    /// 32 lowercase hexadecimal digits.
-    trace_id: String,
-    /// The caller's span: 16 lowercase hexadecimal digits.
-    parent_id: String,
-    flags: u8,
-}
-
-impl Traceparent {
-    /// The caller has recorded its part of the trace.
-    pub const SAMPLED: u8 = 1;
-
-    /// `None` for anything that the recommendation calls invalid: such a header is treated as if none had come.
-    ///
-    /// Version `00` is exactly `version-trace-parent-flags`; a later version may go on after another dash, and
-    /// `ff` is forbidden. Of a later version only the flag `SAMPLED` is known to mean what it says.
-    pub fn parse(header: &str) -> Option<Self> {
-        let mut fields = header.splitn(5, '-');
-        let version = hex(fields.next()?, 2)?;
-        let trace_id = not_zero(hex(fields.next()?, 32)?)?;
-        let parent_id = not_zero(hex(fields.next()?, 16)?)?;
-        let flags = u8::from_str_radix(hex(fields.next()?, 2)?, 16).ok()?;
-        let flags = match (version, fields.next()) {
-            ("ff", _) | ("00", Some(_)) => return None,
-            ("00", None) => flags,
-            _ => flags & Self::SAMPLED,
-        };
-        Some(Self { trace_id: trace_id.to_owned(), parent_id: parent_id.to_owned(), flags })
-    }
-
-    /// The first of a trace that begins here.
-    pub fn fresh() -> Self {
-        Self { trace_id: fresh_trace_id(), parent_id: fresh_span_id(), flags: Self::SAMPLED }
-    }
-
-    /// A new part of a stored trace, as a delivery long after its request. `None` when `trace_id` is none.
-    pub fn within(trace_id: &str) -> Option<Self> {
-        Some(Self {
-            trace_id: not_zero(hex(trace_id, 32)?)?.to_owned(),
-            parent_id: fresh_span_id(),
-            flags: Self::SAMPLED,
-        })
-    }
-
-    /// What to send on: the same trace, with a span of ours as the parent of what the receiver does.
-    pub fn onward(&self) -> Self {
-        Self { trace_id: self.trace_id.clone(), parent_id: fresh_span_id(), flags: self.flags }
-    }
-
-    pub fn trace_id(&self) -> &str {
-        &self.trace_id
-    }
-
-    pub fn parent_id(&self) -> &str {
-        &self.parent_id
-    }
-
-    pub fn is_sampled(&self) -> bool {
-        self.flags & Self::SAMPLED != 0
-    }
-
-    /// The value of the header, in version `00`, where the flags without a meaning are sent as zero.
-    pub fn header(&self) -> String {
-        self.to_string()
-    }
-}
-
-impl fmt::Display for Traceparent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = self.flags & Self::SAMPLED;
-        write!(f, "00-{}-{}-{flags:02x}", self.trace_id, self.parent_id)
-    }
-}
-
 /// A trace id for a request that came without one: 32 lowercase hexadecimal digits.
 ///
 /// Unique within the process by a counter and among processes by a random seed. It is no secret.
@@ -200,8 +123,9 @@ pub fn fresh_trace_id() -> String {
     format!("{high:016x}{low:016x}")
 }
 
-fn fresh_span_id() -> String {
-    format!("{:016x}", fresh_number())
+/// A span that nobody names yet.
+pub fn fresh_span() -> SpanId {
+    SpanId(fresh_number())
 }
 
 /// The next value of a counter under a keyed hash with the standard library's random seed. Never zero, which
@@ -213,15 +137,6 @@ fn fresh_number() -> u64 {
     SEED.get_or_init(RandomState::new).hash_one(count).max(1)
 }
 
-fn hex(text: &str, digits: usize) -> Option<&str> {
-    let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-    (text.len() == digits && text.bytes().all(is_digit)).then_some(text)
-}
-
-fn not_zero(digits: &str) -> Option<&str> {
-    digits.bytes().any(|byte| byte != b'0').then_some(digits)
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -230,86 +145,20 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use kernel::trace::Trace;
+
     use super::*;
 
     const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
-    const PARENT: &str = "00f067aa0ba902b7";
-
-    #[test]
-    fn traceparent_is_read_strictly() {
-        let zero_trace = "0".repeat(32);
-        for (header, expected) in [
-            // The recommendation's own examples.
-            (format!("00-{TRACE}-{PARENT}-01"), Some(1)),
-            (format!("00-{TRACE}-{PARENT}-00"), Some(0)),
-            (format!("00-{TRACE}-{PARENT}-ff"), Some(0xff)),
-            // A later version may say more, and only its first flag is known.
-            (format!("01-{TRACE}-{PARENT}-03"), Some(1)),
-            (format!("cc-{TRACE}-{PARENT}-01-what-ever"), Some(1)),
-            (format!("cc-{TRACE}-{PARENT}-01-"), Some(1)),
-            (format!("cc-{TRACE}-{PARENT}-01.what"), None),
-            (format!("ff-{TRACE}-{PARENT}-01"), None),
-            (format!("00-{TRACE}-{PARENT}-01-"), None),
-            (format!("00-{TRACE}-{PARENT}-01-what"), None),
-            (format!("00-{TRACE}-{PARENT}"), None),
-            (format!("00-{TRACE}-{PARENT}-"), None),
-            (format!("00-{TRACE}-{PARENT}-1"), None),
-            (format!("00-{TRACE}-{PARENT}-0g"), None),
-            (format!("00-{TRACE}-{PARENT}-+1"), None),
-            (format!("0-{TRACE}-{PARENT}-01"), None),
-            (format!("0G-{TRACE}-{PARENT}-01"), None),
-            (format!(" 00-{TRACE}-{PARENT}-01"), None),
-            (format!("00-{TRACE}-{PARENT}-01 "), None),
-            (format!("00-{}-{PARENT}-01", TRACE.to_uppercase()), None),
-            (format!("00-{TRACE}-{}-01", PARENT.to_uppercase()), None),
-            (format!("00-{zero_trace}-{PARENT}-01"), None),
-            (format!("00-{TRACE}-{}-01", &zero_trace[..16]), None),
-            (format!("00-{}-{PARENT}-01", &TRACE[1..]), None),
-            (format!("00-{TRACE}0-{PARENT}-01"), None),
-            (format!("00-{TRACE}-{}-01", "é".repeat(8)), None),
-            (format!("00_{TRACE}_{PARENT}_01"), None),
-            (String::new(), None),
-        ] {
-            let parsed = Traceparent::parse(&header);
-            let expected = expected.map(|flags| Traceparent {
-                trace_id: TRACE.to_owned(),
-                parent_id: PARENT.to_owned(),
-                flags,
-            });
-            assert_eq!(parsed, expected, "{header}");
-        }
-    }
-
-    #[test]
-    fn what_is_sent_on_keeps_the_trace_and_names_a_new_parent() {
-        for (flags, sent) in [("00", "00"), ("01", "01"), ("fe", "00"), ("ff", "01")] {
-            let header = format!("00-{TRACE}-{PARENT}-{flags}");
-            let came = Traceparent::parse(&header).unwrap();
-            assert_eq!(came.header(), format!("00-{TRACE}-{PARENT}-{sent}"));
-            let onward = came.onward();
-            assert_eq!((onward.trace_id(), onward.flags), (TRACE, came.flags));
-            assert_eq!(onward.is_sampled(), sent == "01");
-            assert_ne!(onward.parent_id(), PARENT);
-        }
-    }
-
-    #[test]
-    fn stored_traces_go_on_only_if_they_are_some() {
-        let within = Traceparent::within(TRACE).unwrap();
-        assert_eq!(within.trace_id(), TRACE);
-        assert_eq!(Traceparent::parse(&within.header()), Some(within));
-        for none in ["", "4bf92f", &TRACE.to_uppercase(), &"0".repeat(32)] {
-            assert_eq!(Traceparent::within(none), None, "{none}");
-        }
-    }
 
     #[test]
     fn fresh_traces_are_valid_and_differ() {
-        let fresh: Vec<Traceparent> = (0..1_000).map(|_| Traceparent::fresh()).collect();
-        for trace in &fresh {
-            assert_eq!(Traceparent::parse(&trace.header()).as_ref(), Some(trace));
+        let fresh: Vec<String> = (0..1_000).map(|_| fresh_trace_id()).collect();
+        for id in &fresh {
+            let trace = Trace::recorded(id, false, fresh_span()).unwrap();
+            assert_eq!(Trace::parse(&trace.to_string()), Some(trace));
         }
-        let ids: BTreeSet<&str> = fresh.iter().map(Traceparent::trace_id).collect();
+        let ids: BTreeSet<&String> = fresh.iter().collect();
         assert_eq!(ids.len(), fresh.len());
     }
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, STANDARD_NO_PAD};
+use engine::delivery::attempt_of;
 use hmac::{Hmac, KeyInit, Mac};
 use kernel::commit::EffectKind;
 use kernel::time::Timestamp;
@@ -17,7 +18,6 @@ use store::OutboxEffect;
 
 use crate::outgoing::escaped;
 use crate::secret::Secret;
-use crate::telemetry::Traceparent;
 
 pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 const SECRET_PREFIX: &str = "whsec_";
@@ -114,9 +114,9 @@ pub fn id_of(effect: &OutboxEffect) -> String {
     if key.bytes().all(|byte| byte.is_ascii_graphic()) { key.clone() } else { escaped(key) }
 }
 
-/// The trace of the input that led to an effect, to be passed on.
+/// The trace of the input that led to an effect, from the attempt at it on.
 pub fn traceparent(effect: &OutboxEffect) -> Option<String> {
-    effect.effect.trace_id.as_deref().and_then(Traceparent::within).map(|trace| trace.header())
+    attempt_of(effect).map(|trace| trace.to_string())
 }
 
 #[cfg(test)]

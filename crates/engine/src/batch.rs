@@ -6,21 +6,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kernel::commit::{Answer, Commit, Effect, EffectKind, EventAnswer, Notice};
-use kernel::decide::{CLARIFICATION_TIMER, decide, refused};
+use kernel::decide::{CLARIFICATION_TIMER, decide, decide_telling, refused};
 use kernel::id::{Digest, InputKey, InstanceId};
 use kernel::input::{Cause, Input, ReceiptId, Target};
 use kernel::machine::Machine;
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Snapshot, Timer};
 use kernel::time::Timestamp;
+use kernel::trace::Trace;
 use store::{LoadError, Store};
 
 use crate::delivery::Delivery;
 use crate::hot::{InstanceKey, SessionKey, session_key};
 use crate::landing::{first_of, key_of, kind_of, receipt_of};
 use crate::shard::Shard;
+use crate::traces::Saved;
 use crate::{EngineError, Request};
 
 /// Timers of one instance fired in one turn; what is due beyond them waits for the next.
@@ -68,6 +71,15 @@ impl Batch {
 
     pub fn is_empty(&self) -> bool {
         self.commits.is_empty()
+    }
+
+    /// Tells all who are watched with their commit how it was saved.
+    pub fn note(&mut self, saved: Saved) {
+        for owner in &mut self.owners {
+            if let Owner::Request(Request { watch: Some(watch), .. }) = owner {
+                watch.stages.saved = Some(saved);
+            }
+        }
     }
 
     fn push(&mut self, commit: Commit, before: Option<&Arc<Snapshot>>, owner: Owner) {
@@ -126,6 +138,7 @@ impl Shard {
     /// Decides on an input, or has it wait for what it would have to be decided on.
     pub(crate) fn decide_into(&mut self, batch: &mut Batch, mut request: Request, now: Timestamp) {
         let receipt = request.input.receipt_id();
+        request.watch.iter_mut().for_each(|watch| watch.take());
         if let Some(first) = batch.world.receipts.get(&receipt) {
             batch.followers.push((*first, request));
             return;
@@ -138,17 +151,20 @@ impl Shard {
         }
         let (machine, before) = match self.prepare(batch, &request.input, now) {
             Ok(found) => found,
-            Err(error) => return (request.answer)(Err(error)),
+            Err(error) => return request.answer(Err(error)),
         };
-        let decided = decide(&machine, before.as_deref(), &request.input, now);
+        let decided = decided_on(&machine, before.as_deref(), &mut request, now);
         let second =
             decided.as_ref().map_or(Ok(None), |commit| second_of(&*self.store, Some(&batch.world), commit));
         let decided = match second {
             Ok(second) => second.map_or(decided, Err),
-            Err(error) => return (request.answer)(Err(error.into())),
+            Err(error) => return request.answer(Err(error.into())),
         };
         match decided {
-            Ok(commit) => batch.push(self.noticed(commit), None, Owner::Request(request)),
+            Ok(commit) => {
+                let commit = self.noticed(commit, request.input.trace.as_ref());
+                batch.push(commit, None, Owner::Request(request));
+            }
             Err(refusal) => match before {
                 Some(before) if refusal.code.is_recorded() && !is_arrival(&request.input) => {
                     let commit = refused(&machine, &before, &request.input, &refusal, now);
@@ -164,7 +180,7 @@ impl Shard {
                             return self.replay(request, &receipt_of((instance, entry)));
                         }
                         Ok(None) => {}
-                        Err(error) => return (request.answer)(Err(error.into())),
+                        Err(error) => return request.answer(Err(error.into())),
                     }
                     if let Some(before) = before.filter(|_| request.attempts == 0) {
                         self.hot.forget(&key_of(&before));
@@ -179,7 +195,7 @@ impl Shard {
     }
 
     /// A commit that moves something, with an effect that tells those of it who asked to be told.
-    fn noticed(&self, mut commit: Commit) -> Commit {
+    fn noticed(&self, mut commit: Commit, trace: Option<&Trace>) -> Commit {
         let moved = match &commit.entry.answer {
             Answer::Event(EventAnswer { flow: Some(flow), .. }) => flow.moved.clone(),
             _ => Vec::new(),
@@ -201,9 +217,8 @@ impl Shard {
             };
             let ordinal = commit.effects.len();
             let kind = EffectKind::Notice(notice);
-            let mut effect = Effect::new(&after.instance, after.revision, ordinal, kind);
-            effect.trace_id.clone_from(&commit.entry.trace_id);
-            commit.effects.push(effect);
+            let effect = Effect::new(&after.instance, after.revision, ordinal, kind);
+            commit.effects.push(effect.traced(trace));
         }
         commit
     }
@@ -319,7 +334,7 @@ impl Shard {
             match decide(&machine, Some(&current), &input, now) {
                 Ok(commit) => {
                     let key = (commit.tenant.clone(), commit.instance.clone());
-                    batch.push(self.noticed(commit), None, Owner::Timer);
+                    batch.push(self.noticed(commit, None), None, Owner::Timer);
                     current = Arc::clone(&batch.world.snapshots[&key]);
                 }
                 Err(refusal) => {
@@ -353,6 +368,23 @@ impl Shard {
             }
         }
     }
+}
+
+/// `decide`, with its stages noted.
+fn decided_on(
+    machine: &Arc<Machine>,
+    before: Option<&Snapshot>,
+    request: &mut Request,
+    now: Timestamp,
+) -> Result<Commit, Refusal> {
+    let Request { input, watch: Some(watch), .. } = request else {
+        return decide(machine, before, &request.input, now);
+    };
+    watch.find(machine);
+    let stages = &mut watch.stages;
+    let decided = decide_telling(machine, before, input, now, || stages.routed = Some(Instant::now()));
+    stages.decided = Some(Instant::now());
+    decided
 }
 
 /// Whether it comes from another system: what is refused of that may come again by another definition.
@@ -402,6 +434,6 @@ pub(crate) fn timer_input(of: &Snapshot, timer: &Timer) -> Input {
         cause: Cause::Timer { instance, timer: timer.id.to_string(), deadline },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     }
 }

@@ -23,6 +23,7 @@ use store::OutboxEffect;
 
 use crate::Answered;
 pub(crate) use courier::Courier;
+pub use courier::attempt_of;
 pub use schedule::Schedule;
 
 /// How long a caller waits for deliveries to come to rest after a virtual clock was moved.

@@ -18,6 +18,7 @@ pub(crate) struct Landed {
     /// Without its world.
     pub batch: Batch,
     pub saved: Result<Vec<Outcome>, CommitError>,
+    pub began: Instant,
     pub took: Duration,
 }
 
@@ -90,9 +91,9 @@ impl InAir {
 
 /// Saves a batch on this thread.
 pub(crate) fn save(store: &dyn Store, batch: Batch) -> Landed {
-    let started = Instant::now();
+    let began = Instant::now();
     let saved = store.commit(&batch.commits);
-    Landed { batch, saved, took: started.elapsed() }
+    Landed { batch, saved, began, took: began.elapsed() }
 }
 
 impl Drop for InAir {

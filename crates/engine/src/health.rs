@@ -169,7 +169,7 @@ impl Engine {
         before.revision = Revision(1);
         let cause = Cause::Event { instance, event: NAME.to_owned(), payload: Fields::new() };
         let key = InputKey::parse(NAME)?;
-        let input = Input { tenant, key, cause, expected: None, by: None, trace_id: None };
+        let input = Input { tenant, key, cause, expected: None, by: None, trace: None };
         let refusal = Refusal::new(RefusalCode::InvalidTransition, before.revision, "a probe".to_owned());
         let commit = refused(&machine, &before, &input, &refusal, now);
         match self.store.commit(&[commit]).map_err(|error| error.to_string())?.first() {
@@ -235,7 +235,7 @@ mod tests {
         };
         let key = InputKey::parse("k").unwrap();
         let tenant = TenantId::default_tenant();
-        engine.call(Input { tenant, key, cause: create, expected: None, by: None, trace_id: None }).unwrap();
+        engine.call(Input { tenant, key, cause: create, expected: None, by: None, trace: None }).unwrap();
         // On a virtual clock nothing fires by itself.
         clock.advance(Delay::from_secs(3_660)).unwrap();
         let source = "machine: m\n".to_owned();

@@ -20,6 +20,7 @@ use crate::flight::Landed;
 use crate::hot::{InstanceKey, Receipt, session_key};
 use crate::shard::Shard;
 use crate::stream::Happening;
+use crate::traces::Saved;
 use crate::{EngineError, Request, Submitted};
 
 /// What a batch of timers did.
@@ -34,7 +35,8 @@ pub(crate) struct Fired {
 impl Shard {
     /// Answers a batch. Returns the requests that have to be decided again.
     pub(crate) fn land(&mut self, landed: Landed) -> Vec<Request> {
-        let Landed { batch, saved, took } = landed;
+        let Landed { mut batch, saved, began, took } = landed;
+        batch.note(Saved { began, took, commits: batch.len() });
         let mut again = Vec::new();
         self.metrics.batches.inc();
         self.metrics.batch_inputs.observe(batch.commits.len() as f64);
@@ -62,7 +64,7 @@ impl Shard {
                     self.forget(&commit);
                     tracing::error!(instance = %commit.instance, "failed to save what is too large: {detail}");
                     match owner {
-                        Owner::Request(request) => (request.answer)(Err(EngineError::TooLarge(detail))),
+                        Owner::Request(request) => request.answer(Err(EngineError::TooLarge(detail))),
                         Owner::Timer => {}
                     }
                     settled.push(None);
@@ -78,7 +80,7 @@ impl Shard {
                 (Owner::Timer, _) => {}
                 (Owner::Request(request), Some((receipt, fresh))) if *fresh => {
                     let answer = Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: false });
-                    (request.answer)(answer);
+                    request.answer(answer);
                 }
                 (Owner::Request(request), Some((receipt, _))) => self.replay(request, receipt),
                 (Owner::Request(request), None) => self.try_again(request, &mut again),
@@ -105,13 +107,13 @@ impl Shard {
         }
         match first_of(&*self.store, &request.input) {
             Ok(Some(found)) => self.replay(request, &receipt_of(found)),
-            Err(error) => (request.answer)(Err(error.into())),
+            Err(error) => request.answer(Err(error.into())),
             Ok(None) => {
                 let detail = format!(
                     "the instance changed under {} decisions in a row; repeat it with the same key",
                     request.attempts
                 );
-                (request.answer)(Err(EngineError::Unavailable(detail)));
+                request.answer(Err(EngineError::Unavailable(detail)));
             }
         }
     }
@@ -205,7 +207,7 @@ impl Shard {
             };
             match found {
                 Some((instance, entry)) => self.replay(request, &receipt_of((instance, entry))),
-                None => (request.answer)(Err(error.clone().into())),
+                None => request.answer(Err(error.clone().into())),
             }
         }
     }
@@ -216,12 +218,12 @@ impl Shard {
             return self.refuse(request, refusal);
         }
         self.metrics.replayed.inc();
-        (request.answer)(Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: true }));
+        request.answer(Ok(Submitted { answer: Arc::clone(&receipt.answer), replayed: true }));
     }
 
     pub(crate) fn refuse(&self, request: Request, refusal: Refusal) {
         let answer = Arc::new(Answer::Refused(refusal));
-        (request.answer)(Ok(Submitted { answer, replayed: false }));
+        request.answer(Ok(Submitted { answer, replayed: false }));
     }
 
     pub(crate) fn count(&self, machine: &Machine, input: &Input, outcome: &'static str) {
@@ -285,7 +287,8 @@ pub(crate) fn receipt_of((_, entry): (InstanceId, Entry)) -> Receipt {
     Receipt { digest: entry.digest, answer: Arc::new(entry.answer) }
 }
 
-pub(crate) fn kind_of(input: &Input) -> &'static str {
+/// What an input is, in a word.
+pub fn kind_of(input: &Input) -> &'static str {
     match &input.cause {
         Cause::Create { .. } => "create",
         Cause::Event { .. } => "event",

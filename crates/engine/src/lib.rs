@@ -26,12 +26,14 @@ pub mod shadow;
 mod shard;
 pub mod story;
 pub mod stream;
+pub mod traces;
 mod weight;
 pub mod withdraw;
 
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
@@ -47,6 +49,7 @@ pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
 use delivery::{Carrier, Courier, Delivery};
 use figures::Figures;
+pub use landing::kind_of;
 pub use machines::{Machines, MachinesError};
 pub use metrics::Metrics;
 use metrics::Stored;
@@ -54,6 +57,7 @@ pub use overlays::{Misfit, Overlay};
 pub use settings::Settings;
 pub use shard::RecoveryReport;
 use stream::Feed;
+use traces::{Traced, Traces, Watch};
 
 /// What the sender of an input gets.
 pub type Answered = Result<Submitted, EngineError>;
@@ -154,6 +158,22 @@ pub(crate) struct Request {
     pub answer: Box<dyn FnOnce(Answered) + Send>,
     /// How often it has been decided on a revision that was no longer current.
     pub attempts: u32,
+    /// If its trace is recorded.
+    pub watch: Option<Box<Watch>>,
+}
+
+impl Request {
+    pub fn new(input: Input, traces: &Traces, answer: impl FnOnce(Answered) + Send + 'static) -> Self {
+        let watch = traces.watch(&input);
+        Self { input: Box::new(input), answer: Box::new(answer), attempts: 0, watch }
+    }
+
+    pub fn answer(self, answered: Answered) {
+        let Some(mut watch) = self.watch else { return (self.answer)(answered) };
+        watch.stages.answered = Instant::now();
+        (self.answer)(answered.clone());
+        watch.end(*self.input, self.attempts, answered);
+    }
 }
 
 pub(crate) enum Job {
@@ -172,6 +192,7 @@ pub struct Engine {
     settings: Settings,
     figures: Arc<Figures>,
     feed: Arc<Feed>,
+    traces: Arc<Traces>,
     delivery: Option<Arc<Delivery>>,
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
@@ -204,6 +225,7 @@ impl Engine {
     ) -> Self {
         let metrics = Arc::new(Metrics::new(store.info().backend));
         let feed = Arc::new(Feed::default());
+        let traces = Arc::new(Traces::default());
         let (jobs, waiting) = crossbeam_channel::bounded(settings.queue_inputs_max);
         let delivering = carrier.map(|carrier| {
             Delivery::start(|events| Courier {
@@ -214,6 +236,7 @@ impl Engine {
                 settings,
                 carrier,
                 jobs: jobs.clone(),
+                traces: Arc::clone(&traces),
                 events,
                 under_way: Default::default(),
                 unsettled: Vec::new(),
@@ -235,7 +258,20 @@ impl Engine {
         let figures = Arc::new(Figures::new(Arc::clone(&store)));
         let thread = spawn(shard, waiting, Arc::clone(&figures));
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Self { store, machines, clock, metrics, settings, figures, feed, delivery, jobs, thread, courier }
+        Self {
+            store,
+            machines,
+            clock,
+            metrics,
+            settings,
+            figures,
+            feed,
+            traces,
+            delivery,
+            jobs,
+            thread,
+            courier,
+        }
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.
@@ -243,20 +279,26 @@ impl Engine {
         self.delivery.iter().for_each(|delivery| delivery.wake());
     }
 
+    /// From now on `sink` is told of each input whose trace is recorded, on the thread that answers it. The first `sink`
+    /// stays.
+    pub fn trace(&self, sink: impl Fn(Traced) + Send + Sync + 'static) {
+        self.traces.tell(Arc::new(sink));
+    }
+
     /// Hands an input over; `answer` is called once, on the shard's thread, when it is durable.
     pub fn submit(&self, input: Input, answer: impl FnOnce(Answered) + Send + 'static) {
-        let request = Request { input: Box::new(input), answer: Box::new(answer), attempts: 0 };
+        let request = Request::new(input, &self.traces, answer);
         let Some(jobs) = &self.jobs else {
-            return (request.answer)(Err(EngineError::Stopping));
+            return request.answer(Err(EngineError::Stopping));
         };
         match jobs.try_send(Job::Input(request)) {
             Ok(()) => {}
             Err(TrySendError::Full(Job::Input(request))) => {
                 self.metrics.overloaded.inc();
-                (request.answer)(Err(EngineError::Overloaded));
+                request.answer(Err(EngineError::Overloaded));
             }
             Err(TrySendError::Disconnected(Job::Input(request))) => {
-                (request.answer)(Err(EngineError::Stopping));
+                request.answer(Err(EngineError::Stopping));
             }
             Err(_) => {}
         }
@@ -460,7 +502,7 @@ impl Engine {
         &self.clock
     }
 
-    pub fn metrics(&self) -> &Metrics {
+    pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 

@@ -36,6 +36,11 @@ struct RecogniserLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(crate) struct DeliveryLabels {
     pub endpoint: String,
     /// How the attempt ended: `delivered`, `answered`, `refused`, `gone`, `later` or `unknown`.
@@ -71,6 +76,7 @@ pub struct Metrics {
     operations: Family<OperationLabels, Histogram>,
     operation_errors: Family<OperationLabels, Counter>,
     recogniser_calls: Family<RecogniserLabels, Counter>,
+    trace_spans: Family<OutcomeLabels, Counter>,
     stored: StoredMetrics,
     process: ProcessMetrics,
     pub(crate) inputs_waiting: Gauge,
@@ -138,6 +144,7 @@ impl Metrics {
             cleaned_up: r.add("statewright_cleaned_up", Counter::default()),
             deliveries: r.add("statewright_deliveries", Family::default()),
             recogniser_calls: r.add("statewright_recogniser_calls", Family::default()),
+            trace_spans: r.add("statewright_trace_spans", Family::default()),
             stored: StoredMetrics::new(r),
             process: ProcessMetrics::new(r, backend),
             registry: Registry::default(),
@@ -148,6 +155,11 @@ impl Metrics {
     pub fn count_recogniser_call(&self, recogniser: &str, outcome: &'static str) {
         let recogniser = recogniser.to_owned();
         self.recogniser_calls.get_or_create(&RecogniserLabels { recogniser, outcome }).inc();
+    }
+
+    /// So many spans of traces have been exported, or not.
+    pub fn count_spans(&self, outcome: &'static str, spans: u64) {
+        self.trace_spans.get_or_create(&OutcomeLabels { outcome }).inc_by(spans);
     }
 
     /// An input was answered that left no commit: `outcome` is the code of a refusal.
@@ -252,7 +264,7 @@ mod tests {
             },
             expected: None,
             by: None,
-            trace_id: None,
+            trace: None,
         };
         let now = Timestamp::from_millis(7_500);
         let mut commit = decide(&machine.unwrap(), None, &input, now).unwrap();

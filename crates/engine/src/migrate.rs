@@ -192,7 +192,7 @@ impl Moving<'_> {
             cause: Cause::Migrate { instance: snapshot.instance.clone(), to: self.to.hash.clone(), phases },
             expected: None,
             by: self.asked.by.clone(),
-            trace_id: None,
+            trace: None,
         })
     }
 }

@@ -318,7 +318,7 @@ fn taken_there(to: &Machine, from: &Machine, before: &Snapshot, at: Timestamp) -
         cause,
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     };
     let Commit { after, entry, .. } =
         decide(to, Some(before), &input, at).map_err(|refusal| refusal.message)?;

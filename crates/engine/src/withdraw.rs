@@ -111,7 +111,7 @@ fn input(snapshot: &Snapshot, asked: &Withdraw) -> Input {
         cause: Cause::Withdraw { instance: snapshot.instance.clone(), reason: asked.reason.clone() },
         expected: None,
         by: asked.by.clone(),
-        trace_id: None,
+        trace: None,
     }
 }
 

@@ -77,7 +77,7 @@ impl Bank {
     fn call(&self, cause: Cause) -> Arc<Answer> {
         let key = InputKey::parse("k1").unwrap();
         let tenant = TenantId::default_tenant();
-        let input = Input { tenant, key, cause, expected: None, by: None, trace_id: None };
+        let input = Input { tenant, key, cause, expected: None, by: None, trace: None };
         self.engine.call(input).unwrap().answer
     }
 

@@ -20,6 +20,7 @@ use crate::input::{Fields, ReceiptId};
 use crate::refusal::Refusal;
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, Trace};
 
 pub use cause::EntryCause;
 pub use stored::{EntryPlace, StoredEntry};
@@ -101,6 +102,9 @@ pub struct Entry {
     pub by: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// Nobody records the trace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsampled: bool,
     /// The message with all that recognisers said of it, so that a replay need not ask them again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
@@ -225,6 +229,9 @@ pub struct Effect {
     /// The trace of the input that led to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
+    /// Nobody records the trace.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unsampled: bool,
     /// For a reply, the language that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub locale: Option<String>,
@@ -312,6 +319,24 @@ impl Told {
 
 impl Effect {
     pub fn new(instance: &InstanceId, revision: Revision, ordinal: usize, kind: EffectKind) -> Self {
-        Self { key: format!("{instance}:{revision}:{ordinal}"), to: None, trace_id: None, locale: None, kind }
+        let key = format!("{instance}:{revision}:{ordinal}");
+        Self { key, to: None, trace_id: None, unsampled: false, locale: None, kind }
     }
+
+    /// As part of the trace of the input that leads to it.
+    pub fn traced(self, trace: Option<&Trace>) -> Self {
+        let (trace_id, unsampled) = recorded(trace);
+        Self { trace_id, unsampled, ..self }
+    }
+
+    /// The trace that it is part of, from the span of its commit on.
+    pub fn trace(&self, tenant: &TenantId) -> Option<Trace> {
+        let (revision, _) = self.key.rsplit_once(':')?;
+        Trace::recorded(self.trace_id.as_deref()?, self.unsampled, SpanId::of_commit(tenant, revision))
+    }
+}
+
+/// What is kept of a trace: its id, and whether nobody records it.
+pub(crate) fn recorded(trace: Option<&Trace>) -> (Option<String>, bool) {
+    (trace.map(|trace| trace.id.clone()), trace.is_some_and(|trace| !trace.sampled))
 }

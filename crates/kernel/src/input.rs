@@ -12,6 +12,7 @@ use crate::conversation::Message;
 use crate::flow::ParentCall;
 use crate::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::time::Timestamp;
+use crate::trace::Trace;
 
 /// The key of a context or payload object is its field's name.
 pub type Fields = Map<String, Value>;
@@ -25,8 +26,7 @@ pub struct Input {
     pub expected: Option<Revision>,
     /// Who is behind the input, as far as the caller says.
     pub by: Option<String>,
-    /// The trace that the input belongs to: 32 hexadecimal digits, as in W3C `traceparent`.
-    pub trace_id: Option<String>,
+    pub trace: Option<Trace>,
 }
 
 /// What happened.

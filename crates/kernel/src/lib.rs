@@ -23,4 +23,5 @@ pub mod migration;
 pub mod refusal;
 pub mod snapshot;
 pub mod time;
+pub mod trace;
 pub mod xstate;

@@ -49,7 +49,7 @@ fn id(name: &str) -> InstanceId {
 
 fn given(cause: Cause) -> Input {
     let key = InputKey::parse("k").unwrap();
-    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None }
+    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None }
 }
 
 fn record(state: &str, context: Value) -> Cause {

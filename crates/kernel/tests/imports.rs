@@ -71,7 +71,7 @@ fn import(former: Former, context: Value) -> Result<Commit, Refusal> {
     };
     let key = InputKey::parse("k").unwrap();
     let input =
-        Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None };
+        Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None };
     let commit = decide(&machine, None, &input, at(0))?;
     let after = commit.after.as_ref().unwrap();
     assert_eq!(commit.entry.input(after).unwrap(), input, "it can be decided on again");
@@ -207,7 +207,7 @@ fn an_end_that_nothing_here_would_bring_is_refused() {
     };
     let key = InputKey::parse("k").unwrap();
     let input =
-        Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None };
+        Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None };
     let refusal = decide(&machine, None, &input, at(0)).unwrap_err();
     assert!(refusal.message.contains("`expires_at`"), "{refusal:?}");
 }

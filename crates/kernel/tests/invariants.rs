@@ -29,7 +29,7 @@ fn fields(value: Value) -> Fields {
 
 fn input(key: &str, cause: Cause) -> Input {
     let (tenant, key) = (TenantId::default_tenant(), InputKey::parse(key).unwrap());
-    Input { tenant, key, cause, expected: None, by: None, trace_id: None }
+    Input { tenant, key, cause, expected: None, by: None, trace: None }
 }
 
 fn begin(machine: &Machine, context: Value) -> Result<Commit, Refusal> {

@@ -93,14 +93,8 @@ impl Session {
         self.steps += 1;
         let now = Timestamp::parse("2026-03-01T12:00:00Z").unwrap().plus(Delay::from_secs(self.steps));
         let key = InputKey::parse(&format!("k{}", self.steps)).unwrap();
-        let input = Input {
-            tenant: TenantId::default_tenant(),
-            key,
-            cause,
-            expected: None,
-            by: None,
-            trace_id: None,
-        };
+        let input =
+            Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None };
         let commit = decide(&self.machine, self.snapshot.as_ref(), &input, now).unwrap();
         // As it is after a restart: what is saved is what is read.
         self.snapshot = commit.after.as_ref().map(restored::restored);

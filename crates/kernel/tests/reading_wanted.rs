@@ -63,7 +63,7 @@ fn input(machine: &Machine, key: usize, message: Message) -> Input {
         cause: Cause::Message { machine: machine.name.clone(), subject, message },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     }
 }
 

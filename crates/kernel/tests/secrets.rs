@@ -55,7 +55,7 @@ fn now() -> Timestamp {
 
 fn input(key: &str, cause: Cause) -> Input {
     let (tenant, key) = (TenantId::default_tenant(), InputKey::parse(key).unwrap());
-    Input { tenant, key, cause, expected: None, by: None, trace_id: None }
+    Input { tenant, key, cause, expected: None, by: None, trace: None }
 }
 
 fn begin(machine: &Machine, context: Value) -> Result<Commit, Refusal> {

@@ -113,7 +113,7 @@ impl Works {
 
     fn input(&self, cause: Cause) -> Result<Input, String> {
         let (tenant, key) = (TenantId::default_tenant(), InputKey::parse(&format!("w{}", self.inputs))?);
-        Ok(Input { tenant, key, cause, expected: None, by: Some("lead".to_owned()), trace_id: None })
+        Ok(Input { tenant, key, cause, expected: None, by: Some("lead".to_owned()), trace: None })
     }
 
     /// What an input was answered; a repeat must get the same bytes. A refusal that leaves no trace may not be repeated.
@@ -252,7 +252,7 @@ fn check_lines(
             payload: payload.as_object().cloned().unwrap_or_default(),
         };
         let (tenant, key) = (flow.tenant.clone(), InputKey::parse("checker")?);
-        let claim = Input { tenant, key, cause, expected: None, by: None, trace_id: None };
+        let claim = Input { tenant, key, cause, expected: None, by: None, trace: None };
         let taken = decide(machine, Some(flow), &claim, now);
         if offered != taken.is_ok() {
             let phase = &line.phase;

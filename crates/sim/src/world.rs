@@ -492,5 +492,5 @@ fn message(user: usize, key: &str, text: &str) -> Result<Input, String> {
 
 fn input(key: &str, cause: Cause) -> Result<Input, String> {
     let (tenant, key) = (TenantId::default_tenant(), InputKey::parse(key)?);
-    Ok(Input { tenant, key, cause, expected: None, by: None, trace_id: None })
+    Ok(Input { tenant, key, cause, expected: None, by: None, trace: None })
 }

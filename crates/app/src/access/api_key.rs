@@ -260,7 +260,7 @@ pub fn listed_under(tenant: &TenantId, sessions: bool) -> Subject {
 fn input(what: &str, id: &InstanceId, cause: Cause, by: &str) -> Input {
     let key = InputKey::parse(&format!("{what}:{id}")).expect("a word and an id make a key");
     let by = Some(by.to_owned());
-    Input { tenant: TenantId::access(), key, cause, expected: None, by, trace_id: None }
+    Input { tenant: TenantId::access(), key, cause, expected: None, by, trace: None }
 }
 
 fn fields<const N: usize>(named: [(&str, Value); N]) -> Fields {

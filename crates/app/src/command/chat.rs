@@ -159,8 +159,7 @@ impl Chat {
     fn submit(&mut self, cause: Cause) -> Result<Arc<Answer>, Failure> {
         self.sent += 1;
         let key = InputKey::parse(&format!("chat-{}", self.sent)).map_err(Failure)?;
-        let input =
-            Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace_id: None };
+        let input = Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace: None };
         Ok(self.engine.call(input)?.answer)
     }
 

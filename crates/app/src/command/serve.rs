@@ -37,6 +37,7 @@ use crate::rollout::{self, Rollouts};
 use crate::secret::Secret;
 use crate::telemetry::{self, LogFormat};
 use crate::tls::Tls;
+use crate::traces::{Traces, TracesConfig};
 
 const LISTEN: &str = "127.0.0.1:7474";
 const STORE: &str = "sqlite:./statewright.db";
@@ -61,6 +62,9 @@ struct ServerArgs {
     /// Twilio's auth token, to check the signatures of its webhooks
     #[arg(long, value_name = "TOKEN", env = "STATEWRIGHT_TWILIO_AUTH_TOKEN", hide_env_values = true)]
     twilio_auth_token: Option<String>,
+    /// Where a collector of OpenTelemetry takes traces by OTLP over HTTP, as http://127.0.0.1:4318
+    #[arg(long, value_name = "URL", env = "STATEWRIGHT_TRACES_ENDPOINT")]
+    traces_endpoint: Option<String>,
     /// How to write the log, on standard error
     #[arg(long, value_name = "FORMAT", env = "STATEWRIGHT_LOG_FORMAT")]
     log: Option<LogChoice>,
@@ -123,6 +127,7 @@ struct Server {
     tls: Option<Arc<Tls>>,
     trusted_proxies: Vec<Block>,
     backup_key: Option<BackupKey>,
+    traces: Option<Arc<Traces>>,
     clock: Clock,
     /// What data keys are wrapped by.
     keys: Vec<MasterKey>,
@@ -233,6 +238,8 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
     access.rates = file.limits.rates(trusted_proxies.clone()).map_err(wrong_limit)?;
     let limits = file.limits.connections().map_err(wrong_limit)?;
     let backup_key = file.backup_key.map(|key| BackupKey::new(key.expose()));
+    let endpoint = args.traces_endpoint.or(file.traces.endpoint);
+    let traces = Traces::open(TracesConfig { endpoint, ..file.traces });
     Ok(Server {
         machines,
         listen: args.listen.or(file.listen).unwrap_or_else(|| LISTEN.to_owned()),
@@ -247,6 +254,7 @@ fn settle(args: ServerArgs, file: ConfigFile, access: Access, clock: Clock) -> R
         tls: None,
         trusted_proxies,
         backup_key: backup_key.transpose().map_err(Failure)?,
+        traces: traces.map_err(|problem| Failure(format!("[traces]: {problem}")))?,
         clock,
         keys: file.encryption.keys().map_err(|problem| Failure(format!("[encryption]: {problem}")))?,
         key_made: None,
@@ -277,7 +285,9 @@ const FAREWELL_MAX: Duration = Duration::from_secs(6);
 
 fn run(server: Server) -> CommandResult {
     let outgoing = Arc::new(Outgoing::new(server.allowed.clone()));
-    let recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
+    let mut recognisers = Recognisers::new(&server.recognisers, Arc::clone(&outgoing)).map_err(Failure)?;
+    recognisers.traces.clone_from(&server.traces);
+    let traces = server.traces.clone();
     let enabled = fsm_enabled()?;
     let keyed = open_store(&server.store, server.keys.clone()).map_err(Failure)?;
     let store: Arc<dyn Store> = Arc::clone(&keyed) as Arc<dyn Store>;
@@ -314,6 +324,7 @@ fn run(server: Server) -> CommandResult {
             connections: Arc::clone(&connections),
             public_url: public_url.clone(),
             runtime: tokio::runtime::Handle::current(),
+            traces: server.traces.clone(),
         };
         let engine =
             Engine::start_delivering(store, machines, server.clock, server.settings, Arc::new(carrier));
@@ -322,9 +333,13 @@ fn run(server: Server) -> CommandResult {
             machines.retain(|machine| !machine.name.is_own());
             greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
-        let connected = [connections.listening_at(&public_url), connections.reaching(), recognisers.asking()];
+        let exporting = server.traces.iter().filter_map(|traces| traces.exporting()).collect();
+        let connected =
+            [connections.listening_at(&public_url), connections.reaching(), recognisers.asking(), exporting];
         connected.iter().flatten().for_each(|line| say!("{line}"));
+        server.traces.iter().for_each(|traces| traces.start(&engine));
         let mut app = App::new(engine, access, public_url, connections);
+        app.traces = server.traces;
         app.rollouts = rollouts;
         app.machine_folders = server.machines;
         app.recognisers = Some(recognisers);
@@ -335,6 +350,7 @@ fn run(server: Server) -> CommandResult {
         tracing::info!(connections_cut = cut, "stopped");
         Ok(ExitCode::SUCCESS)
     });
+    traces.iter().for_each(|traces| traces.end());
     // What was being sent has had its time; whoever still says nothing is not waited for.
     runtime.shutdown_timeout(FAREWELL_MAX);
     ended

@@ -194,8 +194,7 @@ impl Rehearsal {
         self.inputs += 1;
         let key = InputKey::parse(&format!("step-{}", self.inputs));
         let key = key.map_err(|problem| Problem::bad_request("bad_key", problem))?;
-        let input =
-            Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace_id: None };
+        let input = Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace: None };
         Ok(self.engine.call(input)?.answer)
     }
 

@@ -57,6 +57,7 @@ use crate::dashboard::{self, Pulse};
 use crate::pictures::Pictures;
 use crate::recognisers::Recognisers;
 use crate::rollout::Rollouts;
+use crate::traces::Traces;
 pub use machines::refused as refused_definition;
 use problem::Problem;
 pub use rollout::keep_settings_fresh;
@@ -95,6 +96,8 @@ pub struct App {
     turns: Arc<Semaphore>,
     pub probed: operations::Probed,
     pub pictures: Pictures,
+    /// Where what becomes of requests is noted, if anybody is told.
+    pub traces: Option<Arc<Traces>>,
     pub started: Instant,
 }
 
@@ -133,6 +136,7 @@ impl App {
             turns: Arc::new(Semaphore::new(TURNS)),
             probed: operations::Probed::default(),
             pictures: Pictures::default(),
+            traces: None,
             started,
         }
     }
@@ -243,7 +247,7 @@ fn answered(submitted: &Submitted) -> Response {
 /// these would be copied for each request.
 pub async fn answer(app: Shared, router: Router, mut request: Request) -> Response {
     DefaultBodyLimit::max(BODY_BYTES_MAX).apply(&mut request);
-    request::traced(request, async |request| match app.let_in(&request) {
+    request::traced(app.traces.as_deref(), request, async |request| match app.let_in(&request) {
         Ok(()) => TowerToHyperService::new(router).call(request).await,
         Err(problem) => Ok(problem.into_response()),
     })

@@ -447,6 +447,20 @@ pub fn needed(method: &Method, path: &str) -> Scope {
     }
 }
 
+/// The route of the API that a request takes, by the router's choice: what is written out goes before a parameter.
+pub fn route_of(method: &Method, path: &str) -> Option<&'static str> {
+    let asked = if method == Method::HEAD { "GET" } else { method.as_str() };
+    let is_parameter = |part: &&str| part.starts_with('{');
+    let fits = |route: &str| {
+        let mut parts = route.split('/').zip(path.split('/'));
+        route.split('/').count() == path.split('/').count()
+            && parts.all(|(part, said)| is_parameter(&part) || part == said)
+    };
+    let routes = ROUTES.iter().filter(|(known, route, ..)| known.eq_ignore_ascii_case(asked) && fits(route));
+    let of_api = routes.map(|(_, route, ..)| *route).filter(|route| route.starts_with("/v1/"));
+    of_api.min_by_key(|route| route.split('/').filter(is_parameter).count())
+}
+
 fn build() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for (method, path, needed, summary, body) in ROUTES {

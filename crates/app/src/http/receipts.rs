@@ -185,7 +185,7 @@ async fn ask(app: &App, caller: &Caller, (key, cause): Asked) -> Result<(Option<
         cause,
         expected: None,
         by: None,
-        trace_id: Some(caller.trace_id.clone()),
+        trace: Some(caller.trace.clone()),
     };
     let submitted = app.submit(input).await?;
     let refusal = match &*submitted.answer {

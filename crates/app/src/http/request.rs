@@ -5,6 +5,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, MatchedPath, Path, Query, Request};
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use kernel::flow::signature;
 use kernel::id::{InputKey, Revision, TenantId};
 use kernel::input::{Cause, Input};
+use kernel::trace::Trace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
@@ -22,7 +24,8 @@ use tracing::Instrument;
 use crate::access::{Holder, Scope};
 use crate::http::problem::Problem;
 use crate::http::{Shared, openapi};
-use crate::telemetry::{Traceparent, fresh_trace_id};
+use crate::telemetry::{fresh_span, fresh_trace_id};
+use crate::traces::{self, Traces};
 
 /// Who asks, and what the headers say about the input. Whoever has one may do what its route does: the table of routes
 /// says what that takes.
@@ -33,7 +36,7 @@ pub struct Caller {
     pub scope: Scope,
     /// The caller's name for people: that of the key.
     pub who: Arc<str>,
-    pub trace_id: String,
+    pub trace: Trace,
     if_match: Option<String>,
     idempotency_key: Option<String>,
 }
@@ -64,7 +67,7 @@ impl Caller {
             tenant: holder.tenant,
             scope: holder.scope,
             who: holder.who,
-            trace_id: trace_id(headers),
+            trace: trace_of(headers),
             if_match: owned("if-match")?,
             idempotency_key: owned("idempotency-key")?,
         })
@@ -90,7 +93,7 @@ impl Caller {
             let detail = format!("`by` begins with `{}`, as only flows sign; say who you are", signature(""));
             return Err(Problem::bad_request("malformed_body", detail));
         }
-        Ok(Input { tenant: self.tenant, key, cause, expected, by, trace_id: Some(self.trace_id) })
+        Ok(Input { tenant: self.tenant, key, cause, expected, by, trace: Some(self.trace) })
     }
 
     /// The key of a request: the body's, under `field`, else the header's.
@@ -208,34 +211,56 @@ impl FromRequest<Shared> for RawBody {
 }
 
 /// Gives every request its trace: the caller's, or a fresh one. It is on every line of the log that the request
-/// causes, stored with its transition, and told in the answer.
-pub async fn traced<F>(mut request: Request, answer: impl FnOnce(Request) -> F) -> Response
+/// causes, stored with its transition, and told in the answer; and recorded by `traces`, unless whoever began it records
+/// nothing.
+pub async fn traced<F>(
+    traces: Option<&Traces>,
+    mut request: Request,
+    answer: impl FnOnce(Request) -> F,
+) -> Response
 where
     F: Future<Output = Result<Response, Infallible>>,
 {
-    let headers = request.headers_mut();
-    let parent = traceparent(headers);
-    let trace = parent.unwrap_or_else(Traceparent::fresh);
-    let header = HeaderValue::try_from(trace.onward().header()).ok();
+    let began = Instant::now();
+    let parent = traceparent(request.headers());
+    let trace = match &parent {
+        Some(parent) => parent.at(fresh_span()),
+        None => begun(|id| traces.is_none_or(|traces| traces.records(id))),
+    };
+    let noted =
+        traces.filter(|_| trace.sampled).zip(openapi::route_of(request.method(), request.uri().path()));
+    let noted = noted.map(|(traces, route)| (traces, route, request.method().to_string()));
+    let header = HeaderValue::try_from(trace.to_string()).ok();
     if let Some(header) = header.clone() {
-        headers.insert("traceparent", header);
+        request.headers_mut().insert("traceparent", header);
     }
-    let span = tracing::info_span!("request", trace_id = trace.trace_id());
+    let span = tracing::info_span!("request", trace_id = trace.id);
     let Ok(mut response) = answer(request).instrument(span).await;
     if let Some(header) = header {
         response.headers_mut().insert("traceparent", header);
     }
+    if let Some((traces, route, method)) = noted {
+        let (parent, status) = (parent.map(|parent| parent.span), response.status().as_u16());
+        let ended = Instant::now();
+        traces.request(traces::Request { trace, parent, method, route, status, began, ended });
+    }
     response
 }
 
+/// The first span of a trace that begins here.
+fn begun(sampled: impl FnOnce(&str) -> bool) -> Trace {
+    let id = fresh_trace_id();
+    Trace { sampled: sampled(&id), id, span: fresh_span() }
+}
+
 /// One that cannot be read is no trace, as W3C has it.
-fn traceparent(headers: &HeaderMap) -> Option<Traceparent> {
-    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Traceparent::parse)
+fn traceparent(headers: &HeaderMap) -> Option<Trace> {
+    headers.get("traceparent").and_then(|value| value.to_str().ok()).and_then(Trace::parse)
 }
 
 /// The trace that `traced` has given to a request.
-fn trace_id(headers: &HeaderMap) -> String {
-    traceparent(headers).map_or_else(fresh_trace_id, |trace| trace.trace_id().to_owned())
+fn trace_of(headers: &HeaderMap) -> Trace {
+    traceparent(headers).unwrap_or_else(|| begun(|_| true))
 }
 
 /// A name as it stands in an address: whatever might mean something else there is written in hexadecimal.

@@ -12,6 +12,7 @@ use kernel::id::{Digest, InputKey, InstanceId, MachineName, Revision, TenantId};
 use kernel::input::{Cause, Fields, Input};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::{Delay, Timestamp};
+use kernel::trace::Trace;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::{PhaseLine, PhaseQuery, WorkerQuery};
@@ -69,7 +70,7 @@ struct Claim {
     lasts: Option<Delay>,
     kind: String,
     flow: Option<MachineName>,
-    trace_id: String,
+    trace: Trace,
 }
 
 pub async fn claim(
@@ -93,7 +94,7 @@ pub async fn claim(
         lasts: body.lasts,
         kind: body.kind,
         flow: body.flow,
-        trace_id: caller.trace_id,
+        trace: caller.trace,
     };
     let asked = claim.clone();
     let (held, offered) = app.read(move |app| asked.look(app)).await?;
@@ -241,7 +242,7 @@ impl Claim {
             cause: Cause::Event { instance: line.instance.clone(), event, payload },
             expected: None,
             by: Some(self.worker.clone()),
-            trace_id: Some(self.trace_id.clone()),
+            trace: Some(self.trace.clone()),
         })
     }
 }

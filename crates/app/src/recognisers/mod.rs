@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use crate::connections::{entries, for_whom, host_of};
 use crate::outgoing::{Outgoing, Request, SendError};
 use crate::secret::Secret;
+use crate::traces::{self, Traces};
 use queue::Queues;
 
 pub use queue::Place;
@@ -220,6 +221,8 @@ pub struct Recognisers {
     outgoing: Arc<Outgoing>,
     calls: Semaphore,
     queues: Queues,
+    /// Where what was asked is noted, if anybody is told.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl Recognisers {
@@ -242,7 +245,7 @@ impl Recognisers {
                 endpoint,
             }));
         }
-        Ok(Self { all, outgoing, calls: Semaphore::new(CALLS_MAX), queues: Queues::default() })
+        Ok(Self { all, outgoing, calls: Semaphore::new(CALLS_MAX), queues: Queues::default(), traces: None })
     }
 
     /// Who is asked, a line each, by their hosts.
@@ -299,6 +302,7 @@ impl Recognisers {
             return input;
         };
         let question = Question { conversation, heard: &heard, message, key: &input.key };
+        let began = Instant::now();
         let read = match self.calls.try_acquire() {
             Ok(_call) => recogniser.ask_if_it_works(&self.outgoing, &question, engine.clock()),
             Err(_) => Err(Unread::Busy),
@@ -306,11 +310,17 @@ impl Recognisers {
         let name = &recogniser.name;
         let outcome = read.as_ref().map_or_else(Unread::outcome, |_| "ok");
         engine.metrics().count_recogniser_call(name, outcome);
+        if let Some((traces, trace)) =
+            self.traces.as_ref().zip(input.trace.clone().filter(|trace| trace.sampled))
+        {
+            let (recogniser, ended) = (name.clone(), Instant::now());
+            traces.question(traces::Question { trace, recogniser, outcome, began, ended });
+        }
         let plain = std::mem::take(message);
         *message = match read {
             Ok(candidates) => plain.advised(name, candidates),
             Err(unread) => {
-                let trace_id = input.trace_id.as_deref().unwrap_or_default();
+                let trace_id = input.trace.as_ref().map_or("", |trace| &trace.id);
                 let told = unread.told();
                 tracing::warn!(
                     trace_id,
@@ -403,7 +413,7 @@ mod tests {
                 },
                 expected: None,
                 by: None,
-                trace_id: None,
+                trace: None,
             };
             all.of(&input).map(|recogniser| recogniser.name.clone())
         };

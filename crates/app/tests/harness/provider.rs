@@ -17,7 +17,9 @@ pub struct Seen {
     pub path: String,
     /// By their names in lower case.
     pub headers: BTreeMap<String, String>,
+    /// As text, where it is that.
     pub body: String,
+    pub bytes: Vec<u8>,
 }
 
 impl Seen {
@@ -213,7 +215,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> Option<Seen> {
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body).ok()?;
-    Some(Seen { path, headers, body: String::from_utf8(body).unwrap() })
+    let mut bytes = vec![0; length];
+    reader.read_exact(&mut bytes).ok()?;
+    Some(Seen { path, headers, body: String::from_utf8_lossy(&bytes).into_owned(), bytes })
 }

@@ -14,11 +14,13 @@ use kernel::id::InputKey;
 use kernel::input::{CallOutcome, Cause, Fields, Input};
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::time::{Delay, Timestamp};
+use kernel::trace::{SpanId, Trace};
 use store::{ClaimedEffect, OutboxEffect, Settlement, SettlementResult, Store};
 
 use crate::delivery::guard::{Closed, Guarded};
 use crate::delivery::{Carried, Carrier, EffectId, Endpoint, Event, Route, tell};
 use crate::metrics::DeliveryLabels;
+use crate::traces::Traces;
 use crate::{Answered, Clock, EngineError, Job, Metrics, Request, Settings};
 
 /// Longest nap when nothing is due and other servers use the store: what one of them left behind is found by then.
@@ -48,6 +50,8 @@ pub(crate) struct Courier {
     pub carrier: Arc<dyn Carrier>,
     /// Where the results of calls go.
     pub jobs: Sender<Job>,
+    /// Who is told what became of them.
+    pub traces: Arc<Traces>,
     /// Where attempts say how they ended.
     pub events: Sender<Event>,
     pub under_way: HashMap<EffectId, UnderWay>,
@@ -320,15 +324,14 @@ impl Courier {
 
     pub(super) fn submit(&self, effect: EffectId, input: Input) {
         let events = self.events.clone();
-        let answer = Box::new(move |answered: Answered| {
+        let request = Request::new(input, &self.traces, move |answered| {
             let _ = events.send(Event::Answered { effect, answered });
         });
-        let request = Request { input: Box::new(input), answer, attempts: 0 };
         // The queue is bounded; a result waits for its place, since it cannot be sent away.
         if let Err(error) = self.jobs.send(Job::Input(request))
             && let Job::Input(request) = error.into_inner()
         {
-            (request.answer)(Err(crate::EngineError::Stopping));
+            request.answer(Err(EngineError::Stopping));
         }
     }
 
@@ -363,7 +366,8 @@ impl Courier {
 }
 
 impl Carried {
-    fn as_str(&self) -> &'static str {
+    /// In a word, for figures and traces.
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Delivered { .. } => "delivered",
             Self::Answered(_) => "answered",
@@ -465,8 +469,15 @@ pub(super) fn result_of(effect: &OutboxEffect, outcome: CallOutcome, now: Timest
         cause,
         expected: None,
         by: None,
-        trace_id: effect.effect.trace_id.clone(),
+        trace: attempt_of(effect),
     }
+}
+
+/// The trace of an effect, from the span of the attempt at it on.
+pub fn attempt_of(effect: &OutboxEffect) -> Option<Trace> {
+    let OutboxEffect { tenant, effect, due_at, .. } = effect;
+    let span = SpanId::of_attempt(tenant, &effect.key, due_at.unwrap_or(Timestamp::EPOCH));
+    effect.trace(tenant).map(|trace| trace.at(span))
 }
 
 pub(super) fn settlement(effect: &OutboxEffect, result: SettlementResult) -> Settlement {

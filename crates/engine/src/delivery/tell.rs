@@ -76,7 +76,7 @@ pub(super) fn input_of(effect: &OutboxEffect, told: &Told) -> Input {
         cause,
         expected: None,
         by: Some(signature(effect.instance.as_str())),
-        trace_id: effect.effect.trace_id.clone(),
+        trace: effect.effect.trace(&effect.tenant),
     }
 }
 

@@ -114,7 +114,7 @@ const BYTES_NOW: (Kind, Option<Base>) = (Kind::Gauge, Some(Base::Bytes));
 
 const MACHINE: &[&str] = &["machine"];
 
-pub const FIGURES: [Figure; 48] = [
+pub const FIGURES: [Figure; 49] = [
     counter(
         "statewright_inputs",
         &["machine", "kind", "outcome"],
@@ -289,6 +289,12 @@ pub const FIGURES: [Figure; 48] = [
         &["recogniser", "outcome"],
         "Messages that a recogniser was to be asked about, by how that went",
         "[recognisers](recognisers.md) that fail or are too slow",
+    ),
+    counter(
+        "statewright_trace_spans",
+        &["outcome"],
+        "Spans of traces, by what became of them: `exported`, `failed` at the collector, or `dropped` before",
+        "whether [traces](operations.md#traces) are whole",
     ),
     counter(
         "statewright_deliveries",

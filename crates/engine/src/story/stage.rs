@@ -391,7 +391,7 @@ fn start_engine(store: &Arc<MemoryStore>, machines: Machines, clock: &Clock) -> 
 }
 
 pub(super) fn keyed(key: InputKey, cause: Cause) -> Input {
-    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None }
+    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None }
 }
 
 /// Saves the instance that a story begins with, and says what its person reads there.

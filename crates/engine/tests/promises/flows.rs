@@ -12,6 +12,7 @@ use kernel::flow::{FlowView, PhaseState, PhaseView};
 use kernel::id::{InputKey, InstanceId, MachineName};
 use kernel::input::{Cause, Input, Start};
 use kernel::snapshot::Snapshot;
+use kernel::trace::{SpanId, Trace};
 use serde_json::{Value, json};
 use store::EffectStatus::{Cancelled, Dead, Delivered};
 use store::{InstanceQuery, MemoryStore, Store};
@@ -105,7 +106,7 @@ impl Site {
             start: Start::default(),
         };
         let key = InputKey::parse(&format!("begin {id}")).unwrap();
-        let input = Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None };
+        let input = Input { tenant: tenant(), key, cause, expected: None, by: None, trace: None };
         self.office.call(input);
         self.office.rest();
     }
@@ -120,7 +121,7 @@ impl Site {
     fn action(&self, id: &str, action: &str, payload: Value) -> Input {
         let revision = self.snapshot(id).revision;
         let mut input = event(&id_of(id), &format!("{action} at {revision}"), action, payload);
-        input.trace_id = Some("1".repeat(32));
+        input.trace = Trace::recorded(&"1".repeat(32), false, SpanId(1));
         input
     }
 
@@ -409,7 +410,7 @@ fn what_is_only_tried_out_begins_no_flow() {
         cause: create,
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     });
     site.office.rest();
     let effects = site.office.world.store.effects(&store::EffectQuery::of(shadow)).unwrap().data;

@@ -158,7 +158,7 @@ fn a_backlog_is_fired_whole_also_when_its_timers_set_new_ones() {
         };
         let key = InputKey::parse(&format!("k{lamp}")).unwrap();
         let tenant = TenantId::default_tenant();
-        engine.call(Input { tenant, key, cause, expected: None, by: None, trace_id: None }).unwrap();
+        engine.call(Input { tenant, key, cause, expected: None, by: None, trace: None }).unwrap();
     }
     clock.advance(Delay::from_secs(3_600)).unwrap();
     let report = engine.recover().unwrap();

@@ -149,7 +149,7 @@ fn input(key: &str, cause: Cause) -> Input {
         cause,
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::id::DefinitionHash;
 use crate::input::{CallOutcome, Cause, Fields, Input, Start};
 use crate::snapshot::Snapshot;
 use crate::time::Timestamp;
+use crate::trace::{SpanId, Trace};
 
 /// What of an input its entry does not say elsewhere. A message is in the entry as it came, an event is its name and its
 /// payload, a creation's payload is the context that it gave, and a recovery's reason is the entry's.
@@ -97,7 +98,10 @@ impl Entry {
             // Whatever revision was asked for, it was the right one.
             expected: None,
             by: self.by.clone(),
-            trace_id: self.trace_id.clone(),
+            trace: self
+                .trace_id
+                .as_deref()
+                .and_then(|id| Trace::recorded(id, self.unsampled, SpanId::default())),
         })
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::bound;
 use crate::commit::{
     Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, FlowAnswer, PhaseRow, Transition,
+    recorded,
 };
 use crate::flow::{Declined, FlowEvent, FlowState, FlowStatus, Standing, Step, StepEffect, alarm_of, row};
 use crate::id::{InstanceId, Revision, Subject};
@@ -218,6 +219,7 @@ fn entry(
     let (from, to) = (was.status.as_str().to_owned(), after.state());
     let transition = Transition { from: from.clone(), to: to.clone(), event: event.clone() };
     let failed = answer.moved.iter().rev().find_map(|moved| moved.error.as_ref());
+    let (trace_id, unsampled) = recorded(input.trace.as_ref());
     Entry {
         revision: after.revision,
         at: after.updated_at,
@@ -233,7 +235,8 @@ fn entry(
         code: failed.map(|error| error.code.clone()),
         looping: None,
         by: input.by.clone(),
-        trace_id: input.trace_id.clone(),
+        trace_id,
+        unsampled,
         message: None,
         payload: EntryCause::payload_of(&input.cause),
         cause: EntryCause::of_taken(&input.cause),
@@ -262,9 +265,7 @@ fn effects(step: &Step<'_>, input: &Input) -> Vec<Effect> {
             },
             StepEffect::Tell(told) => EffectKind::Tell(told.clone()),
         };
-        let mut effect = Effect::new(step.instance, step.revision, ordinal, kind);
-        effect.trace_id.clone_from(&input.trace_id);
-        effect
+        Effect::new(step.instance, step.revision, ordinal, kind).traced(input.trace.as_ref())
     };
     numbered.map(effect).collect()
 }

@@ -34,12 +34,13 @@ pub(super) fn decide_message(
     last: Option<&Snapshot>,
     input: &Input,
     now: Timestamp,
-    subject: &Subject,
-    message: &Message,
+    (subject, message): (&Subject, &Message),
+    routed: impl FnOnce(),
 ) -> Result<Commit, Refusal> {
     let conversation = conversation_of(machine)?;
     let turn = turn_of_message(machine, last, input, now, subject, message)?;
     let decision = router(&turn, conversation, message).route();
+    routed();
     Ok(carry_out(turn, conversation, message, decision))
 }
 

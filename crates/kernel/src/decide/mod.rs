@@ -16,7 +16,7 @@ mod turn;
 use std::sync::Arc;
 
 use crate::bound;
-use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition};
+use crate::commit::{Answer, Commit, Entry, EntryCause, Replaced, Transition, recorded};
 use crate::conversation::ClarificationStatus;
 use crate::definition::{CALL_DONE_PREFIX, CALL_ERROR_PREFIX, FieldDefinition, is_internal};
 use crate::id::{InstanceId, Revision, Subject};
@@ -49,6 +49,21 @@ pub fn decide(
     input: &Input,
     now: Timestamp,
 ) -> Result<Commit, Refusal> {
+    decide_telling(machine, before, input, now, || ())
+}
+
+/// `decide`, for whoever times its stages: `routed` is called when the router has said what a message is, which is then
+/// carried out.
+///
+/// # Errors
+/// As `decide`.
+pub fn decide_telling(
+    machine: &Machine,
+    before: Option<&Snapshot>,
+    input: &Input,
+    now: Timestamp,
+    routed: impl FnOnce(),
+) -> Result<Commit, Refusal> {
     let revision = before.map_or(Revision::NONE, |b| b.revision);
     if let Some(expected) = input.expected
         && expected != revision
@@ -68,7 +83,7 @@ pub fn decide(
         (Cause::Withdraw { .. }, Some(before)) => import::withdraw(machine, before, input, now),
         (_, before) if machine.flow.is_some() => flow::decide_flow(machine, before, input, now),
         (Cause::Message { subject, message, .. }, before) => {
-            message::decide_message(machine, before, input, now, subject, message)
+            message::decide_message(machine, before, input, now, (subject, message), routed)
         }
         (_, None) => Err(Refusal::new(RefusalCode::NotFound, revision, "there is no such instance")),
         (Cause::Event { event, payload, .. }, Some(before)) => {
@@ -130,6 +145,7 @@ pub fn refused(
         Cause::Message { message, .. } => Some(message.clone()),
         _ => None,
     };
+    let (trace_id, unsampled) = recorded(input.trace.as_ref());
     let entry = Entry {
         revision: before.revision,
         at: now,
@@ -145,7 +161,8 @@ pub fn refused(
         code: Some(refusal.code.as_str().to_owned()),
         looping: None,
         by: input.by.clone(),
-        trace_id: input.trace_id.clone(),
+        trace_id,
+        unsampled,
         message,
         payload: EntryCause::payload_of(&input.cause),
         cause: EntryCause::of_refused(&input.cause),

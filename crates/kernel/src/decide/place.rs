@@ -62,7 +62,7 @@ pub fn place(machine: &Machine, placement: &Placement<'_>, now: Timestamp) -> Re
         },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     };
     let ordinal = u32::from(machine.conversation.is_some() && subject.is_some());
     let instance = placement.instance.clone();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::chart::step::{Occurrence, Position, StepError, Stepper, Trail};
 use crate::chart::{ROOT, StateIndex};
-use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced};
+use crate::commit::{Answer, Commit, Effect, EffectKind, Entry, EntryCause, EventAnswer, Replaced, recorded};
 use crate::conversation::{
     Clarification, ClarificationStatus, Conversation, ConversationState, Message, OfferedItem,
 };
@@ -356,8 +356,8 @@ impl<'a> Turn<'a> {
 
     /// The key of the effect that is added.
     fn add_effect(&mut self, kind: EffectKind) -> String {
-        let mut effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind);
-        effect.trace_id.clone_from(&self.input.trace_id);
+        let effect = Effect::new(&self.after.instance, self.revision(), self.effects.len(), kind)
+            .traced(self.input.trace.as_ref());
         let key = effect.key.clone();
         self.effects.push(effect);
         key
@@ -466,6 +466,7 @@ impl<'a> Turn<'a> {
 
     /// Puts the commit together once `close` has been called.
     pub fn commit(self, verdict: Verdict, message: Option<Message>, answer: Answer) -> Commit {
+        let (trace_id, unsampled) = recorded(self.input.trace.as_ref());
         let entry = Entry {
             revision: self.after.revision,
             at: self.now,
@@ -481,7 +482,8 @@ impl<'a> Turn<'a> {
             code: verdict.code,
             looping: verdict.looping,
             by: self.input.by.clone(),
-            trace_id: self.input.trace_id.clone(),
+            trace_id,
+            unsampled,
             message,
             payload: EntryCause::payload_of(&self.input.cause),
             cause: EntryCause::of_taken(&self.input.cause),

@@ -282,7 +282,7 @@ fn event(name: &str, payload: Value) -> Input {
         cause: Cause::Event { instance: instance(), event: name.to_owned(), payload: fields(payload) },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     }
 }
 

@@ -64,7 +64,7 @@ impl<'m> Player<'m> {
             cause,
             expected: None,
             by: None,
-            trace_id: None,
+            trace: None,
         };
         let commit = decide(self.machine, self.snapshot.as_ref(), &input, self.now)?;
         self.snapshot.clone_from(&commit.after);

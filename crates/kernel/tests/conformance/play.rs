@@ -69,7 +69,7 @@ impl Player<'_> {
             cause,
             expected: None,
             by: None,
-            trace_id: None,
+            trace: None,
         };
         let commit = decide(self.machine, self.snapshot.as_ref(), &input, self.now)?;
         if commit.after.is_some() {

@@ -46,7 +46,7 @@ fn input(key: &str, cause: Cause) -> Input {
         cause,
         expected: None,
         by: Some("operator".into()),
-        trace_id: None,
+        trace: None,
     }
 }
 

@@ -50,7 +50,7 @@ impl<'m> Player<'m> {
             cause,
             expected: None,
             by: by.map(str::to_owned),
-            trace_id: None,
+            trace: None,
         };
         let commit = decide(self.machine, self.snapshot.as_ref(), &input, self.now)?;
         if self.saves {

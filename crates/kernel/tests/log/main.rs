@@ -144,7 +144,7 @@ impl Lived {
             cause,
             expected: None,
             by: Some("a test".into()),
-            trace_id: None,
+            trace: None,
         };
         let before = self.last.as_ref();
         let commit = match (decide(&self.machine, before, &input, self.now), before) {

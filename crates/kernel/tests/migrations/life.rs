@@ -44,7 +44,7 @@ fn fields(value: Value) -> Fields {
 
 fn input(cause: Cause, minute: i64) -> Input {
     let key = InputKey::parse(&format!("k{minute}")).unwrap();
-    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace_id: None }
+    Input { tenant: TenantId::default_tenant(), key, cause, expected: None, by: None, trace: None }
 }
 
 fn give(machine: &Machine, before: Option<&Snapshot>, cause: Cause, minute: i64) -> Result<Commit, Refusal> {

@@ -33,7 +33,7 @@ fn say(machine: &Machine, before: Option<&Snapshot>, key: &str, text: &str) -> C
         cause: Cause::Message { machine: machine.name.clone(), subject, message: Message::of_text(text) },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     };
     decide(machine, before, &input, Timestamp::from_millis(1_795_170_896_007)).unwrap()
 }

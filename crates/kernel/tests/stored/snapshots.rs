@@ -269,7 +269,7 @@ fn flow() -> Snapshot {
             cause,
             expected: None,
             by: None,
-            trace_id: None,
+            trace: None,
         };
         let decided = kernel::decide::decide(&machine, last.as_ref(), &input, at(1_795_170_896_007));
         last = decided.unwrap().after;

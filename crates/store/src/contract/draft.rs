@@ -332,6 +332,7 @@ impl Draft {
             looping: None,
             by: Some("a test".to_owned()),
             trace_id: None,
+            unsampled: false,
             message: (!self.is_brought_in && (self.before.is_some() || snapshot.ordinal > 0))
                 .then(|| Message::of_text("go — été")),
             payload: Fields::new(),

@@ -53,7 +53,7 @@ pub(super) fn input_of(machine: &str, user: usize, text: &str) -> Result<Input, 
         },
         expected: None,
         by: None,
-        trace_id: None,
+        trace: None,
     })
 }
 

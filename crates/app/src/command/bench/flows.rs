@@ -66,7 +66,7 @@ fn load(shape: (usize, usize)) -> Result<Machine, Failure> {
 fn input(key: String, cause: Cause) -> Result<Input, Failure> {
     let key = InputKey::parse(&key).map_err(Failure)?;
     let tenant = TenantId::default_tenant();
-    Ok(Input { tenant, key, cause, expected: None, by: Some("bench".into()), trace_id: None })
+    Ok(Input { tenant, key, cause, expected: None, by: Some("bench".into()), trace: None })
 }
 
 fn instance(number: usize) -> Result<InstanceId, Failure> {

@@ -57,7 +57,7 @@ fn asked(office: &Office) -> (InstanceId, String) {
         start: Start::default(),
     };
     let key = InputKey::parse("create").unwrap();
-    office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });
+    office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace: None });
     office.call(event(&instance, "ask", "ask", json!({})));
     let call = office.effects().into_iter().find(|effect| effect.instance == instance).unwrap();
     (instance, call.effect.key)
@@ -224,7 +224,7 @@ fn a_failure_that_nobody_listens_to_is_still_said_of_the_call() {
         start: Start::default(),
     };
     let key = InputKey::parse("create").unwrap();
-    office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace_id: None });
+    office.call(Input { tenant: tenant(), key, cause, expected: None, by: None, trace: None });
     office.call(event(&instance, "ask", "ask", json!({})));
     office.rest();
     let call = office.effects().remove(0);

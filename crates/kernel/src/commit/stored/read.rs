@@ -46,6 +46,8 @@ pub struct StoredEntry {
     #[serde(default)]
     trace_id: Option<String>,
     #[serde(default)]
+    unsampled: bool,
+    #[serde(default)]
     message: Option<Words>,
     #[serde(default)]
     payload: Fields,
@@ -162,6 +164,7 @@ impl StoredEntry {
             looping: self.looping,
             by: self.by,
             trace_id: self.trace_id,
+            unsampled: self.unsampled,
             message,
             payload: self.payload,
             cause: self.cause,

@@ -40,6 +40,8 @@ pub(super) struct Body<'e> {
     by: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsampled: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Words<'e>>,
     #[serde(skip_serializing_if = "Fields::is_empty")]
@@ -66,6 +68,7 @@ impl<'e> Body<'e> {
             looping: entry.looping,
             by: entry.by.as_deref(),
             trace_id: entry.trace_id.as_deref(),
+            unsampled: entry.unsampled,
             message: entry.message.as_ref().map(Words),
             payload: &entry.payload,
             cause: entry.cause.as_ref(),

@@ -92,6 +92,7 @@ fn a_file_of_step_1_is_carried_over_with_its_effects() {
                 key: (*key).to_owned(),
                 to: None,
                 trace_id: None,
+                unsampled: false,
                 locale: None,
                 kind: kind.clone(),
             },

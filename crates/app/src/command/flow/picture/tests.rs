@@ -40,7 +40,7 @@ fn played(definition: &str, id: &str, booleans: Value, story: Story<'_>, minutes
         cause,
         expected: None,
         by: Some(by.to_owned()),
-        trace_id: None,
+        trace: None,
     };
     let instance = InstanceId::parse(id).unwrap();
     let start = Start { booleans: fields(booleans), ..Start::default() };
