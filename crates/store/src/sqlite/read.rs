@@ -282,7 +282,7 @@ pub(super) fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> r
 }
 
 /// So many rows are counted in one read transaction.
-const ROWS_COUNTED: i64 = 50_000;
+pub(super) const ROWS_COUNTED: i64 = 50_000;
 
 /// Each record is counted as it is when its rows are come to: figures are no cut through one moment.
 pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStatistics> {
@@ -391,13 +391,17 @@ impl Tally {
     }
 }
 
-fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
+pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
     let text = row.get_ref(column)?.as_str();
     text.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
 /// Changes what is under the name, which is copied only when it is new.
-fn with<T: Default>(map: &mut HashMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
+pub(super) fn with<T: Default>(
+    map: &mut HashMap<String, T>,
+    name: &str,
+    change: impl FnOnce(&mut T),
+) {
     match map.get_mut(name) {
         Some(found) => change(found),
         None => change(map.entry(name.to_owned()).or_default()),
