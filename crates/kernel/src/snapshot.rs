@@ -112,7 +112,7 @@ pub struct StuckBy {
 }
 
 /// Why an instance is where it is and will stay there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stuck {
     /// No event, no timer and no call leads on.
@@ -121,6 +121,28 @@ pub enum Stuck {
     Overdue,
     /// It waits for somebody, with no way out by time, and nobody comes.
     Silent,
+}
+
+impl Stuck {
+    pub const ALL: [Self; 3] = [Self::DeadEnd, Self::Overdue, Self::Silent];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::DeadEnd => "dead_end",
+            Self::Overdue => "overdue",
+            Self::Silent => "silent",
+        }
+    }
+
+    /// Of an open instance: whether it is at a dead end, when it is due, and when it changed last.
+    fn of(dead_end: bool, due: Option<Timestamp>, updated_at: Timestamp, by: StuckBy) -> Option<Self> {
+        match due {
+            _ if dead_end => Some(Self::DeadEnd),
+            Some(due) if due < by.overdue_since => Some(Self::Overdue),
+            None if updated_at < by.silent_since => Some(Self::Silent),
+            _ => None,
+        }
+    }
 }
 
 /// Whether a path is that of a state, or of one within it.
@@ -228,12 +250,7 @@ impl Snapshot {
         if self.is_closed() {
             return None;
         }
-        match self.wake_at() {
-            _ if self.dead_end => Some(Stuck::DeadEnd),
-            Some(due) if due < by.overdue_since => Some(Stuck::Overdue),
-            None if self.updated_at < by.silent_since => Some(Stuck::Silent),
-            _ => None,
-        }
+        Stuck::of(self.dead_end, self.wake_at(), self.updated_at, by)
     }
 
     pub fn is_closed(&self) -> bool {

@@ -16,7 +16,8 @@ use kernel::time::Timestamp;
 use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
     EffectStatus, Gathered, HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page,
-    PhaseLine, PhaseQuery, Setting, Settlement, Store, StoreInfo, StoreStatistics, StoredDefinition,
+    PhaseLine, PhaseQuery, Setting, Settlement, StandingAt, Standings, Store, StoreInfo, StoreStatistics,
+    StoredDefinition,
 };
 
 use crate::random::Random;
@@ -241,6 +242,10 @@ impl Store for FaultyStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.inner.statistics()
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        self.inner.standings(at)
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {

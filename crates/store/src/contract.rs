@@ -21,6 +21,7 @@ mod phases;
 mod records;
 mod reports;
 mod settings;
+mod standings;
 mod timers;
 
 pub use commits::*;
@@ -34,6 +35,7 @@ pub use phases::*;
 pub use records::*;
 pub use reports::*;
 pub use settings::*;
+pub use standings::*;
 pub use timers::*;
 
 use crate::Store;
@@ -150,6 +152,8 @@ macro_rules! store_contract {
             clean_up_deletes_what_has_ended_beside_a_tenant
             clean_up_takes_receipts_with_their_entries
             statistics_count
+            open_instances_are_counted_as_they_stand
+            what_is_counted_as_stuck_is_listed_as_stuck
             // Dossiers.
             a_dossier_is_all_of_an_instance
             what_was_taken_in_is_given_away_the_same

@@ -21,6 +21,7 @@ mod row;
 mod seal;
 pub mod setting;
 pub mod sqlite;
+pub mod standing;
 pub mod vault;
 
 use std::fmt;
@@ -48,6 +49,7 @@ pub use record::Records;
 pub use redis::RedisStore;
 pub use setting::Setting;
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub use standing::{Standing, StandingAt, Standings};
 pub use vault::keyed::KeyedStore;
 pub use vault::parts::Secrets;
 pub use vault::{KeyReport, MasterKey, Vault};
@@ -234,6 +236,13 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the store cannot be reached.
     fn statistics(&self) -> Result<StoreStatistics, LoadError>;
+
+    /// How the open instances of all tenants stand at a time. It may look at all of them, and need not look at them at one
+    /// moment; no commit waits for it.
+    ///
+    /// # Errors
+    /// When the store cannot be reached.
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError>;
 
     /// Has `visit` look at every instance of every tenant, in no particular order, until it says that it is enough. Each
     /// is as it was at one moment, and where `at_one_moment` is said, all of them at the same. It may take its time: no

@@ -29,7 +29,8 @@ use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuer
 use crate::record::{Prepared, Records};
 use crate::vault::parts::Secrets;
 use crate::{
-    CommitError, Durability, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition, due_at,
+    CommitError, Durability, LoadError, Outcome, Setting, StandingAt, Standings, Store, StoreInfo,
+    StoredDefinition, due_at,
 };
 
 #[derive(Debug)]
@@ -327,6 +328,20 @@ impl Store for MemoryStore {
             figures.clarifications.insert(status.as_str(), count);
         }
         Ok(figures)
+    }
+
+    fn standings(&self, StandingAt { now, stuck_by }: StandingAt) -> Result<Standings, LoadError> {
+        let mut standings = Standings::default();
+        for Held { snapshot, .. } in self.tables().instances.values() {
+            if snapshot.is_closed() || snapshot.tenant.is_beside() {
+                continue;
+            }
+            let standing = standings.entry(&snapshot.tenant, snapshot.machine.as_str());
+            standing.open += 1;
+            standing.looping += u64::from(snapshot.looping.as_ref().is_some_and(|l| l.until > now));
+            standing.add_stuck(snapshot.stuck(stuck_by), 1);
+        }
+        Ok(standings)
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {

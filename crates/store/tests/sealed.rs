@@ -22,7 +22,7 @@ use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
     EffectStatus, Gathered, HistoryQuery, InstanceQuery, KeyedStore, LoadError, MasterKey, OutboxEffect,
     Outcome, Page, PhaseLine, PhaseQuery, Records, Secrets, Setting, Settlement, SqliteOptions, SqliteStore,
-    Store, StoreInfo, StoreStatistics, StoredDefinition, Vault,
+    StandingAt, Standings, Store, StoreInfo, StoreStatistics, StoredDefinition, Vault,
 };
 use tempfile::TempDir;
 use testbed::{Kind, Lodging};
@@ -100,6 +100,7 @@ impl Store for AllSecret {
         fn take_in(&self, dossiers: &[Dossier]) -> Result<(), CommitError>;
         fn clean_up(&self, before: Timestamp, limit: usize) -> Result<CleanupReport, CommitError>;
         fn statistics(&self) -> Result<StoreStatistics, LoadError>;
+        fn standings(&self, at: StandingAt) -> Result<Standings, LoadError>;
         fn wait_for_news(&self, at_most: Duration) -> bool;
         fn info(&self) -> StoreInfo;
     }

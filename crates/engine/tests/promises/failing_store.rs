@@ -17,8 +17,8 @@ use serde_json::json;
 use store::{
     ClaimedEffect, ClarificationQuery, CleanupReport, CommitError, DeliveryReport, Dossier, EffectQuery,
     EffectStatus, Gathered, HistoryQuery, InstanceQuery, LoadError, MemoryStore, OutboxEffect, Outcome, Page,
-    PhaseLine, PhaseQuery, Setting, Settlement, SqliteStore, Store, StoreInfo, StoreStatistics,
-    StoredDefinition,
+    PhaseLine, PhaseQuery, Setting, Settlement, SqliteStore, StandingAt, Standings, Store, StoreInfo,
+    StoreStatistics, StoredDefinition,
 };
 use tempfile::TempDir;
 
@@ -223,6 +223,10 @@ impl Store for Wrapped {
         let call = self.counts.fetch_add(1, Ordering::SeqCst) + 1;
         self.before_count.get().iter().for_each(|run| run(call));
         self.inner.statistics()
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        self.inner.standings(at)
     }
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {
         self.inner.dossiers(visit)

@@ -10,6 +10,7 @@ use kernel::conversation::{Choice, Clarification, ClarificationOption, Clarifica
 use kernel::flow::PhaseState;
 use kernel::id::{DefinitionHash, Digest, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{Fields, ReceiptId, ReceiptScope, Start};
+use kernel::looping::Looping;
 use kernel::refusal::{Refusal, RefusalCode};
 use kernel::snapshot::{Closure, Snapshot, Timer};
 use kernel::time::Timestamp;
@@ -200,6 +201,19 @@ impl Draft {
 
     pub fn no_timer(mut self) -> Self {
         self.after.timers.clear();
+        self
+    }
+
+    /// Nothing leads on from where it is.
+    pub fn dead_end(mut self) -> Self {
+        self.after.dead_end = true;
+        self
+    }
+
+    /// It goes in circles, and does until then.
+    pub fn looping(mut self, until: i64) -> Self {
+        let (from, to, event) = ("open".to_owned(), "open".to_owned(), "go".to_owned());
+        self.after.looping = Some(Looping { from, to, event, count: 4, until: at(until) });
         self
     }
 

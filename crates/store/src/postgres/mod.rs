@@ -18,6 +18,7 @@ mod pool;
 mod read;
 mod schema;
 mod seal;
+mod standings;
 mod statement;
 mod timers;
 mod tls;
@@ -50,7 +51,8 @@ use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuer
 use crate::record::definition_checksum;
 use crate::seal::Damage;
 use crate::{
-    CommitError, Durability, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition,
+    CommitError, Durability, LoadError, Outcome, Setting, Space, StandingAt, Standings, Store, StoreInfo,
+    StoredDefinition,
 };
 
 /// How often the same is tried again when another server was in the way.
@@ -344,6 +346,10 @@ impl Store for PostgresStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.ask(Hat::Writer, read::statistics).map_err(Trouble::at_load)
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        self.ask(Hat::Writer, |link| standings::standings(link, at)).map_err(Trouble::at_load)
     }
 
     fn wait_for_news(&self, at_most: Duration) -> bool {

@@ -71,7 +71,7 @@ impl RedisStore {
     ) -> Result<Gathered, Failure> {
         let mut sieve = Sieve::default();
         let mut gathered = Gathered::default();
-        'tenants: for tenant in self.tenants()? {
+        'tenants: for tenant in self.tenants("i")? {
             let mut after: Option<String> = None;
             loop {
                 let found = self.gather_behind(&tenant, after.as_deref(), &mut sieve)?;
@@ -90,9 +90,9 @@ impl RedisStore {
         Ok(gathered)
     }
 
-    /// All tenants that have an instance.
-    fn tenants(&self) -> Result<BTreeSet<TenantId>, Failure> {
-        let (start, end) = (format!("{}:{{b", self.keys().prefix), "}:i:");
+    /// All tenants that have a key of this kind: `i` for those that have an instance, `open` for those that have an open one.
+    pub(super) fn tenants(&self, kind: &str) -> Result<BTreeSet<TenantId>, Failure> {
+        let (start, end) = (format!("{}:{{b", self.keys().prefix), format!("}}:{kind}:"));
         // What stands for anything in a pattern stands for itself in a prefix.
         let pattern: String = self
             .keys()
@@ -103,7 +103,7 @@ impl RedisStore {
                 is_special.then_some('\\').into_iter().chain([char])
             })
             .collect();
-        let pattern = format!("{pattern}:{{b*}}:i:*");
+        let pattern = format!("{pattern}:{{b*}}:{kind}:*");
         let mut tenants = BTreeSet::new();
         for node in self.servers.all()? {
             let mut connection = node.take()?;
@@ -114,8 +114,9 @@ impl RedisStore {
                 let answer = scan.query::<(String, Vec<String>)>(&mut connection);
                 let (next, keys) = answer.map_err(|error| Failure::at_call(&node.address, &error))?;
                 for key in &keys {
-                    let about = key.strip_prefix(&start).and_then(|rest| Some(rest.split_once(end)?.1));
-                    let tenant = about.and_then(|about| unescaped(about.split_once(':')?.0));
+                    let about =
+                        key.strip_prefix(&start).and_then(|rest| Some(rest.split_once(end.as_str())?.1));
+                    let tenant = about.and_then(|about| unescaped(about.split(':').next()?));
                     tenants.extend(tenant.and_then(|tenant| TenantId::stored(&tenant).ok()));
                 }
                 if next == "0" {

@@ -22,6 +22,7 @@ mod phases;
 mod read;
 mod script;
 mod servers;
+mod standings;
 mod value;
 
 use std::ops::ControlFlow;
@@ -50,7 +51,9 @@ use crate::redis::location::Location;
 use crate::redis::script::Script;
 use crate::redis::servers::{Call, Servers};
 use crate::seal::Damage;
-use crate::{CommitError, LoadError, Outcome, Setting, Store, StoreInfo, StoredDefinition};
+use crate::{
+    CommitError, LoadError, Outcome, Setting, StandingAt, Standings, Store, StoreInfo, StoredDefinition,
+};
 
 /// Settings of servers change seldom, and `info` is asked often.
 const CONDITION_HOLDS: Duration = Duration::from_secs(60);
@@ -353,6 +356,10 @@ impl Store for RedisStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         Ok(self.count_all()?)
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        Ok(self.count_standings(at)?)
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {

@@ -19,6 +19,7 @@ mod scan;
 mod schema;
 mod seal;
 mod setting;
+mod standings;
 #[cfg(test)]
 mod tests;
 mod verifier;
@@ -54,7 +55,10 @@ use crate::sqlite::readers::{Reader, Readers, is_interrupted};
 use crate::sqlite::scan::List;
 use crate::sqlite::seal::Fault;
 use crate::sqlite::verifier::{Task, Verifier};
-use crate::{CommitError, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition};
+use crate::{
+    CommitError, LoadError, Outcome, Setting, Space, StandingAt, Standings, Store, StoreInfo,
+    StoredDefinition,
+};
 
 /// Before 3.51.3, a checkpoint beside a writer could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
@@ -445,6 +449,10 @@ impl Store for SqliteStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.read(read::statistics).map_err(failure::at_load)
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        self.read(|connection| standings::standings(connection, at)).map_err(failure::at_load)
     }
 
     fn dossiers(&self, visit: &mut dyn FnMut(Dossier) -> ControlFlow<()>) -> Result<Gathered, LoadError> {

@@ -19,6 +19,7 @@ use crate::seal::{CLARIFICATIONS, DEFINITIONS, Damage, INSTANCES, Kept, LOG, Tab
 use crate::sqlite::scan::{List, Part, Range};
 use crate::sqlite::seal::Fault;
 use crate::sqlite::{outbox, phases};
+use crate::standing::DEAD_END;
 use crate::vault::parts::Secrets;
 use crate::{StoreStatistics, StoredDefinition};
 
@@ -81,13 +82,7 @@ impl List for InstanceQuery {
         range: Range<'_>,
         limit: usize,
     ) -> rusqlite::Result<Part<Snapshot>> {
-        let mut wanted = instance_conditions(self);
-        if let Some(after) = range.after {
-            wanted.also("t.id < ?", [Value::Text(after.to_owned())]);
-        }
-        if let Some(until) = range.until {
-            wanted.also("t.id >= ?", [Value::Text(until.to_owned())]);
-        }
+        let wanted = instances_within(connection, self, range)?;
         let matches = |snapshot: &Snapshot| self.matches(snapshot);
         listed(connection, (&INSTANCES, secrets), &wanted, "t.id DESC", limit, matches).map(unnumbered)
     }
@@ -108,6 +103,22 @@ impl List for InstanceQuery {
     fn cursor_of(&self, record: &Snapshot) -> String {
         record.instance.to_string()
     }
+}
+
+pub(super) fn instances_within(
+    connection: &Connection,
+    query: &InstanceQuery,
+    range: Range<'_>,
+) -> rusqlite::Result<Conditions> {
+    let mut wanted = instance_conditions(query);
+    narrow(connection, query, range, &mut wanted)?;
+    if let Some(after) = range.after {
+        wanted.also("t.id < ?", [Value::Text(after.to_owned())]);
+    }
+    if let Some(until) = range.until {
+        wanted.also("t.id >= ?", [Value::Text(until.to_owned())]);
+    }
+    Ok(wanted)
 }
 
 /// What `InstanceQuery::matches` says, as far as columns tell.
@@ -149,6 +160,59 @@ fn instance_conditions(query: &InstanceQuery) -> Conditions {
         );
     }
     wanted
+}
+
+/// So many rows are gathered and sorted in less time than a list has; where more are in question, going through them in
+/// the order of the list soon finds some.
+const FEW: i64 = 10_000;
+
+/// What is stuck or goes in circles is seldom: an index over what is in question leads to it, not the order of the list.
+fn narrow(
+    connection: &Connection,
+    query: &InstanceQuery,
+    range: Range<'_>,
+    wanted: &mut Conditions,
+) -> rusqlite::Result<()> {
+    if let Some(now) = query.looping_at
+        && are_few(connection, "instances_looping", "looping_until > ?1", now)?
+    {
+        wanted.unordered();
+    }
+    let Some(StuckBy { overdue_since, silent_since }) = query.stuck_by else { return Ok(()) };
+    if !are_few(connection, "instances_by_wake_at", "wake_at < ?1", overdue_since)? {
+        return Ok(());
+    }
+    wanted.unordered();
+    let text = |text: &str| Value::Text(text.to_owned());
+    // No text is before the empty one, and none behind a blob.
+    let first = text(range.until.unwrap_or_default());
+    let last = range.after.map_or(Value::Blob(Vec::new()), text);
+    wanted.also(
+        "t.row IN (
+             SELECT row FROM instances INDEXED BY instances_by_wake_at WHERE wake_at < ?
+             UNION ALL
+             SELECT row FROM instances INDEXED BY instances_timeless
+             WHERE tenant = ? AND closure_reason IS NULL AND wake_at IS NULL AND id >= ? AND id < ?
+                 AND (updated_at < ? OR instr(body, ?) > 0))",
+        [
+            Value::Integer(overdue_since.as_millis()),
+            text(query.tenant.as_str()),
+            first,
+            last,
+            Value::Integer(silent_since.as_millis()),
+            text(DEAD_END),
+        ],
+    );
+    Ok(())
+}
+
+fn are_few(connection: &Connection, index: &str, which: &str, than: Timestamp) -> rusqlite::Result<bool> {
+    let sql = format!(
+        "SELECT count(*) FROM (SELECT 1 FROM instances INDEXED BY {index} WHERE {which} LIMIT {FEW} + 1)"
+    );
+    let mut select = connection.prepare_cached(&sql)?;
+    let found: i64 = select.query_row([than.as_millis()], |row| row.get(0))?;
+    Ok(found <= FEW)
 }
 
 /// The key that comes `rows` keys later in the order, made a cursor by `cursor_of`.
@@ -282,7 +346,7 @@ pub(super) fn identifier<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> r
 }
 
 /// So many rows are counted in one read transaction.
-const ROWS_COUNTED: i64 = 50_000;
+pub(super) const ROWS_COUNTED: i64 = 50_000;
 
 /// Each record is counted as it is when its rows are come to: figures are no cut through one moment.
 pub(super) fn statistics(connection: &Connection) -> rusqlite::Result<StoreStatistics> {
@@ -391,13 +455,13 @@ impl Tally {
     }
 }
 
-fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
+pub(super) fn text<'r>(row: &'r Row<'_>, column: usize) -> rusqlite::Result<&'r str> {
     let text = row.get_ref(column)?.as_str();
     text.map_err(|error| rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into()))
 }
 
 /// Changes what is under the name, which is copied only when it is new.
-fn with<T: Default>(map: &mut HashMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
+pub(super) fn with<T: Default>(map: &mut HashMap<String, T>, name: &str, change: impl FnOnce(&mut T)) {
     match map.get_mut(name) {
         Some(found) => change(found),
         None => change(map.entry(name.to_owned()).or_default()),
@@ -417,6 +481,13 @@ impl Conditions {
 
     pub(super) fn of_tenant(tenant: &TenantId) -> Self {
         Self::new("t.tenant = ?", vec![Value::Text(tenant.to_string())])
+    }
+
+    /// Keeps the index by tenant, which has the order of the list, from being gone through for the sake of that.
+    fn unordered(&mut self) {
+        if self.sql.starts_with("t.tenant") {
+            self.sql.insert(0, '+');
+        }
     }
 
     pub(super) fn also<const N: usize>(&mut self, sql: &str, values: [Value; N]) {

@@ -21,7 +21,10 @@ use crate::dossier::{Dossier, Gathered};
 use crate::outbox::{ClaimedEffect, DeliveryReport, EffectQuery, EffectStatus, OutboxEffect, Settlement};
 use crate::phase::{PhaseLine, PhaseQuery};
 use crate::query::{ClarificationQuery, CleanupReport, HistoryQuery, InstanceQuery, Page, StoreStatistics};
-use crate::{CommitError, LoadError, Outcome, Setting, Space, Store, StoreInfo, StoredDefinition};
+use crate::{
+    CommitError, LoadError, Outcome, Setting, Space, StandingAt, Standings, Store, StoreInfo,
+    StoredDefinition,
+};
 
 #[derive(Debug)]
 pub struct KeyedStore {
@@ -268,6 +271,10 @@ impl Store for KeyedStore {
 
     fn statistics(&self) -> Result<StoreStatistics, LoadError> {
         self.inner.statistics()
+    }
+
+    fn standings(&self, at: StandingAt) -> Result<Standings, LoadError> {
+        self.inner.standings(at)
     }
 
     /// Which keys there are is learned before: who visits has seen some when one is found missing.

@@ -16,7 +16,7 @@ use crate::flow::{FlowState, ParentCall, Pause, Records};
 use crate::id::{DefinitionHash, InstanceId, MachineName, Revision, Subject, TenantId};
 use crate::input::Fields;
 use crate::looping::{Looping, Recent};
-use crate::snapshot::{BroughtIn, Closure, Invocation, Snapshot, Timer};
+use crate::snapshot::{BroughtIn, Closure, Invocation, Snapshot, Stuck, StuckBy, Timer};
 use crate::time::Timestamp;
 
 /// The body of a snapshot, until what is beside it is known.
@@ -306,7 +306,7 @@ fn recent(taken: &[i64], updated_at: Timestamp) -> Result<Recent, String> {
     moments.iter().map(moment).collect()
 }
 
-/// What of a body says when its instance next has to be looked at. None of it is ever sealed.
+/// What of a body says when its instance next has to be looked at, and whether it is stuck. None of it is ever sealed.
 #[derive(Debug, Deserialize)]
 pub struct StoredWaiting {
     #[serde(default)]
@@ -315,6 +315,8 @@ pub struct StoredWaiting {
     due: Vec<DueOnly>,
     #[serde(default)]
     closure: Option<IgnoredAny>,
+    #[serde(default)]
+    dead_end: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -333,5 +335,13 @@ impl StoredWaiting {
         }
         let whole = self.timers.iter().map(|timer| timer.deadline);
         whole.chain(self.due.iter().map(|due| deadline(due.1, updated_at))).min()
+    }
+
+    /// As `Snapshot::stuck` says it.
+    pub fn stuck(&self, updated_at: Timestamp, by: StuckBy) -> Option<Stuck> {
+        if self.closure.is_some() {
+            return None;
+        }
+        Stuck::of(self.dead_end, self.due_at(updated_at), updated_at, by)
     }
 }

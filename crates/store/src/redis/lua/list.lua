@@ -2,7 +2,8 @@
 --
 -- KEYS      the bucket
 -- ARGV[2]   { what, tenant, command, set, arguments, scored }
---             what: `heads` (members are raw ids, or entries of the closed), `questions` (raw ids),
+--             what: `heads` (members are raw ids, or entries of the closed), `standings` (raw ids; the head, and
+--             whether the body looks like that of a dead end, where nothing comes by time), `questions` (raw ids),
 --             `effects` (keys), `phases` or `offers` (members of these sets)
 --             command and arguments: of the range, without its key; `ONE` is the first argument itself
 --             set: the name of the set; scored: whether WITHSCORES is among the arguments
@@ -19,6 +20,14 @@ local records = {
   heads = function(member)
     local id = string.match(member, '^[^\31]*')
     return call('HGET', P .. 'i:' .. tenant .. ':' .. esc(id), 'head')
+  end,
+  standings = function(member)
+    local about = P .. 'i:' .. tenant .. ':' .. esc(member)
+    local head = call('HGET', about, 'head')
+    -- The last two of a head are when it is due and until when it goes in circles.
+    local is_timeless = head and string.find(head, ',null,[^,]*%]$')
+    local body = is_timeless and call('HGET', about, 'body')
+    return head and { head, body and string.find(body, '"dead_end":true', 1, true) and 1 or 0 }
   end,
   questions = function(member)
     return call('GET', P .. 'q:' .. tenant .. ':' .. esc(member))

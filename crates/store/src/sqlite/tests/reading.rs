@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use kernel::conversation::ClarificationStatus;
 use kernel::flow::PhaseState;
+use kernel::snapshot::StuckBy;
+use rusqlite::params_from_iter;
 use serde_json::json;
 
 use super::{Place, fill};
@@ -11,8 +13,8 @@ use crate::Secrets;
 use crate::contract::{Draft, at, machine, phase, tenant};
 use crate::phase::{PhaseQuery, WorkerQuery};
 use crate::query::{ClarificationQuery, InstanceQuery};
-use crate::sqlite::scan::{self, List};
-use crate::sqlite::{failure, readers};
+use crate::sqlite::scan::{self, List, Range};
+use crate::sqlite::{failure, read, readers};
 use crate::{EffectQuery, LoadError, Outcome, SqliteOptions, SqliteStore, Store};
 
 const LONG: Duration = Duration::from_secs(600);
@@ -53,6 +55,9 @@ fn a_list_that_is_read_in_steps_is_the_same_page_by_page() {
         let draft = draft.tenant(if n % 4 == 0 { "u" } else { "t" });
         let draft = draft.machine(if n % 40 == 1 { "rare" } else { "order" }).effect("e");
         let draft = draft.question(&format!("q-{n}"), ClarificationStatus::Pending);
+        let draft = if n % 20 == 2 { draft.timer(n) } else { draft };
+        let draft = if n % 30 == 3 { draft.dead_end() } else { draft };
+        let draft = if n % 60 == 5 { draft.looping(9_000) } else { draft };
         let draft = (0..3).fold(draft, |draft, place| {
             let mut row = phase(place, if n % 24 == 1 { PhaseState::Failed } else { PhaseState::NotStarted });
             row.offered_at = (place == 1).then(|| at(500 + n % 5));
@@ -66,6 +71,12 @@ fn a_list_that_is_read_in_steps_is_the_same_page_by_page() {
     assert_alike(&store, &InstanceQuery { machine: Some(machine("rare")), ..all.clone() }, 6);
     assert_alike(&store, &InstanceQuery { machine: Some(machine("none")), ..all.clone() }, 0);
     assert_alike(&store, &InstanceQuery::of(tenant("v")), 0);
+    let by = |overdue: i64, silent: i64| StuckBy { overdue_since: at(overdue), silent_since: at(silent) };
+    for (stuck_by, expected) in [(by(0, 0), 8), (by(200, 0), 18), (by(200, 1_010), 37)] {
+        assert_alike(&store, &InstanceQuery { stuck_by: Some(stuck_by), ..all.clone() }, expected);
+    }
+    assert_alike(&store, &InstanceQuery { looping_at: Some(at(8_999)), ..all.clone() }, 4);
+    assert_alike(&store, &InstanceQuery { looping_at: Some(at(9_000)), ..all.clone() }, 0);
     let questions = ClarificationQuery { tenant: t.clone(), status: None, id: None, cursor: None, limit: 10 };
     assert_alike(&store, &questions, 180);
     let answered = Some(ClarificationStatus::Answered);
@@ -77,6 +88,34 @@ fn a_list_that_is_read_in_steps_is_the_same_page_by_page() {
     assert_alike(&store, &PhaseQuery { state: Some(PhaseState::Failed), ..phases.clone() }, 30);
     let worker = WorkerQuery { now: at(9_000), kind: String::new() };
     assert_alike(&store, &PhaseQuery { for_worker: Some(worker), ..phases }, 180);
+}
+
+#[test]
+fn what_is_stuck_or_goes_in_circles_is_found_without_going_through_all() {
+    let place = Place::new();
+    let store = place.open();
+    let all = InstanceQuery::of(tenant("t"));
+    let stuck_by = Some(StuckBy { overdue_since: at(1), silent_since: at(1) });
+    let ranges = [(None, None), (Some("m"), None), (Some("m"), Some("c"))];
+    for (query, indices) in [
+        (InstanceQuery { stuck_by, ..all.clone() }, &["instances_by_wake_at", "instances_timeless"][..]),
+        (InstanceQuery { looping_at: Some(at(1)), ..all.clone() }, &["instances_looping"]),
+        (InstanceQuery { looping_at: Some(at(1)), stuck_by, ..all.clone() }, &[]),
+    ] {
+        for (after, until) in ranges {
+            let plan = store.read(|connection| {
+                let wanted = read::instances_within(connection, &query, Range { after, until })?;
+                let sql =
+                    format!("EXPLAIN QUERY PLAN SELECT t.body FROM instances AS t WHERE {}", wanted.sql);
+                let mut select = connection.prepare(&(sql + " ORDER BY t.id DESC"))?;
+                let plan = select.query_map(params_from_iter(&wanted.values), |row| row.get(3))?;
+                plan.collect::<rusqlite::Result<Vec<String>>>()
+            });
+            let plan = plan.unwrap().join("; ");
+            assert!(!plan.contains("SCAN") && !plan.contains("instances_by_id"), "{plan}");
+            assert!(indices.iter().all(|index| plan.contains(index)), "{plan}");
+        }
+    }
 }
 
 fn impatient(place: &Place) -> SqliteStore {
