@@ -6,6 +6,7 @@ mod known;
 pub mod origin;
 mod rates;
 mod scope;
+pub mod sight;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use known::Known;
 pub use origin::Names;
 pub use rates::{Peer, Rates, network};
 pub use scope::Scope;
+pub use sight::Sight;
 
 /// Who asks, as far as what they have shown says.
 #[derive(Clone, Debug, PartialEq, Eq)]
