@@ -97,17 +97,21 @@ fn a_key_of_each_scope_opens_what_is_for_it_and_for_those_before() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let path = messages("ann");
     let asks = [
+        ("metrics", "get", "/metrics", ""),
+        ("metrics", "get", "/readyz?verbose", ""),
         ("read", "get", "/v1/machines", ""),
         ("write", "post", path.as_str(), MESSAGE),
         ("operate", "post", "/v1/recovery", ""),
         ("admin", "get", "/v1/api-keys", ""),
     ];
-    for (place, (scope, ..)) in asks.iter().enumerate() {
+    assert_eq!(asked(&server, "get", "/readyz?verbose", "", "wrong").0, 401);
+    for (scope, ..) in &asks {
         let made = create(&server, &json!({"name": "n", "scope": scope}), ADMIN);
         let key = made["key"].as_str().unwrap();
-        for (other, (needed, method, path, body)) in asks.iter().enumerate() {
+        for (needed, method, path, body) in &asks {
             let (status, answer) = asked(&server, method, path, body, key);
-            match other <= place {
+            let place = |scope: &str| asks.iter().position(|(first, ..)| *first == scope);
+            match place(needed) <= place(scope) {
                 true => assert_eq!(status, 200, "{scope}: {answer}"),
                 false => {
                     assert_eq!((status, &answer["code"]), (403, &json!("insufficient_scope")), "{answer}");

@@ -234,6 +234,19 @@ fn whoever_only_reads_finds_no_secret_anywhere() {
 }
 
 #[test]
+fn whoever_watches_the_server_sees_nothing_of_a_tenant() {
+    let planted = Planted::new();
+    let made = planted.done("post", "/v1/api-keys", &json!({"name": "prometheus", "scope": "metrics"}));
+    let key = made["key"].as_str().unwrap();
+    let document = planted.server.get("/openapi.json").json();
+    let paths = document["paths"].as_object().unwrap().keys().map(String::as_str).chain(PAGES);
+    let addresses = paths.map(|path| addresses(path, &planted.session).remove(0));
+    let open: Vec<String> = addresses.filter(|address| planted.get(key, address).status == 200).collect();
+    assert_eq!(open, ["/livez", "/metrics", "/openapi.json", "/readyz"]);
+    assert_eq!(planted.get(key, "/readyz?verbose").status, 200);
+}
+
+#[test]
 fn what_could_be_found_out_by_asking_wants_a_key_that_may_write() {
     let planted = Planted::new();
     let asks = [
