@@ -38,7 +38,7 @@ const OF_ANYBODY: [(&str, &str); 5] = [
 
 #[test]
 fn without_a_key_every_address_is_closed_that_is_not_open_on_purpose() {
-    let keys = [("STATEWRIGHT_API_KEYS", KEYS), ("STATEWRIGHT_BACKUP_KEY", "0123456789abcdef-backup")];
+    let keys = [("STATEWRIGHT_API_KEYS", KEYS), ("STATEWRIGHT_BACKUP_KEY", "0123456789abcdef-of-backups")];
     let server = serve(&[], &keys);
     let document = server.get("/openapi.json").json();
     let mut open = Vec::new();
