@@ -374,25 +374,31 @@ fn a_session_ends_with_the_key_that_it_was_begun_with() {
     assert_eq!(status_of(&raw(&server, "GET /v1/api-keys", &cookie, "")), 200);
 }
 
+/// What a browser says of a link that somebody follows, and of a frame.
+const FOLLOWED: &str = "sec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n";
+const FRAMED: &str = "sec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n";
+
 #[test]
 fn what_a_page_of_another_origin_sends_with_the_cookie_is_refused() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let cookie = sign_in(&server, ADMIN);
     let address = server.url.clone();
     let table = [
-        ("sec-fetch-site: same-origin\r\n".to_owned(), 200),
-        (format!("origin: {address}\r\n"), 200),
-        (String::new(), 403),
-        ("origin: https://evil.example\r\n".to_owned(), 403),
-        ("sec-fetch-site: cross-site\r\n".to_owned(), 403),
-        (format!("sec-fetch-site: same-site\r\norigin: {address}\r\n"), 403),
+        ("sec-fetch-site: same-origin\r\n".to_owned(), 200, 200),
+        (format!("origin: {address}\r\n"), 200, 200),
+        (String::new(), 403, 200),
+        ("origin: https://evil.example\r\n".to_owned(), 403, 200),
+        ("sec-fetch-site: cross-site\r\n".to_owned(), 403, 403),
+        (format!("sec-fetch-site: same-site\r\norigin: {address}\r\n"), 403, 403),
+        (format!("sec-fetch-site: same-site\r\n{FOLLOWED}"), 403, 200),
+        (format!("sec-fetch-site: same-site\r\n{FRAMED}"), 403, 403),
     ];
-    for (said, expected) in table {
+    for (said, expected, looking) in table {
         let answer = raw(&server, "POST /v1/recovery", &format!("{cookie}{said}"), "");
         assert_eq!(status_of(&answer), expected, "{said}{answer}");
         assert!(header(&answer, "access-control-allow-origin").is_none());
-        // To look changes nothing; what the browser lets a page see of it is its business.
-        assert_eq!(status_of(&raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "")), 200);
+        let looked = raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "");
+        assert_eq!(status_of(&looked), looking, "{said}{looked}");
     }
     // A program says who it is with every request, and no browser does that for it.
     let program = format!("authorization: Bearer {ADMIN}\r\norigin: https://evil.example\r\n");
@@ -445,9 +451,9 @@ fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     let get = |headers: &str| status_of(&raw(&server, "GET /v1/replay", headers, ""));
     for site in ["cross-site", "same-site"] {
         assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: no-cors\r\n")), 403, "{site}");
-        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 200, "{site}");
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\n{FOLLOWED}")), 200, "{site}");
         // Nor does a form that is sent from there.
-        assert_eq!(post(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 403, "{site}");
+        assert_eq!(post(&format!("sec-fetch-site: {site}\r\n{FOLLOWED}")), 403, "{site}");
     }
     assert_eq!(get("sec-fetch-site: same-origin\r\nsec-fetch-mode: cors\r\n"), 200);
     assert_eq!(post("host: localhost\r\n"), 200);
