@@ -311,7 +311,7 @@ pub async fn shadow_summary(
     known(&app, &machine)?;
     let veil = caller.sight().over_any(app.engine.machines(), &machine);
     let query = ShadowQuery { tenant: caller.tenant, machine, subject, cursor: None, limit: 1, veil };
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let summary = shadow_log::summary(app.engine.store(), &query).map_err(EngineError::from)?;
         Ok(request::json(200, &summary, None))
     })

@@ -26,7 +26,7 @@ pub async fn of_instance(
     caller: Caller,
     Asked(asked): Asked<StoryQuery>,
 ) -> Result<Response, Problem> {
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let name = app.engine.instance(&caller.tenant, &instance)?.machine;
         caller.wants_sight(app, &name)?;
         let machine = asked.machine.unwrap_or_else(|| format!("{name}.yaml").into());
