@@ -304,6 +304,8 @@ fn what_was_secret_stays_so_in_the_history_when_a_version_takes_it_back() {
     assert_eq!((&now["version"], &now["context"]["pin"]), (&json!(2), &json!(SECRET)), "as version 2 has it");
     let history = format!("/v1/instances/{}/history", planted.session);
     assert!(planted.get(&planted.write, &history).body.contains(SECRET));
-    let told = planted.get(&planted.read, &history).body;
-    assert!(!told.contains(SECRET), "{told}");
+    for address in [history.as_str(), "/v1/export/transitions"] {
+        let told = planted.get(&planted.read, address).body;
+        assert!(!told.contains(SECRET), "{address}: {told}");
+    }
 }

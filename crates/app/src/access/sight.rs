@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use engine::Machines;
+use engine::replay::Replay;
 use kernel::commit::{
     Answer, Effect, EffectKind, Entry, EntryCause, EventAnswer, MessageAnswer, PhaseMove, Told,
 };
@@ -53,7 +54,15 @@ impl Sight {
         }
     }
 
-    /// The same where nothing but its machine is known of an instance.
+    /// What is left out of what becomes a file, whoever asks for it: who sees all, by what the instance is at now.
+    pub fn left_out(self, machines: &Machines, instance: &Snapshot) -> Veil {
+        match (self, machines.by_hash(&instance.definition)) {
+            (Self::Whole, Some(machine)) => Veil::of_definition(&machine),
+            _ => Self::Masked.over(machines, instance),
+        }
+    }
+
+    /// As `over`, where nothing but its machine is known of an instance.
     pub fn over_any(self, machines: &Machines, machine: &MachineName) -> Veil {
         match self == Self::Masked && machines.may_hold_secrets(machine) {
             true => Veil { fields: Hidden::All, copies: true },
@@ -105,6 +114,13 @@ impl Veil {
             false => Arc::clone(context),
             true => Arc::new(masked_where(context, |name| self.hides(name))),
         }
+    }
+
+    /// A context without what is hidden; `None` where nobody can say here what that is.
+    pub fn without(&self, context: &Fields) -> Option<Fields> {
+        let told = context.iter().filter(|(name, _)| !self.hides(name));
+        let told = || told.map(|(name, value)| (name.clone(), value.clone())).collect();
+        (!matches!(self.fields, Hidden::All)).then(told)
     }
 
     /// What came with an event, or goes with a call.
@@ -272,6 +288,14 @@ impl Veil {
     fn error(&self, error: &mut PhaseError) {
         error.message = self.text(std::mem::take(&mut error.message));
         error.details = self.payload(std::mem::take(&mut error.details));
+    }
+
+    /// What differs is told, and not how.
+    pub fn replay(&self, mut replay: Replay) -> Replay {
+        if self.copies {
+            replay.differences.iter_mut().for_each(|one| (one.stored, one.decided) = (None, None));
+        }
+        replay
     }
 
     pub fn flow(&self, mut view: FlowView) -> FlowView {
