@@ -220,10 +220,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_measured_and_nothing_else() {
-        let all = "kernel flows engine counting hot http idle replay postgres redis";
+        let all = "kernel flows engine counting hot http access idle replay postgres redis";
         for (only, postgres, redis, expected) in [
             ("", true, true, Ok(all)),
-            ("", false, false, Ok("kernel flows engine counting hot http idle replay")),
+            ("", false, false, Ok("kernel flows engine counting hot http access idle replay")),
             ("hot engine", false, false, Ok("engine hot")),
             ("pe", true, false, Ok("peers")),
             ("growth", false, false, Ok("growth")),
