@@ -13,6 +13,8 @@ use kernel::time::Timestamp;
 use serde::Serialize;
 use store::{HistoryQuery, InstanceQuery, LoadError, Page, Store};
 
+use crate::access::sight::Veil;
+
 /// Sessions that are looked at for one page, however little is left of their logs.
 const SESSIONS_MAX: usize = 1_000;
 const SESSIONS_AT_ONCE: usize = 100;
@@ -27,6 +29,8 @@ pub struct ShadowQuery {
     pub subject: Option<Subject>,
     pub cursor: Option<String>,
     pub limit: usize,
+    /// What whoever asks is not to see of what was said.
+    pub veil: Veil,
 }
 
 /// What one input would have done.
@@ -151,7 +155,8 @@ impl Reading<'_> {
         let limit = self.query.limit - self.lines.len();
         let (tenant, instance) = (snapshot.tenant.clone(), snapshot.instance.clone());
         let history = self.store.history(&HistoryQuery { tenant, instance, cursor: place, limit })?;
-        self.lines.extend(history.data.into_iter().map(|entry| Line::of(snapshot, entry)));
+        self.lines
+            .extend(history.data.into_iter().map(|entry| Line::of(snapshot, self.query.veil.entry(entry))));
         Ok(history.next.map(|next| format!("{}/{next}", snapshot.instance)))
     }
 }

@@ -38,7 +38,7 @@ const OF_ANYBODY: [(&str, &str); 5] = [
 
 #[test]
 fn without_a_key_every_address_is_closed_that_is_not_open_on_purpose() {
-    let keys = [("STATEWRIGHT_API_KEYS", KEYS), ("STATEWRIGHT_BACKUP_KEY", "0123456789abcdef-backup")];
+    let keys = [("STATEWRIGHT_API_KEYS", KEYS), ("STATEWRIGHT_BACKUP_KEY", "0123456789abcdef-of-backups")];
     let server = serve(&[], &keys);
     let document = server.get("/openapi.json").json();
     let mut open = Vec::new();
@@ -97,17 +97,21 @@ fn a_key_of_each_scope_opens_what_is_for_it_and_for_those_before() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let path = messages("ann");
     let asks = [
+        ("metrics", "get", "/metrics", ""),
+        ("metrics", "get", "/readyz?verbose", ""),
         ("read", "get", "/v1/machines", ""),
         ("write", "post", path.as_str(), MESSAGE),
         ("operate", "post", "/v1/recovery", ""),
         ("admin", "get", "/v1/api-keys", ""),
     ];
-    for (place, (scope, ..)) in asks.iter().enumerate() {
+    assert_eq!(asked(&server, "get", "/readyz?verbose", "", "wrong").0, 401);
+    for (scope, ..) in &asks {
         let made = create(&server, &json!({"name": "n", "scope": scope}), ADMIN);
         let key = made["key"].as_str().unwrap();
-        for (other, (needed, method, path, body)) in asks.iter().enumerate() {
+        for (needed, method, path, body) in &asks {
             let (status, answer) = asked(&server, method, path, body, key);
-            match other <= place {
+            let place = |scope: &str| asks.iter().position(|(first, ..)| *first == scope);
+            match place(needed) <= place(scope) {
                 true => assert_eq!(status, 200, "{scope}: {answer}"),
                 false => {
                     assert_eq!((status, &answer["code"]), (403, &json!("insufficient_scope")), "{answer}");
@@ -370,25 +374,31 @@ fn a_session_ends_with_the_key_that_it_was_begun_with() {
     assert_eq!(status_of(&raw(&server, "GET /v1/api-keys", &cookie, "")), 200);
 }
 
+/// What a browser says of a link that somebody follows, and of a frame.
+const FOLLOWED: &str = "sec-fetch-mode: navigate\r\nsec-fetch-dest: document\r\n";
+const FRAMED: &str = "sec-fetch-mode: navigate\r\nsec-fetch-dest: iframe\r\n";
+
 #[test]
 fn what_a_page_of_another_origin_sends_with_the_cookie_is_refused() {
     let server = serve(&[], &[("STATEWRIGHT_API_KEYS", KEYS)]);
     let cookie = sign_in(&server, ADMIN);
     let address = server.url.clone();
     let table = [
-        ("sec-fetch-site: same-origin\r\n".to_owned(), 200),
-        (format!("origin: {address}\r\n"), 200),
-        (String::new(), 403),
-        ("origin: https://evil.example\r\n".to_owned(), 403),
-        ("sec-fetch-site: cross-site\r\n".to_owned(), 403),
-        (format!("sec-fetch-site: same-site\r\norigin: {address}\r\n"), 403),
+        ("sec-fetch-site: same-origin\r\n".to_owned(), 200, 200),
+        (format!("origin: {address}\r\n"), 200, 200),
+        (String::new(), 403, 200),
+        ("origin: https://evil.example\r\n".to_owned(), 403, 200),
+        ("sec-fetch-site: cross-site\r\n".to_owned(), 403, 403),
+        (format!("sec-fetch-site: same-site\r\norigin: {address}\r\n"), 403, 403),
+        (format!("sec-fetch-site: same-site\r\n{FOLLOWED}"), 403, 200),
+        (format!("sec-fetch-site: same-site\r\n{FRAMED}"), 403, 403),
     ];
-    for (said, expected) in table {
+    for (said, expected, looking) in table {
         let answer = raw(&server, "POST /v1/recovery", &format!("{cookie}{said}"), "");
         assert_eq!(status_of(&answer), expected, "{said}{answer}");
         assert!(header(&answer, "access-control-allow-origin").is_none());
-        // To look changes nothing; what the browser lets a page see of it is its business.
-        assert_eq!(status_of(&raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "")), 200);
+        let looked = raw(&server, "GET /v1/machines", &format!("{cookie}{said}"), "");
+        assert_eq!(status_of(&looked), looking, "{said}{looked}");
     }
     // A program says who it is with every request, and no browser does that for it.
     let program = format!("authorization: Bearer {ADMIN}\r\norigin: https://evil.example\r\n");
@@ -441,9 +451,9 @@ fn a_web_site_reaches_no_server_that_asks_nobody_for_a_key() {
     let get = |headers: &str| status_of(&raw(&server, "GET /v1/replay", headers, ""));
     for site in ["cross-site", "same-site"] {
         assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: no-cors\r\n")), 403, "{site}");
-        assert_eq!(get(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 200, "{site}");
+        assert_eq!(get(&format!("sec-fetch-site: {site}\r\n{FOLLOWED}")), 200, "{site}");
         // Nor does a form that is sent from there.
-        assert_eq!(post(&format!("sec-fetch-site: {site}\r\nsec-fetch-mode: navigate\r\n")), 403, "{site}");
+        assert_eq!(post(&format!("sec-fetch-site: {site}\r\n{FOLLOWED}")), 403, "{site}");
     }
     assert_eq!(get("sec-fetch-site: same-origin\r\nsec-fetch-mode: cors\r\n"), 200);
     assert_eq!(post("host: localhost\r\n"), 200);

@@ -15,7 +15,7 @@ use testbed::{Kind, Lodging};
 
 const MACHINES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../machines");
 const API_KEY: &str = "0123456789abcdef";
-const BACKUP_KEY: &str = "all-of-it-all-of-it";
+const BACKUP_KEY: &str = "all-of-it-and-nothing-else";
 
 /// With its exit code, what it said on standard output, and on standard error.
 fn run(dir: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> (Option<i32>, String, String) {

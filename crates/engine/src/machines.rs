@@ -297,6 +297,14 @@ impl Machines {
         known.current.values().cloned().collect()
     }
 
+    /// Whether instances of a machine may have something secret: by any definition of it that is known here, what tenants
+    /// have made of it among them. Where none is, nobody can say that they have not.
+    pub fn may_hold_secrets(&self, name: &MachineName) -> bool {
+        let known = self.read();
+        let mut all = known.by_hash.values().filter(|machine| machine.name == *name).peekable();
+        all.peek().is_none() || all.any(|machine| !machine.secrets.is_empty())
+    }
+
     /// Every known version of a machine, oldest version first, without what tenants have made of it.
     pub fn versions(&self, name: &MachineName) -> Vec<Arc<Machine>> {
         let known = self.read();

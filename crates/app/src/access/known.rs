@@ -5,12 +5,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use kernel::id::InstanceId;
 use quick_cache::sync::Cache;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
 
 use crate::access::api_key::ApiKey;
 
@@ -30,8 +29,9 @@ struct Remembered {
 
 pub struct Known {
     keys: Cache<InstanceId, Remembered>,
-    /// How often something was forgotten: what was read before then may be older than what was forgotten.
-    changes: AtomicU64,
+    /// How often something was forgotten: what was read before then may be older than what was forgotten. Whoever goes on by
+    /// a key hears of it.
+    changes: watch::Sender<u64>,
     turns: Semaphore,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Debug for Known {
 
 impl Default for Known {
     fn default() -> Self {
-        Self { keys: Cache::new(KEYS_MAX), changes: AtomicU64::new(0), turns: Semaphore::new(TURNS) }
+        Self { keys: Cache::new(KEYS_MAX), changes: watch::Sender::new(0), turns: Semaphore::new(TURNS) }
     }
 }
 
@@ -70,22 +70,32 @@ impl Known {
     }
 
     pub fn mark(&self) -> Mark {
-        Mark(self.changes.load(Ordering::SeqCst))
+        Mark(*self.changes.borrow())
     }
 
     /// Remembers what the store said to somebody who began to ask at `mark`.
     pub fn remember(&self, id: &InstanceId, key: Option<Arc<ApiKey>>, mark: Mark, now: Instant) {
         self.keys.insert(id.clone(), Remembered { key, at: now });
         // Looked at afterwards: whoever forgets in between has either seen it, or is seen.
-        if self.changes.load(Ordering::SeqCst) != mark.0 {
+        if *self.changes.borrow() != mark.0 {
             self.keys.remove(id);
         }
     }
 
     /// To be called when what is stored of a key has changed.
     pub fn forget(&self, id: &InstanceId) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.changes.send_if_modified(|changes| {
+            *changes += 1;
+            false
+        });
         self.keys.remove(id);
+        // Whoever hears of it must not find what was remembered.
+        self.changes.send_modify(|_| ());
+    }
+
+    /// Tells of every change that this server makes to a key.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
     }
 }
 

@@ -6,6 +6,7 @@ mod known;
 pub mod origin;
 mod rates;
 mod scope;
+pub mod sight;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub use known::Known;
 pub use origin::Names;
 pub use rates::{Peer, Rates, network};
 pub use scope::Scope;
+pub use sight::Sight;
 
 /// Who asks, as far as what they have shown says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,13 +55,20 @@ pub struct Access {
 pub struct BackupKey([u8; 32]);
 
 impl BackupKey {
+    /// It opens every tenant and has no end, so it is to be one that nobody has thought of: of what `openssl rand -hex`
+    /// prints, so many characters are 96 bits.
+    const CHARACTERS_MIN: usize = 24;
+
     /// # Errors
     /// A fragment that does not repeat it.
     pub fn new(key: &str) -> Result<Self, String> {
-        match key.len() {
-            0..16 => Err("`backup_key` has fewer than 16 characters; it would be guessed".to_owned()),
-            _ => Ok(Self(digest(key))),
+        let (has, wants) = (key.chars().count(), Self::CHARACTERS_MIN);
+        if has < wants {
+            return Err(format!(
+                "`backup_key` has {has} characters and needs {wants} at least, or it would be guessed: take what `openssl rand -hex 32` prints"
+            ));
         }
+        Ok(Self(digest(key)))
     }
 }
 
@@ -182,23 +191,36 @@ mod tests {
     #[test]
     fn a_backup_is_for_the_backup_key_and_no_other() {
         let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
-        let key = BackupKey::new("all-of-it-all-of-it").unwrap();
+        let key = BackupKey::new("all-of-it-and-nothing-else").unwrap();
         let check = |key, bearer: &str| {
             let found = access.check_backup(key, Some(&format!("Bearer {bearer}")), ADDRESS);
             found.err().map(|problem| problem.status())
         };
-        assert_eq!(check(Some(&key), "all-of-it-all-of-it"), None);
+        assert_eq!(check(Some(&key), "all-of-it-and-nothing-else"), None);
         assert_eq!(check(Some(&key), "0123456789abcdef"), Some(401));
         assert_eq!(check(None, "0123456789abcdef"), Some(403));
         assert_eq!(access.check_backup(Some(&key), None, ADDRESS).unwrap_err().status(), 401);
         assert!(Access::open().check_backup(None, None, ADDRESS).is_ok());
-        assert!(!BackupKey::new("short-secret").unwrap_err().contains("short-secret"));
+    }
+
+    #[test]
+    fn a_backup_key_that_may_be_guessed_is_refused_with_what_to_do() {
+        for (key, is_taken) in
+            [("", false), ("23-characters-and-short", false), ("24-characters-and-enough", true)]
+        {
+            assert_eq!(BackupKey::new(key).is_ok(), is_taken, "{key}");
+        }
+        let told = BackupKey::new("short-secret").unwrap_err();
+        assert!(!told.contains("short-secret"), "{told}");
+        for part in ["has 12 characters", "needs 24", "openssl rand -hex 32"] {
+            assert!(told.contains(part), "{told}");
+        }
     }
 
     #[test]
     fn wrong_backup_keys_of_one_address_are_answered_slower() {
         let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
-        let key = BackupKey::new("all-of-it-all-of-it").unwrap();
+        let key = BackupKey::new("all-of-it-and-nothing-else").unwrap();
         let check = |shown: Option<&str>, address| {
             let found = access.check_backup(Some(&key), shown, address);
             found.err().map(|problem| problem.status())
@@ -209,7 +231,7 @@ mod tests {
         assert_eq!((statuses[0], statuses[29]), (Some(401), Some(429)));
         let elsewhere = IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 1));
         assert_eq!(check(Some("Bearer guess"), elsewhere), Some(401));
-        assert_eq!(check(Some("Bearer all-of-it-all-of-it"), ADDRESS), None);
+        assert_eq!(check(Some("Bearer all-of-it-and-nothing-else"), ADDRESS), None);
     }
 
     #[test]

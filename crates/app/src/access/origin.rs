@@ -65,11 +65,13 @@ pub fn is_foreign(headers: &HeaderMap) -> bool {
 }
 
 /// Whether a browser says that a page of another origin asks for what it would only make use of: an image, a script, a
-/// `fetch`. That it goes where a link leads is what a person wants.
+/// frame, a `fetch`. That a whole tab goes where a link leads is what a person wants.
 pub fn is_used_elsewhere(headers: &HeaderMap) -> bool {
     let said = |name: &str| headers.get(name).map(|value| value.as_bytes());
     let elsewhere = matches!(said("sec-fetch-site"), Some(b"cross-site" | b"same-site"));
-    elsewhere && said("sec-fetch-mode") != Some(b"navigate")
+    let is_followed =
+        said("sec-fetch-mode") == Some(b"navigate") && said("sec-fetch-dest") == Some(b"document");
+    elsewhere && !is_followed
 }
 
 /// Whether a browser says that a page of ours makes the request. No page can make it say so falsely.
@@ -89,7 +91,7 @@ fn is_own_origin(headers: &HeaderMap) -> bool {
 }
 
 pub fn cross_origin() -> Problem {
-    let detail = "a page of another origin has made this request; what changes something, or costs something without a key, is taken from our own alone";
+    let detail = "a page of another origin has made this request; what changes something, or is not what a link leads to, is taken from our own alone";
     Problem::forbidden("cross_origin", detail)
 }
 
@@ -140,18 +142,28 @@ mod tests {
 
     #[test]
     fn a_link_from_elsewhere_is_followed_and_what_a_page_loads_is_not() {
+        // As browsers ask for it; whether that is refused to a page of elsewhere.
         let table = [
-            ("cross-site", "navigate", false),
-            ("cross-site", "no-cors", true),
-            ("cross-site", "cors", true),
-            ("same-site", "cors", true),
-            ("same-site", "navigate", false),
-            ("same-origin", "cors", false),
-            ("none", "navigate", false),
+            ("navigate", "document", false),
+            ("navigate", "iframe", true),
+            ("navigate", "frame", true),
+            ("navigate", "object", true),
+            ("navigate", "embed", true),
+            ("no-cors", "image", true),
+            ("no-cors", "script", true),
+            ("no-cors", "style", true),
+            ("cors", "empty", true),
+            ("no-cors", "document", true),
+            ("navigate", "", true),
         ];
-        for (site, mode, expected) in table {
-            let headers = headers(&[("sec-fetch-site", site), ("sec-fetch-mode", mode)]);
-            assert_eq!(is_used_elsewhere(&headers), expected, "{site} {mode}");
+        for (mode, dest, expected) in table {
+            for (site, is_elsewhere) in
+                [("cross-site", true), ("same-site", true), ("same-origin", false), ("none", false)]
+            {
+                let said = [("sec-fetch-site", site), ("sec-fetch-mode", mode), ("sec-fetch-dest", dest)];
+                let refused = is_used_elsewhere(&headers(&said));
+                assert_eq!(refused, expected && is_elsewhere, "{site} {mode} {dest}");
+            }
         }
         assert!(is_used_elsewhere(&headers(&[("sec-fetch-site", "cross-site")])));
         assert!(!is_used_elsewhere(&HeaderMap::new()));

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
+    /// Figures about the server, for what gathers them; nothing of any tenant.
+    Metrics,
     /// Look at everything of the tenant; change nothing.
     Read,
     /// What hosts and workers do: messages, events, flows, receipts.
@@ -19,10 +21,11 @@ pub enum Scope {
 }
 
 impl Scope {
-    pub const ALL: [Self; 4] = [Self::Read, Self::Write, Self::Operate, Self::Admin];
+    pub const ALL: [Self; 5] = [Self::Metrics, Self::Read, Self::Write, Self::Operate, Self::Admin];
 
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Metrics => "metrics",
             Self::Read => "read",
             Self::Write => "write",
             Self::Operate => "operate",
@@ -34,7 +37,8 @@ impl Scope {
     /// A fragment that says which scopes there are.
     pub fn parse(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|scope| scope.as_str() == text);
-        found.ok_or_else(|| format!("`{text}` is no scope; there are read, write, operate and admin"))
+        found
+            .ok_or_else(|| format!("`{text}` is no scope; there are metrics, read, write, operate and admin"))
     }
 
     /// Whether a key of this scope may do what needs `needed`.
@@ -62,6 +66,6 @@ mod tests {
             assert_eq!(Scope::parse(scope.as_str()), Ok(scope));
             assert_eq!(serde_json::json!(scope), scope.as_str());
         }
-        assert!(Scope::parse("Admin").unwrap_err().contains("read, write, operate and admin"));
+        assert!(Scope::parse("Admin").unwrap_err().contains("metrics, read, write, operate and admin"));
     }
 }

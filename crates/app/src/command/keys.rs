@@ -44,7 +44,7 @@ struct CreateArgs {
     /// Whose key it is, or what for
     #[arg(long)]
     name: String,
-    /// read, write, operate or admin; each has those before it in it
+    /// metrics, read, write, operate or admin; each has those before it in it
     #[arg(long)]
     scope: String,
     /// How long it opens, such as 90d [default: until it is revoked]

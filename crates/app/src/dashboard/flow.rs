@@ -9,6 +9,8 @@ use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 
+use crate::access::Sight;
+use crate::access::sight::Veil;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, FieldRow, When, Word, rough};
 use crate::http::flows::{self, Found, ListQuery};
@@ -207,7 +209,8 @@ pub async fn show(
     let shown = app.read_in_turn(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let now = app.engine.clock().now();
-        flow_page(app, frame, &found, &found.view(now)?, now)
+        let veil = Sight::Masked.over(app.engine.machines(), &found.snapshot);
+        flow_page(app, frame, &found, &found.seen(app, caller.sight())?, &veil, now)
     });
     Ok(page(200, &shown.await?))
 }
@@ -217,6 +220,7 @@ fn flow_page(
     frame: Frame,
     found: &Found,
     view: &FlowView,
+    veil: &Veil,
     now: Timestamp,
 ) -> Result<FlowPage, Problem> {
     let segment = segment(view.id.as_str());
@@ -236,7 +240,7 @@ fn flow_page(
         phases: view.phases.iter().map(PhaseRow::of).collect(),
         chart: Gantt::of(view, now),
         options: options(view, &segment),
-        context: words::fields(&view.context, Some(&found.machine)),
+        context: words::fields(&view.context, veil),
         segment,
     })
 }

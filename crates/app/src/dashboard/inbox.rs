@@ -90,17 +90,18 @@ pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response,
         let (tenant, now) = (&caller.tenant, app.engine.clock().now());
         Ok(InboxPage {
             frame,
-            questions: questions(app, tenant, now)?,
+            questions: questions(app, &caller, now)?,
             gates: gates(app, tenant, now)?,
             handed_over: handed_over(app, tenant, now)?,
-            letters: letters(app, tenant, now)?,
-            unhandled: Unhandled::read(app, tenant)?,
+            letters: letters(app, &caller, now)?,
+            unhandled: Unhandled::read(app, &caller)?,
         })
     });
     Ok(page(200, &shown.await?))
 }
 
-fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<QuestionRow>, Problem> {
+fn questions(app: &App, caller: &Caller, now: Timestamp) -> Result<Vec<QuestionRow>, Problem> {
+    let (tenant, machines) = (&caller.tenant, app.engine.machines());
     let status = Some(ClarificationStatus::Pending);
     let query =
         ClarificationQuery { tenant: tenant.clone(), status, id: None, cursor: None, limit: SHOWN_MAX };
@@ -111,7 +112,7 @@ fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<Questio
         segment: segment(one.instance.as_str()),
         machine: one.machine.to_string(),
         subject: one.subject.to_string(),
-        said: one.original.text.unwrap_or_default(),
+        said: caller.sight().over_any(machines, &one.machine).text(one.original.text.unwrap_or_default()),
         question: one.question,
         expires: When::of(one.expires_at, now),
         id: one.id,
@@ -175,13 +176,16 @@ fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<Insta
     Ok(of_people.take(SHOWN_MAX).map(|snapshot| InstanceRow::of(app, snapshot, now)).collect())
 }
 
-fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<LetterRow>, Problem> {
+fn letters(app: &App, caller: &Caller, now: Timestamp) -> Result<Vec<LetterRow>, Problem> {
+    let (tenant, machines) = (&caller.tenant, app.engine.machines());
     let statuses = vec![EffectStatus::Dead, EffectStatus::Unknown];
     let query = EffectQuery { statuses, limit: SHOWN_MAX, ..EffectQuery::of(tenant.clone()) };
     let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
     let row = |one: store::OutboxEffect| LetterRow {
         what: match &one.effect.kind {
-            EffectKind::Reply(reply) => reply.text.clone(),
+            EffectKind::Reply(reply) => {
+                caller.sight().over_any(machines, &one.machine).text(reply.text.clone())
+            }
             EffectKind::Call { src, .. } => format!("call of {src}"),
             EffectKind::Notice(notice) => format!("notice of {}", notice.event),
             EffectKind::Tell(told) => told.describe(),
@@ -217,12 +221,16 @@ struct UnhandledRow {
 }
 
 impl Unhandled {
-    fn read(app: &App, tenant: &TenantId) -> Result<Self, Problem> {
-        let store = app.engine.store();
+    fn read(app: &App, caller: &Caller) -> Result<Self, Problem> {
+        let (store, tenant) = (app.engine.store(), &caller.tenant);
         let query = InstanceQuery { limit: READ_MAX, ..InstanceQuery::of(tenant.clone()) };
         let found = store.instances(&query).map_err(EngineError::from)?;
         let (mut texts, mut read) = (BTreeMap::<String, UnhandledRow>::new(), 0);
         for snapshot in found.data.iter().filter(|snapshot| snapshot.conversation.is_some()) {
+            // What is masked cannot be counted.
+            if caller.sight().over(app.engine.machines(), snapshot).hides_copies() {
+                continue;
+            }
             read += 1;
             let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
             let query = HistoryQuery { tenant, instance, cursor: None, limit: ENTRIES_MAX };

@@ -19,6 +19,8 @@ use kernel::time::Timestamp;
 use serde::Deserialize;
 use store::HistoryQuery;
 
+use crate::access::Sight;
+use crate::access::sight::Veil;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, FieldRow, When, Word};
 use crate::http::problem::Problem;
@@ -150,18 +152,18 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "instances", id.as_str())
         .live(&format!("&instance={}", segment(id.as_str())));
-    let shown = app.read_in_turn(move |app| instance_page(app, frame, &caller.tenant, &id, asked.revision));
+    let shown = app.read_in_turn(move |app| instance_page(app, frame, &caller, &id, asked.revision));
     Ok(page(200, &shown.await?))
 }
 
 fn instance_page(
     app: &App,
     frame: Frame,
-    tenant: &TenantId,
+    caller: &Caller,
     id: &InstanceId,
     revision: Option<Revision>,
 ) -> Result<InstancePage, Problem> {
-    let engine = &app.engine;
+    let (engine, tenant) = (&app.engine, &caller.tenant);
     let newest = engine.instance(tenant, id)?;
     let (latest, is_past) = (newest.revision, revision.is_some_and(|asked| asked != newest.revision));
     let snapshot = match revision.filter(|_| is_past) {
@@ -173,6 +175,9 @@ fn instance_page(
     let machine = engine.machines().of(&snapshot).ok();
     let (entries, entries_all) = newest_entries(app, tenant, id)?;
     let machine = machine.as_deref();
+    // No page shows what is secret; what was said, it shows to whoever may see it.
+    let veil = Sight::Masked.over(engine.machines(), &snapshot);
+    let said = caller.sight().over(engine.machines(), &snapshot);
     let current = engine.machines().current_for(tenant, &snapshot.machine).ok();
     let waits = machine.filter(|_| !snapshot.is_closed()).map(|machine| waiting_for(machine, &snapshot, now));
     let draw = |machine: &Machine| {
@@ -204,11 +209,11 @@ fn instance_page(
         marks: if is_past { Vec::new() } else { marks(app, &snapshot, now) },
         picture: machine.map(draw).unwrap_or_default(),
         waits: waits.map(|waits| Waits::of(waits, now)),
-        context: words::fields(&snapshot.context, machine),
+        context: words::fields(&snapshot.context, &veil),
         entries: entries
             .into_iter()
             .rev()
-            .map(|entry| EntryRow::of(entry, machine, snapshot.revision, real_now))
+            .map(|entry| EntryRow::of(said.entry(entry), &veil, snapshot.revision, real_now))
             .collect(),
         entries_all,
         commands: Commands::of(&snapshot),
@@ -313,13 +318,16 @@ fn considered(considered: &Considered) -> String {
 }
 
 impl EntryRow {
-    fn of(entry: Entry, machine: Option<&Machine>, shown: Revision, now: Timestamp) -> Self {
+    fn of(entry: Entry, veil: &Veil, shown: Revision, now: Timestamp) -> Self {
         let (outcome, replies, why) = match &entry.answer {
             Answer::Message(answer) => {
                 (Some(answer.outcome.as_str()), &answer.reply[..], why_lines(&answer.why))
             }
             Answer::Event(answer) => (None, &answer.reply[..], Vec::new()),
-            Answer::Refused(refusal) => (None, &[][..], refusal.explain.iter().map(considered).collect()),
+            Answer::Refused(refusal) => {
+                let refusal = veil.refusal(refusal.clone());
+                (None, &[][..], refusal.explain.iter().map(considered).collect())
+            }
         };
         let replies =
             replies.iter().map(|reply| reply.text.clone()).filter(|text| !text.is_empty()).collect();
@@ -345,7 +353,7 @@ impl EntryRow {
             reason: entry.reason,
             code: entry.code,
             looping: entry.looping,
-            payload: words::payload(&entry.payload, machine),
+            payload: words::payload(&entry.payload, veil),
             why,
             key: entry.key.to_string(),
             trace_id: entry.trace_id,

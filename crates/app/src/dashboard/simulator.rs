@@ -21,6 +21,7 @@ use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
 use store::{HistoryQuery, MemoryStore};
 
+use crate::access::sight::Veil;
 use crate::dashboard::instance::why_lines;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, FieldRow, When};
@@ -293,7 +294,9 @@ impl Rehearsal {
             states: active,
             events: waits.map(|waits| waits.events).unwrap_or_default(),
             timers,
-            context: session.map(|s| words::fields(&s.context, Some(&self.machine))).unwrap_or_default(),
+            context: session
+                .map(|s| words::fields(&s.context, &Veil::of_definition(&self.machine)))
+                .unwrap_or_default(),
             why: self.why,
             now: now.to_string(),
         })

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use kernel::id::Digest;
 use kernel::input::Fields;
-use kernel::machine::Machine;
 use kernel::time::{Delay, Timestamp};
 use serde_json::{Value, json};
+
+use crate::access::sight::{Veil, masked};
 
 /// A moment as people read it: how long ago or in how long, and exactly.
 #[derive(Clone, Debug)]
@@ -101,24 +102,22 @@ pub struct FieldRow {
     pub secret: bool,
 }
 
-/// What of a context may be seen: of what the machine calls secret only that there is something. A machine that is not
-/// known cannot say what is.
-pub fn fields(context: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
-    rows(context, |name| machine.is_none_or(|machine| machine.secrets.iter().any(|secret| **secret == *name)))
+/// What of a context may be seen.
+pub fn fields(context: &Fields, veil: &Veil) -> Vec<FieldRow> {
+    rows(context, |name| veil.hides(name))
 }
 
-/// What may be seen of that which came with an event: where anything is secret, any of it may become that.
-pub fn payload(payload: &Fields, machine: Option<&Machine>) -> Vec<FieldRow> {
-    rows(payload, |_| machine.is_none_or(|machine| !machine.secrets.is_empty()))
+/// What may be seen of that which came with an event.
+pub fn payload(payload: &Fields, veil: &Veil) -> Vec<FieldRow> {
+    rows(payload, |_| veil.hides_copies())
 }
 
 fn rows(fields: &Fields, is_secret: impl Fn(&str) -> bool) -> Vec<FieldRow> {
     let row = |(name, value): (&String, &Value)| {
         let secret = is_secret(name);
-        let value = match (secret, value) {
-            (true, Value::Null) => "null".to_owned(),
-            (true, _) => "\u{2022}\u{2022}\u{2022}\u{2022}".to_owned(),
-            (false, value) => serde_json::to_string_pretty(value).unwrap_or_default(),
+        let value = match (secret, masked(value)) {
+            (true, Value::String(mask)) => mask,
+            _ => serde_json::to_string_pretty(value).unwrap_or_default(),
         };
         FieldRow { name: name.clone(), value, secret }
     };
@@ -192,11 +191,13 @@ mod tests {
         let machine = kernel::definition::load(source).0.expect("the definition is well");
         let shown = |pin: Value| {
             let context = Fields::from_iter([("name".to_owned(), "Ann".into()), ("pin".to_owned(), pin)]);
-            fields(&context, Some(&machine)).into_iter().map(|row| row.value).collect::<Vec<_>>().join(" ")
+            fields(&context, &Veil::of_definition(&machine))
+                .into_iter()
+                .map(|row| row.value)
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(shown("4711".into()), "\"Ann\" \u{2022}\u{2022}\u{2022}\u{2022}");
         assert_eq!(shown(Value::Null), "\"Ann\" null");
-        let unknown = fields(&Fields::from_iter([("name".to_owned(), "Ann".into())]), None);
-        assert!(unknown[0].secret, "of an unknown machine nothing is shown");
     }
 }

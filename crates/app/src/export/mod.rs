@@ -9,13 +9,13 @@ use std::ops::ControlFlow;
 
 use engine::{Engine, EngineError};
 use kernel::id::{DefinitionHash, MachineName, TenantId};
-use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use serde::Serialize;
-use std::sync::Arc;
 use store::{ClarificationQuery, HistoryQuery, InstanceQuery, Page, PhaseQuery};
 
+use crate::access::Sight;
+use crate::access::sight::Veil;
 use rows::{ClarificationRow, PhaseRow, SessionRow, TransitionRow};
 
 /// Records that are read at a time.
@@ -87,6 +87,8 @@ pub struct Wanted {
     pub table: Table,
     pub tenant: TenantId,
     pub machine: Option<MachineName>,
+    /// Of whoever asks. What is secret is left out for everybody.
+    pub sight: Sight,
     /// By the time at which a session or flow changed last, a transition was, a clarification was asked, or a phase came
     /// into its state; `until` itself is out.
     pub since: Option<Timestamp>,
@@ -109,15 +111,15 @@ pub type Take<'a> = &'a mut dyn FnMut(Vec<u8>) -> ControlFlow<()>;
 /// When the store cannot be read: the rows before were given.
 pub fn rows(engine: &Engine, wanted: &Wanted, take: Take<'_>) -> Result<(), EngineError> {
     match wanted.table {
-        Table::Sessions | Table::Flows => instances(engine, wanted, |secrets, snapshot| {
+        Table::Sessions | Table::Flows => instances(engine, wanted, |veil, snapshot| {
             if snapshot.flow.is_some() != (wanted.table == Table::Flows) || !wanted.has(snapshot.updated_at) {
                 return Ok(ControlFlow::Continue(()));
             }
-            Ok(take(line(&SessionRow::of(snapshot, secrets))))
+            Ok(take(line(&SessionRow::of(snapshot, veil))))
         }),
-        Table::Transitions => instances(engine, wanted, |secrets, snapshot| {
-            transitions(engine, wanted, snapshot, secrets, take)
-        }),
+        Table::Transitions => {
+            instances(engine, wanted, |veil, snapshot| transitions(engine, wanted, snapshot, veil, take))
+        }
         Table::Clarifications => clarifications(engine, wanted, take),
         Table::Phases => phases(engine, wanted, take),
     }
@@ -127,25 +129,21 @@ fn line(row: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(row).unwrap_or_default()
 }
 
-/// What of an instance is secret; `None` when its definition is not known here, and all of it may be.
-type Secrets<'a> = Option<&'a [Arc<str>]>;
-
 fn instances(
     engine: &Engine,
     wanted: &Wanted,
-    mut each: impl FnMut(Secrets<'_>, &Snapshot) -> Result<ControlFlow<()>, EngineError>,
+    mut each: impl FnMut(&Veil, &Snapshot) -> Result<ControlFlow<()>, EngineError>,
 ) -> Result<(), EngineError> {
-    let mut machines: HashMap<DefinitionHash, Option<Arc<Machine>>> = HashMap::new();
+    let mut veils: HashMap<DefinitionHash, Veil> = HashMap::new();
     let machine = wanted.machine.clone();
     let mut query = InstanceQuery { machine, limit: PAGE, ..InstanceQuery::of(wanted.tenant.clone()) };
     loop {
         let page = engine.store().instances(&query)?;
         for snapshot in &page.data {
-            let known = machines
+            let veil = veils
                 .entry(snapshot.definition.clone())
-                .or_insert_with(|| engine.machines().by_hash(&snapshot.definition));
-            let secrets = known.as_ref().map(|machine| &*machine.secrets);
-            if each(secrets, snapshot)?.is_break() {
+                .or_insert_with(|| wanted.sight.left_out(engine.machines(), snapshot));
+            if each(veil, snapshot)?.is_break() {
                 return Ok(());
             }
         }
@@ -160,10 +158,9 @@ fn transitions(
     engine: &Engine,
     wanted: &Wanted,
     of: &Snapshot,
-    secrets: Secrets<'_>,
+    veil: &Veil,
     take: Take<'_>,
 ) -> Result<ControlFlow<()>, EngineError> {
-    let is_told = secrets.is_some_and(<[_]>::is_empty);
     let mut query = HistoryQuery {
         tenant: wanted.tenant.clone(),
         instance: of.instance.clone(),
@@ -173,7 +170,7 @@ fn transitions(
     loop {
         let page = engine.store().history(&query)?;
         for entry in page.data.iter().filter(|entry| wanted.has(entry.at)) {
-            if take(line(&TransitionRow::of(entry, of, is_told))).is_break() {
+            if take(line(&TransitionRow::of(entry, of, !veil.hides_copies()))).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }

@@ -1,7 +1,5 @@
 //! The rows of the tables that are exported, and their columns.
 
-use std::sync::Arc;
-
 use kernel::commit::{Answer, Entry};
 use kernel::conversation::{Clarification, Rule};
 use kernel::flow::PhaseState;
@@ -13,7 +11,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use store::PhaseLine;
 
-use super::{Column, Kind, Secrets};
+use super::{Column, Kind};
+use crate::access::sight::Veil;
 
 pub(super) const SESSION: [Column; 14] = [
     ("id", Kind::Text),
@@ -51,13 +50,8 @@ pub(super) struct SessionRow<'a> {
 }
 
 impl<'a> SessionRow<'a> {
-    pub fn of(snapshot: &'a Snapshot, secrets: Secrets<'_>) -> Self {
+    pub fn of(snapshot: &'a Snapshot, veil: &Veil) -> Self {
         let closure = snapshot.closure.as_ref();
-        let without = |secrets: &[Arc<str>]| {
-            let is_told = |name: &String| !secrets.iter().any(|secret| **secret == **name);
-            let told = snapshot.context.iter().filter(|(name, _)| is_told(name));
-            told.map(|(name, value)| (name.clone(), value.clone())).collect()
-        };
         Self {
             id: snapshot.instance.as_str(),
             machine: snapshot.machine.as_str(),
@@ -71,11 +65,11 @@ impl<'a> SessionRow<'a> {
             created_at: snapshot.created_at,
             updated_at: snapshot.updated_at,
             closed_at: closure.map(|closure| closure.at),
-            context: secrets.map(without),
+            context: veil.without(&snapshot.context),
             // It may be made of what is secret.
             output: closure
                 .map(|closure| &closure.output)
-                .filter(|output| !output.is_empty() && secrets.is_some_and(<[_]>::is_empty)),
+                .filter(|output| !output.is_empty() && !veil.hides_copies()),
         }
     }
 }

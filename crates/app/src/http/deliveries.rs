@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use engine::EngineError;
+use engine::{EngineError, Machines};
 use kernel::commit::EffectKind;
 use kernel::conversation::Address;
 use kernel::diagnostic::nearest;
@@ -13,6 +13,7 @@ use kernel::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{DeliveryStage, EffectQuery, EffectStatus, OutboxEffect};
 
+use crate::access::Sight;
 use crate::http::Shared;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Caller, List, Segments};
@@ -42,14 +43,15 @@ struct EffectRow {
     stage: Option<DeliveryStage>,
 }
 
-impl From<OutboxEffect> for EffectRow {
-    fn from(found: OutboxEffect) -> Self {
+impl EffectRow {
+    fn of(found: OutboxEffect, machines: &Machines, sight: Sight) -> Self {
+        let veil = sight.over_any(machines, &found.machine);
         Self {
             id: found.effect.key,
             instance: found.instance,
             machine: found.machine,
             subject: found.subject,
-            kind: found.effect.kind,
+            kind: veil.effect(found.effect.kind),
             to: found.effect.to,
             status: found.status,
             attempts: found.attempts,
@@ -94,9 +96,10 @@ pub async fn of_instance(
 ) -> Result<Response, Problem> {
     let (tenant, sought) = (caller.tenant.clone(), id.clone());
     app.read(move |app| Ok(app.engine.instance(&tenant, &sought)?)).await?;
-    let instance = Some(id);
+    let (instance, sight) = (Some(id), caller.sight());
     list(
         app,
+        sight,
         EffectQuery { instance, statuses: asked.statuses(&[])?, ..EffectQuery::of(caller.tenant) },
         asked,
     )
@@ -109,14 +112,22 @@ pub async fn dead_letters(
     caller: Caller,
     Asked(asked): Asked<EffectsQuery>,
 ) -> Result<Response, Problem> {
-    list(app, EffectQuery { statuses: asked.statuses(&DEAD)?, ..EffectQuery::of(caller.tenant) }, asked).await
+    let sight = caller.sight();
+    let query = EffectQuery { statuses: asked.statuses(&DEAD)?, ..EffectQuery::of(caller.tenant) };
+    list(app, sight, query, asked).await
 }
 
-async fn list(app: Shared, query: EffectQuery, asked: EffectsQuery) -> Result<Response, Problem> {
+async fn list(
+    app: Shared,
+    sight: Sight,
+    query: EffectQuery,
+    asked: EffectsQuery,
+) -> Result<Response, Problem> {
     let query = EffectQuery { cursor: asked.cursor, limit: request::limit(asked.limit)?, ..query };
     app.read(move |app| {
         let page = app.engine.store().effects(&query).map_err(EngineError::from)?;
-        Ok(request::json(200, &List::of(page, EffectRow::from), None))
+        let row = |found| EffectRow::of(found, app.engine.machines(), sight);
+        Ok(request::json(200, &List::of(page, row), None))
     })
     .await
 }
@@ -139,9 +150,11 @@ pub async fn retry(
             }
             Some(_) => app.engine.wake_delivery(),
         }
+        let sight = caller.sight();
         let query = EffectQuery { key: Some(id), ..EffectQuery::of(caller.tenant) };
         let page = store.effects(&query).map_err(EngineError::from)?;
-        let found = page.data.into_iter().next().map(EffectRow::from);
+        let found =
+            page.data.into_iter().next().map(|found| EffectRow::of(found, app.engine.machines(), sight));
         Ok(request::json(200, &found, None))
     })
     .await

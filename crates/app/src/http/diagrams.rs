@@ -73,7 +73,10 @@ fn answer(
         headers.insert("content-type", HeaderValue::from_static("image/svg+xml"));
     }
     // Whoever opens it by itself is to run nothing that a name might smuggle in, were it not escaped.
-    headers.insert("content-security-policy", HeaderValue::from_static("default-src 'none'"));
+    headers.insert(
+        "content-security-policy",
+        HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
+    );
     headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
     // It is one tenant's, and changes with the next event; asking whether it has is cheap.
     headers.insert("cache-control", HeaderValue::from_static("private, no-cache"));

@@ -64,7 +64,7 @@ async fn answer(
     from: Side,
     to: Side,
 ) -> Result<Response, Problem> {
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let report = compare(&app.engine, &caller.tenant, &name, &from, &to);
         let report = report.map_err(|error| problem(error, &name))?;
         Ok(request::json(200, &report, None))

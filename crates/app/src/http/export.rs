@@ -44,7 +44,8 @@ pub async fn get(
     if let Some(machine) = &machine {
         app.engine.machines().current_for(&caller.tenant, machine)?;
     }
-    let wanted = Wanted { table, tenant: caller.tenant, machine, since, until };
+    let sight = caller.sight();
+    let wanted = Wanted { table, tenant: caller.tenant, machine, sight, since, until };
     let (sender, receiver) = channel(CHUNKS_MAX);
     tokio::task::spawn_blocking(move || send(&app, &wanted, &sender));
     let mut response = Response::new(Body::new(Streamed(receiver)));

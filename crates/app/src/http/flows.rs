@@ -17,6 +17,7 @@ use kernel::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery, LoadError, Page, PhaseQuery};
 
+use crate::access::Sight;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
 use crate::http::{App, Shared};
@@ -42,6 +43,12 @@ impl Found {
             return Err(Problem::not_found(detail));
         }
         Ok(Self { machine: app.engine.machines().of(&snapshot)?, snapshot })
+    }
+
+    /// As somebody sees it who sees so much.
+    pub fn seen(&self, app: &App, sight: Sight) -> Result<FlowView, Problem> {
+        let view = self.view(app.engine.clock().now())?;
+        Ok(sight.over(app.engine.machines(), &self.snapshot).flow(view))
     }
 
     pub fn view(&self, now: Timestamp) -> Result<FlowView, Problem> {
@@ -177,7 +184,7 @@ pub async fn show(
     caller: Caller,
 ) -> Result<Response, Problem> {
     app.read(move |app| {
-        let view = Found::load(app, &caller.tenant, &id)?.view(app.engine.clock().now())?;
+        let view = Found::load(app, &caller.tenant, &id)?.seen(app, caller.sight())?;
         Ok(request::json(200, &view, Some(view.revision)))
     })
     .await
@@ -457,10 +464,11 @@ pub async fn history(
 ) -> Result<Response, Problem> {
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
-        Found::load(app, &caller.tenant, &id)?;
+        let found = Found::load(app, &caller.tenant, &id)?;
+        let veil = caller.sight().over(app.engine.machines(), &found.snapshot);
         let query = HistoryQuery { tenant: caller.tenant, instance: id, cursor: page.cursor, limit };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
-        Ok(request::json(200, &List::of(page, EntryView::from), None))
+        Ok(request::json(200, &List::of(page, |entry| EntryView::from(veil.entry(entry))), None))
     })
     .await
 }

@@ -57,8 +57,11 @@ impl App {
             rates.note_wrong(address).err().unwrap_or_else(|| Problem::unauthorised(wrong))
         })?;
         // The browser sends the cookie by itself; a page of another origin must not make use of that.
-        if matches!(shown, Shown::Session(_)) && !parts.method.is_safe() && !origin::is_own(headers) {
-            return Err(origin::cross_origin());
+        if matches!(shown, Shown::Session(_)) {
+            let changes = !parts.method.is_safe();
+            if changes && !origin::is_own(headers) || origin::is_used_elsewhere(headers) {
+                return Err(origin::cross_origin());
+            }
         }
         Ok(holder)
     }

@@ -19,6 +19,7 @@ use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery};
 
+use crate::access::Sight;
 use crate::http::problem::Problem;
 use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
 use crate::http::{Shared, answered};
@@ -59,17 +60,18 @@ pub struct InstanceView {
 }
 
 impl InstanceView {
-    pub fn of(engine: &Engine, snapshot: &Snapshot) -> Self {
+    pub fn of(engine: &Engine, snapshot: &Snapshot, sight: Sight) -> Self {
         let stuck = snapshot.stuck(engine.stuck_by());
-        Self { stuck, ..Self::at(engine, snapshot, engine.clock().now()) }
+        Self { stuck, ..Self::at(engine, snapshot, engine.clock().now(), sight) }
     }
 
     /// As it was seen when it had just become so.
-    fn of_past(engine: &Engine, snapshot: &Snapshot) -> Self {
-        Self::at(engine, snapshot, snapshot.updated_at)
+    fn of_past(engine: &Engine, snapshot: &Snapshot, sight: Sight) -> Self {
+        Self::at(engine, snapshot, snapshot.updated_at, sight)
     }
 
-    fn at(engine: &Engine, snapshot: &Snapshot, now: Timestamp) -> Self {
+    fn at(engine: &Engine, snapshot: &Snapshot, now: Timestamp, sight: Sight) -> Self {
+        let veil = sight.over(engine.machines(), snapshot);
         let machine = engine.machines().of(snapshot).ok();
         let closure = snapshot.closure.as_ref();
         Self {
@@ -80,12 +82,12 @@ impl InstanceView {
             subject: snapshot.subject.clone(),
             state: snapshot.state(),
             configuration: snapshot.configuration.clone(),
-            context: Arc::clone(&snapshot.context),
+            context: veil.context(&snapshot.context),
             revision: snapshot.revision,
-            waiting_for: machine.map(|machine| waiting_for(&machine, snapshot, now)),
-            timers: snapshot.timers.clone(),
+            waiting_for: machine.map(|machine| veil.waiting_for(waiting_for(&machine, snapshot, now))),
+            timers: veil.timers(snapshot.timers.clone()),
             closure_reason: closure.map(|c| c.reason.clone()),
-            output: closure.map(|c| c.output.clone()).filter(|output| !output.is_empty()),
+            output: closure.map(|c| veil.payload(c.output.clone())).filter(|output| !output.is_empty()),
             closed_at: closure.map(|c| c.at),
             handed_over: snapshot.conversation.as_ref().is_some_and(|c| c.handed_over),
             stuck: None,
@@ -150,10 +152,11 @@ pub async fn show(
         if let Some(revision) = asked.revision {
             let past = replay::at(&app.engine, &caller.tenant, &id, revision)?;
             // No tag: nothing can be made to depend on a revision that is over.
-            return Ok(request::json(200, &InstanceView::of_past(&app.engine, &past), None));
+            return Ok(request::json(200, &InstanceView::of_past(&app.engine, &past, caller.sight()), None));
         }
         let snapshot = app.engine.instance(&caller.tenant, &id)?;
-        Ok(request::json(200, &InstanceView::of(&app.engine, &snapshot), Some(snapshot.revision)))
+        let view = InstanceView::of(&app.engine, &snapshot, caller.sight());
+        Ok(request::json(200, &view, Some(snapshot.revision)))
     })
     .await
 }
@@ -185,6 +188,7 @@ pub async fn list(
         let state = asked.state.as_deref();
         state.map_or(Ok(()), |state| known_states(&all, state).or_else(|_| known_states(&own, state)))?;
     }
+    let sight = caller.sight();
     let tenant = match &asked.machine {
         Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),
         _ => caller.tenant,
@@ -203,7 +207,7 @@ pub async fn list(
     };
     app.read(move |app| {
         let page = app.engine.store().instances(&query).map_err(EngineError::from)?;
-        let list = List::of(page, |snapshot| InstanceView::of(&app.engine, &snapshot));
+        let list = List::of(page, |snapshot| InstanceView::of(&app.engine, &snapshot, sight));
         Ok(request::json(200, &list, None))
     })
     .await
@@ -371,9 +375,10 @@ pub async fn history(
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
         let snapshot = app.engine.instance(&caller.tenant, &instance)?;
+        let veil = caller.sight().over(app.engine.machines(), &snapshot);
         let query = HistoryQuery { tenant: caller.tenant, instance, cursor: page.cursor, limit };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
-        Ok(request::json(200, &List::of(page, |entry| EntryView::of(entry, &snapshot)), None))
+        Ok(request::json(200, &List::of(page, |entry| EntryView::of(veil.entry(entry), &snapshot)), None))
     })
     .await
 }
@@ -404,6 +409,8 @@ pub async fn explain(
 ) -> Result<Response, Problem> {
     app.read(move |app| {
         let snapshot = app.engine.instance(&caller.tenant, &instance)?;
+        // Whoever may ask what each of all codes would do knows the right one.
+        caller.wants_sight(app, &snapshot.machine)?;
         let cause = match (body.event, body.message, body.recover) {
             (None, None, Some(RecoverTrial { reason })) => Cause::Recover { instance, reason },
             (Some(event), None, None) => Cause::Event { instance, event, payload: body.payload },

@@ -90,7 +90,7 @@ struct Checked {
 /// An overlay is checked over the current base of its name.
 pub async fn check(State(app): State<Shared>, _: Caller, body: RawBody) -> Result<Response, Problem> {
     let source = source(body)?;
-    app.read(move |app| {
+    app.read_in_turn(move |app| {
         let base = Header::read(&source).and_then(|header| MachineName::parse(&header.base).ok());
         let (machine, diagnostics) = match base {
             Some(base) => overlay::load_over(&app.engine.machines().current(&base)?.source, &source),

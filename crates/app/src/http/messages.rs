@@ -60,7 +60,7 @@ pub async fn get_session(
 ) -> Result<Response, Problem> {
     app.read(move |app| {
         let snapshot = app.engine.session(&caller.tenant, &machine, &subject)?;
-        let view = InstanceView::of(&app.engine, &snapshot);
+        let view = InstanceView::of(&app.engine, &snapshot, caller.sight());
         Ok(request::json(200, &view, Some(snapshot.revision)))
     })
     .await

@@ -325,3 +325,53 @@ pub fn router(app: Shared) -> Router {
         .method_not_allowed_fallback(problem::wrong_method)
         .with_state(app)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use engine::{Clock, Machines, Settings};
+    use store::MemoryStore;
+
+    use super::*;
+
+    const MACHINE: &str = "machine: m\ninitial: a\nstates: { a: {} }\n";
+
+    async fn status(app: &Shared, (method, path, body): (&str, &str, &'static str)) -> u16 {
+        let request = Request::builder().method(method).uri(path).body(Body::from(body)).unwrap();
+        answer(Arc::clone(app), router(Arc::clone(app)), request).await.status().as_u16()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_takes_a_while_waits_for_its_turn_and_nothing_else_does() {
+        let engine = Engine::start(
+            Arc::new(MemoryStore::new()),
+            Arc::new(Machines::default()),
+            Clock::System,
+            Settings::default(),
+        );
+        let app = App::new(engine, Access::open(), String::new(), Arc::new(Connections::default()));
+        let app = Arc::new(app);
+        assert_eq!(status(&app, ("PUT", "/v1/machines/m", MACHINE)).await, 200);
+        let slow = [
+            ("POST", "/v1/machines/check", MACHINE),
+            ("GET", "/v1/machines/m/diff?from=current&to=current", ""),
+            ("POST", "/v1/machines/m/diff", MACHINE),
+            ("POST", "/v1/machines/m/shadow", "{}"),
+            ("GET", "/v1/machines/m/shadow/summary", ""),
+            ("GET", "/v1/replay", ""),
+            ("GET", "/machines/m?stories=true", ""),
+            ("GET", "/inbox", ""),
+        ];
+        for asked in slow {
+            assert_eq!(status(&app, asked).await, 200, "{asked:?}");
+        }
+        // Nobody gets a turn any more.
+        app.turns.close();
+        for asked in slow {
+            assert_eq!(status(&app, asked).await, 500, "{asked:?}");
+        }
+        for asked in [("GET", "/v1/machines/m", ""), ("GET", "/v1/instances", ""), ("GET", "/readyz", "")] {
+            assert_eq!(status(&app, asked).await, 200, "{asked:?}");
+        }
+    }
+}

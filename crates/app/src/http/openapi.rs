@@ -10,6 +10,7 @@ use crate::http::request;
 
 /// What a key has to open. Whoever has no key may ask for `ANYBODY`'s, and those routes say in their handlers by what
 /// else they know who asks, if they need to.
+const METRICS: Option<Scope> = Some(Scope::Metrics);
 const READ: Option<Scope> = Some(Scope::Read);
 const WRITE: Option<Scope> = Some(Scope::Write);
 const OPERATE: Option<Scope> = Some(Scope::Operate);
@@ -327,7 +328,13 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
         "",
     ),
     ("get", "/livez", ANYBODY, "The process runs", ""),
-    ("get", "/readyz", ANYBODY, "New work may be sent here; with verbose, how everything stands", ""),
+    (
+        "get",
+        "/readyz",
+        ANYBODY,
+        "New work may be sent here; with verbose, for whoever may ask for /metrics, how everything stands",
+        "",
+    ),
     (
         "get",
         "/v1/api-keys",
@@ -352,7 +359,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
         "Wrap all data keys by the first key of the settings; with data, make the caller a new one",
         "RotateKeys",
     ),
-    ("get", "/metrics", READ, "Figures as OpenMetrics text", ""),
+    ("get", "/metrics", METRICS, "Figures as OpenMetrics text", ""),
     ("get", "/openapi.json", ANYBODY, "This document", ""),
 ];
 
@@ -441,8 +448,8 @@ pub fn needed(method: &Method, path: &str) -> Scope {
     let route = ROUTES.iter().find(|(known, at, ..)| is_asked(known, at)).map(|(.., needed, _, _)| *needed);
     let page = || PAGES.iter().find(|(known, at, _)| is_asked(known, at)).map(|(.., needed)| *needed);
     match route.or_else(page) {
-        // Even of what anybody may ask for, something may be for callers alone.
-        Some(needed) => needed.unwrap_or(Scope::Read),
+        // Of what anybody may ask for, something may be for callers alone: how a server is.
+        Some(needed) => needed.unwrap_or(Scope::Metrics),
         None => Scope::Admin,
     }
 }

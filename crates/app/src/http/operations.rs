@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::State;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use engine::health::Check;
@@ -43,6 +44,7 @@ pub struct ReadyQuery {
 pub async fn readyz(
     State(app): State<Shared>,
     Asked(ReadyQuery { verbose }): Asked<ReadyQuery>,
+    mut parts: Parts,
 ) -> Result<Response, Problem> {
     let verbose = match verbose.as_deref() {
         None | Some("false") => false,
@@ -52,6 +54,10 @@ pub async fn readyz(
             return Err(Problem::bad_request("bad_query", detail));
         }
     };
+    // It is about all tenants, as figures are. Whoever only asks where to send work is not asked who that is.
+    if verbose && !app.access.open_metrics {
+        Caller::from_request_parts(&mut parts, &app).await?;
+    }
     app.read(move |app| {
         let store = app.engine.store().next_due().map(|_| "ok".to_owned());
         let ready = store.is_ok();

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use engine::EngineError;
 use kernel::diagnostic::Diagnostic;
+use kernel::id::MachineName;
 use kernel::input::Fields;
 use kernel::refusal::{Considered, Refusal, RefusalCode, Violation};
 use kernel::snapshot::Timer;
@@ -143,6 +144,15 @@ impl Problem {
 
     pub fn insufficient_scope(needed: Scope, has: Scope) -> Self {
         let detail = format!("this needs a key of scope `{needed}`, and yours has `{has}`");
+        Self::forbidden("insufficient_scope", detail)
+    }
+
+    /// What would tell something secret.
+    pub fn out_of_sight(machine: &MachineName, has: Scope) -> Self {
+        let needed = Scope::Write;
+        let detail = format!(
+            "`{machine}` has secret fields, which this could tell: it needs a key of scope `{needed}`, and yours has `{has}`"
+        );
         Self::forbidden("insufficient_scope", detail)
     }
 

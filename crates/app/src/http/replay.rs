@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use axum::response::Response;
-use engine::replay::{self, INSTANCES, INSTANCES_MAX, PastError, ReplayStore};
+use engine::replay::{self, INSTANCES, INSTANCES_MAX, PastError, Replay, ReplayStore};
 use kernel::id::{InstanceId, MachineName};
 use serde::Deserialize;
 
@@ -25,6 +25,7 @@ pub async fn of_instance(
 ) -> Result<Response, Problem> {
     app.read_in_turn(move |app| {
         let replay = replay::replay(&app.engine, &caller.tenant, &id)?;
+        let replay = caller.sight().over_any(app.engine.machines(), &replay.machine).replay(replay);
         Ok(request::json(200, &replay, None))
     })
     .await
@@ -47,7 +48,12 @@ pub async fn of_all(
         if let Some(name) = &asked.machine {
             app.engine.machines().current_for(&caller.tenant, name)?;
         }
-        let report = replay::replay_all(&app.engine, &caller.tenant, &asked)?;
+        let mut report = replay::replay_all(&app.engine, &caller.tenant, &asked)?;
+        let seen = |one: Replay| {
+            let veil = caller.sight().over_any(app.engine.machines(), &one.machine);
+            veil.replay(one)
+        };
+        report.found = report.found.into_iter().map(seen).collect();
         Ok(request::json(200, &report, None))
     })
     .await

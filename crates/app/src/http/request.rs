@@ -14,16 +14,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use kernel::flow::signature;
-use kernel::id::{InputKey, Revision, TenantId};
+use kernel::id::{InputKey, MachineName, Revision, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::trace::Trace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tracing::Instrument;
 
-use crate::access::{Holder, Scope};
+use crate::access::{Holder, Scope, Sight};
 use crate::http::problem::Problem;
-use crate::http::{Shared, openapi};
+use crate::http::{App, Shared, openapi};
 use crate::telemetry::{fresh_span, fresh_trace_id};
 use crate::traces::{self, Traces};
 
@@ -76,6 +76,23 @@ impl Caller {
     /// Whether the caller may do what needs this, beyond what the route itself does.
     pub fn may(&self, needed: Scope) -> bool {
         self.scope.contains(needed)
+    }
+
+    /// What the caller sees of values.
+    pub fn sight(&self) -> Sight {
+        Sight::of(self.scope)
+    }
+
+    /// For what tells nothing that may be told when what is secret is left out of it, or by which somebody could find that
+    /// out by asking again and again.
+    ///
+    /// # Errors
+    /// 403, when instances of the machine may have something secret, and the caller is not to see it.
+    pub fn wants_sight(&self, app: &App, machine: &MachineName) -> Result<(), Problem> {
+        match self.sight().over_any(app.engine.machines(), machine).hides_copies() {
+            true => Err(Problem::out_of_sight(machine, self.scope)),
+            false => Ok(()),
+        }
     }
 
     /// An input of this caller. Its key is the body's, under `field`, else the header's.

@@ -41,6 +41,7 @@ pub async fn post(
     let (definition, cursor) = (body.definition, body.cursor);
     let asked = Reroute { machine, since, set: body.set.into_iter().collect(), definition, limit, cursor };
     app.read_in_turn(move |app| {
+        caller.wants_sight(app, &asked.machine)?;
         let report = reroute::reroute(&app.engine, &caller.tenant, &asked);
         let report = report.map_err(|error| problem(error, &asked.machine))?;
         Ok(request::json(200, &report, None))

@@ -287,7 +287,8 @@ pub async fn shadow(
     known(&app, &machine)?;
     let ShadowAsked { subject, cursor, limit } = asked;
     let limit = request::limit(limit)?;
-    let query = ShadowQuery { tenant: caller.tenant, machine, subject, cursor, limit };
+    let veil = caller.sight().over_any(app.engine.machines(), &machine);
+    let query = ShadowQuery { tenant: caller.tenant, machine, subject, cursor, limit, veil };
     app.read(move |app| {
         let page = shadow_log::page(app.engine.store(), &query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, |line| line), None))
@@ -308,8 +309,9 @@ pub async fn shadow_summary(
     Asked(SummaryAsked { subject }): Asked<SummaryAsked>,
 ) -> Result<Response, Problem> {
     known(&app, &machine)?;
-    let query = ShadowQuery { tenant: caller.tenant, machine, subject, cursor: None, limit: 1 };
-    app.read(move |app| {
+    let veil = caller.sight().over_any(app.engine.machines(), &machine);
+    let query = ShadowQuery { tenant: caller.tenant, machine, subject, cursor: None, limit: 1, veil };
+    app.read_in_turn(move |app| {
         let summary = shadow_log::summary(app.engine.store(), &query).map_err(EngineError::from)?;
         Ok(request::json(200, &summary, None))
     })

@@ -49,6 +49,7 @@ pub async fn post(
     }
     let asked = Shadow { machine, version, since, limit, cursor };
     app.read_in_turn(move |app| {
+        caller.wants_sight(app, &asked.machine)?;
         let report = shadow(&app.engine, &caller.tenant, &asked);
         let report = report.map_err(|error| problem(error, &asked.machine))?;
         Ok(request::json(200, &report, None))

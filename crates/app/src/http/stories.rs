@@ -26,11 +26,10 @@ pub async fn of_instance(
     caller: Caller,
     Asked(asked): Asked<StoryQuery>,
 ) -> Result<Response, Problem> {
-    app.read(move |app| {
-        let machine = match asked.machine {
-            Some(machine) => machine,
-            None => format!("{}.yaml", app.engine.instance(&caller.tenant, &instance)?.machine).into(),
-        };
+    app.read_in_turn(move |app| {
+        let name = app.engine.instance(&caller.tenant, &instance)?.machine;
+        caller.wants_sight(app, &name)?;
+        let machine = asked.machine.unwrap_or_else(|| format!("{name}.yaml").into());
         let told = of_session(&app.engine, &caller.tenant, &instance, &machine);
         let text = told.map_err(|error| match error {
             SessionStoryError::Engine(error) => Problem::from(error),

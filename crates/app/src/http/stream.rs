@@ -31,8 +31,8 @@ use crate::places::{Place, Places};
 const STREAMS_MAX: usize = 64;
 /// Of those, of one tenant: a quarter, so that one alone does not keep the others out.
 const STREAMS_PER_TENANT_MAX: usize = STREAMS_MAX / 4;
-/// Proxies close what is silent for 30 to 60 seconds. It is also for how long a stream goes on at most when its key opens
-/// nothing any more.
+/// Proxies close what is silent for 30 to 60 seconds. It is also for how long a stream goes on at most when its key has expired,
+/// or was revoked at another server.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// What `recent` may be: as much as a person looks through.
 const RECENT_MAX: usize = 1_000;
@@ -130,7 +130,8 @@ pub async fn get(
         Some(false) => drop(tokio::spawn(tell_what_is_there(reader, sender, place))),
         _ => {
             let heartbeat = app.streams.heartbeat;
-            let asker = Asker { app: Arc::downgrade(&app), headers };
+            let keys = app.access.known.changed();
+            let asker = Asker { app: Arc::downgrade(&app), headers, keys };
             drop(tokio::spawn(tell(reader, sender, ended, changes, asker, heartbeat, place)));
         }
     }
@@ -150,6 +151,8 @@ pub async fn get(
 struct Asker {
     app: Weak<App>,
     headers: HeaderMap,
+    /// Tells when this server has changed any key.
+    keys: watch::Receiver<u64>,
 }
 
 impl Asker {
@@ -161,33 +164,43 @@ impl Asker {
     }
 }
 
+/// What a stream goes on for.
+enum Heard {
+    /// Perhaps its own.
+    KeyChanged,
+    Heartbeat,
+    Told(Told),
+}
+
 /// Until nobody reads, whoever asked may not any more, or the server ends.
 async fn tell(
     mut reader: Reader,
     to: Sender<Result<Bytes, String>>,
     mut ended: watch::Receiver<bool>,
     changes: bool,
-    asker: Asker,
+    mut asker: Asker,
     heartbeat: Duration,
     _place: Taken,
 ) {
     let mut heartbeat = interval(heartbeat);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let told = tokio::select! {
+        let heard = tokio::select! {
             biased;
             _ = ended.wait_for(|ended| *ended) => return,
             () = to.closed() => return,
+            _ = asker.keys.changed() => Heard::KeyChanged,
             // The first comes at once, so that who reconnects before anything has happened knows from where. Before what
             // there is to tell: on a busy server there always is something.
-            _ = heartbeat.tick() => None,
-            told = poll_fn(|context| reader.poll_next(context)) => Some(told),
+            _ = heartbeat.tick() => Heard::Heartbeat,
+            told = poll_fn(|context| reader.poll_next(context)) => Heard::Told(told),
         };
-        let chunk = match told {
-            Some(_) if changes => change(&mut reader),
-            Some(told) => events(&mut reader, Some(told)),
-            None if asker.may_go_on().await => format!(": here\nid: {}\n\n", reader.cursor()),
-            None => return,
+        let chunk = match heard {
+            Heard::Told(_) if changes => change(&mut reader),
+            Heard::Told(told) => events(&mut reader, Some(told)),
+            Heard::KeyChanged if asker.may_go_on().await => continue,
+            Heard::Heartbeat if asker.may_go_on().await => format!(": here\nid: {}\n\n", reader.cursor()),
+            Heard::KeyChanged | Heard::Heartbeat => return,
         };
         tokio::select! {
             biased;
@@ -256,13 +269,13 @@ mod tests {
     /// Far longer than anything takes here.
     const NEVER: Duration = Duration::from_secs(20);
 
-    fn app() -> Shared {
+    fn app(heartbeat: Duration) -> Shared {
         let (store, machines) = (Arc::new(MemoryStore::new()), Arc::new(Machines::default()));
         api_key::activate(&machines, &*store, Clock::System.now()).unwrap();
         let engine = Engine::start(store, machines, Clock::System, Settings::default());
         let access = Access::from_pairs("acme=0123456789abcdef").unwrap();
         let mut app = App::new(engine, access, String::new(), Arc::new(Connections::default()));
-        app.streams.heartbeat = Duration::from_millis(20);
+        app.streams.heartbeat = heartbeat;
         Arc::new(app)
     }
 
@@ -300,7 +313,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_stream_ends_with_the_key_that_it_was_asked_for_with() {
-        let app = app();
+        let app = app(Duration::from_millis(20));
         let (kept, revoked) = (key(&app, None, None).await, key(&app, None, None).await);
         let session = key(&app, None, Some(revoked.id.to_string())).await;
         let bearer = |key: &Secret| ("authorization", format!("Bearer {}", key.text));
@@ -319,5 +332,24 @@ mod tests {
         while next(&mut expires).await.is_some() {}
         assert!(!ends(&mut goes_on).await);
         assert!(!ends(&mut of_settings).await);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_key_that_is_revoked_here_ends_its_streams_before_any_heartbeat() {
+        let app = app(10 * NEVER);
+        let revoked = key(&app, None, None).await;
+        let session = key(&app, None, Some(revoked.id.to_string())).await;
+        let mut over = listen(&app, ("authorization", format!("Bearer {}", revoked.text))).await;
+        let mut signed_in = listen(&app, ("cookie", format!("statewright_session={}", session.text))).await;
+        for stream in [&mut over, &mut signed_in] {
+            assert!(next(stream).await.unwrap().starts_with(b": here"));
+        }
+        // Another key is no concern of theirs.
+        let other = key(&app, None, None).await;
+        app.ask_key(api_key::revocation(&other.id, "test"), &other.id).await.unwrap();
+        let mut goes_on = listen(&app, ("authorization", "Bearer 0123456789abcdef".to_owned())).await;
+        assert!(next(&mut goes_on).await.is_some());
+        app.ask_key(api_key::revocation(&revoked.id, "test"), &revoked.id).await.unwrap();
+        assert_eq!((next(&mut over).await, next(&mut signed_in).await), (None, None));
     }
 }

@@ -3,6 +3,7 @@
 //! Absolute figures on a shared machine are weather; the ratios between lines of one run are what to compare. So what
 //! is compared takes turns, and of several rounds the one in the middle counts.
 
+mod access;
 mod backends;
 mod clients;
 mod conversation;
@@ -46,7 +47,7 @@ pub(crate) struct BenchArgs {
     /// A Redis to measure; what is written goes afterwards
     #[arg(long, value_name = "URL", env = "STATEWRIGHT_TEST_REDIS", hide_env_values = true)]
     redis: Option<String>,
-    /// Only the groups whose name holds the word, of kernel, flows, engine, counting, hot, http, idle, replay, postgres and redis,
+    /// Only the groups whose name holds the word, of kernel, flows, engine, counting, hot, http, access, idle, replay, postgres and redis,
     /// and of those that run only when they are asked for: growth (which fills a file first), and peers (which installs a program
     /// of somebody else's in Python); may be given several times
     #[arg(long, value_name = "WORD")]
@@ -111,13 +112,14 @@ fn share(text: &str) -> Result<f64, String> {
     found.ok_or_else(|| "a share is a number above 0 and at most 10, such as 0.01".to_owned())
 }
 
-const GROUPS: [Group; 12] = [
+const GROUPS: [Group; 13] = [
     Group { name: "kernel", measure: kernel_steps::measure, needs: Need::Nothing },
     Group { name: "flows", measure: flows::measure, needs: Need::Nothing },
     Group { name: "engine", measure: conversation::measure, needs: Need::Nothing },
     Group { name: "counting", measure: counting::measure, needs: Need::Nothing },
     Group { name: "hot", measure: hot::measure, needs: Need::Nothing },
     Group { name: "http", measure: over_http::measure, needs: Need::Nothing },
+    Group { name: "access", measure: access::measure, needs: Need::Nothing },
     Group { name: "idle", measure: idle::measure, needs: Need::Nothing },
     Group { name: "replay", measure: replay::measure, needs: Need::Nothing },
     Group { name: "postgres", measure: backends::measure_postgres, needs: Need::Postgres },
@@ -218,10 +220,10 @@ mod tests {
 
     #[test]
     fn what_is_asked_for_is_measured_and_nothing_else() {
-        let all = "kernel flows engine counting hot http idle replay postgres redis";
+        let all = "kernel flows engine counting hot http access idle replay postgres redis";
         for (only, postgres, redis, expected) in [
             ("", true, true, Ok(all)),
-            ("", false, false, Ok("kernel flows engine counting hot http idle replay")),
+            ("", false, false, Ok("kernel flows engine counting hot http access idle replay")),
             ("hot engine", false, false, Ok("engine hot")),
             ("pe", true, false, Ok("peers")),
             ("growth", false, false, Ok("growth")),
