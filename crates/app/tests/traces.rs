@@ -4,6 +4,7 @@
 mod harness;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
 use std::path::Path;
 
 use harness::Server;
@@ -287,9 +288,17 @@ fn a_collector_that_is_not_there_costs_spans_and_nothing_else() {
 fn what_is_noted_at_the_end_is_exported_before_the_server_has_ended() {
     let collector = Provider::content();
     let server = Connected::with(&traces(&collector, ""));
+    // The first batch is on its way for as long as the test wants it to be, and the second waits behind it.
+    collector.next([Does::Waits(json!({}))]);
     post(&server, "m1", "01");
-    assert!(server.terminate());
-    assert!(spans(&collector).iter().any(|span| span.name == "commit"));
+    collector.wait(1);
+    post(&server, "m2", "01");
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let ended = std::thread::spawn(move || server.terminate());
+    until(|| TcpStream::connect(&address).is_err());
+    collector.let_go();
+    assert!(ended.join().unwrap());
+    assert_eq!(collector.count(), 2);
 }
 
 #[test]

@@ -153,7 +153,11 @@ pub(crate) fn dev(args: DevArgs) -> CommandResult {
         ClockChoice::System => Clock::System,
         ClockChoice::Virtual => Clock::virtual_at(Clock::System.now()),
     };
+    let wants_tls = file.tls.is_some();
     let mut server = settle(server, file, Access::open(), clock)?;
+    if wants_tls {
+        tracing::warn!("[tls] is for `serve`: `dev` is reached from this machine alone, without TLS");
+    }
     if server.keys.is_empty()
         && let Some((key, made)) = dev_key(&server.store).map_err(Failure)?
     {
