@@ -127,10 +127,8 @@ pub fn steps<'m>(machine: &'m Machine, entry: &'m Entry) -> impl Iterator<Item =
 fn last_entries(engine: &Engine, snapshot: &Snapshot) -> Result<VecDeque<Entry>, EngineError> {
     let mut entries = VecDeque::new();
     let mut query = HistoryQuery {
-        tenant: snapshot.tenant.clone(),
-        instance: snapshot.instance.clone(),
-        cursor: None,
         limit: ENTRIES,
+        ..HistoryQuery::of(snapshot.tenant.clone(), snapshot.instance.clone())
     };
     for _ in 0..PAGES_MAX {
         let page = engine.store().history(&query)?;

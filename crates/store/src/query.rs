@@ -79,13 +79,28 @@ impl InstanceQuery {
     }
 }
 
-/// The log of one instance, oldest first; `cursor` is opaque and comes from the page before.
+/// The log of one instance; `cursor` is opaque and comes from the page before, or from one that is read the other way.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
     pub tenant: TenantId,
     pub instance: InstanceId,
+    /// From its end on, rather than from its beginning.
+    pub newest_first: bool,
     pub cursor: Option<String>,
     pub limit: usize,
+}
+
+impl HistoryQuery {
+    pub fn of(tenant: TenantId, instance: InstanceId) -> Self {
+        Self { tenant, instance, newest_first: false, cursor: None, limit: 100 }
+    }
+
+    /// The number of the entry behind which the page begins, whichever way it is read. What no page gave as a cursor is
+    /// beyond the end.
+    pub(crate) fn behind(&self) -> Option<i64> {
+        let beyond = if self.newest_first { 0 } else { i64::MAX };
+        self.cursor.as_ref().map(|cursor| cursor.parse().ok().filter(|number| *number >= 0).unwrap_or(beyond))
+    }
 }
 
 /// Clarifications of a tenant, newest first; `cursor` is opaque and comes from the page before.

@@ -225,7 +225,7 @@ impl Unhandled {
         for snapshot in found.data.iter().filter(|snapshot| snapshot.conversation.is_some()) {
             read += 1;
             let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
-            let query = HistoryQuery { tenant, instance, cursor: None, limit: ENTRIES_MAX };
+            let query = HistoryQuery { limit: ENTRIES_MAX, ..HistoryQuery::of(tenant, instance) };
             for entry in store.history(&query).map_err(EngineError::from)?.data {
                 let fallback = MessageOutcome::Fallback;
                 let fell_back =

@@ -226,7 +226,7 @@ fn newest_entries(
     let mut newest = VecDeque::with_capacity(SHOWN_MAX);
     let (mut all, mut cursor) = (0, None);
     loop {
-        let query = HistoryQuery { tenant: tenant.clone(), instance: id.clone(), cursor, limit: 1000 };
+        let query = HistoryQuery { cursor, limit: 1000, ..HistoryQuery::of(tenant.clone(), id.clone()) };
         let page = app.engine.store().history(&query)?;
         all += page.data.len();
         for entry in page.data {

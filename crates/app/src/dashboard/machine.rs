@@ -346,10 +346,8 @@ impl Walked {
         let mut walked = Self { instances: found.data.len(), ..Self::default() };
         for snapshot in found.data {
             let query = HistoryQuery {
-                tenant: tenant.clone(),
-                instance: snapshot.instance.clone(),
-                cursor: None,
                 limit: ENTRIES_MAX,
+                ..HistoryQuery::of(tenant.clone(), snapshot.instance.clone())
             };
             let history = store.history(&query).map_err(EngineError::from)?;
             let mut since: Option<Timestamp> = None;

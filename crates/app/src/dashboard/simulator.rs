@@ -263,7 +263,7 @@ impl Rehearsal {
     fn log(&self) -> Result<Vec<Entry>, Problem> {
         let Some(session) = self.session()? else { return Ok(Vec::new()) };
         let (tenant, instance) = (self.tenant.clone(), session.instance);
-        let query = HistoryQuery { tenant, instance, cursor: None, limit: 1000 };
+        let query = HistoryQuery { limit: 1000, ..HistoryQuery::of(tenant, instance) };
         Ok(self.engine.store().history(&query).map_err(EngineError::from)?.data)
     }
 

@@ -164,12 +164,8 @@ fn transitions(
     take: Take<'_>,
 ) -> Result<ControlFlow<()>, EngineError> {
     let is_told = secrets.is_some_and(<[_]>::is_empty);
-    let mut query = HistoryQuery {
-        tenant: wanted.tenant.clone(),
-        instance: of.instance.clone(),
-        cursor: None,
-        limit: PAGE,
-    };
+    let mut query =
+        HistoryQuery { limit: PAGE, ..HistoryQuery::of(wanted.tenant.clone(), of.instance.clone()) };
     loop {
         let page = engine.store().history(&query)?;
         for entry in page.data.iter().filter(|entry| wanted.has(entry.at)) {

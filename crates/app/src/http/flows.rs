@@ -458,7 +458,7 @@ pub async fn history(
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
         Found::load(app, &caller.tenant, &id)?;
-        let query = HistoryQuery { tenant: caller.tenant, instance: id, cursor: page.cursor, limit };
+        let query = HistoryQuery { cursor: page.cursor, limit, ..HistoryQuery::of(caller.tenant, id) };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, EntryView::from), None))
     })

@@ -371,7 +371,7 @@ pub async fn history(
     let limit = request::limit(page.limit)?;
     app.read(move |app| {
         let snapshot = app.engine.instance(&caller.tenant, &instance)?;
-        let query = HistoryQuery { tenant: caller.tenant, instance, cursor: page.cursor, limit };
+        let query = HistoryQuery { cursor: page.cursor, limit, ..HistoryQuery::of(caller.tenant, instance) };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, |entry| EntryView::of(entry, &snapshot)), None))
     })
