@@ -24,6 +24,8 @@ pub struct InstanceQuery {
     pub tenant: TenantId,
     pub machine: Option<MachineName>,
     pub subject: Option<Subject>,
+    /// What stands somewhere in the subject, letter by letter.
+    pub subject_contains: Option<String>,
     /// States by their paths, with commas between them: each has to be active, or to have an active one in it.
     pub state: Option<String>,
     pub closed: Option<bool>,
@@ -45,6 +47,7 @@ impl InstanceQuery {
             tenant,
             machine: None,
             subject: None,
+            subject_contains: None,
             state: None,
             closed: None,
             due_before: None,
@@ -61,6 +64,13 @@ impl InstanceQuery {
         self.state.iter().flat_map(|states| states.split(','))
     }
 
+    /// Whether what is wanted of a subject stands in this one.
+    pub(crate) fn has_part(&self, subject: Option<&str>) -> bool {
+        self.subject_contains
+            .as_ref()
+            .is_none_or(|part| subject.is_some_and(|subject| subject.contains(part)))
+    }
+
     /// Whether `snapshot` belongs in the list, the cursor aside. `due_before` and `idle_since` exclude the instant
     /// itself.
     pub(crate) fn matches(&self, snapshot: &Snapshot) -> bool {
@@ -70,6 +80,7 @@ impl InstanceQuery {
         snapshot.tenant == self.tenant
             && is(self.machine.as_ref(), Some(&snapshot.machine))
             && is(self.subject.as_ref(), snapshot.subject.as_ref())
+            && self.has_part(snapshot.subject.as_ref().map(Subject::as_str))
             && self.states().all(|wanted| snapshot.configuration.iter().any(|path| is_within(path, wanted)))
             && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
             && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))

@@ -99,7 +99,13 @@ pub fn instances_filter_and_page(open: Open<'_>) {
     committed(&*store, Draft::creation("g").at(5_000).machine("two").state("p.x.ones,p.y.one"));
 
     type Narrow = fn(&mut InstanceQuery);
-    let cases: [(Narrow, &[&str]); 20] = [
+    let cases: [(Narrow, &[&str]); 26] = [
+        (|q| q.subject_contains = Some("n".into()), &["b", "a"]),
+        (|q| q.subject_contains = Some("ana".into()), &["b", "a"]),
+        (|q| q.subject_contains = Some("anna".into()), &[]),
+        (|q| q.subject_contains = Some("N".into()), &[]),
+        (|q| q.subject_contains = Some("%".into()), &[]),
+        (|q| (q.subject_contains, q.closed) = (Some("an".into()), Some(true)), &["a"]),
         (|q| q.machine = Some(machine("two")), &["g", "f"]),
         (|q| q.state = Some("p".into()), &["g", "f"]),
         (|q| q.state = Some("p.x.one".into()), &["f"]),

@@ -84,6 +84,9 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
     if let Some(subject) = &query.subject {
         wanted.also("t.subject = ?", [Given::text(subject.as_str())]);
     }
+    if let Some(part) = &query.subject_contains {
+        wanted.also("strpos(t.subject, ?) > 0", [Given::text(part)]);
+    }
     for state in query.states() {
         // `state` holds the paths with commas between them; one of them is this, or begins with this and a dot.
         wanted.also(

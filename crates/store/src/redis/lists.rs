@@ -287,6 +287,7 @@ fn may_match(query: &InstanceQuery, head: &Head) -> bool {
     let (wake_at, looping_until) = (head.12, head.13);
     is(query.machine.as_ref().map(|machine| machine.as_str()), Some(machine))
         && is(query.subject.as_ref().map(|subject| subject.as_str()), subject)
+        && query.has_part(subject)
         && query.states().all(|wanted| state.split(',').any(|path| is_within(path, wanted)))
         && query.closed.is_none_or(|closed| closed == closure.is_some())
         && query.due_before.is_none_or(|limit| wake_at.is_some_and(|due| due < limit.as_millis()))

@@ -120,6 +120,9 @@ fn instance_conditions(query: &InstanceQuery) -> Conditions {
     if let Some(subject) = &query.subject {
         wanted.also("t.subject = ?", [text(subject.as_str())]);
     }
+    if let Some(part) = &query.subject_contains {
+        wanted.also("instr(t.subject, ?) > 0", [text(part)]);
+    }
     for state in query.states() {
         // `state` holds the paths with commas between them; one of them is this, or begins with this and a dot.
         wanted.also(
