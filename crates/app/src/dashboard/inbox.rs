@@ -27,7 +27,7 @@ use crate::http::{App, Shared};
 const SHOWN_MAX: usize = 50;
 /// Open instances that are looked through for what was handed over.
 const OPEN_MAX: usize = 1_000;
-/// Instances whose log is read for what was not understood, and entries of each.
+/// Instances whose log is read for what was not understood, and the newest entries of each.
 const READ_MAX: usize = 200;
 const ENTRIES_MAX: usize = 100;
 /// What was not understood, the most frequent.
@@ -225,7 +225,8 @@ impl Unhandled {
         for snapshot in found.data.iter().filter(|snapshot| snapshot.conversation.is_some()) {
             read += 1;
             let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
-            let query = HistoryQuery { limit: ENTRIES_MAX, ..HistoryQuery::of(tenant, instance) };
+            let of = HistoryQuery::of(tenant, instance);
+            let query = HistoryQuery { newest_first: true, limit: ENTRIES_MAX, ..of };
             for entry in store.history(&query).map_err(EngineError::from)?.data {
                 let fallback = MessageOutcome::Fallback;
                 let fell_back =

@@ -30,7 +30,7 @@ use crate::pictures::steps;
 
 /// Open instances that are counted by state.
 const COUNTED_MAX: usize = 1_000;
-/// Instances whose log is read for what is taken and how long it lasts, and entries of each.
+/// Instances whose log is read for what is taken and how long it lasts, and the newest entries of each.
 const READ_MAX: usize = 200;
 const ENTRIES_MAX: usize = 200;
 /// Transitions that are named as taken most.
@@ -346,12 +346,13 @@ impl Walked {
         let mut walked = Self { instances: found.data.len(), ..Self::default() };
         for snapshot in found.data {
             let query = HistoryQuery {
+                newest_first: true,
                 limit: ENTRIES_MAX,
                 ..HistoryQuery::of(tenant.clone(), snapshot.instance.clone())
             };
             let history = store.history(&query).map_err(EngineError::from)?;
             let mut since: Option<Timestamp> = None;
-            for entry in history.data.iter().filter(|entry| entry.success) {
+            for entry in history.data.iter().rev().filter(|entry| entry.success) {
                 walked.step(&entry.from, &entry.to, &entry.event, since, entry.at);
                 if snapshot.definition == machine.hash {
                     steps(machine, entry).for_each(|step| *walked.steps.entry(step).or_default() += 1);
@@ -362,7 +363,7 @@ impl Walked {
             }
             if let Some(closure) = &snapshot.closure {
                 *walked.reasons.entry(closure.reason.clone()).or_default() += 1;
-                let last = history.data.iter().rev().find(|entry| entry.success);
+                let last = history.data.iter().find(|entry| entry.success);
                 last.iter().for_each(|last| walked.seen(&last.from).closed += 1);
             }
         }

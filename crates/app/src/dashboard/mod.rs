@@ -13,6 +13,7 @@ mod instances;
 mod machine;
 mod overview;
 mod page;
+mod paging;
 mod pulse;
 mod simulator;
 mod words;

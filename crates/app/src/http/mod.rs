@@ -13,7 +13,7 @@ mod export;
 pub mod flows;
 mod identify;
 mod imports;
-mod instances;
+pub mod instances;
 mod keys;
 mod machines;
 mod messages;

@@ -56,7 +56,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
         "get",
         "/v1/instances",
         READ,
-        "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
+        "List instances: machine, state, subject, subject_contains, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
     (

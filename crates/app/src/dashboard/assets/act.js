@@ -210,6 +210,7 @@ function travel(slider) {
     const url = new URL(location.href);
     if (slider.value === slider.max) url.searchParams.delete("revision");
     else url.searchParams.set("revision", slider.value);
+    for (const place of ["cursor", "page", "trail"]) url.searchParams.delete(place);
     history.replaceState(null, "", url);
     await renew();
   });
