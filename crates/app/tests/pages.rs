@@ -23,6 +23,7 @@ fn every_page(server: &Server) -> Vec<String> {
         "/instances/guest-1",
         "/instances/guest-1?revision=1",
         "/instances/lost",
+        "/instances/lost/deliveries",
         "/instances?subject_contains=n",
         "/flows",
         "/flows/train-1",

@@ -7,7 +7,7 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use engine::EngineError;
-use kernel::commit::{Answer, EffectKind};
+use kernel::commit::Answer;
 use kernel::conversation::{ClarificationStatus, MessageOutcome, ReplyOption};
 use kernel::flow::{Gate, PhaseState};
 use kernel::id::TenantId;
@@ -16,6 +16,7 @@ use store::{
     ClarificationQuery, EffectQuery, EffectStatus, HistoryQuery, InstanceQuery, PhaseLine, PhaseQuery,
 };
 
+use crate::dashboard::deliveries::DeliveryRow;
 use crate::dashboard::instances::InstanceRow;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, When, Word};
@@ -40,7 +41,7 @@ struct InboxPage {
     questions: Vec<QuestionRow>,
     gates: Vec<GateRow>,
     handed_over: Vec<InstanceRow>,
-    letters: Vec<LetterRow>,
+    letters: Vec<DeliveryRow>,
     unhandled: Unhandled,
 }
 
@@ -69,18 +70,6 @@ struct GateRow {
     /// Who has to say it, and how.
     wants: String,
     reason: bool,
-    command: String,
-}
-
-struct LetterRow {
-    id: String,
-    segment: String,
-    instance: String,
-    what: String,
-    status: &'static str,
-    attempts: u32,
-    error: String,
-    created: When,
     command: String,
 }
 
@@ -175,31 +164,11 @@ fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<Insta
     Ok(of_people.take(SHOWN_MAX).map(|snapshot| InstanceRow::of(app, snapshot, now)).collect())
 }
 
-fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<LetterRow>, Problem> {
+fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<DeliveryRow>, Problem> {
     let statuses = vec![EffectStatus::Dead, EffectStatus::Unknown];
     let query = EffectQuery { statuses, limit: SHOWN_MAX, ..EffectQuery::of(tenant.clone()) };
     let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
-    let row = |one: store::OutboxEffect| LetterRow {
-        what: match &one.effect.kind {
-            EffectKind::Reply(reply) => reply.text.clone(),
-            EffectKind::Call { src, .. } => format!("call of {src}"),
-            EffectKind::Notice(notice) => format!("notice of {}", notice.event),
-            EffectKind::Tell(told) => told.describe(),
-        },
-        command: words::command(
-            &["statewright", "dead-letters", "--retry"],
-            &[Word::Is(&one.effect.key)],
-            &[],
-        ),
-        id: one.effect.key,
-        segment: segment(one.instance.as_str()),
-        instance: one.instance.to_string(),
-        status: one.status.as_str(),
-        attempts: one.attempts,
-        error: one.error.unwrap_or_default(),
-        created: When::of(one.created_at, now),
-    };
-    Ok(found.data.into_iter().map(row).collect())
+    Ok(found.data.into_iter().map(|effect| DeliveryRow::of(effect, now)).collect())
 }
 
 /// What people have said that nothing came of, the most frequent first.

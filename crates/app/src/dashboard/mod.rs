@@ -6,6 +6,7 @@
 //! forbids it. Owns what pages show and how; knows nothing of how it is decided.
 
 mod assets;
+mod deliveries;
 mod flow;
 mod inbox;
 mod instance;
@@ -32,6 +33,7 @@ pub fn routes() -> Router<Shared> {
         .route("/", get(overview::show))
         .route("/instances", get(instances::list))
         .route("/instances/{id}", get(instance::show))
+        .route("/instances/{id}/deliveries", get(deliveries::show))
         .route("/flows", get(flow::list))
         .route("/flows/{id}", get(flow::show))
         .route("/machines", get(machine::list))

@@ -20,8 +20,9 @@ use crate::http::request::{self, Asked, Caller, List, Segments};
 /// What did not arrive, as far as is known. What has nowhere to go is no letter yet: a setting is missing.
 const DEAD: [EffectStatus; 2] = [EffectStatus::Dead, EffectStatus::Unknown];
 
+/// An effect as its reader sees it.
 #[derive(Debug, Serialize)]
-struct EffectRow {
+pub struct EffectRow {
     id: String,
     instance: InstanceId,
     machine: MachineName,

@@ -6,7 +6,7 @@ pub mod api_keys;
 mod backup;
 mod channels;
 mod clarifications;
-mod deliveries;
+pub mod deliveries;
 mod diagrams;
 mod diff;
 mod export;

@@ -144,3 +144,23 @@ fn a_state_of_an_older_version_is_found_as_well() {
         assert_eq!(answer.status, expected, "{state}: {}", answer.body);
     }
 }
+
+#[test]
+fn what_was_delivered_and_what_not_is_told_in_words() {
+    let place = furnished();
+    let page = place.server.get("/instances/lost/deliveries").body;
+    for words in [
+        "notice of drop: waiting → over",
+        "the host",
+        "tried ",
+        "the last time",
+        ">dead<",
+        "As JSON",
+        "Try again",
+    ] {
+        assert!(page.contains(words), "there is no `{words}` in {page}");
+    }
+    let page = place.server.get("/inbox").body;
+    assert!(page.contains("notice of drop: waiting → over"), "{page}");
+    assert_eq!(place.server.get("/instances/nobody/deliveries").status, 404);
+}
