@@ -3,6 +3,7 @@
 
 mod harness;
 mod pages {
+    mod forms;
     pub mod furnished;
     mod lists;
 }
@@ -194,7 +195,7 @@ fn an_instance_is_tried_out_moved_and_recovered_on_its_page() {
     browser.see(&format!("{event} output"), "take");
     browser.fill("#event-payload", "{nothing");
     browser.click(&format!("{event} button.first"));
-    browser.see(&format!("{event} output"), "no JSON");
+    browser.see(&format!("{event} output"), "line 1, column 2: a name is missing here");
     // A slider by its keys: one revision back.
     browser.run("const it = document.getElementById('travel'); it.value = 2; it.dispatchEvent(new Event('change', {bubbles: true}))");
     browser.see("#past", "how it was");

@@ -21,8 +21,9 @@ use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::command::machine_files::stories_named;
+use crate::dashboard::begin::Begin;
 use crate::dashboard::page::{Frame, page};
-use crate::dashboard::words::{Count, rough};
+use crate::dashboard::words::{self, Count, Word, rough};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
@@ -123,6 +124,8 @@ struct MachinePage {
     source: String,
     talks: bool,
     is_flow: bool,
+    begin: Option<Begin>,
+    migrate: String,
 }
 
 struct StateRow {
@@ -243,6 +246,13 @@ fn machine_page(
         source: machine.source.to_string(),
         talks: machine.conversation.is_some(),
         is_flow: machine.flow.is_some(),
+        // What is begun is of the current version, whichever is shown.
+        begin: Begin::of(&current),
+        migrate: words::command(
+            &["statewright", "migrate"],
+            &[Word::Is(name.as_str())],
+            &[("--to", "to_version"), ("--by", "by")],
+        ),
     })
 }
 

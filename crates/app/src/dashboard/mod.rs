@@ -6,6 +6,7 @@
 //! forbids it. Owns what pages show and how; knows nothing of how it is decided.
 
 mod assets;
+mod begin;
 mod deliveries;
 mod flow;
 mod inbox;

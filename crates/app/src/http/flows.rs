@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery, LoadError, Page, PhaseQuery};
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments, Trial};
 use crate::http::{App, Shared};
 
 /// A flow with the definition that it is pinned to.
@@ -146,13 +146,15 @@ pub struct CreateBody {
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    Asked(Trial { dry_run }): Asked<Trial>,
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { flow: machine, id, context, booleans, key, by } = body;
     definition(&app, &machine)?;
     let start = Start { booleans, ..Start::default() };
+    let key = if dry_run { caller.key_or_fresh(key) } else { key };
     let input = caller.input("key", key, by, Cause::Create { machine, id, subject: None, context, start })?;
-    let submitted = app.submit(input).await?;
+    let submitted = app.create(input, dry_run).await?;
     let answer = match &*submitted.answer {
         Answer::Event(answer) => answer,
         Answer::Refused(refusal) => {
@@ -163,6 +165,9 @@ pub async fn create(
         Answer::Message(_) => return Err(Problem::internal()),
     };
     let answered = FlowAnswered::of(answer, None).ok_or_else(Problem::internal)?;
+    if dry_run {
+        return Ok(answered.dry_run());
+    }
     let mut response = answered.submitted(201, &submitted);
     let location = format!("/v1/flows/{}", request::segment(answer.id.as_str()));
     if let Ok(location) = HeaderValue::try_from(location) {

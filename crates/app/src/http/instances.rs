@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Engine, EngineError, replay};
-use kernel::commit::{Answer, Entry, EntryCause};
+use kernel::commit::{Answer, Entry, EntryCause, EventAnswer};
 use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use store::{HistoryQuery, InstanceQuery, Page};
 
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments, Trial};
 use crate::http::{App, Shared, answered};
 use crate::receipts;
 
@@ -108,9 +108,18 @@ pub struct CreateBody {
     by: Option<String>,
 }
 
+/// What a creation would have got.
+#[derive(Serialize)]
+struct Tried<'a> {
+    #[serde(flatten)]
+    answer: &'a EventAnswer,
+    dry_run: bool,
+}
+
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    Asked(Trial { dry_run }): Asked<Trial>,
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { machine, id, subject, context, key, by } = body;
@@ -118,13 +127,13 @@ pub async fn create(
         let detail = format!("`{machine}` is the server's own: nobody else creates its instances");
         return Err(Problem::forbidden("own_machine", detail));
     }
-    let input = caller.input(
-        "key",
-        key,
-        by,
-        Cause::Create { machine, id, subject, context, start: Start::default() },
-    )?;
-    let submitted = app.submit(input).await?;
+    let cause = Cause::Create { machine, id, subject, context, start: Start::default() };
+    let key = if dry_run { caller.key_or_fresh(key) } else { key };
+    let input = caller.input("key", key, by, cause)?;
+    let submitted = app.create(input, dry_run).await?;
+    if let (true, Answer::Event(answer)) = (dry_run, &*submitted.answer) {
+        return Ok(request::json(200, &Tried { answer, dry_run }, None));
+    }
     let mut response = answered(&submitted);
     if matches!(&*submitted.answer, Answer::Event(_)) {
         *response.status_mut() = StatusCode::CREATED;

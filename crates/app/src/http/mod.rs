@@ -202,6 +202,14 @@ impl App {
         advised.await.unwrap_or(input)
     }
 
+    /// Takes a creation, or says what would come of it.
+    pub async fn create(self: &Arc<Self>, input: Input, dry_run: bool) -> Result<Submitted, Problem> {
+        match dry_run {
+            true => self.read(move |app| Ok(app.engine.try_creation(&input)?)).await,
+            false => self.submit(input).await,
+        }
+    }
+
     /// `read`, for what takes a while: a few at a time, and only as long as somebody waits for it.
     pub async fn read_in_turn<T: Send + 'static>(
         self: &Arc<Self>,
