@@ -112,3 +112,28 @@ fn a_creation_that_is_tried_out_changes_nothing_and_uses_up_no_key() {
     assert_eq!((status, &told["dry_run"]), (200, &json!(true)), "{told}");
     assert_eq!(server.get("/v1/flows/tried-too").status, 404);
 }
+
+#[test]
+fn a_conversation_that_is_tried_out_begins_where_a_session_would_and_outlives_its_page() {
+    let place = furnished();
+    let browser = Browser::at(&place.server.url, 1440, 1000);
+    browser.open("/machines/progress_update/simulator");
+    browser.wait("document.querySelector('.sw-active[data-state=idle]')");
+    browser.fill("#say-text", "update");
+    browser.click("#say button.first");
+    browser.see("#chat", "Which task is it about?");
+    let began = browser.run("return document.querySelector('[data-simulator]').dataset.began");
+    browser.open("/machines/progress_update/simulator");
+    browser.see("#chat", "Which task is it about?");
+    browser.wait("document.querySelector('.sw-active[data-state=task_selection]')");
+    assert_eq!(browser.run("return document.querySelector('[data-simulator]').dataset.began"), began);
+    browser.fill("#say-text", "Task 12");
+    browser.click("#say button.first");
+    browser.see("#chat", "what would you like to add?");
+    browser.click("#anew");
+    browser.see("#chat", "Say something as a user would");
+    browser.open("/machines/progress_update/simulator");
+    browser.wait("document.querySelector('.sw-active[data-state=idle]')");
+    browser.see("#chat", "Say something as a user would");
+    assert_eq!(browser.complaints(), Vec::<String>::new());
+}
