@@ -139,6 +139,9 @@ impl How {
 fn lines(answer: &Value, dry_run: bool) -> Vec<String> {
     let would = if dry_run { "would be " } else { "" };
     let place = match answer["transition"].as_object() {
+        Some(transition) if transition["from"] == json!("") => {
+            format!("begun in {}", text(&transition["to"]))
+        }
         Some(transition) => format!("{} -> {}", text(&transition["from"]), text(&transition["to"])),
         None => text(&answer["state"]),
     };

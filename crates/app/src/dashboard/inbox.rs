@@ -11,6 +11,7 @@ use kernel::commit::Answer;
 use kernel::conversation::{ClarificationStatus, MessageOutcome, ReplyOption};
 use kernel::flow::{Gate, PhaseState};
 use kernel::id::TenantId;
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
     ClarificationQuery, EffectQuery, EffectStatus, HistoryQuery, InstanceQuery, PhaseLine, PhaseQuery,
@@ -38,11 +39,17 @@ const UNHANDLED_MAX: usize = 20;
 #[template(path = "inbox.html")]
 struct InboxPage {
     frame: Frame,
-    questions: Vec<QuestionRow>,
-    gates: Vec<GateRow>,
-    handed_over: Vec<InstanceRow>,
-    letters: Vec<DeliveryRow>,
+    questions: Part<QuestionRow>,
+    gates: Part<GateRow>,
+    handed_over: Part<InstanceRow>,
+    letters: Part<DeliveryRow>,
     unhandled: Unhandled,
+}
+
+/// Some of what waits, and whether there is more of it than is shown.
+struct Part<T> {
+    rows: Vec<T>,
+    more: bool,
 }
 
 struct QuestionRow {
@@ -89,7 +96,7 @@ pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response,
     Ok(page(200, &shown.await?))
 }
 
-fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<QuestionRow>, Problem> {
+fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<QuestionRow>, Problem> {
     let status = Some(ClarificationStatus::Pending);
     let query =
         ClarificationQuery { tenant: tenant.clone(), status, id: None, cursor: None, limit: SHOWN_MAX };
@@ -105,21 +112,22 @@ fn questions(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<Questio
         expires: When::of(one.expires_at, now),
         id: one.id,
     };
-    Ok(found.data.into_iter().map(row).collect())
+    Ok(Part { more: found.next.is_some(), rows: found.data.into_iter().map(row).collect() })
 }
 
-fn gates(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<GateRow>, Problem> {
-    let mut rows = Vec::new();
+fn gates(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<GateRow>, Problem> {
+    let (mut rows, mut more) = (Vec::new(), false);
     for (state, yes) in
         [(PhaseState::WaitingApproval, "approve"), (PhaseState::WaitingValidation, "validate")]
     {
         let query = PhaseQuery { state: Some(state), limit: SHOWN_MAX, ..PhaseQuery::of(tenant.clone()) };
         let found = app.engine.store().phases(&query).map_err(EngineError::from)?;
+        more |= found.next.is_some();
         rows.extend(found.data.into_iter().map(|line| GateRow::of(app, line, yes, now)));
     }
     // Who works through them from the top does not have them change under the hand.
     rows.sort_by(|one, other| one.since.exact.cmp(&other.since.exact));
-    Ok(rows)
+    Ok(Part { rows, more })
 }
 
 impl GateRow {
@@ -157,18 +165,25 @@ fn wants(gate: &Gate) -> String {
     [by, reason, eyes].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<InstanceRow>, Problem> {
+fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<InstanceRow>, Problem> {
     let query = InstanceQuery { closed: Some(false), limit: OPEN_MAX, ..InstanceQuery::of(tenant.clone()) };
     let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
-    let of_people = found.data.iter().filter(|one| one.conversation.as_ref().is_some_and(|c| c.handed_over));
-    Ok(of_people.take(SHOWN_MAX).map(|snapshot| InstanceRow::of(app, snapshot, now)).collect())
+    let is_with_a_person =
+        |one: &&Snapshot| one.conversation.as_ref().is_some_and(|conversation| conversation.handed_over);
+    let all: Vec<&Snapshot> = found.data.iter().filter(is_with_a_person).collect();
+    let shown = all.iter().take(SHOWN_MAX);
+    Ok(Part {
+        rows: shown.map(|snapshot| InstanceRow::of(app, snapshot, now)).collect(),
+        more: found.next.is_some() || all.len() > SHOWN_MAX,
+    })
 }
 
-fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<DeliveryRow>, Problem> {
+fn letters(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<DeliveryRow>, Problem> {
     let statuses = vec![EffectStatus::Dead, EffectStatus::Unknown];
     let query = EffectQuery { statuses, limit: SHOWN_MAX, ..EffectQuery::of(tenant.clone()) };
     let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
-    Ok(found.data.into_iter().map(|effect| DeliveryRow::of(effect, now)).collect())
+    let more = found.next.is_some();
+    Ok(Part { rows: found.data.into_iter().map(|effect| DeliveryRow::of(effect, now)).collect(), more })
 }
 
 /// What people have said that nothing came of, the most frequent first.

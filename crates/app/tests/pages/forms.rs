@@ -1,5 +1,7 @@
 //! What is begun and taken elsewhere by forms, and how they say what is wrong.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use super::furnished::{GUEST, furnished};
@@ -41,6 +43,7 @@ fn an_instance_is_begun_on_the_page_of_its_machine_after_it_was_tried_out() {
     );
     assert!(told.as_str().unwrap().ends_with(&line), "{told}");
     browser.click(&format!("{form} button.first"));
+    browser.see(&format!("{form} output"), "Begun in waiting");
     browser.see(&format!("{form} output"), "See by hand");
     browser.click(&format!("{form} output a"));
     browser.see("h1", "by hand");
@@ -107,6 +110,21 @@ fn a_creation_that_is_tried_out_changes_nothing_and_uses_up_no_key() {
     let taken = json!({"machine": "guest", "id": "tried"});
     let (status, told) = made("/v1/instances?dry_run=true", taken);
     assert_eq!((status, &told["code"]), (409, &json!("instance_exists")));
+    let command = |arguments: &[&str]| {
+        let program = Command::new(env!("CARGO_BIN_EXE_statewright"))
+            .args(arguments)
+            .args(["--server", &server.url])
+            .output()
+            .unwrap();
+        (program.status.success(), String::from_utf8(program.stdout).unwrap())
+    };
+    let create = ["create", "guest", "--id", "typed", "--context", r#"{"note": "n"}"#];
+    let tried = command(&[&create[..], &["--dry-run"]].concat());
+    assert_eq!(tried, (true, "typed\nwould be begun in waiting, revision 1\n".to_owned()));
+    assert_eq!(server.get("/v1/instances/typed").status, 404);
+    assert!(command(&create).0);
+    assert_eq!(server.get("/v1/instances/typed").json()["context"]["note"], json!("n"));
+    assert!(!command(&create).0, "it was begun twice");
     let body = json!({"flow": "release_train", "id": "tried-too", "context": {"commit": "a"}});
     let (status, told) = made("/v1/flows?dry_run=true", body);
     assert_eq!((status, &told["dry_run"]), (200, &json!(true)), "{told}");

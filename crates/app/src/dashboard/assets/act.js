@@ -107,7 +107,8 @@ const reason = (problem) => {
 
 function outcome(answer) {
   const lines = [];
-  if (answer.transition) lines.push(`${answer.transition.from || "(new)"} → ${answer.transition.to}, by ${answer.transition.event}`);
+  if (answer.transition?.from) lines.push(`${answer.transition.from} → ${answer.transition.to}, by ${answer.transition.event}`);
+  else if (answer.transition) lines.push(`Begun in ${answer.transition.to}`);
   if (answer.session_id && !location.pathname.endsWith(encodeURIComponent(answer.session_id)) && location.pathname.startsWith("/instances/")) lines.push(`In the session ${answer.session_id}`);
   if (answer.outcome) lines.push(`Outcome: ${answer.outcome}${answer.why ? `, by rule ${answer.why.rule}` : ""}`);
   for (const moved of answer.moved ?? []) lines.push(`${moved.phase}: ${moved.from} → ${moved.to}`);
