@@ -403,6 +403,8 @@ fn who_may_only_read_can_try_out_and_do_nothing() {
     let browser = Browser::at(&server.url, 1440, 1000);
     sign_in(&browser, reader);
     browser.see(".who", "read only");
+    browser.open(&format!("/instances/{id}/deliveries"));
+    browser.see("#rows", "what is said in answer to a message comes with its answer");
     browser.open(&format!("/instances/{id}"));
     assert_eq!(
         browser.count("form.act button.first:not(:disabled), form.act button.danger:not(:disabled)"),

