@@ -13,6 +13,7 @@ mod dashboard;
 pub mod encryption;
 pub mod export;
 pub mod http;
+mod log_end;
 pub mod outgoing;
 pub mod pictures;
 mod places;

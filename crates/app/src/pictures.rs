@@ -3,11 +3,11 @@
 //! `picture` is what every page and every address that shows one calls. It decides nothing about looks: that is the
 //! kernel's `diagram`.
 
-use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::log_end::back_from;
 use engine::{Engine, EngineError};
 use kernel::commit::{Entry, EntryCause};
 use kernel::diagram::layout::{Layout, layout};
@@ -17,16 +17,13 @@ use kernel::id::DefinitionHash;
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use quick_cache::sync::Cache;
-use store::HistoryQuery;
 
 /// Definitions that people look at at the same time. A layout takes some tens of kilobytes.
 const KEPT: usize = 64;
 /// More than these nobody reads on one sheet, and working out where they lie takes more than a few seconds.
 const NODES_MAX: usize = 250;
 /// The way that an instance came is told by so many of its last entries.
-const ENTRIES: usize = 1_000;
-/// A log is read from its beginning, so of a longer one the way is not shown.
-const PAGES_MAX: usize = 10;
+pub const ENTRIES: usize = 1_000;
 
 /// Where things lie does not depend on instances, so it is worked out once for a definition.
 pub struct Pictures {
@@ -81,7 +78,10 @@ fn too_large(states: usize) -> String {
 pub fn overlay_of(engine: &Engine, machine: &Machine, snapshot: &Snapshot) -> Result<Overlay, EngineError> {
     match FlowView::of(machine, snapshot, engine.clock().now()) {
         Some(view) => Ok(overlay_of_flow(&view)),
-        None => Ok(overlay_along(machine, snapshot, &last_entries(engine, snapshot)?)),
+        None => {
+            let entries = back_from(engine, snapshot, None, ENTRIES)?.data;
+            Ok(overlay_along(machine, snapshot, entries.iter().rev()))
+        }
     }
 }
 
@@ -121,28 +121,6 @@ pub fn steps<'m>(machine: &'m Machine, entry: &'m Entry) -> impl Iterator<Item =
     let chart = &machine.chart;
     let taken = entry.transitions.iter().filter_map(|index| chart.transitions.get(usize::from(index.0)));
     taken.map(|transition| Step::of(chart, transition))
-}
-
-/// The last entries of a log, the oldest first.
-fn last_entries(engine: &Engine, snapshot: &Snapshot) -> Result<VecDeque<Entry>, EngineError> {
-    let mut entries = VecDeque::new();
-    let mut query = HistoryQuery {
-        tenant: snapshot.tenant.clone(),
-        instance: snapshot.instance.clone(),
-        cursor: None,
-        limit: ENTRIES,
-    };
-    for _ in 0..PAGES_MAX {
-        let page = engine.store().history(&query)?;
-        entries.extend(page.data);
-        let surplus = entries.len().saturating_sub(ENTRIES);
-        entries.drain(..surplus);
-        query.cursor = page.next;
-        if query.cursor.is_none() {
-            return Ok(entries);
-        }
-    }
-    Ok(VecDeque::new())
 }
 
 #[cfg(test)]

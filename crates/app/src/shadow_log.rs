@@ -154,7 +154,11 @@ impl Reading<'_> {
     fn session(&mut self, snapshot: &Snapshot, place: Option<String>) -> Result<Option<String>, LoadError> {
         let limit = self.query.limit - self.lines.len();
         let (tenant, instance) = (snapshot.tenant.clone(), snapshot.instance.clone());
-        let history = self.store.history(&HistoryQuery { tenant, instance, cursor: place, limit })?;
+        let history = self.store.history(&HistoryQuery {
+            cursor: place,
+            limit,
+            ..HistoryQuery::of(tenant, instance)
+        })?;
         self.lines
             .extend(history.data.into_iter().map(|entry| Line::of(snapshot, self.query.veil.entry(entry))));
         Ok(history.next.map(|next| format!("{}/{next}", snapshot.instance)))

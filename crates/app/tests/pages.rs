@@ -2,106 +2,19 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod harness;
+mod pages {
+    mod forms;
+    pub mod furnished;
+    mod lists;
+}
 
 use harness::Server;
 use harness::browser::Browser;
+use pages::furnished::{GUEST, Place, furnished, session};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-
-/// What nobody wants to find on a page as more than text.
-const INJECTED: &str = "<img src=x onerror=\"window.taken=1\">'\"><script>window.taken=1</script>{{7*7}}";
-
-/// Says what may be anything: people's texts, and what hosts send.
-const GUEST: &str = r#"
-machine: guest
-version: 1
-context:
-  note: { type: string, nullable: true }
-  pin: { type: string, nullable: true, secret: true }
-initial: waiting
-safe_state: waiting
-after: { 2h: { target: over, reason: timeout } }
-on:
-  drop: { target: over, reason: "<b onclick='window.taken=1'>bold</b>" }
-states:
-  waiting:
-    on: { take: { assign: { note: "has(event.note) ? event.note : null", pin: "has(event.code) ? event.code : null" }, target: taken, guard: "!has(event.note) || event.note != '<i>never</i>'" } }
-  taken:
-    on: { back: { target: waiting }, stay: { actions: [] } }
-  over: { type: final }
-"#;
-
-struct Place {
-    server: Server,
-    _dir: TempDir,
-}
-
-/// A server where something of everything is there to be looked at.
-fn furnished() -> Place {
-    let dir = tempfile::tempdir().unwrap();
-    let machines = dir.path().join("machines");
-    std::fs::create_dir(&machines).unwrap();
-    std::fs::write(machines.join("guest.yaml"), GUEST).unwrap();
-    let config = dir.path().join("hook.toml");
-    let hook = "[[webhooks]]\nurl = \"http://127.0.0.1:9/\"\nmachine = \"guest\"\ntransitions = true\nsecret = \"whsec_bm90aGluZyB0byBndWVzcyBoZXJlLCByZWFsbHk=\"\n";
-    std::fs::write(&config, hook).unwrap();
-    let more = [
-        "--machines",
-        machines.to_str().unwrap(),
-        "--clock",
-        "virtual",
-        "--config",
-        config.to_str().unwrap(),
-    ];
-    let server = Server::dev(&dir.path().join("s.db"), &more);
-    server.post("/v1/instances", r#"{"machine":"guest","id":"lost","key":"l"}"#);
-    server.post("/v1/instances/lost/events", r#"{"key":"l2","event":"drop"}"#);
-    // One attempt after the other, until it is given up.
-    while server.get("/v1/dead-letters").json()["data"] == json!([]) {
-        assert_eq!(server.post("/v1/clock/advance", r#"{"by":"1d"}"#).status, 200);
-    }
-    for (user, texts) in [
-        ("ann", &["update", "Task 12", "the wall is painted"][..]),
-        ("ben", &["update", "Task 12", "fnord fnord", INJECTED]),
-        ("cleo", &["update", "Task 7", "talk to a person", "hello?"]),
-        ("dan", &["update", "Task 7", "cancel"]),
-        ("fay", &["fnord"]),
-    ] {
-        for (number, text) in texts.iter().enumerate() {
-            server.say(user, &format!("{user}{number}"), text);
-        }
-    }
-    let torn = server.say("gus", "gus1", &format!("problem {INJECTED}")).json();
-    assert_eq!(torn["outcome"], json!("clarifying"), "{torn}");
-    server.post("/v1/instances", r#"{"machine":"guest","id":"guest-1","key":"g"}"#);
-    let taken =
-        json!({"key": "g2", "event": "take", "payload": {"note": INJECTED, "code": "4711"}, "by": INJECTED});
-    assert_eq!(server.post("/v1/instances/guest-1/events", &taken.to_string()).status, 200);
-    server
-        .post("/v1/flows", r#"{"flow":"release_train","id":"train-1","key":"f","context":{"commit":"abc"}}"#);
-    for (phase, deed, more) in [
-        ("build", "start", json!({"by": "bob"})),
-        ("build", "complete", json!({"by": "bob", "output": {"artifact": INJECTED}})),
-        ("security_review", "start", json!({"by": "sue"})),
-        ("security_review", "submit", json!({"by": "sue"})),
-        ("unit_tests", "start", json!({"by": "tom"})),
-        ("unit_tests", "fail", json!({"by": "tom", "error": {"code": "TESTS_FAILED", "message": INJECTED}})),
-    ] {
-        let mut body = more;
-        body["key"] = json!(format!("{phase}{deed}"));
-        let answer = server.post(&format!("/v1/flows/train-1/phases/{phase}/{deed}"), &body.to_string());
-        assert_eq!(answer.status, 200, "{phase} {deed}: {}", answer.body);
-    }
-    Place { server, _dir: dir }
-}
-
-fn session(server: &Server, subject: &str) -> String {
-    let session = server.get(&format!("/v1/machines/progress_update/sessions/{subject}")).json();
-    session["id"].as_str().unwrap().to_owned()
-}
 
 /// Every page, with something on it.
-fn pages(server: &Server) -> Vec<String> {
+fn every_page(server: &Server) -> Vec<String> {
     let (ann, ben) = (session(server, "ann"), session(server, "ben"));
     let plain = [
         "/",
@@ -111,6 +24,8 @@ fn pages(server: &Server) -> Vec<String> {
         "/instances/guest-1",
         "/instances/guest-1?revision=1",
         "/instances/lost",
+        "/instances/lost/deliveries",
+        "/instances?subject_contains=n",
         "/flows",
         "/flows/train-1",
         "/machines",
@@ -128,7 +43,7 @@ fn pages(server: &Server) -> Vec<String> {
 fn every_page_can_be_used_by_everybody_at_every_size_by_day_and_by_night() {
     let place = furnished();
     let mut browser = Browser::at(&place.server.url, 1440, 900);
-    for path in pages(&place.server) {
+    for path in every_page(&place.server) {
         for (width, height, dark) in [(1440, 900, false), (390, 844, true)] {
             browser.resize(width, height);
             browser.dark(dark);
@@ -151,7 +66,7 @@ fn whatever_people_and_hosts_send_is_text_on_every_page() {
     let place = furnished();
     let browser = Browser::at(&place.server.url, 1440, 900);
     let mut seen = Vec::new();
-    for path in pages(&place.server) {
+    for path in every_page(&place.server) {
         browser.open(&path);
         browser.run("for (const one of document.querySelectorAll('details')) one.open = true");
         let made = browser.run("return [window.taken ?? 0, document.querySelectorAll('img[src=x], b[onclick], main script, i').length]");
@@ -280,7 +195,7 @@ fn an_instance_is_tried_out_moved_and_recovered_on_its_page() {
     browser.see(&format!("{event} output"), "take");
     browser.fill("#event-payload", "{nothing");
     browser.click(&format!("{event} button.first"));
-    browser.see(&format!("{event} output"), "no JSON");
+    browser.see(&format!("{event} output"), "line 1, column 2: a name is missing here");
     // A slider by its keys: one revision back.
     browser.run("const it = document.getElementById('travel'); it.value = 2; it.dispatchEvent(new Event('change', {bubbles: true}))");
     browser.see("#past", "how it was");
@@ -488,6 +403,8 @@ fn who_may_only_read_can_try_out_and_do_nothing() {
     let browser = Browser::at(&server.url, 1440, 1000);
     sign_in(&browser, reader);
     browser.see(".who", "read only");
+    browser.open(&format!("/instances/{id}/deliveries"));
+    browser.see("#rows", "what is said in answer to a message comes with its answer");
     browser.open(&format!("/instances/{id}"));
     assert_eq!(
         browser.count("form.act button.first:not(:disabled), form.act button.danger:not(:disabled)"),
@@ -502,8 +419,10 @@ fn who_may_only_read_can_try_out_and_do_nothing() {
     browser.see("form[data-url$='/events'] output", "write");
     let now = server.get_with(&format!("/v1/instances/{id}"), &boss).json();
     assert_eq!(now["revision"], json!(1));
-    browser.open("/instances");
-    assert_eq!(browser.count("[data-bulk]"), 0);
+    for (path, forms) in [("/instances", "[data-bulk], .begin"), ("/machines/purchase", "form.act")] {
+        browser.open(path);
+        assert_eq!(browser.count(forms), 0, "{path} offers what the key does not open");
+    }
 }
 
 #[test]

@@ -66,10 +66,9 @@ impl<'s> Log<'s> {
 
     fn turn(&mut self) -> Result<(), LoadError> {
         let query = HistoryQuery {
-            tenant: self.of.tenant.clone(),
-            instance: self.of.instance.clone(),
             cursor: self.cursor.take(),
             limit: PAGE,
+            ..HistoryQuery::of(self.of.tenant.clone(), self.of.instance.clone())
         };
         let page = self.store.history(&query)?;
         self.page = page.data.into_iter();

@@ -236,7 +236,7 @@ mod tests {
                 for snapshot in found.data {
                     snapshots.push(given_and_estimated(&snapshot, of_snapshot));
                     let instance = snapshot.instance;
-                    let query = HistoryQuery { tenant: tenant.clone(), instance, cursor: None, limit: 1_000 };
+                    let query = HistoryQuery { limit: 1_000, ..HistoryQuery::of(tenant.clone(), instance) };
                     let log = store.history(&query).unwrap().data;
                     answers.extend(log.iter().map(|entry| given_and_estimated(&entry.answer, of_answer)));
                 }

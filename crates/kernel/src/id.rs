@@ -215,6 +215,16 @@ impl InstanceId {
         let text = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-");
         Self(text.into())
     }
+
+    /// Whether `derive` may have made it, so that it is ordered by time.
+    pub fn is_derived(&self) -> bool {
+        let is_in_place = |(place, byte): (usize, u8)| match place {
+            8 | 13 | 18 | 23 => byte == b'-',
+            14 => byte == b'8',
+            _ => byte.is_ascii_hexdigit(),
+        };
+        self.0.len() == 36 && self.0.bytes().enumerate().all(is_in_place)
+    }
 }
 
 /// How often an instance has changed. A new instance is committed at revision 1.
@@ -348,6 +358,8 @@ mod tests {
         assert_ne!(early, other);
         assert!(early < late);
         assert_eq!((&early.as_str()[14..15], early.as_str().len()), ("8", 36));
+        let chosen = InstanceId::parse("order-000000000000000000000000000012").expect("an id");
+        assert_eq!((late.is_derived(), chosen.is_derived()), (true, false));
     }
 
     #[test]

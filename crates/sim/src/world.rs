@@ -394,10 +394,8 @@ impl World {
 
     fn history(&self, session: &Snapshot) -> Result<Vec<Entry>, String> {
         let query = HistoryQuery {
-            tenant: session.tenant.clone(),
-            instance: session.instance.clone(),
-            cursor: None,
             limit: 1_000_000,
+            ..HistoryQuery::of(session.tenant.clone(), session.instance.clone())
         };
         Ok(self.disk.history(&query).map_err(|e| e.to_string())?.data)
     }

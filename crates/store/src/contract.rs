@@ -144,7 +144,8 @@ macro_rules! store_contract {
             // Settings.
             the_last_setting_of_a_name_is_kept
             // Lists.
-            history_is_oldest_first_and_pages
+            history_is_read_from_either_end_and_pages
+            a_long_history_is_whole_from_either_end
             instances_filter_and_page
             clarifications_filter_and_page
             an_unknown_cursor_is_beyond_the_end

@@ -119,7 +119,7 @@ pub trait Store: Send + Sync + fmt::Debug {
     /// When the store cannot be reached.
     fn instances(&self, query: &InstanceQuery) -> Result<Page<Snapshot>, LoadError>;
 
-    /// The log of one instance, oldest first. A corrupt record is quarantined and left out.
+    /// The log of one instance, from either end. A corrupt record is quarantined and left out.
     ///
     /// # Errors
     /// When the store cannot be reached.

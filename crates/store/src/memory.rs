@@ -187,17 +187,17 @@ impl Store for MemoryStore {
 
     fn history(&self, query: &HistoryQuery) -> Result<Page<Entry>, LoadError> {
         let tables = self.tables();
-        let after = match query.cursor.as_deref().map(str::parse::<u64>) {
-            None => 0,
-            Some(Ok(seq)) => seq,
-            Some(Err(_)) => u64::MAX,
+        let behind = query.behind().map(|behind| behind.max(0).unsigned_abs());
+        let of_instance =
+            |(_, line): &(&u64, &Line)| line.tenant == query.tenant && line.instance == query.instance;
+        let cursor_of = |(seq, _): &(&u64, &Line)| seq.to_string();
+        let numbered = if query.newest_first {
+            let older = tables.log.range(..behind.unwrap_or(u64::MAX));
+            page(older.rev().filter(of_instance), query.limit, cursor_of)
+        } else {
+            let newer = tables.log.range(behind.map_or(0, |behind| behind + 1)..);
+            page(newer.filter(of_instance), query.limit, cursor_of)
         };
-        let lines = tables
-            .log
-            .iter()
-            .filter(|(seq, _)| **seq > after)
-            .filter(|(_, line)| line.tenant == query.tenant && line.instance == query.instance);
-        let numbered = page(lines, query.limit, |(seq, _)| seq.to_string());
         Ok(Page {
             data: numbered.data.into_iter().map(|(_, line)| line.entry.clone()).collect(),
             next: numbered.next,

@@ -24,6 +24,8 @@ pub struct InstanceQuery {
     pub tenant: TenantId,
     pub machine: Option<MachineName>,
     pub subject: Option<Subject>,
+    /// What stands somewhere in the subject, letter by letter.
+    pub subject_contains: Option<String>,
     /// States by their paths, with commas between them: each has to be active, or to have an active one in it.
     pub state: Option<String>,
     pub closed: Option<bool>,
@@ -45,6 +47,7 @@ impl InstanceQuery {
             tenant,
             machine: None,
             subject: None,
+            subject_contains: None,
             state: None,
             closed: None,
             due_before: None,
@@ -61,6 +64,13 @@ impl InstanceQuery {
         self.state.iter().flat_map(|states| states.split(','))
     }
 
+    /// Whether what is wanted of a subject stands in this one.
+    pub(crate) fn has_part(&self, subject: Option<&str>) -> bool {
+        self.subject_contains
+            .as_ref()
+            .is_none_or(|part| subject.is_some_and(|subject| subject.contains(part)))
+    }
+
     /// Whether `snapshot` belongs in the list, the cursor aside. `due_before` and `idle_since` exclude the instant
     /// itself.
     pub(crate) fn matches(&self, snapshot: &Snapshot) -> bool {
@@ -70,6 +80,7 @@ impl InstanceQuery {
         snapshot.tenant == self.tenant
             && is(self.machine.as_ref(), Some(&snapshot.machine))
             && is(self.subject.as_ref(), snapshot.subject.as_ref())
+            && self.has_part(snapshot.subject.as_ref().map(Subject::as_str))
             && self.states().all(|wanted| snapshot.configuration.iter().any(|path| is_within(path, wanted)))
             && is(self.closed.as_ref(), Some(&snapshot.is_closed()))
             && self.due_before.is_none_or(|limit| due_at(snapshot).is_some_and(|due| due < limit))
@@ -79,13 +90,28 @@ impl InstanceQuery {
     }
 }
 
-/// The log of one instance, oldest first; `cursor` is opaque and comes from the page before.
+/// The log of one instance; `cursor` is opaque and comes from the page before, or from one that is read the other way.
 #[derive(Clone, Debug)]
 pub struct HistoryQuery {
     pub tenant: TenantId,
     pub instance: InstanceId,
+    /// From its end on, rather than from its beginning.
+    pub newest_first: bool,
     pub cursor: Option<String>,
     pub limit: usize,
+}
+
+impl HistoryQuery {
+    pub fn of(tenant: TenantId, instance: InstanceId) -> Self {
+        Self { tenant, instance, newest_first: false, cursor: None, limit: 100 }
+    }
+
+    /// The number of the entry behind which the page begins, whichever way it is read. What no page gave as a cursor is
+    /// beyond the end.
+    pub(crate) fn behind(&self) -> Option<i64> {
+        let beyond = if self.newest_first { 0 } else { i64::MAX };
+        self.cursor.as_ref().map(|cursor| cursor.parse().ok().filter(|number| *number >= 0).unwrap_or(beyond))
+    }
 }
 
 /// Clarifications of a tenant, newest first; `cursor` is opaque and comes from the page before.

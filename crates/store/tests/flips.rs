@@ -110,7 +110,7 @@ fn ask(store: &dyn Store) -> Answers {
                 let receipt = store.receipt(t, &scope, key_of(t, &format!("{name}-{revision}")));
                 answers.insert(format!("receipt {t} {name} {revision}"), one(receipt));
             }
-            let query = HistoryQuery { tenant: t.clone(), instance: id(&name), cursor: None, limit: 100 };
+            let query = HistoryQuery { limit: 100, ..HistoryQuery::of(t.clone(), id(&name)) };
             answers.insert(
                 format!("list history {t} {name}"),
                 list(store.history(&query).map(|page| page.data)),

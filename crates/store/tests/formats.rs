@@ -65,7 +65,7 @@ fn check(store: &dyn Store, step: u32) {
     // Drafts of today's tests name a cause; those of the first steps had none.
     let causeless = |entry: Entry| Entry { cause: None, ..entry };
     let entries = [&first, &second].map(|draft| causeless(draft.clone().build().entry));
-    let query = HistoryQuery { tenant: t.clone(), instance: id("a"), cursor: None, limit: 10 };
+    let query = HistoryQuery { limit: 10, ..HistoryQuery::of(t.clone(), id("a")) };
     let history: Vec<_> = store.history(&query).unwrap().data.into_iter().map(causeless).collect();
     assert_eq!(history, entries, "step {step}");
     let receipt = store.receipt(&t, &ReceiptScope::Instance(id("a")), key_of(&t, "a-2")).unwrap();

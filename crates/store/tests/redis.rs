@@ -67,12 +67,7 @@ fn two_servers_save_each_input_exactly_once() {
         let saved = outcomes.iter().flatten().filter(|outcome| **outcome == Outcome::Committed).count();
         assert_eq!(saved, 20, "{variable}");
         for name in &names {
-            let query = HistoryQuery {
-                tenant: tenant(&format!("of-{name}")),
-                instance: id(name),
-                cursor: None,
-                limit: 9,
-            };
+            let query = HistoryQuery::of(tenant(&format!("of-{name}")), id(name));
             assert_eq!(stores[1].history(&query).expect("the store answers").data.len(), 2);
         }
         assert_eq!(stores[0].statistics().expect("the store answers").effects["pending"], 10);

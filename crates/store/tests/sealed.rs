@@ -287,12 +287,7 @@ fn what_needs_a_key_that_is_not_there_waits_for_it() {
             detail(store.load(&t, &id("o-1"))),
             detail(store.receipt(&t, &ReceiptScope::Instance(id("o-1")), key_of(&t, "o-1-1"))),
             detail(store.instances(&InstanceQuery::of(t.clone()))),
-            detail(store.history(&HistoryQuery {
-                tenant: t.clone(),
-                instance: id("o-1"),
-                cursor: None,
-                limit: 10,
-            })),
+            detail(store.history(&HistoryQuery { limit: 10, ..HistoryQuery::of(t.clone(), id("o-1")) })),
             detail(store.effects(&EffectQuery::of(t.clone()))),
         ] {
             assert!(told.contains(expected), "{told}");

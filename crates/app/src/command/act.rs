@@ -1,4 +1,5 @@
-//! `event` and `recover`: what an operator does to one instance, or with `--dry-run`, what would come of it.
+//! `create`, `event` and `recover`: one instance is begun, or an operator does something to it; or with `--dry-run`, what
+//! would come of it.
 
 use std::process::ExitCode;
 
@@ -6,9 +7,30 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::command::client::{ServerArgs, text};
+use crate::command::flow::object;
 use crate::command::{CommandResult, Failure};
 use crate::outgoing::escaped;
 use crate::telemetry::fresh_trace_id;
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArgs {
+    /// The machine's name, as its definition has it
+    machine: String,
+    /// The id of what is begun [default: one that the server makes]
+    #[arg(long)]
+    id: Option<String>,
+    /// Whom it is with
+    #[arg(long)]
+    subject: Option<String>,
+    /// What is known at the beginning: a JSON object, or @FILE
+    #[arg(long, value_name = "JSON")]
+    context: Option<String>,
+    /// Who begins it
+    #[arg(long, value_name = "NAME")]
+    by: Option<String>,
+    #[command(flatten)]
+    how: How,
+}
 
 #[derive(Debug, Args)]
 pub(crate) struct EventArgs {
@@ -47,6 +69,28 @@ struct How {
     key: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
+}
+
+pub(crate) fn create(args: &CreateArgs) -> CommandResult {
+    let CreateArgs { machine, id, subject, context, by, how } = args;
+    let mut body = json!({ "machine": machine });
+    for (name, value) in [("id", id), ("subject", subject), ("by", by)] {
+        if let Some(value) = value {
+            body[name] = json!(value);
+        }
+    }
+    if let Some(given) = context {
+        body["context"] = json!(object("--context", given)?);
+    }
+    if !how.dry_run {
+        body["key"] = json!(how.key.clone().unwrap_or_else(fresh_trace_id));
+    }
+    let path = if how.dry_run { "/v1/instances?dry_run=true" } else { "/v1/instances" };
+    let answer = how.server.post(path, &body)?;
+    if !how.server.json {
+        say!("{}", text(&answer["id"]));
+    }
+    Ok(how.tell(&answer, true))
 }
 
 pub(crate) fn event(args: &EventArgs) -> CommandResult {
@@ -95,6 +139,9 @@ impl How {
 fn lines(answer: &Value, dry_run: bool) -> Vec<String> {
     let would = if dry_run { "would be " } else { "" };
     let place = match answer["transition"].as_object() {
+        Some(transition) if transition["from"] == json!("") => {
+            format!("begun in {}", text(&transition["to"]))
+        }
         Some(transition) => format!("{} -> {}", text(&transition["from"]), text(&transition["to"])),
         None => text(&answer["state"]),
     };

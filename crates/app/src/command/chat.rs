@@ -245,12 +245,8 @@ impl Chat {
             Err(EngineError::NotFound { .. }) => return Ok(Vec::new()),
             session => session?,
         };
-        let mut query = HistoryQuery {
-            tenant: self.tenant.clone(),
-            instance: session.instance,
-            cursor: None,
-            limit: 1000,
-        };
+        let mut query =
+            HistoryQuery { limit: 1000, ..HistoryQuery::of(self.tenant.clone(), session.instance) };
         let mut log = Vec::new();
         loop {
             let page = self.engine.store().history(&query)?;

@@ -57,6 +57,9 @@ pub(crate) struct LsArgs {
     state: Option<String>,
     #[arg(long)]
     subject: Option<String>,
+    /// Only those with this somewhere in their subject
+    #[arg(long, value_name = "PART")]
+    subject_contains: Option<String>,
     /// Only closed ones (true) or only open ones (false)
     #[arg(long)]
     closed: Option<bool>,
@@ -331,6 +334,7 @@ pub(crate) fn ls(args: &LsArgs) -> CommandResult {
         ("machine", &args.machine),
         ("state", &args.state),
         ("subject", &args.subject),
+        ("subject_contains", &args.subject_contains),
         ("expiring_within", &args.expiring_within),
     ];
     query.extend(optional.into_iter().filter_map(|(name, value)| Some((name, value.clone()?))));

@@ -116,6 +116,8 @@ enum Command {
     Shadow(shadow::ShadowArgs),
     /// Say what an event or a message would do to an instance, and why
     Explain(client::ExplainArgs),
+    /// Begin an instance of a machine of a running server
+    Create(act::CreateArgs),
     /// Send an event to an instance of a running server
     Event(act::EventArgs),
     /// Put an instance of a running server into its safe state
@@ -189,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Reroute(args) => reroute::reroute(&args),
         Command::Shadow(args) => shadow::shadow(&args),
         Command::Explain(args) => client::explain(&args),
+        Command::Create(args) => act::create(&args),
         Command::Event(args) => act::event(&args),
         Command::Recover(args) => act::recover(&args),
         Command::Rollout(args) => rollout::rollout(&args),

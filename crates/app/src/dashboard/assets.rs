@@ -12,12 +12,13 @@ const SCRIPT: &str = "text/javascript; charset=utf-8";
 const PICTURE: &str = "image/svg+xml";
 
 /// Name, kind, text.
-const ASSETS: [(&str, &str, &str); 8] = [
+const ASSETS: [(&str, &str, &str); 9] = [
     ("dashboard.css", STYLE, include_str!("assets/dashboard.css")),
     ("diagram.css", STYLE, include_str!("assets/diagram.css")),
     ("dashboard.js", SCRIPT, include_str!("assets/dashboard.js")),
     ("live.js", SCRIPT, include_str!("assets/live.js")),
     ("act.js", SCRIPT, include_str!("assets/act.js")),
+    ("json.js", SCRIPT, include_str!("assets/json.js")),
     ("bulk.js", SCRIPT, include_str!("assets/bulk.js")),
     ("simulator.js", SCRIPT, include_str!("assets/simulator.js")),
     ("mark.svg", PICTURE, include_str!("assets/mark.svg")),

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::access::Sight;
 use crate::access::sight::Veil;
 use crate::dashboard::page::{Frame, page};
+use crate::dashboard::paging::{Pages, Place};
 use crate::dashboard::words::{self, FieldRow, When, Word, rough};
 use crate::http::flows::{self, Found, ListQuery};
 use crate::http::problem::Problem;
@@ -31,6 +32,8 @@ pub struct Filter {
     phase_state: String,
     min_retries: String,
     cursor: String,
+    page: String,
+    trail: String,
 }
 
 impl Filter {
@@ -49,18 +52,16 @@ impl Filter {
         })
     }
 
-    /// The address of the page behind this one.
-    fn address(&self, cursor: &str) -> String {
+    /// What of it stands in the addresses of all pages.
+    fn fields(&self) -> [(&str, &str); 5] {
         let Self { flow, status, phase, phase_state, min_retries, .. } = self;
-        let fields = [
-            ("flow", flow.as_str()),
+        [
+            ("flow", flow),
             ("status", status),
             ("phase", phase),
             ("phase_state", phase_state),
             ("min_retries", min_retries),
-            ("cursor", cursor),
-        ];
-        format!("/flows?{}", words::query(&fields))
+        ]
     }
 }
 
@@ -77,7 +78,9 @@ struct FlowsPage {
     flows: Vec<String>,
     states: [PhaseState; PhaseState::ALL.len()],
     rows: Vec<FlowRow>,
-    next: Option<String>,
+    /// Which part of the list they are.
+    part: String,
+    pages: Pages,
 }
 
 struct FlowRow {
@@ -106,12 +109,15 @@ pub async fn list(
             FlowView::of(&machine, snapshot, now).map(|view| FlowRow::of(&view, now))
         };
         let known = app.machines().into_iter().filter(|machine| machine.flow.is_some());
+        let place = Place::of(&filter.cursor, &filter.page, &filter.trail);
+        let pages = place.pages("/flows", &filter.fields(), found.next.as_deref());
         Ok(FlowsPage {
             frame,
             flows: known.map(|machine| machine.name.to_string()).collect(),
             states: PhaseState::ALL,
             rows: found.data.iter().filter_map(row).collect(),
-            next: found.next.map(|cursor| filter.address(&cursor)),
+            part: pages.part("flow", &found.data),
+            pages,
             filter,
         })
     });

@@ -7,15 +7,17 @@ use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
 use engine::EngineError;
-use kernel::commit::{Answer, EffectKind};
+use kernel::commit::Answer;
 use kernel::conversation::{ClarificationStatus, MessageOutcome, ReplyOption};
 use kernel::flow::{Gate, PhaseState};
 use kernel::id::TenantId;
+use kernel::snapshot::Snapshot;
 use kernel::time::Timestamp;
 use store::{
     ClarificationQuery, EffectQuery, EffectStatus, HistoryQuery, InstanceQuery, PhaseLine, PhaseQuery,
 };
 
+use crate::dashboard::deliveries::DeliveryRow;
 use crate::dashboard::instances::InstanceRow;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::words::{self, When, Word};
@@ -27,7 +29,7 @@ use crate::http::{App, Shared};
 const SHOWN_MAX: usize = 50;
 /// Open instances that are looked through for what was handed over.
 const OPEN_MAX: usize = 1_000;
-/// Instances whose log is read for what was not understood, and entries of each.
+/// Instances whose log is read for what was not understood, and the newest entries of each.
 const READ_MAX: usize = 200;
 const ENTRIES_MAX: usize = 100;
 /// What was not understood, the most frequent.
@@ -37,11 +39,17 @@ const UNHANDLED_MAX: usize = 20;
 #[template(path = "inbox.html")]
 struct InboxPage {
     frame: Frame,
-    questions: Vec<QuestionRow>,
-    gates: Vec<GateRow>,
-    handed_over: Vec<InstanceRow>,
-    letters: Vec<LetterRow>,
+    questions: Part<QuestionRow>,
+    gates: Part<GateRow>,
+    handed_over: Part<InstanceRow>,
+    letters: Part<DeliveryRow>,
     unhandled: Unhandled,
+}
+
+/// Some of what waits, and whether there is more of it than is shown.
+struct Part<T> {
+    rows: Vec<T>,
+    more: bool,
 }
 
 struct QuestionRow {
@@ -72,18 +80,6 @@ struct GateRow {
     command: String,
 }
 
-struct LetterRow {
-    id: String,
-    segment: String,
-    instance: String,
-    what: String,
-    status: &'static str,
-    attempts: u32,
-    error: String,
-    created: When,
-    command: String,
-}
-
 pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "inbox", "Inbox").live("");
     let shown = app.read_in_turn(move |app| {
@@ -100,7 +96,7 @@ pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response,
     Ok(page(200, &shown.await?))
 }
 
-fn questions(app: &App, caller: &Caller, now: Timestamp) -> Result<Vec<QuestionRow>, Problem> {
+fn questions(app: &App, caller: &Caller, now: Timestamp) -> Result<Part<QuestionRow>, Problem> {
     let (tenant, machines) = (&caller.tenant, app.engine.machines());
     let status = Some(ClarificationStatus::Pending);
     let query =
@@ -117,21 +113,22 @@ fn questions(app: &App, caller: &Caller, now: Timestamp) -> Result<Vec<QuestionR
         expires: When::of(one.expires_at, now),
         id: one.id,
     };
-    Ok(found.data.into_iter().map(row).collect())
+    Ok(Part { more: found.next.is_some(), rows: found.data.into_iter().map(row).collect() })
 }
 
-fn gates(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<GateRow>, Problem> {
-    let mut rows = Vec::new();
+fn gates(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<GateRow>, Problem> {
+    let (mut rows, mut more) = (Vec::new(), false);
     for (state, yes) in
         [(PhaseState::WaitingApproval, "approve"), (PhaseState::WaitingValidation, "validate")]
     {
         let query = PhaseQuery { state: Some(state), limit: SHOWN_MAX, ..PhaseQuery::of(tenant.clone()) };
         let found = app.engine.store().phases(&query).map_err(EngineError::from)?;
+        more |= found.next.is_some();
         rows.extend(found.data.into_iter().map(|line| GateRow::of(app, line, yes, now)));
     }
     // Who works through them from the top does not have them change under the hand.
     rows.sort_by(|one, other| one.since.exact.cmp(&other.since.exact));
-    Ok(rows)
+    Ok(Part { rows, more })
 }
 
 impl GateRow {
@@ -169,41 +166,26 @@ fn wants(gate: &Gate) -> String {
     [by, reason, eyes].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Vec<InstanceRow>, Problem> {
+fn handed_over(app: &App, tenant: &TenantId, now: Timestamp) -> Result<Part<InstanceRow>, Problem> {
     let query = InstanceQuery { closed: Some(false), limit: OPEN_MAX, ..InstanceQuery::of(tenant.clone()) };
     let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
-    let of_people = found.data.iter().filter(|one| one.conversation.as_ref().is_some_and(|c| c.handed_over));
-    Ok(of_people.take(SHOWN_MAX).map(|snapshot| InstanceRow::of(app, snapshot, now)).collect())
+    let is_with_a_person =
+        |one: &&Snapshot| one.conversation.as_ref().is_some_and(|conversation| conversation.handed_over);
+    let all: Vec<&Snapshot> = found.data.iter().filter(is_with_a_person).collect();
+    let shown = all.iter().take(SHOWN_MAX);
+    Ok(Part {
+        rows: shown.map(|snapshot| InstanceRow::of(app, snapshot, now)).collect(),
+        more: found.next.is_some() || all.len() > SHOWN_MAX,
+    })
 }
 
-fn letters(app: &App, caller: &Caller, now: Timestamp) -> Result<Vec<LetterRow>, Problem> {
-    let (tenant, machines) = (&caller.tenant, app.engine.machines());
+fn letters(app: &App, caller: &Caller, now: Timestamp) -> Result<Part<DeliveryRow>, Problem> {
     let statuses = vec![EffectStatus::Dead, EffectStatus::Unknown];
-    let query = EffectQuery { statuses, limit: SHOWN_MAX, ..EffectQuery::of(tenant.clone()) };
+    let query = EffectQuery { statuses, limit: SHOWN_MAX, ..EffectQuery::of(caller.tenant.clone()) };
     let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
-    let row = |one: store::OutboxEffect| LetterRow {
-        what: match &one.effect.kind {
-            EffectKind::Reply(reply) => {
-                caller.sight().over_any(machines, &one.machine).text(reply.text.clone())
-            }
-            EffectKind::Call { src, .. } => format!("call of {src}"),
-            EffectKind::Notice(notice) => format!("notice of {}", notice.event),
-            EffectKind::Tell(told) => told.describe(),
-        },
-        command: words::command(
-            &["statewright", "dead-letters", "--retry"],
-            &[Word::Is(&one.effect.key)],
-            &[],
-        ),
-        id: one.effect.key,
-        segment: segment(one.instance.as_str()),
-        instance: one.instance.to_string(),
-        status: one.status.as_str(),
-        attempts: one.attempts,
-        error: one.error.unwrap_or_default(),
-        created: When::of(one.created_at, now),
-    };
-    Ok(found.data.into_iter().map(row).collect())
+    let more = found.next.is_some();
+    let row = |effect| DeliveryRow::of(effect, app, caller, now);
+    Ok(Part { rows: found.data.into_iter().map(row).collect(), more })
 }
 
 /// What people have said that nothing came of, the most frequent first.
@@ -233,7 +215,8 @@ impl Unhandled {
             }
             read += 1;
             let (tenant, instance) = (tenant.clone(), snapshot.instance.clone());
-            let query = HistoryQuery { tenant, instance, cursor: None, limit: ENTRIES_MAX };
+            let of = HistoryQuery::of(tenant, instance);
+            let query = HistoryQuery { newest_first: true, limit: ENTRIES_MAX, ..of };
             for entry in store.history(&query).map_err(EngineError::from)?.data {
                 let fallback = MessageOutcome::Fallback;
                 let fell_back =

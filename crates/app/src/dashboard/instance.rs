@@ -1,37 +1,35 @@
 //! The page of one instance: where it stands and why, what would move it, what was, and what can be done about it.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use askama::Template;
 use axum::extract::State;
 use axum::response::Response;
-use engine::{EngineError, replay};
+use engine::replay;
 use kernel::commit::{Answer, Entry, EntryCause};
 use kernel::conversation::{ReplyOption, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::flow::FlowView;
-use kernel::id::{InstanceId, Revision, Subject, TenantId};
+use kernel::id::{InstanceId, Revision, Subject};
 use kernel::machine::Machine;
 use kernel::refusal::Considered;
 use kernel::snapshot::{Snapshot, Stuck};
 use kernel::time::Timestamp;
 use serde::Deserialize;
-use store::HistoryQuery;
 
 use crate::access::Sight;
 use crate::access::sight::Veil;
 use crate::dashboard::page::{Frame, page};
+use crate::dashboard::paging::{Pages, Place};
 use crate::dashboard::words::{self, FieldRow, When, Word};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
-use crate::pictures::{overlay_along, overlay_of_flow};
+use crate::log_end::back_from;
+use crate::pictures::{self, overlay_along, overlay_of_flow};
 
-/// Entries of the timeline; the history has all of them.
+/// Entries on one page of the timeline.
 const SHOWN_MAX: usize = 200;
-/// Entries that are read to find the newest.
-const READ_MAX: usize = 10_000;
 
 #[derive(Template)]
 #[template(path = "instance.html")]
@@ -57,8 +55,9 @@ struct InstancePage {
     waits: Option<Waits>,
     context: Vec<FieldRow>,
     entries: Vec<EntryRow>,
-    /// Of how many they are the newest.
-    entries_all: usize,
+    /// Which entries they are.
+    part: String,
+    pages: Pages,
     takes_messages: bool,
     commands: Commands,
 }
@@ -142,6 +141,13 @@ struct EntryRow {
 #[serde(deny_unknown_fields)]
 pub struct ShowQuery {
     revision: Option<Revision>,
+    /// Which page of its history is wanted.
+    #[serde(default)]
+    cursor: String,
+    #[serde(default)]
+    page: String,
+    #[serde(default)]
+    trail: String,
 }
 
 pub async fn show(
@@ -152,7 +158,7 @@ pub async fn show(
 ) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "instances", id.as_str())
         .live(&format!("&instance={}", segment(id.as_str())));
-    let shown = app.read_in_turn(move |app| instance_page(app, frame, &caller, &id, asked.revision));
+    let shown = app.read_in_turn(move |app| instance_page(app, frame, &caller, &id, &asked));
     Ok(page(200, &shown.await?))
 }
 
@@ -161,9 +167,9 @@ fn instance_page(
     frame: Frame,
     caller: &Caller,
     id: &InstanceId,
-    revision: Option<Revision>,
+    asked: &ShowQuery,
 ) -> Result<InstancePage, Problem> {
-    let (engine, tenant) = (&app.engine, &caller.tenant);
+    let (engine, tenant, revision) = (&app.engine, &caller.tenant, asked.revision);
     let newest = engine.instance(tenant, id)?;
     let (latest, is_past) = (newest.revision, revision.is_some_and(|asked| asked != newest.revision));
     let snapshot = match revision.filter(|_| is_past) {
@@ -173,7 +179,7 @@ fn instance_page(
     let real_now = engine.clock().now();
     let now = if is_past { snapshot.updated_at } else { real_now };
     let machine = engine.machines().of(&snapshot).ok();
-    let (entries, entries_all) = newest_entries(app, tenant, id)?;
+    let timeline = Timeline::read(app, &snapshot, asked)?;
     let machine = machine.as_deref();
     // No page shows what is secret; what was said, it shows to whoever may see it.
     let veil = Sight::Masked.over(engine.machines(), &snapshot);
@@ -183,7 +189,7 @@ fn instance_page(
     let draw = |machine: &Machine| {
         let overlay = match FlowView::of(machine, &snapshot, now) {
             Some(view) => overlay_of_flow(&view),
-            None => overlay_along(machine, &snapshot, &entries),
+            None => overlay_along(machine, &snapshot, timeline.way.iter().rev()),
         };
         app.pictures.picture(machine, &overlay)
     };
@@ -210,39 +216,55 @@ fn instance_page(
         picture: machine.map(draw).unwrap_or_default(),
         waits: waits.map(|waits| Waits::of(waits, now)),
         context: words::fields(&snapshot.context, &veil),
-        entries: entries
+        part: timeline.part(),
+        entries: timeline
+            .entries
             .into_iter()
-            .rev()
             .map(|entry| EntryRow::of(said.entry(entry), &veil, snapshot.revision, real_now))
             .collect(),
-        entries_all,
+        pages: timeline.pages,
         commands: Commands::of(&snapshot),
         takes_messages: snapshot.subject.is_some()
             && machine.is_some_and(|machine| machine.conversation.is_some()),
     })
 }
 
-/// The newest entries of the log, oldest first, and how many there are.
-fn newest_entries(
-    app: &App,
-    tenant: &TenantId,
-    id: &InstanceId,
-) -> Result<(VecDeque<Entry>, usize), EngineError> {
-    let mut newest = VecDeque::with_capacity(SHOWN_MAX);
-    let (mut all, mut cursor) = (0, None);
-    loop {
-        let query = HistoryQuery { tenant: tenant.clone(), instance: id.clone(), cursor, limit: 1000 };
-        let page = app.engine.store().history(&query)?;
-        all += page.data.len();
-        for entry in page.data {
-            if newest.len() == SHOWN_MAX {
-                newest.pop_front();
-            }
-            newest.push_back(entry);
+/// A page of the log, and the way that the instance came.
+struct Timeline {
+    /// The newest first, as the way.
+    entries: Vec<Entry>,
+    way: Vec<Entry>,
+    pages: Pages,
+}
+
+impl Timeline {
+    fn read(app: &App, snapshot: &Snapshot, asked: &ShowQuery) -> Result<Self, Problem> {
+        let place = Place::of(&asked.cursor, &asked.page, &asked.trail);
+        let page = back_from(&app.engine, snapshot, place.cursor(), SHOWN_MAX)?;
+        let path = format!("/instances/{}", segment(snapshot.instance.as_str()));
+        let revision = asked.revision.map(|revision| revision.to_string()).unwrap_or_default();
+        let mut pages = place.pages(&path, &[("revision", &revision)], page.next.as_deref());
+        if asked.revision.is_some() {
+            pages.newest = Some(path);
         }
-        cursor = page.next;
-        if cursor.is_none() || all >= READ_MAX {
-            return Ok((newest, all));
+        let is_whole = place.is_first() && page.next.is_none();
+        let way = match (is_whole, &snapshot.flow) {
+            (true, _) => page.data.clone(),
+            // Of a flow the phases are shown, not the way.
+            (false, Some(_)) => Vec::new(),
+            (false, None) => back_from(&app.engine, snapshot, None, pictures::ENTRIES)?.data,
+        };
+        Ok(Self { entries: page.data, way, pages })
+    }
+
+    fn part(&self) -> String {
+        let count = words::thousands(self.entries.len() as u64);
+        match (self.entries.first(), self.entries.last()) {
+            (Some(newest), Some(oldest)) if self.pages.are_several() => {
+                let [from, to] = [oldest, newest].map(|entry| words::thousands(entry.revision.0));
+                format!("{}{count} entries, of the revisions {from} to {to}", self.pages.said())
+            }
+            _ => format!("{count} entries"),
         }
     }
 }

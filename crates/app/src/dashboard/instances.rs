@@ -5,15 +5,15 @@ use std::collections::BTreeSet;
 use askama::Template;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
-use engine::EngineError;
 use kernel::id::{MachineName, Subject};
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
 use serde::Deserialize;
-use store::InstanceQuery;
 
 use crate::dashboard::page::{Frame, page};
-use crate::dashboard::words::{self, When};
+use crate::dashboard::paging::{Pages, Place};
+use crate::dashboard::words::When;
+use crate::http::instances::{self, ListQuery};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, segment};
 use crate::http::{App, Shared};
@@ -28,13 +28,66 @@ pub struct Filter {
     pub id: String,
     pub machine: String,
     pub state: String,
+    /// All of the subject, as links have it, or a part of it, as people type it.
     pub subject: String,
+    pub subject_contains: String,
     /// `open`, `closed` or empty.
     pub life: String,
     /// `stuck`, `looping` or empty.
     pub only: String,
     pub expiring_within: String,
     pub cursor: String,
+    pub page: String,
+    pub trail: String,
+}
+
+impl Filter {
+    fn query(&self) -> Result<ListQuery, Problem> {
+        let bad = |what: String| Problem::bad_request("bad_query", what);
+        let machine = text(&self.machine).map(|name| MachineName::parse(&name)).transpose();
+        let subject = text(&self.subject).map(|name| Subject::parse(&name)).transpose();
+        let within = text(&self.expiring_within).map(|delay| Delay::parse(&delay)).transpose();
+        Ok(ListQuery {
+            machine: machine.map_err(bad)?,
+            subject: subject.map_err(bad)?,
+            subject_contains: text(&self.subject_contains),
+            state: text(&self.state),
+            closed: match self.life.as_str() {
+                "" => None,
+                "open" => Some(false),
+                "closed" => Some(true),
+                other => return Err(bad(format!("`life` is {other}; it may be open or closed"))),
+            },
+            stuck: self.only == "stuck",
+            looping: self.only == "looping",
+            expiring_within: within.map_err(bad)?,
+            cursor: text(&self.cursor),
+            limit: Some(PAGE),
+        })
+    }
+
+    /// What of it stands in the addresses of all pages.
+    fn fields(&self) -> [(&str, &str); 7] {
+        let Self { machine, state, subject, subject_contains, life, only, expiring_within, .. } = self;
+        [
+            ("machine", machine),
+            ("state", state),
+            ("subject", subject),
+            ("subject_contains", subject_contains),
+            ("life", life),
+            ("only", only),
+            ("expiring_within", expiring_within),
+        ]
+    }
+
+    /// Whether anything is left out of the list.
+    fn is_narrow(&self) -> bool {
+        self.fields().iter().any(|(_, value)| !value.is_empty())
+    }
+}
+
+fn text(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 #[derive(Template)]
@@ -46,7 +99,9 @@ struct InstancesPage {
     /// What may be written as a state.
     states: BTreeSet<String>,
     rows: Vec<InstanceRow>,
-    next: Option<String>,
+    /// Which part of the list they are.
+    part: String,
+    pages: Pages,
 }
 
 pub struct InstanceRow {
@@ -90,45 +145,23 @@ pub async fn list(
         return Ok(Redirect::to(&format!("/instances/{}", segment(id))).into_response());
     }
     let frame = Frame::of(&app, &caller, "instances", "Instances").live("");
-    let query = InstanceQuery { limit: PAGE, ..query(&app, &filter, InstanceQuery::of(caller.tenant))? };
+    let query = filter.query()?;
     let shown = app.read_in_turn(move |app| {
         let now = app.engine.clock().now();
-        let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
+        let found = instances::listed(app, caller.tenant, query)?;
+        let place = Place::of(&filter.cursor, &filter.page, &filter.trail);
+        let pages = place.pages("/instances", &filter.fields(), found.next.as_deref());
         Ok(InstancesPage {
             frame,
             machines: app.machines().iter().map(|machine| machine.name.to_string()).collect(),
             states: states(app),
             rows: found.data.iter().map(|snapshot| InstanceRow::of(app, snapshot, now)).collect(),
-            next: found.next.map(|cursor| address(&Filter { cursor, ..filter.clone() })),
+            part: pages.part("instance", &found.data),
+            pages,
             filter,
         })
     });
     Ok(page(200, &shown.await?))
-}
-
-fn query(app: &App, filter: &Filter, query: InstanceQuery) -> Result<InstanceQuery, Problem> {
-    let bad = |what: String| Problem::bad_request("bad_query", what);
-    let text = |text: &str| Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-    let now = app.engine.clock().now();
-    let machine = text(&filter.machine).map(|name| MachineName::parse(&name)).transpose();
-    let subject = text(&filter.subject).map(|name| Subject::parse(&name)).transpose();
-    let within = text(&filter.expiring_within).map(|delay| Delay::parse(&delay)).transpose();
-    Ok(InstanceQuery {
-        machine: machine.map_err(bad)?,
-        subject: subject.map_err(bad)?,
-        state: text(&filter.state),
-        closed: match filter.life.as_str() {
-            "" => None,
-            "open" => Some(false),
-            "closed" => Some(true),
-            other => return Err(bad(format!("`life` is {other}; it may be open or closed"))),
-        },
-        stuck_by: (filter.only == "stuck").then(|| app.engine.stuck_by()),
-        looping_at: (filter.only == "looping").then_some(now),
-        due_before: within.map_err(bad)?.map(|within| now.plus(within)),
-        cursor: text(&filter.cursor),
-        ..query
-    })
 }
 
 /// The states of all machines, by their paths.
@@ -136,19 +169,4 @@ fn states(app: &App) -> BTreeSet<String> {
     let machines = app.machines();
     let paths = machines.iter().flat_map(|machine| machine.chart.states.iter().skip(1));
     paths.map(|state| state.path.to_string()).collect()
-}
-
-/// The address of a list.
-fn address(filter: &Filter) -> String {
-    let Filter { machine, state, subject, life, only, expiring_within, cursor, .. } = filter;
-    let fields = [
-        ("machine", machine.as_str()),
-        ("state", state),
-        ("subject", subject),
-        ("life", life),
-        ("only", only),
-        ("expiring_within", expiring_within),
-        ("cursor", cursor),
-    ];
-    format!("/instances?{}", words::query(&fields))
 }

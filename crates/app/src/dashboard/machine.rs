@@ -21,8 +21,9 @@ use serde::Deserialize;
 use store::{HistoryQuery, InstanceQuery};
 
 use crate::command::machine_files::stories_named;
+use crate::dashboard::begin::Begin;
 use crate::dashboard::page::{Frame, page};
-use crate::dashboard::words::{Count, counted, rough, thousands};
+use crate::dashboard::words::{self, Count, Word, counted, rough, thousands};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
@@ -30,7 +31,7 @@ use crate::pictures::steps;
 
 /// Open instances that are counted by state.
 const COUNTED_MAX: usize = 1_000;
-/// Instances whose log is read for what is taken and how long it lasts, and entries of each.
+/// Instances whose log is read for what is taken and how long it lasts, and the newest entries of each.
 const READ_MAX: usize = 200;
 const ENTRIES_MAX: usize = 200;
 /// Transitions that are named as taken most.
@@ -120,6 +121,8 @@ struct MachinePage {
     source: String,
     talks: bool,
     is_flow: bool,
+    begin: Option<Begin>,
+    migrate: String,
 }
 
 struct StateRow {
@@ -240,6 +243,13 @@ fn machine_page(
         source: machine.source.to_string(),
         talks: machine.conversation.is_some(),
         is_flow: machine.flow.is_some(),
+        // What is begun is of the current version, whichever is shown.
+        begin: Begin::of(&current),
+        migrate: words::command(
+            &["statewright", "migrate"],
+            &[Word::Is(name.as_str())],
+            &[("--to", "to_version"), ("--by", "by")],
+        ),
     })
 }
 
@@ -343,14 +353,13 @@ impl Walked {
         let mut walked = Self { instances: found.data.len(), ..Self::default() };
         for snapshot in found.data {
             let query = HistoryQuery {
-                tenant: tenant.clone(),
-                instance: snapshot.instance.clone(),
-                cursor: None,
+                newest_first: true,
                 limit: ENTRIES_MAX,
+                ..HistoryQuery::of(tenant.clone(), snapshot.instance.clone())
             };
             let history = store.history(&query).map_err(EngineError::from)?;
             let mut since: Option<Timestamp> = None;
-            for entry in history.data.iter().filter(|entry| entry.success) {
+            for entry in history.data.iter().rev().filter(|entry| entry.success) {
                 walked.step(&entry.from, &entry.to, &entry.event, since, entry.at);
                 if snapshot.definition == machine.hash {
                     steps(machine, entry).for_each(|step| *walked.steps.entry(step).or_default() += 1);
@@ -361,7 +370,7 @@ impl Walked {
             }
             if let Some(closure) = &snapshot.closure {
                 *walked.reasons.entry(closure.reason.clone()).or_default() += 1;
-                let last = history.data.iter().rev().find(|entry| entry.success);
+                let last = history.data.iter().find(|entry| entry.success);
                 last.iter().for_each(|last| walked.seen(&last.from).closed += 1);
             }
         }

@@ -6,6 +6,8 @@
 //! forbids it. Owns what pages show and how; knows nothing of how it is decided.
 
 mod assets;
+mod begin;
+mod deliveries;
 mod flow;
 mod inbox;
 mod instance;
@@ -13,6 +15,7 @@ mod instances;
 mod machine;
 mod overview;
 mod page;
+mod paging;
 mod pulse;
 mod simulator;
 mod words;
@@ -31,6 +34,7 @@ pub fn routes() -> Router<Shared> {
         .route("/", get(overview::show))
         .route("/instances", get(instances::list))
         .route("/instances/{id}", get(instance::show))
+        .route("/instances/{id}/deliveries", get(deliveries::show))
         .route("/flows", get(flow::list))
         .route("/flows/{id}", get(flow::show))
         .route("/machines", get(machine::list))

@@ -14,7 +14,7 @@ use kernel::conversation::{Media, Message, Reply, ReplyOption};
 use kernel::decide::waiting_for;
 use kernel::diagram::Overlay;
 use kernel::id::{InputKey, MachineName, Subject, TenantId};
-use kernel::input::{Cause, Fields, Input};
+use kernel::input::{Cause, Fields, Input, Start};
 use kernel::machine::Machine;
 use kernel::snapshot::Snapshot;
 use kernel::time::{Delay, Timestamp};
@@ -193,10 +193,13 @@ impl Rehearsal {
 
     fn submit(&mut self, cause: Cause) -> Result<Arc<Answer>, Problem> {
         self.inputs += 1;
-        let key = InputKey::parse(&format!("step-{}", self.inputs));
-        let key = key.map_err(|problem| Problem::bad_request("bad_key", problem))?;
-        let input = Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace: None };
+        let input = self.input(&format!("step-{}", self.inputs), cause)?;
         Ok(self.engine.call(input)?.answer)
+    }
+
+    fn input(&self, key: &str, cause: Cause) -> Result<Input, Problem> {
+        let key = InputKey::parse(key).map_err(|problem| Problem::bad_request("bad_key", problem))?;
+        Ok(Input { tenant: self.tenant.clone(), key, cause, expected: None, by: None, trace: None })
     }
 
     fn aside(&mut self, text: String) {
@@ -263,14 +266,27 @@ impl Rehearsal {
     fn log(&self) -> Result<Vec<Entry>, Problem> {
         let Some(session) = self.session()? else { return Ok(Vec::new()) };
         let (tenant, instance) = (self.tenant.clone(), session.instance);
-        let query = HistoryQuery { tenant, instance, cursor: None, limit: 1000 };
+        let query = HistoryQuery { limit: 1000, ..HistoryQuery::of(tenant, instance) };
         Ok(self.engine.store().history(&query).map_err(EngineError::from)?.data)
+    }
+
+    /// Where a session would begin, before anything has been said.
+    fn begins_in(&self) -> Result<Vec<Arc<str>>, Problem> {
+        let (machine, subject) = (self.machine.name.clone(), Some(self.subject.clone()));
+        let (id, context, start) = (None, Fields::default(), Start::default());
+        let input = self.input("begin", Cause::Create { machine, id, subject, context, start })?;
+        Ok(match &*self.engine.try_creation(&input)?.answer {
+            Answer::Event(answer) => answer.state.split(',').map(Arc::from).collect(),
+            // It takes more than somebody who writes to it has given.
+            Answer::Message(_) | Answer::Refused(_) => Vec::new(),
+        })
     }
 
     fn page(self, frame: Frame, pictures: &Pictures) -> Result<SimulatorPage, Problem> {
         let (session, now) = (self.session()?, self.engine.clock().now());
+        let begins_in = if session.is_none() { self.begins_in()? } else { Vec::new() };
         let waits = session.as_ref().map(|session| waiting_for(&self.machine, session, now));
-        let active = session.as_ref().map(|session| session.configuration.clone()).unwrap_or_default();
+        let active = session.as_ref().map_or(begins_in, |session| session.configuration.clone());
         let timers = waits.iter().flat_map(|waits| &waits.timers);
         let timers =
             timers.map(|due| (due.timer.event().to_string(), When::of(due.timer.deadline, now))).collect();

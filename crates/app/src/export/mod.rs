@@ -161,12 +161,8 @@ fn transitions(
     veil: &Veil,
     take: Take<'_>,
 ) -> Result<ControlFlow<()>, EngineError> {
-    let mut query = HistoryQuery {
-        tenant: wanted.tenant.clone(),
-        instance: of.instance.clone(),
-        cursor: None,
-        limit: PAGE,
-    };
+    let mut query =
+        HistoryQuery { limit: PAGE, ..HistoryQuery::of(wanted.tenant.clone(), of.instance.clone()) };
     loop {
         let page = engine.store().history(&query)?;
         for entry in page.data.iter().filter(|entry| wanted.has(entry.at)) {

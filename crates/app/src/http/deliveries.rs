@@ -21,8 +21,9 @@ use crate::http::request::{self, Asked, Caller, List, Segments};
 /// What did not arrive, as far as is known. What has nowhere to go is no letter yet: a setting is missing.
 const DEAD: [EffectStatus; 2] = [EffectStatus::Dead, EffectStatus::Unknown];
 
+/// An effect as its reader sees it.
 #[derive(Debug, Serialize)]
-struct EffectRow {
+pub struct EffectRow {
     id: String,
     instance: InstanceId,
     machine: MachineName,
@@ -44,7 +45,7 @@ struct EffectRow {
 }
 
 impl EffectRow {
-    fn of(found: OutboxEffect, machines: &Machines, sight: Sight) -> Self {
+    pub fn of(found: OutboxEffect, machines: &Machines, sight: Sight) -> Self {
         let veil = sight.over_any(machines, &found.machine);
         Self {
             id: found.effect.key,

@@ -19,7 +19,7 @@ use store::{HistoryQuery, InstanceQuery, LoadError, Page, PhaseQuery};
 
 use crate::access::Sight;
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments, Trial};
 use crate::http::{App, Shared};
 
 /// A flow with the definition that it is pinned to.
@@ -153,13 +153,15 @@ pub struct CreateBody {
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    Asked(Trial { dry_run }): Asked<Trial>,
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { flow: machine, id, context, booleans, key, by } = body;
     definition(&app, &machine)?;
     let start = Start { booleans, ..Start::default() };
+    let key = if dry_run { caller.key_or_fresh(key) } else { key };
     let input = caller.input("key", key, by, Cause::Create { machine, id, subject: None, context, start })?;
-    let submitted = app.submit(input).await?;
+    let submitted = app.create(input, dry_run).await?;
     let answer = match &*submitted.answer {
         Answer::Event(answer) => answer,
         Answer::Refused(refusal) => {
@@ -170,6 +172,9 @@ pub async fn create(
         Answer::Message(_) => return Err(Problem::internal()),
     };
     let answered = FlowAnswered::of(answer, None).ok_or_else(Problem::internal)?;
+    if dry_run {
+        return Ok(answered.dry_run());
+    }
     let mut response = answered.submitted(201, &submitted);
     let location = format!("/v1/flows/{}", request::segment(answer.id.as_str()));
     if let Ok(location) = HeaderValue::try_from(location) {
@@ -466,7 +471,7 @@ pub async fn history(
     app.read(move |app| {
         let found = Found::load(app, &caller.tenant, &id)?;
         let veil = caller.sight().over(app.engine.machines(), &found.snapshot);
-        let query = HistoryQuery { tenant: caller.tenant, instance: id, cursor: page.cursor, limit };
+        let query = HistoryQuery { cursor: page.cursor, limit, ..HistoryQuery::of(caller.tenant, id) };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, |entry| EntryView::from(veil.entry(entry))), None))
     })

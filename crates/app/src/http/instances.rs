@@ -6,23 +6,22 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use engine::{Engine, EngineError, replay};
-use kernel::commit::{Answer, Entry, EntryCause};
+use kernel::commit::{Answer, Entry, EntryCause, EventAnswer};
 use kernel::conversation::{Candidate, Message, MessageOutcome, Why};
 use kernel::decide::{WaitingFor, waiting_for};
 use kernel::diagnostic::nearest;
-use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject};
+use kernel::id::{DefinitionHash, InputKey, InstanceId, MachineName, Revision, Subject, TenantId};
 use kernel::input::{CallOutcome, Cause, Fields, Start};
 use kernel::looping::Looping;
-use kernel::machine::Machine;
 use kernel::snapshot::{BroughtIn, Snapshot, Stuck, Timer};
 use kernel::time::{Delay, Timestamp};
 use serde::{Deserialize, Serialize};
-use store::{HistoryQuery, InstanceQuery};
+use store::{HistoryQuery, InstanceQuery, Page};
 
 use crate::access::Sight;
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments};
-use crate::http::{Shared, answered};
+use crate::http::request::{self, Asked, Body, Caller, List, PageQuery, Segments, Trial};
+use crate::http::{App, Shared, answered};
 use crate::receipts;
 
 /// An instance as its reader sees it.
@@ -111,9 +110,18 @@ pub struct CreateBody {
     by: Option<String>,
 }
 
+/// What a creation would have got.
+#[derive(Serialize)]
+struct Tried<'a> {
+    #[serde(flatten)]
+    answer: &'a EventAnswer,
+    dry_run: bool,
+}
+
 pub async fn create(
     State(app): State<Shared>,
     caller: Caller,
+    Asked(Trial { dry_run }): Asked<Trial>,
     Body(body): Body<CreateBody>,
 ) -> Result<Response, Problem> {
     let CreateBody { machine, id, subject, context, key, by } = body;
@@ -121,13 +129,13 @@ pub async fn create(
         let detail = format!("`{machine}` is the server's own: nobody else creates its instances");
         return Err(Problem::forbidden("own_machine", detail));
     }
-    let input = caller.input(
-        "key",
-        key,
-        by,
-        Cause::Create { machine, id, subject, context, start: Start::default() },
-    )?;
-    let submitted = app.submit(input).await?;
+    let cause = Cause::Create { machine, id, subject, context, start: Start::default() };
+    let key = if dry_run { caller.key_or_fresh(key) } else { key };
+    let input = caller.input("key", key, by, cause)?;
+    let submitted = app.create(input, dry_run).await?;
+    if let (true, Answer::Event(answer)) = (dry_run, &*submitted.answer) {
+        return Ok(request::json(200, &Tried { answer, dry_run }, None));
+    }
     let mut response = answered(&submitted);
     if matches!(&*submitted.answer, Answer::Event(_)) {
         *response.status_mut() = StatusCode::CREATED;
@@ -161,20 +169,21 @@ pub async fn show(
     .await
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    machine: Option<MachineName>,
-    state: Option<String>,
-    subject: Option<Subject>,
-    closed: Option<bool>,
-    expiring_within: Option<Delay>,
+    pub machine: Option<MachineName>,
+    pub state: Option<String>,
+    pub subject: Option<Subject>,
+    pub subject_contains: Option<String>,
+    pub closed: Option<bool>,
+    pub expiring_within: Option<Delay>,
     #[serde(default)]
-    stuck: bool,
+    pub stuck: bool,
     #[serde(default)]
-    looping: bool,
-    cursor: Option<String>,
-    limit: Option<usize>,
+    pub looping: bool,
+    pub cursor: Option<String>,
+    pub limit: Option<usize>,
 }
 
 pub async fn list(
@@ -182,44 +191,53 @@ pub async fn list(
     caller: Caller,
     Asked(asked): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    if let Some(name) = &asked.machine {
-        let machines = app.engine.machines();
-        let (all, own) = (machines.current(name)?, machines.current_for(&caller.tenant, name)?);
-        let state = asked.state.as_deref();
-        state.map_or(Ok(()), |state| known_states(&all, state).or_else(|_| known_states(&own, state)))?;
-    }
     let sight = caller.sight();
-    let tenant = match &asked.machine {
-        Some(machine) if receipts::is_receipts(machine) => caller.tenant.receipts(),
-        _ => caller.tenant,
-    };
-    let query = InstanceQuery {
-        machine: asked.machine,
-        state: asked.state,
-        subject: asked.subject,
-        closed: asked.closed,
-        due_before: asked.expiring_within.map(|within| app.engine.clock().now().plus(within)),
-        stuck_by: asked.stuck.then(|| app.engine.stuck_by()),
-        looping_at: asked.looping.then(|| app.engine.clock().now()),
-        cursor: asked.cursor,
-        limit: request::limit(asked.limit)?,
-        ..InstanceQuery::of(tenant)
-    };
     app.read(move |app| {
-        let page = app.engine.store().instances(&query).map_err(EngineError::from)?;
+        let page = listed(app, caller.tenant, asked)?;
         let list = List::of(page, |snapshot| InstanceView::of(&app.engine, &snapshot, sight));
         Ok(request::json(200, &list, None))
     })
     .await
 }
 
-/// Every path of a configuration must be a state of the machine, or nothing would ever be found.
-fn known_states(machine: &Machine, configuration: &str) -> Result<(), Problem> {
-    let known = |path: &&str| machine.chart.by_path(path).is_some();
-    let Some(unknown) = configuration.split(',').find(|path| !known(path)) else { return Ok(()) };
-    let paths = machine.chart.states.iter().skip(1).map(|state| &*state.path);
+/// The instances that are asked for.
+pub fn listed(app: &App, tenant: TenantId, asked: ListQuery) -> Result<Page<Snapshot>, Problem> {
+    if let Some(name) = &asked.machine {
+        app.engine.machines().current(name)?;
+        asked.state.as_ref().map_or(Ok(()), |states| known_states(app, &tenant, name, states))?;
+    }
+    let now = app.engine.clock().now();
+    let tenant = match &asked.machine {
+        Some(machine) if receipts::is_receipts(machine) => tenant.receipts(),
+        _ => tenant,
+    };
+    let query = InstanceQuery {
+        machine: asked.machine,
+        state: asked.state,
+        subject: asked.subject,
+        subject_contains: asked.subject_contains.filter(|part| !part.is_empty()),
+        closed: asked.closed,
+        due_before: asked.expiring_within.map(|within| now.plus(within)),
+        stuck_by: asked.stuck.then(|| app.engine.stuck_by()),
+        looping_at: asked.looping.then_some(now),
+        cursor: asked.cursor,
+        limit: request::limit(asked.limit)?,
+        ..InstanceQuery::of(tenant)
+    };
+    Ok(app.engine.store().instances(&query).map_err(EngineError::from)?)
+}
+
+/// Every path of a configuration must be a state of the machine, of some version of it, or nothing would ever be found.
+fn known_states(app: &App, tenant: &TenantId, name: &MachineName, states: &str) -> Result<(), Problem> {
+    let machines = app.engine.machines();
+    let current = machines.current_for(tenant, name)?;
+    let mut known = machines.versions(name);
+    known.push(Arc::clone(&current));
+    let is_known = |path: &&str| known.iter().any(|machine| machine.chart.by_path(path).is_some());
+    let Some(unknown) = states.split(',').find(|path| !is_known(path)) else { return Ok(()) };
+    let paths = current.chart.states.iter().skip(1).map(|state| &*state.path);
     let help = nearest(unknown, paths);
-    let detail = format!("the machine `{}` has no state `{unknown}`; {help}", machine.name);
+    let detail = format!("the machine `{name}` has no state `{unknown}`; {help}");
     Err(Problem::bad_request("unknown_state", detail))
 }
 
@@ -376,7 +394,7 @@ pub async fn history(
     app.read(move |app| {
         let snapshot = app.engine.instance(&caller.tenant, &instance)?;
         let veil = caller.sight().over(app.engine.machines(), &snapshot);
-        let query = HistoryQuery { tenant: caller.tenant, instance, cursor: page.cursor, limit };
+        let query = HistoryQuery { cursor: page.cursor, limit, ..HistoryQuery::of(caller.tenant, instance) };
         let page = app.engine.store().history(&query).map_err(EngineError::from)?;
         Ok(request::json(200, &List::of(page, |entry| EntryView::of(veil.entry(entry), &snapshot)), None))
     })

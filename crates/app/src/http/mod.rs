@@ -6,14 +6,14 @@ pub mod api_keys;
 mod backup;
 mod channels;
 mod clarifications;
-mod deliveries;
+pub mod deliveries;
 mod diagrams;
 mod diff;
 mod export;
 pub mod flows;
 mod identify;
 mod imports;
-mod instances;
+pub mod instances;
 mod keys;
 mod machines;
 mod messages;
@@ -204,6 +204,14 @@ impl App {
         });
         // Advice that panicked is no reason to lose the message.
         advised.await.unwrap_or(input)
+    }
+
+    /// Takes a creation, or says what would come of it.
+    pub async fn create(self: &Arc<Self>, input: Input, dry_run: bool) -> Result<Submitted, Problem> {
+        match dry_run {
+            true => self.read(move |app| Ok(app.engine.try_creation(&input)?)).await,
+            false => self.submit(input).await,
+        }
     }
 
     /// `read`, for what takes a while: a few at a time, and only as long as somebody waits for it.

@@ -18,10 +18,11 @@ const ADMIN: Option<Scope> = Some(Scope::Admin);
 const ANYBODY: Option<Scope> = None;
 
 /// Pages for people: method, path, and what a key has to open. They are not in the document.
-const PAGES: [(&str, &str, Option<Scope>); 14] = [
+const PAGES: [(&str, &str, Option<Scope>); 15] = [
     ("get", "/", READ),
     ("get", "/instances", READ),
     ("get", "/instances/{id}", READ),
+    ("get", "/instances/{id}/deliveries", READ),
     ("get", "/flows", READ),
     ("get", "/flows/{id}", READ),
     ("get", "/machines", READ),
@@ -57,7 +58,7 @@ const ROUTES: [(&str, &str, Option<Scope>, &str, &str); 71] = [
         "get",
         "/v1/instances",
         READ,
-        "List instances: machine, state, subject, closed, stuck, looping, expiring_within, cursor, limit",
+        "List instances: machine, state, subject, subject_contains, closed, stuck, looping, expiring_within, cursor, limit",
         "",
     ),
     (

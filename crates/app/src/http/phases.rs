@@ -22,7 +22,7 @@ use store::{PhaseLine, PhaseQuery};
 use crate::http::Shared;
 use crate::http::flows::{self, FlowAnswered, Found};
 use crate::http::problem::Problem;
-use crate::http::request::{self, Asked, Body, Caller, List, Segments};
+use crate::http::request::{self, Asked, Body, Caller, List, Segments, Trial};
 
 /// A phase as it stands in lists. The token of a lease is the worker's alone.
 #[derive(Debug, Serialize)]
@@ -107,13 +107,6 @@ pub async fn list(
     .await
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ActQuery {
-    #[serde(default)]
-    dry_run: bool,
-}
-
 /// Who does it under which key. All else is what comes with the action, which is for the flow to judge: it knows what
 /// each action takes, and says what was meant.
 #[derive(Debug, Deserialize)]
@@ -132,13 +125,13 @@ struct Deed {
     dry_run: bool,
 }
 
-type Parts = (Result<Asked<ActQuery>, Problem>, Result<Body<ActBody>, Problem>);
+type Parts = (Result<Asked<Trial>, Problem>, Result<Body<ActBody>, Problem>);
 
 pub async fn act(
     State(app): State<Shared>,
     Segments((instance, phase, action)): Segments<(InstanceId, String, String)>,
     caller: Caller,
-    asked: Result<Asked<ActQuery>, Problem>,
+    asked: Result<Asked<Trial>, Problem>,
     body: Result<Body<ActBody>, Problem>,
 ) -> Result<Response, Problem> {
     let deed = || {
@@ -153,7 +146,7 @@ pub async fn control(
     State(app): State<Shared>,
     Segments((instance, control)): Segments<(InstanceId, String)>,
     caller: Caller,
-    asked: Result<Asked<ActQuery>, Problem>,
+    asked: Result<Asked<Trial>, Problem>,
     body: Result<Body<ActBody>, Problem>,
 ) -> Result<Response, Problem> {
     let deed = known_control(&control).map(|control| {
@@ -199,7 +192,7 @@ async fn take(
     let now = app.engine.clock().now();
     let plain = |problem: Problem| problem.of_flow(Fields::new(), None, now);
     let deed = deed.map_err(plain)?;
-    let Asked(ActQuery { dry_run }) = asked.map_err(plain)?;
+    let Asked(Trial { dry_run }) = asked.map_err(plain)?;
     let Body(ActBody { key, by, payload }) = body.map_err(plain)?;
     let deed = Deed { dry_run, ..deed };
     let tenant = caller.tenant.clone();

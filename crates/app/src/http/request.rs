@@ -304,6 +304,14 @@ pub fn json(status: u16, body: &impl Serialize, revision: Option<Revision>) -> R
     response
 }
 
+/// Whether it is only asked what would come of it.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trial {
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// Which page of a list is asked for.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

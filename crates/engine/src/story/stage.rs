@@ -340,10 +340,8 @@ impl Stage {
 
     fn log(&self, instance: &InstanceId) -> Result<Vec<Entry>, String> {
         let query = HistoryQuery {
-            tenant: TenantId::default_tenant(),
-            instance: instance.clone(),
-            cursor: None,
             limit: HISTORY_MAX,
+            ..HistoryQuery::of(TenantId::default_tenant(), instance.clone())
         };
         let page = self.store.history(&query).map_err(|error| error.to_string())?;
         Ok(page.data)

@@ -88,8 +88,7 @@ impl World {
     }
 
     pub fn history(&self, instance: &InstanceId) -> Vec<Entry> {
-        let query =
-            HistoryQuery { tenant: tenant(), instance: instance.clone(), cursor: None, limit: 10_000 };
+        let query = HistoryQuery { limit: 10_000, ..HistoryQuery::of(tenant(), instance.clone()) };
         self.store.history(&query).unwrap().data
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn loaded(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> O
 }
 
 pub(super) fn history(store: &dyn Store, tenant: &TenantId, id: &InstanceId) -> Vec<Entry> {
-    let query = HistoryQuery { tenant: tenant.clone(), instance: id.clone(), cursor: None, limit: 10_000 };
+    let query = HistoryQuery { limit: 10_000, ..HistoryQuery::of(tenant.clone(), id.clone()) };
     store.history(&query).expect("history can be read").data
 }
 

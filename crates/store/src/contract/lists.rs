@@ -29,7 +29,7 @@ pub(super) fn all_pages<T>(
     }
 }
 
-pub fn history_is_oldest_first_and_pages(open: Open<'_>) {
+pub fn history_is_read_from_either_end_and_pages(open: Open<'_>) {
     let store = open();
     let mut expected = Vec::new();
     let mut last = None;
@@ -46,11 +46,38 @@ pub fn history_is_oldest_first_and_pages(open: Open<'_>) {
         let other = Draft::creation(&format!("other-{number}"));
         committed(&*store, other);
     }
-    let query = |limit, cursor| HistoryQuery { tenant: tenant("t"), instance: id("a"), cursor, limit };
+    let query = |limit, cursor| HistoryQuery { cursor, limit, ..HistoryQuery::of(tenant("t"), id("a")) };
     let (sizes, entries) = all_pages(|cursor| store.history(&query(2, cursor)));
     assert_eq!((sizes, entries), (vec![2, 2, 1], expected.clone()));
     let (sizes, entries) = all_pages(|cursor| store.history(&query(5, cursor)));
+    assert_eq!((sizes, entries), (vec![5], expected.clone()));
+    let back = |limit, cursor| HistoryQuery { newest_first: true, ..query(limit, cursor) };
+    let second = store.history(&query(2, None)).expect("history can be read").next;
+    let before = store.history(&back(5, second)).expect("history can be read");
+    assert_eq!((before.data, before.next), (expected[..1].to_vec(), None), "what comes before a place");
+    expected.reverse();
+    let (sizes, entries) = all_pages(|cursor| store.history(&back(2, cursor)));
+    assert_eq!((sizes, entries), (vec![2, 2, 1], expected.clone()));
+    let (sizes, entries) = all_pages(|cursor| store.history(&back(5, cursor)));
     assert_eq!((sizes, entries), (vec![5], expected));
+}
+
+/// Longer than what any backend takes at once.
+pub fn a_long_history_is_whole_from_either_end(open: Open<'_>) {
+    let store = open();
+    let mut last = committed(&*store, Draft::creation("a"));
+    for _ in 0..150 {
+        last = committed(&*store, Draft::change(&last));
+    }
+    for newest_first in [false, true] {
+        let of = HistoryQuery { newest_first, limit: 70, ..HistoryQuery::of(tenant("t"), id("a")) };
+        let (sizes, entries) = all_pages(|cursor| store.history(&HistoryQuery { cursor, ..of.clone() }));
+        let mut revisions: Vec<u64> = entries.iter().map(|entry| entry.revision.0).collect();
+        if newest_first {
+            revisions.reverse();
+        }
+        assert_eq!((sizes, revisions), (vec![70, 70, 11], (1..=151).collect()));
+    }
 }
 
 fn ids(store: &dyn Store, query: &InstanceQuery) -> Vec<String> {
@@ -72,7 +99,13 @@ pub fn instances_filter_and_page(open: Open<'_>) {
     committed(&*store, Draft::creation("g").at(5_000).machine("two").state("p.x.ones,p.y.one"));
 
     type Narrow = fn(&mut InstanceQuery);
-    let cases: [(Narrow, &[&str]); 20] = [
+    let cases: [(Narrow, &[&str]); 26] = [
+        (|q| q.subject_contains = Some("n".into()), &["b", "a"]),
+        (|q| q.subject_contains = Some("ana".into()), &["b", "a"]),
+        (|q| q.subject_contains = Some("anna".into()), &[]),
+        (|q| q.subject_contains = Some("N".into()), &[]),
+        (|q| q.subject_contains = Some("%".into()), &[]),
+        (|q| (q.subject_contains, q.closed) = (Some("an".into()), Some(true)), &["a"]),
         (|q| q.machine = Some(machine("two")), &["g", "f"]),
         (|q| q.state = Some("p".into()), &["g", "f"]),
         (|q| q.state = Some("p.x.one".into()), &["f"]),
@@ -159,12 +192,14 @@ pub fn an_unknown_cursor_is_beyond_the_end(open: Open<'_>) {
     committed(&*store, Draft::creation("a").session("ana", 1).asks("a:1"));
     let cursor = Some("no cursor of ours".to_owned());
     let entries = store.history(&HistoryQuery {
-        tenant: tenant("t"),
-        instance: id("a"),
         cursor: cursor.clone(),
         limit: 5,
+        ..HistoryQuery::of(tenant("t"), id("a"))
     });
     assert_eq!(entries.map(|page| page.data), Ok(vec![]));
+    let of = HistoryQuery::of(tenant("t"), id("a"));
+    let back = store.history(&HistoryQuery { newest_first: true, cursor: cursor.clone(), ..of });
+    assert_eq!(back.map(|page| page.data), Ok(vec![]));
     let questions = store.clarifications(&ClarificationQuery {
         tenant: tenant("t"),
         status: None,

@@ -85,6 +85,9 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
     if let Some(subject) = &query.subject {
         wanted.also("t.subject = ?", [Given::text(subject.as_str())]);
     }
+    if let Some(part) = &query.subject_contains {
+        wanted.also("strpos(t.subject, ?) > 0", [Given::text(part)]);
+    }
     for state in query.states() {
         // `state` holds the paths with commas between them; one of them is this, or begins with this and a dot.
         wanted.also(
@@ -140,18 +143,20 @@ pub(super) fn history(link: &Link, query: &HistoryQuery) -> Result<Listed<Page<E
         "t.owner = (SELECT i.number FROM instances AS i WHERE i.tenant = ? AND i.id = ?)",
         [Given::text(tenant), Given::text(instance)],
     );
-    if let Some(cursor) = &query.cursor {
-        wanted.also("t.seq > ?", [Given::Integer(cursor.parse().unwrap_or(i64::MAX))]);
+    let (order, is_behind) =
+        if query.newest_first { ("t.seq DESC", "t.seq < ?") } else { ("t.seq", "t.seq > ?") };
+    if let Some(behind) = query.behind() {
+        wanted.also(is_behind, [Given::Integer(behind)]);
     }
     let list = List {
         tenant,
         select: ENTRIES.pg_select("seq", &[]),
         table: &ENTRIES,
         wanted,
-        order: "t.seq",
+        order,
         limit: query.limit,
         resume: |wanted: &mut Conditions, last: &Record<'_>| {
-            wanted.also("t.seq > ?", [Given::Integer(last.number())])
+            wanted.also(is_behind, [Given::Integer(last.number())])
         },
     };
     let (found, damaged) = list.read(link, |record| record.reveal::<Entry>(link), |_| true)?;

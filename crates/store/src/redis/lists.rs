@@ -83,23 +83,20 @@ impl RedisStore {
 
     pub(super) fn list_history(&self, query: &HistoryQuery) -> Result<Page<Entry>, Failure> {
         let mut page = Page { data: Vec::new(), next: None };
-        let mut after: i64 = match query.cursor.as_deref().map(str::parse) {
-            None => 0,
-            Some(Ok(number)) => number,
-            Some(Err(_)) => return Ok(page),
-        };
+        // Numbers begin with 1, so below zero is before all of them.
+        let mut behind = query.behind().unwrap_or(-1);
         let mut sieve = Sieve::default();
         let mut last = 0;
         'pages: loop {
-            let packed = Packer::array_of(4, |p| {
+            let packed = Packer::array_of(5, |p| {
                 p.text(&escaped(query.tenant.as_str())).text(&escaped(query.instance.as_str()));
-                p.number(after).number(RECORDS as i64);
+                p.number(behind).number(RECORDS as i64).flag(query.newest_first);
             });
             let call = self.call(self.keys().bucket_of(&query.tenant), &script::HISTORY, packed);
             let mut lines = value::list(self.ask_one(call)?)?.into_iter();
             let is_last = lines.len() < RECORDS * 3;
             while let (Some(number), Some(receipt), Some(line)) = (lines.next(), lines.next(), lines.next()) {
-                after = value::number(number)?;
+                behind = value::number(number)?;
                 let receipt = value::text(receipt)?;
                 let entry = match value::optional_bytes(line)? {
                     Some(line) => {
@@ -115,7 +112,7 @@ impl RedisStore {
                     break 'pages;
                 }
                 page.data.push(entry);
-                last = after;
+                last = behind;
             }
             if is_last {
                 break;
@@ -290,6 +287,7 @@ fn may_match(query: &InstanceQuery, head: &Head) -> bool {
     let (wake_at, looping_until) = (head.12, head.13);
     is(query.machine.as_ref().map(|machine| machine.as_str()), Some(machine))
         && is(query.subject.as_ref().map(|subject| subject.as_str()), subject)
+        && query.has_part(subject)
         && query.states().all(|wanted| state.split(',').any(|path| is_within(path, wanted)))
         && query.closed.is_none_or(|closed| closed == closure.is_some())
         && query.due_before.is_none_or(|limit| wake_at.is_some_and(|due| due < limit.as_millis()))

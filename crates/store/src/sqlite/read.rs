@@ -131,6 +131,9 @@ fn instance_conditions(query: &InstanceQuery) -> Conditions {
     if let Some(subject) = &query.subject {
         wanted.also("t.subject = ?", [text(subject.as_str())]);
     }
+    if let Some(part) = &query.subject_contains {
+        wanted.also("instr(t.subject, ?) > 0", [text(part)]);
+    }
     for state in query.states() {
         // `state` holds the paths with commas between them; one of them is this, or begins with this and a dot.
         wanted.also(
@@ -243,12 +246,13 @@ pub(super) fn history(
         "t.owner = (SELECT row FROM instances WHERE tenant = ? AND id = ?)",
         vec![Value::Text(query.tenant.to_string()), Value::Text(query.instance.to_string())],
     );
-    if let Some(cursor) = &query.cursor {
-        let after = cursor.parse().unwrap_or(i64::MAX);
-        wanted.also("t.seq > ?", [Value::Integer(after)]);
+    let (order, is_behind) =
+        if query.newest_first { ("t.seq DESC", "t.seq < ?") } else { ("t.seq", "t.seq > ?") };
+    if let Some(behind) = query.behind() {
+        wanted.also(is_behind, [Value::Integer(behind)]);
     }
     let Part { mut records, has_more, damaged, locked } =
-        listed(connection, (&LOG, secrets), &wanted, "t.seq", query.limit, |_| true)?;
+        listed(connection, (&LOG, secrets), &wanted, order, query.limit, |_| true)?;
     if let Some(locked) = locked {
         return Err(Fault::Locked(locked));
     }

@@ -102,7 +102,7 @@ fn assert_corrupt<T: std::fmt::Debug>(found: Result<T, LoadError>, record: &str)
 }
 
 fn log_of(t: &TenantId) -> HistoryQuery {
-    HistoryQuery { tenant: t.clone(), instance: id("a"), cursor: None, limit: 10 }
+    HistoryQuery { limit: 10, ..HistoryQuery::of(t.clone(), id("a")) }
 }
 
 fn questions_of(t: &TenantId) -> ClarificationQuery {

@@ -15,7 +15,7 @@ use store::{CommitError, LoadError, Outcome, PostgresStore, Store};
 use super::server::{Database, with_client};
 
 fn history_length(store: &dyn Store, of: &str) -> usize {
-    let query = HistoryQuery { tenant: tenant("t"), instance: id(of), cursor: None, limit: 10_000 };
+    let query = HistoryQuery { limit: 10_000, ..HistoryQuery::of(tenant("t"), id(of)) };
     store.history(&query).expect("the history can be read").data.len()
 }
 

@@ -182,13 +182,11 @@ impl Pair {
                 let page =
                     self.both("instances", |store| store.instances(&query)).expect("the model answers");
                 for snapshot in &page.data {
-                    let query = HistoryQuery {
-                        tenant: of.clone(),
-                        instance: snapshot.instance.clone(),
-                        cursor: None,
-                        limit: 100,
-                    };
-                    self.same("history", |store| store.history(&query).map(|page| page.data));
+                    for newest_first in [false, true] {
+                        let of = HistoryQuery::of(of.clone(), snapshot.instance.clone());
+                        let query = HistoryQuery { newest_first, ..of };
+                        self.same("history", |store| store.history(&query).map(|page| page.data));
+                    }
                 }
             }
             let all = PhaseQuery { limit, ..PhaseQuery::of(of.clone()) };

@@ -94,7 +94,7 @@ fn path_of(id: &str) -> String {
 }
 
 /// The object that an option gives: as JSON, or the name of a file that has it behind an `@`.
-fn object(option: &str, given: &str) -> Result<Map<String, Value>, Failure> {
+pub(super) fn object(option: &str, given: &str) -> Result<Map<String, Value>, Failure> {
     let text = match given.strip_prefix('@') {
         None => given.to_owned(),
         Some(file) => std::fs::read_to_string(file)

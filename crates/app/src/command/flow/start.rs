@@ -27,18 +27,19 @@ pub(super) struct StartArgs {
     /// Who begins it
     #[arg(long)]
     by: Option<String>,
-    /// The key of this input; a repeat of it gets the first answer [default: a fresh one]
+    /// Only say what would come of it
     #[arg(long)]
+    dry_run: bool,
+    /// The key of this input; a repeat of it gets the first answer [default: a fresh one]
+    #[arg(long, conflicts_with = "dry_run")]
     key: Option<String>,
     #[command(flatten)]
     server: ServerArgs,
 }
 
 pub(super) fn start(args: &StartArgs) -> CommandResult {
-    let mut body = json!({
-        "key": args.key.clone().unwrap_or_else(fresh_trace_id),
-        "flow": args.flow,
-    });
+    let key = args.key.clone().unwrap_or_else(fresh_trace_id);
+    let mut body = json!({ "key": key, "flow": args.flow });
     for (name, value) in [("id", &args.id), ("by", &args.by)] {
         if let Some(value) = value {
             body[name] = json!(value);
@@ -51,14 +52,19 @@ pub(super) fn start(args: &StartArgs) -> CommandResult {
             body[name] = json!(object(option, given)?);
         }
     }
-    let answer = args.server.post("/v1/flows", &body)?;
+    let path = if args.dry_run { "/v1/flows?dry_run=true" } else { "/v1/flows" };
+    let answer = args.server.post(path, &body)?;
     if args.server.json {
         say!("{answer}");
         return Ok(ExitCode::SUCCESS);
     }
     let id = text(&answer["id"]);
-    say!("{id} is {}, {}", text(&answer["status"]), percent(&answer["progress"]));
+    let is = if args.dry_run { "would be" } else { "is" };
+    say!("{id} {is} {}, {}", text(&answer["status"]), percent(&answer["progress"]));
     tell_moves(&answer, "");
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
     say!("`statewright flow watch {id}` shows how it goes on");
     Ok(ExitCode::SUCCESS)
 }

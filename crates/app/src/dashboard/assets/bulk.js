@@ -34,7 +34,7 @@ new MutationObserver(show).observe(document.getElementById("rows"), { childList:
 async function found() {
   const filter = new URLSearchParams(location.search);
   const query = new URLSearchParams({ limit: "1000" });
-  for (const name of ["machine", "state", "subject", "expiring_within"]) if (filter.get(name)) query.set(name, filter.get(name));
+  for (const name of ["machine", "state", "subject", "subject_contains", "expiring_within"]) if (filter.get(name)) query.set(name, filter.get(name));
   if (filter.get("life")) query.set("closed", filter.get("life") === "closed");
   if (filter.get("only")) query.set(filter.get("only"), "true");
   const answer = await fetch(`/v1/instances?${query}`);

@@ -1,10 +1,14 @@
-// A conversation that is tried out: every step is added to those before, and all of them are played by the server.
+// A conversation that is tried out: every step is added to those before, and all of them are played by the server. What
+// was said stays with the tab, so that a page that is loaded again goes on where it was.
 
 import { swap } from "./live.js";
 
 const root = document.querySelector("[data-simulator]");
 const trouble = document.getElementById("trouble");
+// The server's clock, as the page came.
+const [fresh, loaded] = [Date.parse(root.dataset.began), performance.now()];
 const locale = document.getElementById("locale");
+const kept = `conversation ${location.pathname}`;
 let steps = [];
 
 async function play(next) {
@@ -21,9 +25,20 @@ async function play(next) {
   }
   trouble.textContent = "";
   steps = next;
+  sessionStorage.setItem(kept, JSON.stringify({ ...conversation, began: root.dataset.began }));
+  if (!steps.length) sessionStorage.removeItem(kept);
   swap(page);
   const chat = document.getElementById("chat");
   chat.scrollTop = chat.scrollHeight;
+}
+
+/** Plays once more what was said before the page was loaded again. */
+function resume() {
+  const before = JSON.parse(sessionStorage.getItem(kept) ?? "null");
+  if (!before) return;
+  root.dataset.began = before.began;
+  if (locale && before.locale) locale.value = before.locale;
+  queue(() => before.steps);
 }
 
 let last = Promise.resolve();
@@ -55,9 +70,13 @@ form("advance", (one) => ({ advance: one.elements.namedItem("by").value }));
 form("event", (one) => ({ event: one.elements.namedItem("event").value }));
 document.getElementById("photo").addEventListener("click", () => add({ photo: "https://example.org/photo.jpg" }));
 document.getElementById("back").addEventListener("click", () => queue(() => steps.slice(0, -1)));
-document.getElementById("anew").addEventListener("click", () => queue(() => []));
+document.getElementById("anew").addEventListener("click", () => queue(() => {
+  root.dataset.began = new Date(fresh + performance.now() - loaded).toISOString();
+  return [];
+}));
 locale?.addEventListener("change", () => queue(() => steps));
 document.getElementById("buttons").addEventListener("click", (event) => {
   const id = event.target.dataset.press;
   if (id !== undefined) add({ press: id });
 });
+resume();
