@@ -1,10 +1,11 @@
 //! The end of a log: the newest entries of an instance, from wherever somebody looks back.
 //!
-//! However long a log is, as much of it is read as is wanted; only who looks back from a revision that is long past has
-//! what came after it passed over.
+//! However long a log is, as much of it is read as is wanted; only who looks back from a revision that is past has what
+//! lies between it and the nearer end passed over.
 
 use engine::{Engine, EngineError};
 use kernel::commit::Entry;
+use kernel::id::Revision;
 use kernel::snapshot::Snapshot;
 use store::{HistoryQuery, Page};
 
@@ -25,31 +26,39 @@ pub fn back_from(
     let of = HistoryQuery::of(snapshot.tenant.clone(), snapshot.instance.clone());
     let query = HistoryQuery { newest_first: true, cursor, limit, ..of };
     let page = engine.store().history(&query)?;
-    if !is_first || page.data.first().is_none_or(|newest| newest.revision <= snapshot.revision) {
-        return Ok(page);
-    }
-    match pass_over(engine, snapshot, query.clone())? {
+    let newest = page.data.first().map(|entry| entry.revision).filter(|newest| *newest > snapshot.revision);
+    let Some(newest) = newest.filter(|_| is_first) else { return Ok(page) };
+    // From whichever end is nearer.
+    let is_nearer_the_end = newest.0 / 2 <= snapshot.revision.0;
+    let of = HistoryQuery { newest_first: is_nearer_the_end, ..query.clone() };
+    match place_of(engine, snapshot.revision, of)? {
         None => Ok(Page { data: Vec::new(), next: None }),
         cursor => Ok(engine.store().history(&HistoryQuery { cursor, ..query })?),
     }
 }
 
-/// The cursor behind the entries that are newer than the snapshot; `None` if no entry is older.
-fn pass_over(
+/// The cursor between the entries up to a revision and those that are newer; `None` if there are not both.
+fn place_of(
     engine: &Engine,
-    snapshot: &Snapshot,
+    revision: Revision,
     mut query: HistoryQuery,
 ) -> Result<Option<String>, EngineError> {
     loop {
         query.limit = PASSED_OVER;
         let page = engine.store().history(&query)?;
-        let newer = page.data.iter().take_while(|entry| entry.revision > snapshot.revision).count();
-        if newer == 0 {
-            return Ok(query.cursor);
-        }
-        if newer < page.data.len() {
-            query.limit = newer;
-            return Ok(engine.store().history(&query)?.next);
+        let is_passed_over = |entry: &&Entry| (entry.revision > revision) == query.newest_first;
+        let passed_over = page.data.iter().take_while(is_passed_over).count();
+        if passed_over < page.data.len() {
+            // A cursor stands behind the last newer entry, whichever way it is come upon.
+            query.limit = if query.newest_first { passed_over } else { passed_over + 1 };
+            let cursor = if query.limit == 0 { query.cursor } else { engine.store().history(&query)?.next };
+            return match cursor {
+                // That is the last entry of all: there is no cursor behind it on this way.
+                None if !query.newest_first => {
+                    place_of(engine, revision, HistoryQuery { newest_first: true, cursor: None, ..query })
+                }
+                cursor => Ok(cursor),
+            };
         }
         query.cursor = page.next;
         if query.cursor.is_none() {
@@ -64,7 +73,7 @@ mod tests {
 
     use engine::{Clock, Machines, Settings};
     use kernel::definition;
-    use kernel::id::{InputKey, InstanceId, MachineName, Revision, TenantId};
+    use kernel::id::{InputKey, InstanceId, MachineName, TenantId};
     use kernel::input::{Cause, Fields, Input, Start};
     use kernel::time::Timestamp;
     use store::{MemoryStore, Store};
@@ -114,12 +123,16 @@ mod tests {
 
     #[test]
     fn whoever_looks_back_from_a_revision_sees_nothing_that_came_later() {
-        let (engine, newest) = with_log_of(2_100);
-        for (revision, expected) in [(1_500, vec![1_500, 1_499]), (7, vec![7, 6]), (1, vec![1])] {
-            let past = Snapshot { revision: Revision(revision), ..newest.clone() };
-            let page = back_from(&engine, &past, None, 2).expect("it can be read");
-            assert_eq!(revisions(&page), expected);
-            assert_eq!(page.next.is_some(), revision > 2);
+        let of_long = [2_099, 1_500, 1_100, 1_051, 1_050, 1_049, 1_001, 1_000, 999, 7, 2, 1];
+        for (entries, revisions_seen) in [(2_100, &of_long[..]), (3, &[2, 1]), (2, &[1])] {
+            let (engine, newest) = with_log_of(entries);
+            for seen in revisions_seen.iter().copied() {
+                let past = Snapshot { revision: Revision(seen), ..newest.clone() };
+                let page = back_from(&engine, &past, None, 2).expect("it can be read");
+                let expected: Vec<u64> = (seen.max(2) - 1..=seen).rev().collect();
+                assert_eq!(revisions(&page), expected, "of {entries}");
+                assert_eq!(page.next.is_some(), seen > 2);
+            }
         }
     }
 }

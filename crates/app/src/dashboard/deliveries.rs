@@ -176,11 +176,12 @@ pub async fn show(
         let query = EffectQuery { instance: Some(id.clone()), cursor: place.cursor(), limit: PAGE, ..of };
         let found = app.engine.store().effects(&query).map_err(EngineError::from)?;
         let pages = place.pages(&format!("/instances/{at}/deliveries"), &[], found.next.as_deref());
+        let what = if found.data.len() == 1 { "delivery" } else { "deliveries" };
         Ok(DeliveriesPage {
             frame,
             id: id.to_string(),
             segment: at,
-            part: format!("{}{} of them, the newest first", pages.said(), found.data.len()),
+            part: format!("{}{} {what}, the newest first", pages.said(), found.data.len()),
             rows: found.data.into_iter().map(|effect| DeliveryRow::of(effect, app, &caller, now)).collect(),
             pages,
         })

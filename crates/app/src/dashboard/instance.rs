@@ -248,11 +248,15 @@ impl Timeline {
             pages.newest = Some(path);
         }
         let is_whole = place.is_first() && page.next.is_none();
-        let way = match (is_whole, &snapshot.flow) {
-            (true, _) => page.data.clone(),
+        let way = match &snapshot.flow {
+            _ if is_whole => page.data.clone(),
             // Of a flow the phases are shown, not the way.
-            (false, Some(_)) => Vec::new(),
-            (false, None) => back_from(&app.engine, snapshot, None, pictures::ENTRIES)?.data,
+            Some(_) => Vec::new(),
+            None if place.is_first() => {
+                let older = back_from(&app.engine, snapshot, page.next, pictures::ENTRIES - SHOWN_MAX)?;
+                [page.data.clone(), older.data].concat()
+            }
+            None => back_from(&app.engine, snapshot, None, pictures::ENTRIES)?.data,
         };
         Ok(Self { entries: page.data, way, pages })
     }
