@@ -377,7 +377,7 @@ fn health_figures_and_documents_are_served() {
     let ready = server.get("/readyz?verbose").json();
     let checks: Vec<(&Value, &Value)> =
         ready["checks"].as_array().unwrap().iter().map(|check| (&check["name"], &check["ok"])).collect();
-    let names = ["store", "timers", "outbox", "disk", "definitions", "migrations"];
+    let names = ["store", "timers", "outbox", "disk", "definitions", "migrations", "instances"];
     assert_eq!(
         checks,
         names.map(|name| json!(name)).iter().map(|name| (name, &json!(true))).collect::<Vec<_>>()

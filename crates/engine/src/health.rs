@@ -66,15 +66,16 @@ impl Engine {
     }
 
     /// How the server stands, without changing anything: the store answers, timers fire, effects go out, the disk has room,
-    /// definitions load, and instances are in states that there are.
+    /// definitions load, and instances are in states that there are and get on.
     pub fn condition(&self) -> Vec<Check> {
-        let checks: [(&'static str, Seen); 6] = [
+        let checks: [(&'static str, Seen); 7] = [
             ("store", |engine| engine.answers().map(|()| "answers".to_owned())),
             ("timers", Self::timers),
             ("outbox", Self::outbox),
             ("disk", Self::disk),
             ("definitions", Self::definitions),
             ("migrations", Self::migrations),
+            ("instances", Self::instances),
         ];
         let run = |(name, check): (&'static str, Seen)| {
             let started = Instant::now();
@@ -126,7 +127,7 @@ impl Engine {
     }
 
     fn migrations(&self) -> Result<String, String> {
-        let statistics = self.figures.now().map_err(|error| error.to_string())?;
+        let (statistics, _) = self.statistics().map_err(|error| error.to_string())?;
         let machines = self.machines.all();
         let unmapped = machines.iter().flat_map(|machine| {
             let states = unmapped(machine, &self.machines, &statistics);
@@ -135,6 +136,19 @@ impl Engine {
         match unmapped.collect::<Vec<_>>().as_slice() {
             [] => Ok("every instance is in a state that there is".to_owned()),
             states => Err(format!("open in states that are no more: {}", some_of(states))),
+        }
+    }
+
+    fn instances(&self) -> Result<String, String> {
+        let (standings, _) = self.standings().map_err(|error| error.to_string())?;
+        let machines = standings.by_machine();
+        let stuck = machines.iter().flat_map(|(machine, standing)| {
+            let why = standing.stuck.iter();
+            why.map(move |(why, count)| format!("{count} of {machine} ({})", why.as_str().replace('_', " ")))
+        });
+        match stuck.collect::<Vec<_>>().as_slice() {
+            [] => Ok("none is stuck".to_owned()),
+            stuck => Err(format!("stuck: {}", some_of(stuck))),
         }
     }
 
@@ -218,7 +232,7 @@ mod tests {
 
     #[test]
     fn what_is_late_and_what_does_not_load_is_told() {
-        let source = "machine: m\ninitial: a\nafter: { 1m: b }\nstates: { a: {}, b: {} }\n";
+        let source = "machine: m\ninitial: a\nafter: { 1m: b }\nstates: { a: {}, b: { on: { back: a } } }\n";
         let machine = Arc::new(definition::load(source).0.unwrap());
         let later = definition::load(&format!("{source}version: 2\n")).0.unwrap();
         let (store, clock) = (Arc::new(MemoryStore::new()), Clock::virtual_at(Timestamp::from_millis(0)));
@@ -246,6 +260,7 @@ mod tests {
         let told = [
             ("timers", "a timer has been due for 1h and does not fire".to_owned()),
             ("definitions", "this release does not accept m 2".to_owned()),
+            ("instances", "stuck: 1 of m (overdue)".to_owned()),
         ];
         assert_eq!(problems(&engine), told);
         let again = Machines::from_store(&*store).unwrap();

@@ -32,6 +32,7 @@ pub mod withdraw;
 use std::fmt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 use kernel::commit::Answer;
@@ -40,8 +41,7 @@ use kernel::id::{InstanceId, MachineName, Subject, TenantId};
 use kernel::input::{Cause, Input};
 use kernel::machine::Machine;
 use kernel::snapshot::{Snapshot, StuckBy};
-use kernel::time::{Delay, Timestamp};
-use store::{CommitError, LoadError, Store};
+use store::{CommitError, LoadError, Standings, Store, StoreStatistics};
 
 pub use breaker::{Admission, Breaker, BreakerSettings, BreakerState, Bucket};
 pub use clock::Clock;
@@ -170,7 +170,8 @@ pub struct Engine {
     clock: Clock,
     metrics: Arc<Metrics>,
     settings: Settings,
-    figures: Arc<Figures>,
+    figures: Arc<Figures<StoreStatistics>>,
+    standings: Arc<Figures<Standings>>,
     feed: Arc<Feed>,
     delivery: Option<Arc<Delivery>>,
     jobs: Option<Sender<Job>>,
@@ -232,10 +233,23 @@ impl Engine {
             delivery.clone(),
             Arc::clone(&feed),
         );
-        let figures = Arc::new(Figures::new(Arc::clone(&store)));
+        let (figures, standings) = figures::of(&store, &clock, settings);
         let thread = spawn(shard, waiting, Arc::clone(&figures));
         let (jobs, thread) = (Some(jobs), Some(thread));
-        Self { store, machines, clock, metrics, settings, figures, feed, delivery, jobs, thread, courier }
+        Self {
+            store,
+            machines,
+            clock,
+            metrics,
+            settings,
+            figures,
+            standings,
+            feed,
+            delivery,
+            jobs,
+            thread,
+            courier,
+        }
     }
 
     /// Says that something in the outbox may be due: one was retried by hand.
@@ -425,17 +439,34 @@ impl Engine {
     /// # Errors
     /// When the store cannot be read.
     pub fn figures(&self) -> Result<String, EngineError> {
-        let statistics = self.figures.now()?;
+        let (statistics, standings) = (self.figures.now()?, self.standings.now()?);
         let waiting = self.jobs.as_ref().map_or(0, Sender::len);
         self.metrics.inputs_waiting.set(i64::try_from(waiting).unwrap_or(i64::MAX));
         self.metrics.streams.set(i64::try_from(self.feed.readers()).unwrap_or(i64::MAX));
         let stored = Stored {
             statistics: &statistics,
+            standings: &standings,
             space: self.store.space(),
             timer_due: self.store.next_due()?,
             effect_due: self.store.next_effect_due()?,
         };
         Ok(self.metrics.render(&stored, self.clock.now()))
+    }
+
+    /// What is stored, as it was counted last, and how long ago: what takes its time may be older, by twenty times of that.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn statistics(&self) -> Result<(Arc<StoreStatistics>, Duration), EngineError> {
+        Ok(self.figures.lately()?)
+    }
+
+    /// How open instances stand, as `statistics` has what is stored.
+    ///
+    /// # Errors
+    /// As `statistics`.
+    pub fn standings(&self) -> Result<(Arc<Standings>, Duration), EngineError> {
+        Ok(self.standings.lately()?)
     }
 
     /// What lands here, as it lands.
@@ -470,9 +501,7 @@ impl Engine {
 
     /// What counts as stuck at this moment.
     pub fn stuck_by(&self) -> StuckBy {
-        let before = |delay: Delay| Timestamp::from_millis(self.clock.now().as_millis() - delay.as_millis());
-        let Settings { silent_after, overdue_after, .. } = self.settings;
-        StuckBy { overdue_since: before(overdue_after), silent_since: before(silent_after) }
+        self.settings.stuck_by(self.clock.now())
     }
 
     /// Answers what is waiting, then stops. Inputs after this are refused.
@@ -488,6 +517,7 @@ impl Engine {
             let _ = thread.join();
         }
         self.figures.end();
+        self.standings.end();
     }
 }
 
@@ -497,7 +527,11 @@ impl Drop for Engine {
     }
 }
 
-fn spawn(mut shard: shard::Shard, waiting: Receiver<Job>, figures: Arc<Figures>) -> JoinHandle<()> {
+fn spawn(
+    mut shard: shard::Shard,
+    waiting: Receiver<Job>,
+    figures: Arc<Figures<StoreStatistics>>,
+) -> JoinHandle<()> {
     std::thread::Builder::new()
         .name("shard".into())
         .spawn(move || {

@@ -221,8 +221,8 @@ mod tests {
     use kernel::definition;
     use kernel::id::{InputKey, TenantId};
     use kernel::input::{Cause, Fields, Input};
-    use kernel::snapshot::Closure;
-    use store::{Space, StoreStatistics};
+    use kernel::snapshot::{Closure, Stuck};
+    use store::{Space, Standing, Standings, StoreStatistics};
 
     use super::table::{FIGURES, Kind};
     use super::*;
@@ -300,8 +300,20 @@ mod tests {
         statistics.effects.insert("dead", 2);
         let due = |ms| Some(Timestamp::from_millis(ms));
         let space = Space { data_bytes: Some(10), log_bytes: Some(4), free_bytes: Some(7) };
-        let stored =
-            Stored { statistics: &statistics, space, timer_due: due(9_000), effect_due: due(20_000) };
+        let mut standings = Standings::default();
+        let stuck = BTreeMap::from([(Stuck::Overdue, 2)]);
+        let standing = Standing { open: 3, looping: 1, stuck };
+        for tenant in ["t", "u"] {
+            let machines = BTreeMap::from([("m".to_owned(), standing.clone())]);
+            standings.tenants.insert(TenantId::parse(tenant).unwrap(), machines);
+        }
+        let stored = Stored {
+            statistics: &statistics,
+            standings: &standings,
+            space,
+            timer_due: due(9_000),
+            effect_due: due(20_000),
+        };
         let text = metrics.render(&stored, Timestamp::from_millis(10_500));
         let told = lines(&text);
         for (name, lines) in &told {
@@ -322,6 +334,9 @@ mod tests {
             "statewright_timer_lateness_seconds_sum 5.0",
             "statewright_store_errors_total{operation=\"load\"} 1",
             "statewright_instances_open{machine=\"m\",state=\"a\"} 3",
+            "statewright_instances_stuck{machine=\"m\",reason=\"overdue\"} 4",
+            "statewright_instances_stuck{machine=\"m\",reason=\"silent\"} 0",
+            "statewright_instances_looping{machine=\"m\"} 2",
             "statewright_effects{status=\"dead\"} 2",
             "statewright_timer_lag_seconds 1.5",
             "statewright_outbox_age_seconds 0.0",

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use kernel::time::Delay;
+use kernel::snapshot::StuckBy;
+use kernel::time::{Delay, Timestamp};
 
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -40,6 +41,12 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What counts as stuck at a moment.
+    pub fn stuck_by(&self, now: Timestamp) -> StuckBy {
+        let before = |delay: Delay| Timestamp::from_millis(now.as_millis() - delay.as_millis());
+        StuckBy { overdue_since: before(self.overdue_after), silent_since: before(self.silent_after) }
+    }
+
     /// Of an engine over a store that nothing is kept of: what it commits has not happened.
     pub fn of_rehearsal() -> Self {
         Self { logs_commits: false, ..Self::default() }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, never, select_biased};
 use kernel::time::{Delay, Timestamp};
 use serde::Serialize;
-use store::Store;
+use store::{Store, StoreStatistics};
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -126,7 +126,7 @@ impl Shard {
         }
     }
 
-    pub fn run(&mut self, waiting: &Receiver<Job>, figures: &Arc<Figures>) {
+    pub fn run(&mut self, waiting: &Receiver<Job>, figures: &Arc<Figures<StoreStatistics>>) {
         let report = self.recover(RECOVERY_MAX);
         figures.tell(report, &self.machines);
         // Whatever was to be delivered when the last server stopped is now, with what the recovery has added.

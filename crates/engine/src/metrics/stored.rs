@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
+use kernel::snapshot::Stuck;
 use kernel::time::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use store::{Space, StoreStatistics};
+use store::{Space, Standings, StoreStatistics};
 
 use super::by_machine::OTHER;
-use super::{Registering, as_gauge};
+use super::{MachineLabels, Registering, as_gauge};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabels {
@@ -24,6 +25,12 @@ struct StatusLabels {
     status: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    machine: String,
+    reason: &'static str,
+}
+
 /// Series of one figure; states are a machine's to name, and several that are active together are one more.
 const SERIES_MAX: usize = 1_000;
 
@@ -31,6 +38,7 @@ const SERIES_MAX: usize = 1_000;
 #[derive(Debug)]
 pub(crate) struct Stored<'s> {
     pub statistics: &'s StoreStatistics,
+    pub standings: &'s Standings,
     pub space: Space,
     /// When the earliest timer and the earliest effect are due.
     pub timer_due: Option<Timestamp>,
@@ -40,6 +48,8 @@ pub(crate) struct Stored<'s> {
 pub(super) struct StoredMetrics {
     open: Family<StateLabels, Gauge>,
     closed: Family<StateLabels, Gauge>,
+    stuck: Family<ReasonLabels, Gauge>,
+    looping: Family<MachineLabels, Gauge>,
     clarifications: Family<StatusLabels, Gauge>,
     effects: Family<StatusLabels, Gauge>,
     quarantined: Gauge,
@@ -56,6 +66,8 @@ impl StoredMetrics {
         Self {
             open: r.add("statewright_instances_open", Family::default()),
             closed: r.add("statewright_instances_closed", Family::default()),
+            stuck: r.add("statewright_instances_stuck", Family::default()),
+            looping: r.add("statewright_instances_looping", Family::default()),
             clarifications: r.add("statewright_clarifications", Family::default()),
             effects: r.add("statewright_effects", Family::default()),
             quarantined: r.add("statewright_quarantined", Gauge::default()),
@@ -68,9 +80,11 @@ impl StoredMetrics {
         }
     }
 
-    pub fn set_now(&self, Stored { statistics, space, timer_due, effect_due }: &Stored<'_>, now: Timestamp) {
+    pub fn set_now(&self, stored: &Stored<'_>, now: Timestamp) {
+        let Stored { statistics, standings, space, timer_due, effect_due } = stored;
         set_states(&self.open, &statistics.open);
         set_states(&self.closed, &statistics.closed);
+        self.set_standings(standings);
         for (status, count) in &statistics.clarifications {
             self.clarifications.get_or_create(&StatusLabels { status }).set(as_gauge(*count));
         }
@@ -89,6 +103,21 @@ impl StoredMetrics {
         let late = |due: &Option<Timestamp>| due.map_or(0, |due| now.since(due).as_millis().max(0));
         self.timer_lag.set(late(timer_due) as f64 / 1_000.0);
         self.outbox_age.set(late(effect_due) as f64 / 1_000.0);
+    }
+
+    /// A machine with open instances has a series for each reason: one that comes and goes would be told as nothing known.
+    fn set_standings(&self, standings: &Standings) {
+        self.stuck.clear();
+        self.looping.clear();
+        for (machine, standing) in standings.by_machine() {
+            for why in Stuck::ALL {
+                let labels = ReasonLabels { machine: machine.to_owned(), reason: why.as_str() };
+                let count = standing.stuck.get(&why).copied().unwrap_or_default();
+                self.stuck.get_or_create(&labels).set(as_gauge(count));
+            }
+            let labels = MachineLabels { machine: machine.to_owned() };
+            self.looping.get_or_create(&labels).set(as_gauge(standing.looping));
+        }
     }
 }
 

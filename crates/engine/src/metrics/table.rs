@@ -114,7 +114,7 @@ const BYTES_NOW: (Kind, Option<Base>) = (Kind::Gauge, Some(Base::Bytes));
 
 const MACHINE: &[&str] = &["machine"];
 
-pub const FIGURES: [Figure; 48] = [
+pub const FIGURES: [Figure; 50] = [
     counter(
         "statewright_inputs",
         &["machine", "kind", "outcome"],
@@ -276,6 +276,18 @@ pub const FIGURES: [Figure; 48] = [
         MACHINE,
         "Commits that left an instance where nothing leads on from",
         "sessions that are stuck; `statewright ls --stuck` has them; alert",
+    ),
+    gauge(
+        "statewright_instances_stuck",
+        &["machine", "reason"],
+        "Open instances that will not get on by themselves",
+        "whom nobody would hear of: `reason` is `dead_end`, `overdue` or `silent` ([what they are](operations.md#when-somebody-is-stuck)); alert",
+    ),
+    gauge(
+        "statewright_instances_looping",
+        MACHINE,
+        "Open instances that go round in circles",
+        "people or programs that are not helped; `statewright ls --looping` has them",
     ),
     gauge("statewright_clarifications", &["status"], "Clarifications by status", "questions that wait"),
     counter(
