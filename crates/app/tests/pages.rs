@@ -537,3 +537,33 @@ fn pages_let_no_foreign_script_in_and_are_kept_by_nobody() {
     );
     assert!(answer.headers().get("access-control-allow-origin").is_none());
 }
+
+#[test]
+fn what_is_open_and_stuck_is_counted_for_each_tenant_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let machines = dir.path().join("machines");
+    std::fs::create_dir(&machines).unwrap();
+    let maze = "machine: maze\ninitial: way\nstates: { way: { on: { go: wall } }, wall: {} }\n";
+    std::fs::write(machines.join("maze.yaml"), maze).unwrap();
+    let server = Server::dev(&dir.path().join("s.db"), &["--machines", machines.to_str().unwrap()]);
+    let of = |tenant| [("x-tenant", tenant)];
+    for (tenant, id) in [("north", "a"), ("north", "b"), ("north", "c"), ("south", "a")] {
+        let body = json!({"machine": "maze", "id": id, "key": id}).to_string();
+        assert_eq!(server.post_with("/v1/instances", &body, &of(tenant)).status, 201);
+    }
+    let go = r#"{"key": "go", "event": "go"}"#;
+    assert_eq!(server.post_with("/v1/instances/b/events", go, &of("north")).status, 200);
+    for (tenant, open, stuck) in [("north", 3, 1), ("south", 1, 0), ("west", 0, 0)] {
+        let page = server.get_with("/", &of(tenant)).body;
+        for (count, what) in [(open, "open instances"), (stuck, "stuck")] {
+            let tile = format!("<b>{count}</b><span>{what}</span>");
+            assert!(page.contains(&tile), "{tenant}: {tile} is not on\n{page}");
+        }
+        assert_eq!(page.contains("Nothing is stuck"), stuck == 0, "{page}");
+        let page = server.get_with("/machines", &of(tenant)).body;
+        assert!(page.contains(&format!("machine=maze\">{open}</a>")), "{tenant}: {page}");
+    }
+    let checks = server.get("/readyz?verbose").json()["checks"].clone();
+    let told = checks.as_array().unwrap().iter().find(|check| check["name"] == "instances").unwrap();
+    assert_eq!(told["problem"], json!("stuck: 1 of maze (dead end)"), "{checks}");
+}

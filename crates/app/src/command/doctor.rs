@@ -255,6 +255,11 @@ fn of_check(check: &Value) -> Option<Finding> {
             Verdict::Warning,
             "say under `migrations` where those states lead, and run `statewright migrate`; meanwhile they go on by their version",
         ),
+        "instances" => (
+            "instances",
+            Verdict::Warning,
+            "`statewright ls --stuck` has those of a tenant; docs/operations.md says what to do, by the reason",
+        ),
         _ => return None,
     };
     Some(match check["problem"].as_str() {

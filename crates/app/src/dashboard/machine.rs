@@ -22,7 +22,7 @@ use store::{HistoryQuery, InstanceQuery};
 
 use crate::command::machine_files::stories_named;
 use crate::dashboard::page::{Frame, page};
-use crate::dashboard::words::{Count, rough};
+use crate::dashboard::words::{Count, counted, rough, thousands};
 use crate::http::problem::Problem;
 use crate::http::request::{Asked, Caller, Segments, segment};
 use crate::http::{App, Shared};
@@ -41,6 +41,8 @@ const TAKEN_MAX: usize = 12;
 struct MachinesPage {
     frame: Frame,
     machines: Vec<MachineLine>,
+    /// How long ago what is open was counted, if that was not just now.
+    counted: Option<String>,
 }
 
 struct MachineLine {
@@ -48,27 +50,22 @@ struct MachineLine {
     version: u32,
     kind: &'static str,
     states: usize,
-    open: Count,
+    open: String,
 }
 
 pub async fn list(State(app): State<Shared>, caller: Caller) -> Result<Response, Problem> {
     let frame = Frame::of(&app, &caller, "machines", "Machines").live("");
     let shown = app.read_in_turn(move |app| {
-        let line = |machine: std::sync::Arc<Machine>| {
-            let open = open_instances(app, &caller.tenant, &machine.name)?;
-            Ok(MachineLine {
-                name: machine.name.to_string(),
-                version: machine.version,
-                kind: kind(&machine),
-                states: machine
-                    .flow
-                    .as_ref()
-                    .map_or(machine.chart.states.len() - 1, |flow| flow.phases.len()),
-                open: Count { known: open.0.len(), more: open.1 },
-            })
+        let (standings, age) = app.engine.standings()?;
+        let line = |machine: std::sync::Arc<Machine>| MachineLine {
+            name: machine.name.to_string(),
+            version: machine.version,
+            kind: kind(&machine),
+            states: machine.flow.as_ref().map_or(machine.chart.states.len() - 1, |flow| flow.phases.len()),
+            open: thousands(standings.of_machine(&caller.tenant, machine.name.as_str()).open),
         };
-        let machines = app.machines().into_iter().map(line).collect::<Result<_, Problem>>()?;
-        Ok(MachinesPage { frame, machines })
+        let machines = app.machines().into_iter().map(line).collect();
+        Ok(MachinesPage { frame, machines, counted: counted(age) })
     });
     Ok(page(200, &shown.await?))
 }

@@ -1,6 +1,7 @@
 //! The first page: what is running, what needs somebody, how well it goes, and what it all stands on.
 //!
-//! What is said of instances is the tenant's own, counted up to a bound. What goes through the server is over all.
+//! What is said of instances is the tenant's own, as all of them were counted last; what else waits is counted up to a bound,
+//! and so is what was handed over, among the newest. What goes through the server is over all.
 
 use askama::Template;
 use axum::extract::State;
@@ -16,7 +17,7 @@ use store::{ClarificationQuery, EffectQuery, EffectStatus, InstanceQuery, PhaseQ
 use crate::dashboard::instances::InstanceRow;
 use crate::dashboard::page::{Frame, page};
 use crate::dashboard::pulse::points;
-use crate::dashboard::words::{Count, rough, thousands};
+use crate::dashboard::words::{Count, counted, rough, thousands};
 use crate::http::problem::Problem;
 use crate::http::request::Caller;
 use crate::http::{App, Shared};
@@ -33,6 +34,8 @@ const ANSWERED_GOAL: usize = 80;
 struct OverviewPage {
     frame: Frame,
     tiles: Vec<Tile>,
+    /// How long ago instances were counted, if that was not just now.
+    counted: Option<String>,
     trouble: Vec<InstanceRow>,
     newest: Vec<InstanceRow>,
     machines: Vec<String>,
@@ -54,7 +57,8 @@ struct Tile {
 
 impl Tile {
     /// Of something of which there should be nothing.
-    fn none_wanted(count: Count, text: &'static str, leads: &'static str) -> Self {
+    fn none_wanted(count: impl Into<Count>, text: &'static str, leads: &'static str) -> Self {
+        let count = count.into();
         let mark = if count.is_none() { "well" } else { "ill" };
         Self { value: count.to_string(), text, goal: "should be 0", mark, leads }
     }
@@ -85,35 +89,32 @@ pub async fn show(State(app): State<Shared>, caller: Caller) -> Result<Response,
 
 fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, Problem> {
     let now = app.engine.clock().now();
-    let found = |query: InstanceQuery| -> Result<(Vec<Snapshot>, Count), Problem> {
-        let query = InstanceQuery { limit: COUNTED_MAX, ..query };
-        let found = app.engine.store().instances(&query).map_err(EngineError::from)?;
-        let count = Count { known: found.data.len(), more: found.next.is_some() };
-        Ok((found.data, count))
+    let (standings, age) = app.engine.standings()?;
+    let standing = standings.of(tenant);
+    // What there is none of is not looked for: that may be a look at all that there is.
+    let found = |count: u64, limit: usize, query: InstanceQuery| -> Result<Vec<Snapshot>, Problem> {
+        let query = InstanceQuery { limit, ..query };
+        let found = (count > 0).then(|| app.engine.store().instances(&query)).transpose();
+        Ok(found.map_err(EngineError::from)?.map(|page| page.data).unwrap_or_default())
     };
     let all = || InstanceQuery::of(tenant.clone());
-    let (open, open_count) = found(InstanceQuery { closed: Some(false), ..all() })?;
-    let (stuck, stuck_count) = found(InstanceQuery { stuck_by: Some(app.engine.stuck_by()), ..all() })?;
-    let (looping, looping_count) = found(InstanceQuery { looping_at: Some(now), ..all() })?;
-    let (closed, _) = found(InstanceQuery { closed: Some(true), ..all() })?;
-    let without =
-        closed.iter().filter(|s| s.closure.as_ref().is_some_and(|closure| closure.reason.is_empty())).count();
+    let open = found(standing.open, COUNTED_MAX, InstanceQuery { closed: Some(false), ..all() })?;
+    let stuck = InstanceQuery { stuck_by: Some(app.engine.stuck_by()), ..all() };
+    let stuck = found(standing.stuck(), SHOWN_MAX, stuck)?;
+    let looping = InstanceQuery { closed: Some(false), looping_at: Some(now), ..all() };
+    let looping = found(standing.looping, SHOWN_MAX, looping)?;
     let handed_over = open.iter().filter(|s| s.conversation.as_ref().is_some_and(|c| c.handed_over)).count();
     let mut tiles = vec![
-        Tile::plain(open_count.to_string(), "open instances", "/instances?life=open"),
-        Tile::none_wanted(stuck_count, "stuck", "/instances?only=stuck"),
-        Tile::none_wanted(looping_count, "looping", "/instances?only=looping"),
+        Tile::plain(thousands(standing.open), "open instances", "/instances?life=open"),
+        Tile::none_wanted(standing.stuck(), "stuck", "/instances?only=stuck"),
+        Tile::none_wanted(standing.looping, "looping", "/instances?only=looping"),
         Tile::none_wanted(
             phases(app, tenant, PhaseState::Failed)?,
             "phases that failed",
             "/flows?phase_state=failed",
         ),
         Tile::none_wanted(dead_letters(app, tenant)?, "not delivered", "/inbox#letters"),
-        Tile::none_wanted(
-            Count { known: without, more: false },
-            "closed without a reason",
-            "/instances?life=closed",
-        ),
+        Tile::none_wanted(without_reason(app)?, "closed without a reason", "/instances?life=closed"),
         Tile::plain(pending(app, tenant)?.to_string(), "questions that wait for an answer", "/inbox"),
         Tile::plain(gates(app, tenant)?.to_string(), "phases that wait for approval or validation", "/inbox"),
         Tile::plain(thousands(handed_over as u64), "handed over to a person", "/inbox#handed-over"),
@@ -138,6 +139,7 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
     Ok(OverviewPage {
         frame,
         tiles,
+        counted: counted(age),
         trouble: stuck.iter().chain(&looping).take(SHOWN_MAX).map(row).collect(),
         newest: open.iter().take(SHOWN_MAX).map(row).collect(),
         machines: app
@@ -152,6 +154,12 @@ fn overview(app: &App, frame: Frame, tenant: &TenantId) -> Result<OverviewPage, 
         took_points: of(|reading| reading.took_ms),
         store: store_facts(app),
     })
+}
+
+/// Of all tenants: one would be a mistake of the program's, and nobody's.
+fn without_reason(app: &App) -> Result<u64, Problem> {
+    let (statistics, _) = app.engine.statistics()?;
+    Ok(statistics.closed.iter().filter(|((_, reason), _)| reason.is_empty()).map(|(_, count)| count).sum())
 }
 
 fn phases(app: &App, tenant: &TenantId, state: PhaseState) -> Result<Count, Problem> {

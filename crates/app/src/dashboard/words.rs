@@ -1,6 +1,7 @@
 //! How things are said on a page: when, how long, how many, and what of a context may be seen.
 
 use std::fmt;
+use std::time::Duration;
 
 use kernel::id::Digest;
 use kernel::input::Fields;
@@ -46,6 +47,12 @@ pub fn rough(span: Delay) -> String {
     }
 }
 
+/// How long ago something was counted, if that was long enough ago to be told.
+pub fn counted(age: Duration) -> Option<String> {
+    let age = Delay::from_millis(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    (age >= Delay::from_secs(2)).then(|| rough(age))
+}
+
 /// How many there are, as far as was counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
@@ -56,6 +63,13 @@ pub struct Count {
 impl Count {
     pub fn is_none(&self) -> bool {
         self.known == 0
+    }
+}
+
+/// What was counted to the end.
+impl From<u64> for Count {
+    fn from(known: u64) -> Self {
+        Self { known: usize::try_from(known).unwrap_or(usize::MAX), more: false }
     }
 }
 
