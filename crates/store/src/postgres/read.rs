@@ -21,6 +21,7 @@ use crate::postgres::link::{Link, Step};
 use crate::postgres::seal::{Fault, Listed, Record, escaped};
 use crate::query::{ClarificationQuery, HistoryQuery, InstanceQuery, Page};
 use crate::seal::{CLARIFICATIONS, DEFINITIONS, ENTRIES, INSTANCES, SETTINGS, Table};
+use crate::standing::DEAD_END;
 use crate::{Setting, StoreStatistics, StoredDefinition};
 
 /// Lets the reader see the rows of this tenant. It goes in front of every question, in the same round trip.
@@ -106,10 +107,12 @@ pub(super) fn instances(link: &Link, query: &InstanceQuery) -> Result<Listed<Pag
     if let Some(now) = query.looping_at {
         wanted.also("t.looping_until > ?", [Given::time(now)]);
     }
-    if let Some(StuckBy { overdue_since, .. }) = query.stuck_by {
+    if let Some(StuckBy { overdue_since, silent_since }) = query.stuck_by {
+        // Most of what nothing comes to by time is not stuck, and is not to be sent here for nothing.
         wanted.also(
-            "t.closure_reason IS NULL AND (t.wake_at < ? OR t.wake_at IS NULL)",
-            [Given::time(overdue_since)],
+            "t.closure_reason IS NULL
+                 AND (t.wake_at < ? OR (t.wake_at IS NULL AND (t.updated_at < ? OR strpos(t.body, ?) > 0)))",
+            [Given::time(overdue_since), Given::time(silent_since), Given::text(DEAD_END)],
         );
     }
     if let Some(cursor) = &query.cursor {

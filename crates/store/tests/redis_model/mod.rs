@@ -5,12 +5,12 @@
 
 use kernel::conversation::ClarificationStatus;
 use kernel::flow::PhaseState;
-use kernel::snapshot::Snapshot;
+use kernel::snapshot::{Snapshot, StuckBy};
 use store::contract::{Draft, at, phase, tenant};
 use store::phase::WorkerQuery;
 use store::{
     ClarificationQuery, DeliveryReport, DeliveryStage, EffectQuery, EffectStatus, HistoryQuery,
-    InstanceQuery, MemoryStore, PhaseQuery, Settlement, SettlementResult, Store,
+    InstanceQuery, MemoryStore, PhaseQuery, Settlement, SettlementResult, StandingAt, Store,
 };
 
 use crate::redis_support::{CLUSTER, ONE, fresh_prefix, open, server, url_of};
@@ -226,6 +226,9 @@ impl Pair {
             figures.latest_change = None;
             figures
         });
+        let stuck_by = StuckBy { overdue_since: at(self.now - 5), silent_since: at(self.now - 50) };
+        let now = at(self.now);
+        self.same("standings", |store| store.standings(StandingAt { now, stuck_by }));
         self.same("next effect", |store| store.next_effect_due());
     }
 
