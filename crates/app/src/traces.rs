@@ -47,7 +47,7 @@ enum Noted {
     Request(Request),
     Input(Box<Traced>),
     Question(Question),
-    Attempt(Attempt),
+    Attempt(Box<Attempt>),
     /// All that is waiting is to be exported; whoever wants that is told.
     End(SyncSender<()>),
 }
@@ -92,6 +92,7 @@ pub struct Attempt {
 #[derive(Debug)]
 pub struct Traces {
     ratio: f64,
+    host: String,
     waiting: SyncSender<Noted>,
     dropped: Arc<AtomicU64>,
     /// What runs once there is an engine.
@@ -115,14 +116,14 @@ impl Traces {
         let headers = config.headers.iter().map(|(name, value)| (name.clone(), value.expose().to_owned()));
         let exporter = Exporter::new(endpoint, headers.collect())?;
         let (waiting, noted) = sync_channel(WAITING_MAX);
-        let dropped = Arc::default();
-        Ok(Some(Arc::new(Self { ratio, waiting, dropped, idle: Mutex::new(Some((exporter, noted))) })))
+        let (host, dropped) = (exporter.host().to_owned(), Arc::default());
+        let idle = Mutex::new(Some((exporter, noted)));
+        Ok(Some(Arc::new(Self { ratio, host, waiting, dropped, idle })))
     }
 
-    /// Where spans go, in a line.
-    pub fn exporting(&self) -> Option<String> {
-        let idle = self.idle.lock().ok()?;
-        idle.as_ref().map(|(exporter, _)| format!("traces: spans go to {}", exporter.host()))
+    /// Where spans go, for people.
+    pub fn host(&self) -> &str {
+        &self.host
     }
 
     /// From now on the engine's inputs are recorded, and what is noted is exported.
@@ -161,7 +162,7 @@ impl Traces {
             let (effect, endpoint, ended) = (effect.clone(), endpoint.to_owned(), Instant::now());
             let attempt =
                 Attempt { trace: attempt, parent: commit.span, effect, endpoint, carried, began, ended };
-            self.note(Noted::Attempt(attempt));
+            self.note(Noted::Attempt(Box::new(attempt)));
         }
     }
 

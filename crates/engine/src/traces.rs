@@ -113,8 +113,8 @@ impl Watch {
         self.stages.found = Some(Instant::now());
     }
 
-    pub fn end(self: Box<Self>, input: Input, repeats: u32, answered: Answered) {
-        let Self { sink, machine, stages } = *self;
+    pub fn end(self, input: Input, repeats: u32, answered: Answered) {
+        let Self { sink, machine, stages } = self;
         sink(Traced { input, machine, stages, repeats, answered });
     }
 }

@@ -337,11 +337,9 @@ fn run(server: Server) -> CommandResult {
             machines.retain(|machine| !machine.name.is_own());
             greeting(&machines, &server.machines, address).iter().for_each(|line| say!("{line}"));
         }
-        let exporting = server.traces.iter().filter_map(|traces| traces.exporting()).collect();
-        let connected =
-            [connections.listening_at(&public_url), connections.reaching(), recognisers.asking(), exporting];
+        let connected = [connections.listening_at(&public_url), connections.reaching(), recognisers.asking()];
         connected.iter().flatten().for_each(|line| say!("{line}"));
-        server.traces.iter().for_each(|traces| traces.start(&engine));
+        server.traces.iter().for_each(|traces| export(traces, &engine));
         let mut app = App::new(engine, access, public_url, connections);
         app.traces = server.traces;
         app.rollouts = rollouts;
@@ -358,6 +356,12 @@ fn run(server: Server) -> CommandResult {
     // What was being sent has had its time; whoever still says nothing is not waited for.
     runtime.shutdown_timeout(FAREWELL_MAX);
     ended
+}
+
+/// Has what is noted of the engine's inputs exported.
+fn export(traces: &Arc<Traces>, engine: &Engine) {
+    say!("traces: spans go to {}", traces.host());
+    traces.start(engine);
 }
 
 /// How many connections were cut off at the end.

@@ -8,7 +8,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -36,9 +36,9 @@ const ENDPOINT_VARIABLES: [&str; 2] = ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OT
 
 /// Whether the environment names a collector.
 pub fn is_asked_for() -> bool {
-    let set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     let off = std::env::var_os("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"));
-    !off && ENDPOINT_VARIABLES.iter().any(|name| set(&name))
+    !off && ENDPOINT_VARIABLES.into_iter().any(set)
 }
 
 #[derive(Debug)]
@@ -137,10 +137,7 @@ fn gather(noted: &Receiver<Noted>) -> Option<Gathered> {
         }
         gathered.noted.push(one);
         if gathered.noted.len() < BATCH_MAX {
-            next = match noted.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(one) => Some(one),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
-            };
+            next = noted.recv_timeout(until.saturating_duration_since(Instant::now())).ok();
         }
     }
     Some(gathered)
