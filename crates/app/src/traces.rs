@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use engine::traces::Traced;
 use engine::{Engine, delivery};
@@ -24,6 +24,10 @@ use export::Exporter;
 
 /// What may wait for the exporter: some 4 MB.
 const WAITING_MAX: usize = 4_096;
+
+/// The server's end waits for so long for what is being exported, and looks so often for room behind it.
+const END_MAX: Duration = Duration::from_secs(3);
+const END_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where collectors of OTLP take spans, below their address.
 const PATH: &str = "/v1/traces";
@@ -166,13 +170,20 @@ impl Traces {
         }
     }
 
-    /// Waits until what has been noted is exported, or cannot be.
+    /// Waits until what has been noted is exported, though not for long: a collector that says nothing keeps no server.
     pub fn end(&self) {
+        let until = Instant::now() + END_MAX;
         let (done, ended) = sync_channel(1);
-        if self.waiting.send(Noted::End(done)).is_ok() {
-            // The exporter gives up by itself where a collector does not answer.
-            let _ = ended.recv();
+        let mut end = Noted::End(done);
+        while let Err(TrySendError::Full(full)) = self.waiting.try_send(end) {
+            if Instant::now() >= until {
+                return;
+            }
+            std::thread::sleep(END_PAUSE);
+            end = full;
         }
+        // What is not exported by then is lost.
+        let _ = ended.recv_timeout(until.saturating_duration_since(Instant::now()));
     }
 
     fn note(&self, noted: Noted) {

@@ -302,6 +302,17 @@ fn what_is_noted_at_the_end_is_exported_before_the_server_has_ended() {
 }
 
 #[test]
+fn a_collector_that_says_nothing_keeps_no_server_from_ending() {
+    let collector = Provider::doing(|_, _| Does::Hangs);
+    let server = Connected::with(&traces(&collector, ""));
+    post(&server, "m1", "01");
+    collector.wait(1);
+    post(&server, "m2", "01");
+    assert!(server.terminate());
+    assert_eq!(collector.count(), 1, "what it was not asked to take is lost");
+}
+
+#[test]
 fn settings_of_traces_that_make_no_sense_are_told() {
     for (settings, told) in [
         ("[traces]\nendpoint = \"collector:4317\"", "[traces]: `endpoint` is `collector:4317`"),

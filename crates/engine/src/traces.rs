@@ -40,6 +40,21 @@ pub struct Stages {
     pub answered: Instant,
 }
 
+impl Stages {
+    /// Of an input for which nothing was done yet.
+    fn of(submitted: Instant) -> Self {
+        Self {
+            submitted,
+            taken: None,
+            found: None,
+            routed: None,
+            decided: None,
+            saved: None,
+            answered: submitted,
+        }
+    }
+}
+
 /// The batch that a commit was saved with.
 #[derive(Clone, Copy, Debug)]
 pub struct Saved {
@@ -71,16 +86,7 @@ impl Traces {
     /// Of an input that has just been handed over, if anybody records it.
     pub fn watch(&self, input: &Input) -> Option<Box<Watch>> {
         let sink = self.sink.get().filter(|_| input.trace.as_ref().is_some_and(|trace| trace.sampled))?;
-        let submitted = Instant::now();
-        let stages = Stages {
-            submitted,
-            taken: None,
-            found: None,
-            routed: None,
-            decided: None,
-            saved: None,
-            answered: submitted,
-        };
+        let stages = Stages::of(Instant::now());
         Some(Box::new(Watch { sink: Arc::clone(sink), machine: None, stages }))
     }
 }
@@ -95,17 +101,7 @@ pub(crate) struct Watch {
 impl Watch {
     /// It is decided on, maybe once more.
     pub fn take(&mut self) {
-        let submitted = self.stages.submitted;
-        let taken = Some(Instant::now());
-        self.stages = Stages {
-            taken,
-            found: None,
-            routed: None,
-            decided: None,
-            saved: None,
-            answered: submitted,
-            ..self.stages
-        };
+        self.stages = Stages { taken: Some(Instant::now()), ..Stages::of(self.stages.submitted) };
     }
 
     pub fn find(&mut self, machine: &Arc<Machine>) {
