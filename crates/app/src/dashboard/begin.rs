@@ -54,8 +54,8 @@ impl Begin {
 
 fn hint(field: &FieldDefinition) -> FieldHint {
     let kind = match (field.kind, field.items) {
-        (FieldKind::Array, Some(items)) => format!("array of {}", word(items)),
-        (kind, _) => word(kind).to_owned(),
+        (FieldKind::Array, Some(items)) => format!("array of {}", items.as_str()),
+        (kind, _) => kind.as_str().to_owned(),
     };
     let otherwise = match &field.default {
         _ if field.must_be_given() => "has to be given".to_owned(),
@@ -64,18 +64,6 @@ fn hint(field: &FieldDefinition) -> FieldHint {
     };
     let null = if field.nullable { " or null" } else { "" };
     FieldHint { name: field.name.value.clone(), kind: format!("{kind}{null}"), otherwise }
-}
-
-fn word(kind: FieldKind) -> &'static str {
-    match kind {
-        FieldKind::String => "string",
-        FieldKind::Integer => "integer",
-        FieldKind::Number => "number",
-        FieldKind::Boolean => "boolean",
-        FieldKind::Array => "array",
-        FieldKind::Object => "object",
-        FieldKind::Any => "any",
-    }
 }
 
 /// An object with all that has to be given, each with its type's empty value.

@@ -114,6 +114,21 @@ pub enum FieldKind {
     Any,
 }
 
+impl FieldKind {
+    /// As a definition writes it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::String => "string",
+            Self::Integer => "integer",
+            Self::Number => "number",
+            Self::Boolean => "boolean",
+            Self::Array => "array",
+            Self::Object => "object",
+            Self::Any => "any",
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct StateDefinition {
     pub name: Placed<String>,

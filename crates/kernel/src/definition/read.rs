@@ -77,14 +77,18 @@ const FIELD_KEYS: [&str; 8] =
     ["type", "items", "nullable", "required", "keep", "secret", "default", "description"];
 
 const FIELD_KINDS: [(&str, FieldKind); 7] = [
-    ("string", FieldKind::String),
-    ("integer", FieldKind::Integer),
-    ("number", FieldKind::Number),
-    ("boolean", FieldKind::Boolean),
-    ("array", FieldKind::Array),
-    ("object", FieldKind::Object),
-    ("any", FieldKind::Any),
+    named(FieldKind::String),
+    named(FieldKind::Integer),
+    named(FieldKind::Number),
+    named(FieldKind::Boolean),
+    named(FieldKind::Array),
+    named(FieldKind::Object),
+    named(FieldKind::Any),
 ];
+
+const fn named(kind: FieldKind) -> (&'static str, FieldKind) {
+    (kind.as_str(), kind)
+}
 
 const STATE_KINDS: [(&str, StateKind); 5] = [
     ("parallel", StateKind::Parallel),

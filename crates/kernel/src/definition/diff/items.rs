@@ -233,8 +233,8 @@ fn migration(migration: &MigrationDefinition) -> Item {
 
 fn field(field: &FieldDefinition) -> Item {
     let mut item = Item::new(Part::Field, field.name.value.as_str());
-    item.set("type", field_kind(field.kind));
-    item.set("items", field.items.map(field_kind));
+    item.set("type", field.kind.as_str());
+    item.set("items", field.items.map(FieldKind::as_str));
     item.set("nullable", field.nullable);
     item.set("required", field.required);
     item.set("keep", field.keep);
@@ -245,18 +245,6 @@ fn field(field: &FieldDefinition) -> Item {
     }
     item.remark = field.must_be_given().then_some(REQUIRED);
     item
-}
-
-fn field_kind(kind: FieldKind) -> &'static str {
-    match kind {
-        FieldKind::String => "string",
-        FieldKind::Integer => "integer",
-        FieldKind::Number => "number",
-        FieldKind::Boolean => "boolean",
-        FieldKind::Array => "array",
-        FieldKind::Object => "object",
-        FieldKind::Any => "any",
-    }
 }
 
 fn states(found: &mut Vec<Item>, definition: &Definition) {
